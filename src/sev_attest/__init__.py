@@ -1,0 +1,34 @@
+"""The guest owner's half of an AMD SEV or SEV-ES launch.
+
+==========================  =====================================================================
+question                    names
+==========================  =====================================================================
+Is this platform AMD's?     :class:`Chain`, :func:`verify_chain` -> :class:`VerifiedChain`
+A channel to it alone       :class:`Session`, :class:`GuestPolicy`, :class:`TransportKeys`
+Did it start what I meant?  :func:`launch_digest`, :class:`LaunchInfo`, :func:`verify_launch`
+                            -> :class:`VerifiedLaunch`
+Only then, the secret       :func:`build_secret` -> :class:`SecretPacket`
+What went wrong             :class:`SevAttestError` and what derives from it
+==========================  =====================================================================
+
+The names are imported when one is first used: a command that checks a measurement imports its rooms
+directly, and then no OpenSSL bindings.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sev_attest._api import *  # noqa: F403
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch a public name (or ``__all__``) on first use."""
+    # Private names are rooms, which import each other while this module is being filled.
+    if name == "__all__" or not name.startswith("_"):
+        api = import_module("sev_attest._api")
+        if name == "__all__" or name in api.__all__:
+            return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,65 @@
+"""Every public name, from the room it lives in. See :mod:`sev_attest` for the map."""
+
+from sev_attest.chain.ca import CaCertificate
+from sev_attest.chain.certificate import Certificate
+from sev_attest.chain.files import Chain
+from sev_attest.chain.roots import Generation, Root, amd_roots
+from sev_attest.chain.verify import VerifiedChain, verify_chain
+from sev_attest.errors import (
+    ChainFailure,
+    ChainInvalid,
+    Insecure,
+    LaunchRefused,
+    MalformedInput,
+    MeasurementMismatch,
+    NotAttestable,
+    NotVerified,
+    SevAttestError,
+    Unsupported,
+)
+from sev_attest.keys import TransportKeys
+from sev_attest.launch import VerifiedLaunch, verify_launch
+from sev_attest.launch_info import LaunchInfo
+from sev_attest.measure.digest import launch_digest
+from sev_attest.measure.kernel_hashes import KernelHashes
+from sev_attest.measure.ovmf import Firmware
+from sev_attest.measure.vmsa import CpuModel, VmsaPages
+from sev_attest.owner.record import LaunchRecord
+from sev_attest.policy import GuestPolicy
+from sev_attest.secret import SecretPacket, build_secret
+from sev_attest.session import Session
+
+__all__ = [
+    "CaCertificate",
+    "Certificate",
+    "Chain",
+    "ChainFailure",
+    "ChainInvalid",
+    "CpuModel",
+    "Firmware",
+    "Generation",
+    "GuestPolicy",
+    "Insecure",
+    "KernelHashes",
+    "LaunchInfo",
+    "LaunchRecord",
+    "LaunchRefused",
+    "MalformedInput",
+    "MeasurementMismatch",
+    "NotAttestable",
+    "NotVerified",
+    "Root",
+    "SecretPacket",
+    "Session",
+    "SevAttestError",
+    "TransportKeys",
+    "Unsupported",
+    "VerifiedChain",
+    "VerifiedLaunch",
+    "VmsaPages",
+    "amd_roots",
+    "build_secret",
+    "launch_digest",
+    "verify_chain",
+    "verify_launch",
+]

@@ -1,0 +1,64 @@
+"""Binary, base64 and hex, told apart by content: what people hold keys and blobs in."""
+
+import binascii
+import re
+from collections.abc import Collection
+
+from sev_attest.errors import MalformedInput
+
+_BOM = b"\xef\xbb\xbf"
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
+_PIECE = re.compile(rb"(?:[^=]{4})*(?:[^=]{2}==|[^=]{3}=)?")
+_HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
+
+
+def from_base64(text: bytes, structure: str) -> bytes:
+    """Decode base64, wrapped or not; any other character is an error that says where it stands."""
+    packed = b"".join(text.removeprefix(_BOM).split())
+    odd = _NOT_BASE64.search(packed)
+    if odd:
+        reason = f"not base64: character {odd.group().decode('latin-1')!r}"
+        raise MalformedInput(structure, "base64", reason, offset=text.index(odd.group()))
+    # A blob may be several pieces of base64, each with its own padding.
+    pieces = re.findall(rb"[^=]*=*", packed)
+    if not all(_PIECE.fullmatch(piece) for piece in pieces):
+        reason = f"not base64: {len(packed)} characters, cut short or wrongly padded"
+        raise MalformedInput(structure, "base64", reason)
+    return b"".join(map(binascii.a2b_base64, pieces))
+
+
+def from_text(text: bytes, structure: str) -> bytes:
+    """Decode hex if nothing but hex digits (in pairs) and white space is there, else base64."""
+    packed = b"".join(text.removeprefix(_BOM).split())
+    if _HEX.fullmatch(packed):
+        return bytes.fromhex(packed.decode("ascii"))
+    return from_base64(text, structure)
+
+
+def looks_like_text(data: bytes) -> bool:
+    """Tell whether ``data`` is printable ASCII (after a byte order mark), as base64 and hex are."""
+    body = data.removeprefix(_BOM)
+    return body.isascii() and all(byte in b"\t\r\n" or byte >= 0x20 for byte in set(body))  # noqa: PLR2004 - the space
+
+
+def blob(data: bytes, sizes: Collection[int], structure: str) -> bytes:
+    """Decode a blob of one of ``sizes`` bytes that may be binary, base64 or hex.
+
+    Raises MalformedInput if it has another size in whichever form it is. What it is made of never
+    shows in the message: it may be a key.
+    """
+    if len(data) in sizes:
+        return data
+    expected = " or ".join(str(size) for size in sizes)
+    found = f"{len(data)} bytes"
+    if data.strip() and looks_like_text(data):
+        # 32 hex digits are good base64 too: the reading of the right size counts.
+        for decode in (from_text, from_base64):
+            try:
+                decoded = decode(data, structure)
+            except MalformedInput:
+                continue
+            if len(decoded) in sizes:
+                return decoded
+            found = f"{len(decoded)} bytes (decoded from text)"
+    raise MalformedInput(structure, "length", f"{found}, expected {expected}")

@@ -1,0 +1,67 @@
+"""A bounds-checked little-endian reader, and writers: here a stranger's bytes are sliced."""
+
+from enum import IntEnum
+from typing import TypeVar
+
+from sev_attest.errors import MalformedInput
+
+Code = TypeVar("Code", bound=IntEnum)
+
+
+class Reader:
+    """Reads one structure front to back; whatever does not fit raises :class:`MalformedInput`."""
+
+    def __init__(self, data: bytes, structure: str, size: int | None = None) -> None:
+        """Read ``data`` as ``structure``, which has exactly ``size`` bytes if that is given."""
+        if size is not None and len(data) != size:
+            raise MalformedInput(structure, "length", f"{len(data)} bytes, expected {size}")
+        self._data = data
+        self._at = 0
+        self.structure = structure
+
+    def error(self, field: str, reason: str, *, back: int = 0) -> MalformedInput:
+        """Make the error for ``field``, which began ``back`` bytes before the present place."""
+        return MalformedInput(self.structure, field, reason, offset=self._at - back)
+
+    def raw(self, size: int, field: str) -> bytes:
+        """Take ``size`` bytes as they are."""
+        end = self._at + size
+        if end > len(self._data):
+            raise self.error(field, f"{len(self._data) - self._at} bytes left, {size} needed")
+        taken = self._data[self._at : end]
+        self._at = end
+        return taken
+
+    def number(self, size: int, field: str) -> int:
+        """Take an unsigned number of ``size`` bytes."""
+        return int.from_bytes(self.raw(size, field), "little")
+
+    def code(self, codes: type[Code], field: str, size: int = 4) -> Code:
+        """Take a number that must be one of ``codes``."""
+        value = self.number(size, field)
+        try:
+            return codes(value)
+        except ValueError:
+            raise self.error(field, f"unknown code {value:#x}", back=size) from None
+
+    def zeros(self, size: int, field: str) -> None:
+        """Take ``size`` reserved bytes, which must be zero."""
+        if self.raw(size, field).count(0) != size:
+            raise self.error(field, "reserved bytes are not zero", back=size)
+
+
+def le(value: int, size: int) -> bytes:
+    """Write an unsigned number as ``size`` little-endian bytes."""
+    return value.to_bytes(size, "little")
+
+
+def guid_bytes(guid: str) -> bytes:
+    """Write a GUID as its 16 bytes on the wire (the first three groups little-endian)."""
+    raw = bytes.fromhex(guid.replace("-", ""))
+    return raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:]
+
+
+def guid_text(raw: bytes) -> str:
+    """Read the 16 bytes of a GUID as text."""
+    text = (raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:]).hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

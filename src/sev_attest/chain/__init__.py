@@ -1,0 +1,1 @@
+"""Is this platform AMD's? Certificates, pinned roots, packagings, and the numbered check."""

@@ -1,0 +1,174 @@
+"""The SEV certificate: PDH, PEK, OCA and CEK of a platform, and the guest owner's GODH.
+
+Source: AMD 55766, appendix "SEV certificate format". 2084 bytes, every number little-endian:
+
+======  ====  ==================================================================
+offset  size  field
+======  ====  ==================================================================
+0x000   4     version (1)
+0x004   1     API major
+0x005   1     API minor
+0x006   2     reserved, zero
+0x008   4     usage of the public key
+0x00c   4     algorithm of the public key
+0x010   1028  public key: curve (4), Qx (72), Qy (72), reserved zero (880)
+0x414   520   signature 1: usage of the signing key (4), algorithm (4), value (512)
+0x61c   520   signature 2, likewise
+======  ====  ==================================================================
+
+The signatures cover the first 0x414 bytes. An ECDSA value is R (72) and S (72), little-endian, and
+zeros; an RSA value is little-endian in front, zeros behind. An empty slot has usage INVALID.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+from sev_attest._wire import Reader, le
+from sev_attest.spec import Algorithm, Curve, Usage
+
+SIZE = 2084
+_BODY_SIZE = 0x414
+ROLES = (Usage.PDH, Usage.PEK, Usage.OCA, Usage.CEK)
+"""What the key of an SEV certificate can be for."""
+_COORDINATE = 72
+_VALUE = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EccPublicKey:
+    """A point on a curve, as stated: nothing has checked yet that it lies on it."""
+
+    curve: Curve
+    x: int
+    y: int
+
+    def to_bytes(self) -> bytes:
+        """Write the 1028 bytes of the certificate's public key field."""
+        point = le(self.x, _COORDINATE) + le(self.y, _COORDINATE)
+        return (le(self.curve, 4) + point).ljust(_BODY_SIZE - 0x10, b"\0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """One signature slot: who signed (by usage), how, and the 512 bytes of the value."""
+
+    usage: Usage = Usage.INVALID
+    algorithm: Algorithm = Algorithm.INVALID
+    value: bytes = bytes(_VALUE)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody signed here."""
+        return self.usage is Usage.INVALID or not any(self.value)
+
+    @classmethod
+    def ecdsa(cls, usage: Usage, algorithm: Algorithm, r: int, s: int) -> "Signature":
+        """Lay out an ECDSA signature."""
+        value = le(r, _COORDINATE) + le(s, _COORDINATE)
+        return cls(usage=usage, algorithm=algorithm, value=value.ljust(_VALUE, b"\0"))
+
+    def ecdsa_numbers(self) -> tuple[int, int] | None:
+        """Read R and S; None if anything stands behind them."""
+        if any(self.value[2 * _COORDINATE :]):
+            return None
+        r = int.from_bytes(self.value[:_COORDINATE], "little")
+        return r, int.from_bytes(self.value[_COORDINATE : 2 * _COORDINATE], "little")
+
+    def rsa_value(self, size: int) -> bytes | None:
+        """Read an RSA signature of ``size`` bytes, big-endian; None if anything stands behind."""
+        return None if any(self.value[size:]) else self.value[size - 1 :: -1]
+
+    def to_bytes(self) -> bytes:
+        """Write the 520 bytes of the slot."""
+        return le(self.usage, 4) + le(self.algorithm, 4) + self.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """An SEV certificate, parsed. Does not verify: any signature, the role, the point."""
+
+    version: int
+    api_major: int
+    api_minor: int
+    usage: Usage
+    algorithm: Algorithm
+    public_key: EccPublicKey
+    signatures: tuple[Signature, Signature]
+    body: bytes
+    """The signed bytes as they came: the first 1044."""
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Certificate":
+        """Parse 2084 bytes; raises MalformedInput."""
+        reader = Reader(data, "SEV certificate", SIZE)
+        version = reader.number(4, "version")  # 0x000
+        if version != 1:
+            raise reader.error("version", f"{version}, expected 1", back=4)
+        api_major = reader.number(1, "api_major")  # 0x004
+        api_minor = reader.number(1, "api_minor")  # 0x005
+        reader.zeros(2, "reserved")  # 0x006
+        usage = reader.code(Usage, "pub_key_usage")  # 0x008
+        if usage not in ROLES:
+            raise reader.error("pub_key_usage", f"{usage.name} is no platform key", back=4)
+        algorithm = reader.code(Algorithm, "pub_key_algo")  # 0x00c
+        curve = reader.code(Curve, "curve")  # 0x010
+        x = reader.number(_COORDINATE, "Qx")  # 0x014
+        y = reader.number(_COORDINATE, "Qy")  # 0x05c
+        reader.zeros(880, "pub_key")  # 0x0a4
+        first, second = (
+            Signature(
+                usage=reader.code(Usage, f"sig{slot}_usage"),  # 0x414, 0x61c
+                algorithm=reader.code(Algorithm, f"sig{slot}_algo"),  # 0x418, 0x620
+                value=reader.raw(_VALUE, f"sig{slot}"),  # 0x41c, 0x624
+            )
+            for slot in (1, 2)
+        )
+        return cls(
+            version=version,
+            api_major=api_major,
+            api_minor=api_minor,
+            usage=usage,
+            algorithm=algorithm,
+            public_key=EccPublicKey(curve=curve, x=x, y=y),
+            signatures=(first, second),
+            body=data[:_BODY_SIZE],
+        )
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        usage: Usage,
+        algorithm: Algorithm,
+        public_key: EccPublicKey,
+        api: tuple[int, int] = (0, 0),
+        signatures: tuple[Signature, Signature] = (Signature(), Signature()),
+    ) -> "Certificate":
+        """Make a certificate; sign :attr:`body` and build again to add ``signatures``."""
+        body = le(1, 4) + le(api[0], 1) + le(api[1], 1) + le(0, 2)
+        body += le(usage, 4) + le(algorithm, 4) + public_key.to_bytes()
+        return cls.from_bytes(body + b"".join(slot.to_bytes() for slot in signatures))
+
+    def to_bytes(self) -> bytes:
+        """Write the 2084 bytes: the very ones that were parsed."""
+        return self.body + b"".join(slot.to_bytes() for slot in self.signatures)
+
+    @property
+    def role(self) -> str:
+        """PDH, PEK, OCA or CEK."""
+        return self.usage.name
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether both signature slots are empty."""
+        return all(slot.empty for slot in self.signatures)
+
+    def signature_by(self, usage: Usage) -> Signature | None:
+        """Find the signature made by the key with that usage."""
+        return next((s for s in self.signatures if s.usage is usage and not s.empty), None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the signed bytes, in hex: what sevctl prints."""
+        return hashlib.sha256(self.body).hexdigest()

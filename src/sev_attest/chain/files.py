@@ -1,0 +1,289 @@
+"""Every packaging that people hold certificates in -> a :class:`Chain`.
+
+To teach it a new packaging, add a function ``(data) -> Contents | None`` to ``_PACKAGINGS``: None
+means "not mine", MalformedInput means "mine, and broken".
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sev_attest._encoding import from_base64, from_text, looks_like_text
+from sev_attest._wire import Reader
+from sev_attest.chain import certificate as sev
+from sev_attest.chain.ca import CaCertificate
+from sev_attest.chain.certificate import Certificate
+from sev_attest.errors import MalformedInput, reading
+from sev_attest.spec import Usage
+
+MAX_FILE = 1 << 20
+"""No packaging of a chain comes near this many bytes."""
+_PLATFORM_ID = 64
+_HEADER = 0x40
+_CA_BITS = (2048, 4096)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What one file held: certificates in the order found, and the platform's id if it is there."""
+
+    certificates: tuple[Certificate | CaCertificate, ...]
+    platform_id: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A platform's certificates. Does not verify: anything (see :func:`verify_chain`).
+
+    ``ask`` and ``ark`` may be absent (AMD's own are built in). ``platform_id`` is the 64-byte
+    id under which AMD serves the signed CEK, where the host reported it (``cpu0-id``).
+    """
+
+    pdh: Certificate
+    pek: Certificate
+    oca: Certificate
+    cek: Certificate
+    ask: CaCertificate | None = None
+    ark: CaCertificate | None = None
+    platform_id: bytes | None = None
+
+    @classmethod
+    def from_files(cls, paths: Iterable[str | os.PathLike[str]]) -> "Chain":
+        """Read files and folders, in any number, order and packaging.
+
+        Raises MalformedInput (naming the file) for bytes that are no certificates, for two
+        different certificates of one role and for a missing one; OSError for an unreadable file.
+        """
+        collected = Collected()
+        for path in paths:
+            collected.add_path(Path(path))
+        return collected.chain()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Chain":
+        """Read one packaging from memory; raises MalformedInput."""
+        collected = Collected()
+        collected.add(read_contents(data), "")
+        return collected.chain()
+
+    def to_bytes(self) -> bytes:
+        """Write it as ``sevctl export`` does (with ASK and ARK, as ``--full`` does, if known)."""
+        links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
+        return b"".join(link.to_bytes() for link in links if link is not None)
+
+    def with_cek(self, cek: Certificate) -> "Chain":
+        """Put another CEK in place (the one that AMD signed)."""
+        return replace(self, cek=cek)
+
+
+@dataclass(slots=True)
+class Collected:
+    """Certificates on their way to a :class:`Chain`, by role, with the source of each."""
+
+    by_role: dict[str, tuple[Certificate | CaCertificate, str]] = field(default_factory=dict)
+    platform_id: bytes | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    def add_path(self, path: Path) -> None:
+        """Add a file, or every file of a folder."""
+        if not path.is_dir():
+            with reading(str(path)):
+                self.add(read_contents(_read(path)), str(path))
+            return
+        # A folder may hold other things too: whatever is no certificate is named only if the
+        # chain comes out incomplete. The guest owner's GODH, which sevtool leaves there, is no PDH.
+        for member in sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != "."):
+            try:
+                with reading(str(member)):
+                    contents = read_contents(_read(member))
+            except (MalformedInput, OSError) as error:
+                self.skipped.append(str(error))
+                continue
+            certificates = tuple(c for c in contents.certificates if not is_godh(c))
+            self.add(replace(contents, certificates=certificates), str(member))
+
+    def add(self, contents: Contents, source: str) -> None:
+        """Add what one file held; raises MalformedInput if two sources contradict each other."""
+        self.platform_id = contents.platform_id or self.platform_id
+        for found in contents.certificates:
+            with reading(source):
+                self._add(found, source)
+
+    def _add(self, found: Certificate | CaCertificate, source: str) -> None:
+        if is_godh(found):
+            raise MalformedInput(
+                "chain",
+                "godh",
+                "this is a guest owner's certificate (GODH: a DH key that nobody signed), "
+                "a platform's PDH was expected",
+            )
+        known, known_source = self.by_role.get(found.role, (found, source))
+        if known.to_bytes() != found.to_bytes():
+            unsigned = found if _is_unsigned_cek(found) else known
+            if known.body != found.body or not _is_unsigned_cek(unsigned):
+                where = f" (the other is in {known_source})" if known_source else ""
+                reason = f"there are two different {found.role} certificates{where}"
+                raise MalformedInput("chain", "conflict", reason)
+            if unsigned is found:
+                return  # of one CEK with and without AMD's signature, keep the signed one
+        self.by_role[found.role] = found, source
+
+    def replace(self, found: Certificate | CaCertificate) -> None:
+        """Put a certificate in place of the chain's own."""
+        self.by_role[found.role] = found, ""
+
+    def pdh(self) -> Certificate:
+        """Give the PDH alone, to go without a chain; raises MalformedInput."""
+        return self._sev("PDH", ("PDH",))
+
+    def chain(self) -> Chain:
+        """Put the chain together; raises MalformedInput if a certificate is missing."""
+        needed = ("PDH", "PEK", "OCA", "CEK")
+        return Chain(
+            pdh=self._sev("PDH", needed),
+            pek=self._sev("PEK", needed),
+            oca=self._sev("OCA", needed),
+            cek=self._sev("CEK", needed),
+            ask=self._ca("ASK"),
+            ark=self._ca("ARK"),
+            platform_id=self.platform_id,
+        )
+
+    def _sev(self, role: str, needed: tuple[str, ...]) -> Certificate:
+        found = self.by_role.get(role)
+        if found is not None and isinstance(found[0], Certificate):
+            return found[0]
+        missing = [role for role in needed if role not in self.by_role]
+        reason = f"no {', '.join(missing)} certificate"
+        if self.by_role:
+            reason += f" (found only {', '.join(self.by_role)}; a whole chain was expected)"
+        if self.skipped:
+            reason += f"; not read: {'; '.join(self.skipped)}"
+        hint = "`sevctl export FILE` on the host writes PDH, PEK, OCA and CEK into one file"
+        raise MalformedInput("chain", "incomplete", reason, hint=hint)
+
+    def _ca(self, role: str) -> CaCertificate | None:
+        found = self.by_role.get(role)
+        return found[0] if found is not None and isinstance(found[0], CaCertificate) else None
+
+
+def certificate_of(role: Usage, data: bytes) -> Certificate | CaCertificate:
+    """Read a file that is expected to hold one certificate of that role; raises MalformedInput."""
+    found = read_contents(data).certificates
+    right = [certificate for certificate in found if certificate.usage is role]
+    if len(right) == 1:
+        return right[0]
+    names = ", ".join(certificate.role for certificate in found)
+    raise MalformedInput("chain", role.name.lower(), f"this is {names}; one {role.name} expected")
+
+
+def is_godh(found: Certificate | CaCertificate) -> bool:
+    """Tell a guest owner's DH certificate from a platform's PDH: nobody signed it."""
+    return isinstance(found, Certificate) and found.usage is Usage.PDH and found.unsigned
+
+
+def _is_unsigned_cek(found: Certificate | CaCertificate) -> bool:
+    return isinstance(found, Certificate) and found.usage is Usage.CEK and found.unsigned
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise MalformedInput("chain", "length", f"more than {MAX_FILE} bytes: no certificate")
+    return data
+
+
+def read_contents(data: bytes) -> Contents:
+    """Read one file's bytes, whatever packaging they are in; raises MalformedInput."""
+    if not data:
+        raise MalformedInput("chain", "length", "the file is empty")
+    for packaging in _PACKAGINGS:
+        contents = packaging(data)
+        if contents is not None:
+            return contents
+    raise MalformedInput("chain", "format", "this is no certificate and no packaging of any")
+
+
+def _binary(data: bytes) -> Contents | None:
+    """Read certificates one after the other, in any order."""
+    if looks_like_text(data) or (len(data) >= _HEADER and not _kind(data)):
+        return None
+    return Contents(certificates=tuple(_split(data)))
+
+
+def _split(data: bytes) -> Iterator[Certificate | CaCertificate]:
+    while data:
+        kind = _kind(data)
+        size = sev.SIZE
+        if kind is CaCertificate:
+            size = _ca_size(data)
+        elif kind is None:
+            reason = f"{len(data)} bytes behind the last certificate are none"
+            if len(data) < _HEADER:
+                reason = f"{len(data)} bytes are too few for a certificate"
+            raise MalformedInput("chain", "format", reason)
+        parse = (kind or Certificate).from_bytes
+        yield parse(data[:size])
+        data = data[size:]
+
+
+def _kind(data: bytes) -> type[Certificate] | type[CaCertificate] | None:
+    """Tell the two kinds apart by the codes in the first 64 bytes."""
+    if len(data) < _HEADER:
+        return None
+    header = Reader(data, "certificate")
+    header.raw(8, "header")
+    if header.number(4, "usage") in (*sev.ROLES, Usage.INVALID):
+        return Certificate
+    header.raw(0x24 - 12, "header")
+    usage = header.number(4, "usage")
+    header.raw(0x3C - 0x28, "header")
+    if usage in (Usage.ARK, Usage.ASK) and header.number(4, "bits") in _CA_BITS:
+        return CaCertificate
+    return None
+
+
+def _ca_size(data: bytes) -> int:
+    """Find where an ASK or ARK ends; one without signature ends before a certificate or nothing."""
+    header = Reader(data, "certificate")
+    header.raw(0x3C, "header")
+    size = header.number(4, "bits") // 8
+    unsigned = _HEADER + 2 * size
+    rest = data[unsigned:]
+    return unsigned if not rest or _kind(rest) else unsigned + size
+
+
+_NODE_LINE = re.compile(rb"^\s*(pdh|cert-chain|cpu0-id)\s*:\s*(\S+)\s*$", re.MULTILINE)
+
+
+def _nodesevinfo(data: bytes) -> Contents | None:
+    """Read what ``virsh nodesevinfo`` prints: "pdh : BASE64", "cert-chain : ...", "cpu0-id"."""
+    if not looks_like_text(data):
+        return None
+    values = dict(_NODE_LINE.findall(data))
+    if not values:
+        return None
+    certificates: list[Certificate | CaCertificate] = []
+    for key in (b"pdh", b"cert-chain"):
+        if key in values:
+            with reading(key.decode()):
+                certificates += _split(from_base64(values[key], "chain"))
+    platform_id = from_base64(values.get(b"cpu0-id", b""), "cpu0-id")[:_PLATFORM_ID]
+    return Contents(
+        certificates=tuple(certificates),
+        # Some hosts report an empty or all-zero id: that is none.
+        platform_id=platform_id if len(platform_id) == _PLATFORM_ID and any(platform_id) else None,
+    )
+
+
+def _text(data: bytes) -> Contents | None:
+    """Read base64 or hex of the binary forms."""
+    if not looks_like_text(data):
+        return None
+    return Contents(certificates=tuple(_split(from_text(data, "chain"))))
+
+
+_PACKAGINGS = (_binary, _nodesevinfo, _text)

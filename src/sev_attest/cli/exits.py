@@ -1,0 +1,78 @@
+"""From an exception to an exit code and its words: the one place where that is decided."""
+
+import os
+import sys
+
+import click
+
+from sev_attest.cli import render
+from sev_attest.errors import ChainInvalid, SevAttestError
+
+USAGE = 2
+INPUT_TROUBLE = 6
+INTERNAL = 70
+INTERRUPTED = 130
+
+Problem = tuple[str, str, str]
+"""Check id, message, hint."""
+
+
+def run(group: click.Group, arguments: list[str]) -> int:
+    """Run a command line; print what went wrong, if anything did, and give the exit code."""
+    try:
+        try:
+            # Not group.main(): it exits with 1 for a broken pipe, which here is "not verified".
+            with group.make_context("sev-attest", list(arguments)) as context:
+                group.invoke(context)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has left; Python must not try to flush it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INPUT_TROUBLE
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
+        code, problems = _explain(error)
+        facts = error.facts if isinstance(error, SevAttestError) else {}
+        _report(arguments, code, problems, facts)
+        return code
+    return 0
+
+
+def _explain(error: Exception) -> tuple[int, list[Problem]]:
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "sev-attest"
+        return USAGE, [("usage", error.format_message(), f"`{command} --help` shows the options")]
+    if isinstance(error, ChainInvalid):
+        return error.exit_code, [(f.check, f.message, f.hint) for f in error.failures]
+    if isinstance(error, SevAttestError):
+        return error.exit_code, [(error.check, str(error), error.hint)]
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return INPUT_TROUBLE, [("io", f"{where}{error.strerror or error}", "")]
+    # Only the kind and the place: a message might quote input, and input may be a key.
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "?"
+    message = f"internal error ({type(error).__name__} in {place}): this is a bug"
+    return INTERNAL, [("internal", message, "please report it")]
+
+
+def _report(
+    arguments: list[str], code: int, problems: list[Problem], facts: dict[str, object]
+) -> None:
+    if "--json" in arguments:
+        command = next((a for a in arguments if not a.startswith("-")), "")
+        errors = [{"check": c, "message": m, "hint": h} for c, m, h in problems]
+        render.document(command, ok=False, exit=code, errors=errors, **facts)
+        return
+    shown = {""}
+    for _, message, hint in problems:
+        click.echo(f"error: {render.one_line(message)}", err=True)
+        if hint not in shown:
+            click.echo(f"hint: {render.one_line(hint)}", err=True)
+            shown.add(hint)

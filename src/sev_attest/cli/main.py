@@ -1,0 +1,62 @@
+"""The entry point, and which file holds which command."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from sev_attest.cli import exits
+
+_COMMANDS = {
+    "demo": "the whole story, from the platform's chain to the verdict, on a simulated platform",
+    "session": "make the keys, the GODH and the session blob for one launch on one platform",
+    "validate": "check the measurement that a host reports of a launch",
+    "verify": "check a platform's certificates up to AMD's pinned root",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command's file only when that command runs (or shows its help)."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"sev_attest.cli.{name}").command
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    if value:
+        from sev_attest import __version__
+
+        click.echo(f"sev-attest {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Commands,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 verified, 1 not verified, 2 usage, 3 refused as insecure, 4 guest cannot "
+    "be attested, 5 wrong state, 6 unreadable or malformed input, 70 internal error.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+    help="Show the version.",
+)  # fmt: skip
+def cli() -> None:
+    """Attest AMD SEV and SEV-ES guests, as their owner, from a machine you trust."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run ``sev-attest`` and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(exits.run(cli, sys.argv[1:] if arguments is None else arguments))

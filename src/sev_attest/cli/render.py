@@ -1,0 +1,116 @@
+"""What commands print: text for people, or one JSON document."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sev_attest.chain.ca import CaCertificate
+    from sev_attest.chain.certificate import Certificate
+    from sev_attest.chain.files import Chain
+    from sev_attest.chain.roots import Root
+    from sev_attest.errors import ChainFailure
+    from sev_attest.policy import GuestPolicy
+
+LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"
+
+
+def one_line(text: str) -> str:
+    """Keep a stranger's bytes (a file's name, a wrong value) from steering the terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def document(command: str, *, ok: bool, **fields: object) -> None:
+    """Print the JSON document of a command."""
+    head = {"schema": f"sev-attest/{command}/1", "ok": ok}
+    click.echo(json.dumps(head | fields, indent=2))
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Print what the reader must know beside a verdict."""
+    for line in lines:
+        click.echo(f"note: {line}")
+
+
+def checks(every: Iterable[str], failed: set[str]) -> list[dict[str, object]]:
+    """List checks for a JSON document."""
+    return [{"id": check, "ok": check not in failed} for check in every]
+
+
+def steps(every: Mapping[str, str], failed: set[str]) -> None:
+    """Print each check with what it holds (--verbose)."""
+    for check, words in every.items():
+        click.echo(f"{'FAIL' if check in failed else 'ok':<5}{check:<26}{words}")
+
+
+def chain_tree(chain: "Chain", failures: "tuple[ChainFailure, ...]") -> list[str]:
+    """Draw a chain as ``sevctl verify`` does: who signs whom, broken links struck through."""
+    broken = {failure.check for failure in failures}
+
+    def signs(*checks: str) -> str:
+        return "⬑̸" if broken.intersection(checks) else "⬑"
+
+    def itself(check: str) -> str:
+        return "•̷" if check in broken else "•"
+
+    cek = signs("chain.cek.signed-by-ask", "chain.cek.unsigned")
+    oca = itself("chain.oca.self-signed") + signs("chain.pek.signed-by-oca")
+    ark = itself("chain.ark.self-signed") + signs("chain.ask.signed-by-ark", "chain.ark.trusted")
+    return [
+        _platform_key(chain.pdh),
+        f" {signs('chain.pdh.signed-by-pek')} {_platform_key(chain.pek)}",
+        f"   {oca} {_platform_key(chain.oca)}",
+        f"    {signs('chain.pek.signed-by-cek')} {_platform_key(chain.cek)}",
+        f"       {cek} {_amd_key(chain.ask, 'ASK')}",
+        f"         {ark} {_amd_key(chain.ark, 'ARK')}",
+    ]
+
+
+def fingerprints(chain: "Chain") -> dict[str, str]:
+    """List the fingerprints of a chain by role."""
+    links = (chain.pdh, chain.pek, chain.oca, chain.cek, chain.ask, chain.ark)
+    return {link.role: link.fingerprint for link in links if link is not None}
+
+
+def root_notes(root: "Root") -> list[str]:
+    """Say so if a platform was accepted by a root that is not AMD's."""
+    if root.generation is not None:
+        return []
+    return ["this root is not AMD's: it was trusted only because --trust-root names it"]
+
+
+def policy_notes(policy: "GuestPolicy") -> list[str]:
+    """Say so if a policy leaves the guest's memory open."""
+    if not policy.debug:
+        return []
+    return [f"policy {policy} lets the host read the guest's memory with the debug commands"]
+
+
+def launch_security(policy: "GuestPolicy", godh: str, blob: str, *, kernel_hashes: bool) -> str:
+    """Write libvirt's <launchSecurity> element."""
+    hashes = " kernelHashes='yes'" if kernel_hashes else ""
+    return (
+        f"<launchSecurity type='sev'{hashes}>\n"
+        f"  <policy>{policy}</policy>\n"
+        f"  <dhCert>{godh}</dhCert>\n"
+        f"  <session>{blob}</session>\n"
+        "</launchSecurity>"
+    )
+
+
+def _platform_key(certificate: "Certificate") -> str:
+    # "E" elliptic curve and its name; then "E" for ECDSA or "D" for ECDH, and the hash.
+    kind, _, digest = certificate.algorithm.name.partition("_SHA")
+    letter = {"ECDSA": "E", "ECDH": "D"}.get(kind, kind[:1])
+    curve = certificate.public_key.curve.name
+    return f"{certificate.role} E{curve} {letter}{digest} {certificate.fingerprint}"
+
+
+def _amd_key(certificate: "CaCertificate | None", role: str) -> str:
+    if certificate is None:
+        return f"{role} (none that fits)"
+    key = certificate.public_key
+    digest = key.algorithm.name.partition("_SHA")[2]
+    return f"{certificate.role} R{key.bits} R{digest} {certificate.fingerprint}"

@@ -1,0 +1,123 @@
+"""``sev-attest session``."""
+
+import base64
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sev_attest.chain.verify import verify_chain
+from sev_attest.cli import render
+from sev_attest.cli.inputs import (
+    POLICY,
+    chain_options,
+    collect,
+    output_options,
+    trusted_roots,
+)
+from sev_attest.cli.outputs import write_all
+from sev_attest.errors import Insecure, Unsupported
+from sev_attest.owner.record import LaunchRecord
+from sev_attest.policy import GuestPolicy
+from sev_attest.session import Session
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+
+
+@click.command("session")
+@click.argument("chain", nargs=-1, required=True, metavar="CHAIN...")
+@click.argument("policy", type=POLICY)
+@click.option("--name", required=True, help="What to call this launch; the files' names begin so.")
+@click.option("--out", default=".", metavar="DIR", help="Folder for the files (default: here).")
+@click.option("--kernel-hashes", is_flag=True, help="Have QEMU measure kernel, initrd and cmdline.")
+@click.option("--insecure", is_flag=True, help="Accept a bare PDH, which nothing vouches for.")
+@click.option("--force", is_flag=True, help="Write over files that exist.")
+@chain_options
+@output_options
+def command(
+    *,
+    chain: tuple[str, ...],
+    policy: int,
+    name: str,
+    out: str,
+    kernel_hashes: bool,
+    insecure: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **given: Any,
+) -> None:
+    """Make the session for one launch on the platform of CHAIN (as INPUT of `verify`).
+
+    Writes NAME_tik.bin and NAME_tek.bin (keep them from the host), NAME_godh.b64 and
+    NAME_session.b64 (for the host) and NAME.launch.json (the record: no secret in it), and prints
+    the <launchSecurity> element. Use a session for one launch only.
+    """
+    if not _NAME.fullmatch(name):
+        raise Unsupported(
+            f"{name!r} cannot begin a file's name: letters, digits and _ . + - can", check="name"
+        )
+    session = _create(chain, GuestPolicy(policy), insecure=insecure, given=given)
+    godh = base64.b64encode(session.godh.to_bytes())
+    blob = base64.b64encode(session.blob)
+    folder = Path(out)
+    files = {
+        folder / f"{name}_tik.bin": session.keys.tik,
+        folder / f"{name}_tek.bin": session.keys.tek,
+        folder / f"{name}_godh.b64": godh,
+        folder / f"{name}_session.b64": blob,
+        folder / f"{name}.launch.json": LaunchRecord.of(
+            session, name, datetime.now(UTC)
+        ).to_bytes(),
+    }
+    write_all(files, force=force)
+    element = render.launch_security(
+        session.policy, godh.decode(), blob.decode(), kernel_hashes=kernel_hashes
+    )
+    notes = _notes(session)
+    if as_json:
+        render.document(
+            "session",
+            ok=True,
+            name=name,
+            policy=policy,
+            root=session.platform.root.name if session.platform else None,
+            files=[str(path) for path in files],
+            launch_security=element,
+            notes=notes,
+        )
+    elif not quiet:
+        click.echo(element)
+        # The element alone is standard output, ready to paste; the rest goes beside it.
+        if verbose:
+            for path in files:
+                click.echo(f"wrote {path}", err=True)
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+
+
+def _create(
+    inputs: tuple[str, ...], policy: GuestPolicy, *, insecure: bool, given: dict[str, Any]
+) -> Session:
+    collected = collect(inputs, given)
+    if collected.by_role.keys() == {"PDH"}:
+        if not insecure:
+            raise Insecure(
+                "this is a bare PDH: nothing shows that it is an AMD platform's",
+                check="session.bare-pdh",
+                hint="give the whole chain (`sevctl export` writes it); --insecure goes on without",
+            )
+        return Session.create_unverified(collected.pdh(), policy=policy)
+    verified = verify_chain(collected.chain(), roots=trusted_roots(given))
+    return Session.create(verified, policy=policy)
+
+
+def _notes(session: Session) -> list[str]:
+    if session.platform is None:
+        notes = ["INSECURE: nothing shows that this PDH is an AMD platform's"]
+    else:
+        notes = render.root_notes(session.platform.root)
+    return notes + render.policy_notes(session.policy)

@@ -1,0 +1,159 @@
+"""Every exception that sev-attest raises on purpose, and the exit code each one means.
+
+Nothing but a :class:`SevAttestError` comes out of the library for bytes that a stranger chose; an
+``OSError`` for a file that cannot be read stays an ``OSError``.
+
+=====  ==========================================================================
+exit   meaning
+=====  ==========================================================================
+1      not verified: a signature, the chain, the measurement, a demand of the owner
+2      usage: options missing, contradictory or out of range; not supported
+3      refused because the result would not be secure
+4      the guest is configured so that it cannot be attested
+5      the guest or the session is in the wrong state
+6      input that cannot be read or is malformed
+=====  ==========================================================================
+"""
+
+
+class SevAttestError(Exception):
+    """The root of the tree.
+
+    ``check`` is a stable id (``chain.pek.signed-by-cek``) for programs, ``hint`` says what to do,
+    ``facts`` is what a command adds for its JSON document.
+    """
+
+    exit_code = 6
+
+    def __init__(self, message: str = "", *, check: str = "", hint: str = "") -> None:
+        """Keep the message for people, the check id for programs and the hint apart."""
+        super().__init__(message)
+        self.check = check
+        self.hint = hint
+        self.facts: dict[str, object] = {}
+
+
+_SELF_EXPLAINING = ("", "length", "format", "base64", "range", "incomplete", "conflict", "godh")
+
+
+class MalformedInput(SevAttestError):
+    """Bytes or text that are not what their place calls for.
+
+    ``structure`` and ``field`` say what was being read ("SEV certificate", "version"), ``offset``
+    where in it (bytes), ``source`` which file or option it came from, once that is known.
+    """
+
+    exit_code = 6
+
+    def __init__(
+        self,
+        structure: str = "",
+        field: str = "",
+        reason: str = "",
+        *,
+        offset: int | None = None,
+        hint: str = "",
+    ) -> None:
+        """Name the structure, its field and what is wrong with it."""
+        slug = structure.lower().replace(" ", "-")
+        super().__init__(reason, check=f"{slug}.{field}", hint=hint)
+        self.structure = structure
+        self.field = field
+        self.reason = reason
+        self.offset = offset
+        self.source = ""
+
+    def __str__(self) -> str:
+        """One line: source, structure, field, place, reason."""
+        place = "" if self.offset is None else f" at byte {self.offset:#x}"
+        field = "" if self.field in _SELF_EXPLAINING else f" {self.field}"
+        source = f"{self.source}: " if self.source else ""
+        return f"{source}{self.structure}{field}{place}: {self.reason}"
+
+
+class reading:  # noqa: N801 - a context manager that reads like a word
+    """``with reading("tik.bin"):`` names the source of any :class:`MalformedInput` inside."""
+
+    def __init__(self, source: str) -> None:
+        """Remember the name of the file or option that is being read."""
+        self.source = source
+
+    def __enter__(self) -> None:
+        """Do nothing on the way in."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        """Put the name on an error that carries none yet (the innermost name wins)."""
+        if isinstance(error, MalformedInput) and not error.source:
+            error.source = self.source
+
+
+class Unsupported(SevAttestError):
+    """Options that are missing or contradict each other, or a scenario that is not supported."""
+
+    exit_code = 2
+
+
+class Insecure(SevAttestError):
+    """Refused because the result would not be secure."""
+
+    exit_code = 3
+
+
+class NotAttestable(SevAttestError):
+    """The guest is configured so that it cannot be attested."""
+
+    exit_code = 4
+
+
+class NotVerified(SevAttestError):
+    """Do not trust it: a signature, the measurement or a demand of the owner failed."""
+
+    exit_code = 1
+
+
+class ChainFailure:
+    """One failed step of the chain check: its ``check`` id, the ``certificate``, and words."""
+
+    __slots__ = ("certificate", "check", "hint", "message")
+
+    def __init__(self, check: str, certificate: str, message: str, hint: str = "") -> None:
+        """Name the step that failed, the certificate it failed for, and why."""
+        self.check = check
+        self.certificate = certificate
+        self.message = message
+        self.hint = hint
+
+    def __repr__(self) -> str:
+        """Show the id and the words."""
+        return f"ChainFailure({self.check!r}, {self.message!r})"
+
+
+class ChainInvalid(NotVerified):
+    """A certificate chain that does not reach a trusted root.
+
+    ``failures`` holds every failed step in order; ``check`` and ``certificate`` are the first's.
+    """
+
+    def __init__(self, failures: tuple[ChainFailure, ...] = ()) -> None:
+        """Collect the failed steps; there is at least one."""
+        first = failures[0]
+        super().__init__(
+            "; ".join(failure.message for failure in failures), check=first.check, hint=first.hint
+        )
+        self.failures = failures
+        self.certificate = first.certificate
+
+    def __reduce__(self) -> tuple[type["ChainInvalid"], tuple[tuple[ChainFailure, ...]]]:
+        """Pickle by the failures (for worker processes)."""
+        return type(self), (self.failures,)
+
+
+class LaunchRefused(NotVerified):
+    """What the host reports contradicts what the owner demands of this launch."""
+
+
+class MeasurementMismatch(NotVerified):
+    """The measurement is not the one that the owner's inputs give.
+
+    It never carries the expected value: whoever holds that can make a host pass.
+    """

@@ -1,0 +1,32 @@
+"""The transport keys of one launch. They never show in a repr, a message or a log."""
+
+from dataclasses import dataclass, field
+
+from sev_attest._encoding import blob
+from sev_attest.errors import MalformedInput
+
+_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportKeys:
+    """TIK (integrity: makes the measurement) and TEK (encryption: wraps secrets), 16 bytes each.
+
+    >>> TransportKeys(tek=bytes(16), tik=bytes(16))
+    TransportKeys()
+    """
+
+    tek: bytes = field(repr=False)
+    tik: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Hold each key to 16 bytes (MalformedInput)."""
+        for name, key in (("TEK", self.tek), ("TIK", self.tik)):
+            if len(key) != _SIZE:
+                raise MalformedInput(name, "length", f"{len(key)} bytes, expected {_SIZE}")
+
+    @classmethod
+    def from_tk(cls, data: bytes) -> "TransportKeys":
+        """Read the 32 bytes of a combined file: TEK, then TIK (binary, base64 or hex)."""
+        tk = blob(data, (2 * _SIZE,), "TK")
+        return cls(tek=tk[:_SIZE], tik=tk[_SIZE:])

@@ -1,0 +1,134 @@
+"""What a host reports of a launch. Does not verify: anything; every number here is its claim."""
+
+import re
+from dataclasses import dataclass
+
+from sev_attest._encoding import blob
+from sev_attest.errors import MalformedInput, Unsupported
+
+MEASUREMENT_SIZE = 48
+_MEASURE_SIZE = 32
+_NUMBERS = {"sev-api-major": 0xFF, "sev-api-minor": 0xFF, "sev-build-id": 0xFF}
+_NUMBERS["sev-policy"] = 0xFFFF_FFFF
+_LINE = re.compile(r"^\s*(sev-[a-z-]+)\s*:\s*(.*?)\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchInfo:
+    """The measurement of a launch and the numbers that go with it, as the host reports them.
+
+    ``measurement`` is 48 bytes: MEASURE (32) and MNONCE (16). API and build are bytes; ``policy``
+    is None where the host does not say.
+    """
+
+    measurement: bytes
+    api_major: int
+    api_minor: int
+    build_id: int
+    policy: int | None = None
+
+    def __post_init__(self) -> None:
+        """Hold every part to its size and range (MalformedInput)."""
+        if len(self.measurement) != MEASUREMENT_SIZE:
+            reason = f"{len(self.measurement)} bytes, expected {MEASUREMENT_SIZE}"
+            raise MalformedInput("measurement", "length", reason)
+        for name, value, most in (
+            ("API major", self.api_major, 0xFF),
+            ("API minor", self.api_minor, 0xFF),
+            ("build id", self.build_id, 0xFF),
+            ("policy", self.policy or 0, 0xFFFF_FFFF),
+        ):
+            if not 0 <= value <= most:
+                raise MalformedInput(name, "range", f"{value} is not in 0..{most}")
+
+    @property
+    def measure(self) -> bytes:
+        """The HMAC, 32 bytes."""
+        return self.measurement[:_MEASURE_SIZE]
+
+    @property
+    def nonce(self) -> bytes:
+        """The firmware's nonce (MNONCE), 16 bytes."""
+        return self.measurement[_MEASURE_SIZE:]
+
+    @classmethod
+    def from_text(cls, text: bytes) -> "LaunchInfo":
+        """Read a whole report (:func:`read_report`); raises MalformedInput for a missing part."""
+        return from_claims(read_report(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """The parts of a report that are there; what is missing must come from elsewhere."""
+
+    measurement: bytes | None = None
+    api_major: int | None = None
+    api_minor: int | None = None
+    build_id: int | None = None
+    policy: int | None = None
+
+
+def from_claims(claims: Claims) -> LaunchInfo:
+    """Make a :class:`LaunchInfo` of a complete report; raises MalformedInput for a missing part."""
+    measurement, build_id = claims.measurement, claims.build_id
+    api_major, api_minor = claims.api_major, claims.api_minor
+    if measurement is None:
+        raise MalformedInput("launch info", "sev-measurement", "is missing")
+    if api_major is None or api_minor is None or build_id is None:
+        raise MalformedInput(
+            "launch info",
+            "sev-api-major, sev-api-minor, sev-build-id",
+            "one of them is missing (libvirt before 8.0 does not print them)",
+        )
+    return LaunchInfo(
+        measurement=measurement,
+        api_major=api_major,
+        api_minor=api_minor,
+        build_id=build_id,
+        policy=claims.policy,
+    )
+
+
+def read_report(text: bytes) -> Claims:
+    """Read what ``virsh domlaunchsecinfo`` prints, with whatever was copied around it.
+
+    Raises MalformedInput for text with nothing of it, a value that does not fit, or two values of
+    one name; Unsupported for the report of an SEV-SNP guest.
+    """
+    lines = _LINE.findall(text.decode("utf-8-sig", errors="replace"))
+    values: dict[str, str] = {}
+    for key, value in lines:
+        if values.setdefault(key, value) != value:
+            raise MalformedInput("launch info", key, "is there twice, with different values")
+    if "sev-snp-policy" in values:
+        raise Unsupported(
+            "this is the report of an SEV-SNP guest; only SEV and SEV-ES are supported",
+            check="launch-info.snp",
+        )
+    if not values:
+        raise MalformedInput(
+            "launch info",
+            "format",
+            "no `sev-...: value` line in it",
+            hint="give the text that `virsh domlaunchsecinfo DOMAIN` prints",
+        )
+    numbers = {key: _number(key, values[key]) for key in _NUMBERS if key in values}
+    measurement = values.get("sev-measurement")
+    return Claims(
+        measurement=None if measurement is None else read_measurement(measurement.encode()),
+        api_major=numbers.get("sev-api-major"),
+        api_minor=numbers.get("sev-api-minor"),
+        build_id=numbers.get("sev-build-id"),
+        policy=numbers.get("sev-policy"),
+    )
+
+
+def read_measurement(data: bytes) -> bytes:
+    """Decode a measurement (base64, hex or binary) to its 48 bytes; raises MalformedInput."""
+    return blob(data, (MEASUREMENT_SIZE,), "measurement")
+
+
+def _number(key: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text[:20]) > _NUMBERS[key]:
+        raise MalformedInput("launch info", key, f"{text[:40]!r} is not in 0..{_NUMBERS[key]}")
+    return int(text)

@@ -1,0 +1,1 @@
+"""What the VMM feeds the firmware: the bytes that a launch digest covers."""

@@ -1,0 +1,1 @@
+"""The owner's side: what was launched, and what this owner demands."""

@@ -1,0 +1,88 @@
+"""The record of one launch: NAME.launch.json. It holds no secret."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from sev_attest.errors import MalformedInput
+from sev_attest.policy import GuestPolicy
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sev_attest.session import Session
+
+SCHEMA = "sev-attest/launch/1"
+_STRUCTURE = "launch record"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRecord:
+    """What the owner remembers of a session, so that no host has to be asked.
+
+    Fingerprints are SHA-256 in hex (for certificates: of the signed bytes, as sevctl prints them).
+    ``generation`` is None if the platform was not verified or its root is not AMD's; ``root`` says
+    which of these; ``created`` is UTC in ISO 8601.
+    """
+
+    name: str
+    created: str
+    root: str
+    generation: str | None
+    platform_id: str | None
+    cek: str | None
+    pdh: str
+    policy: int
+    godh_sha256: str
+    session_sha256: str
+
+    @classmethod
+    def of(cls, session: "Session", name: str, created: "datetime") -> "LaunchRecord":
+        """Describe a session."""
+        platform = session.platform
+        chain = platform and platform.chain
+        return cls(
+            name=name,
+            created=created.isoformat(timespec="seconds"),
+            root=platform.root.name if platform else "not verified",
+            generation=platform.generation if platform else None,
+            platform_id=chain.platform_id.hex() if chain and chain.platform_id else None,
+            cek=chain.cek.fingerprint if chain else None,
+            pdh=session.pdh.fingerprint,
+            policy=session.policy.value,
+            godh_sha256=hashlib.sha256(session.godh.to_bytes()).hexdigest(),
+            session_sha256=hashlib.sha256(session.blob).hexdigest(),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Write it as JSON."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "LaunchRecord":
+        """Read it back; raises MalformedInput for anything that :meth:`to_bytes` did not write."""
+        try:
+            fields = json.loads(data)
+        except (ValueError, RecursionError):
+            raise MalformedInput(_STRUCTURE, "format", "this is no JSON") from None
+        if not isinstance(fields, dict) or fields.pop("schema", None) != SCHEMA:
+            raise MalformedInput(_STRUCTURE, "schema", f"this is no {SCHEMA} document")
+        _check_types(fields)
+        GuestPolicy(fields["policy"])
+        return cls(**fields)
+
+
+def _check_types(fields: Mapping[str, object]) -> None:
+    optional = ("generation", "platform_id", "cek")
+    for name, kind in LaunchRecord.__annotations__.items():
+        right = name in fields and (
+            type(fields[name]) is (int if kind is int else str)
+            or (name in optional and fields[name] is None)
+        )
+        if not right:
+            raise MalformedInput(_STRUCTURE, name, "is missing or of the wrong type")
+    unknown = fields.keys() - LaunchRecord.__annotations__.keys()
+    if unknown:
+        raise MalformedInput(_STRUCTURE, "fields", f"unknown: {', '.join(sorted(unknown))}")

@@ -1,0 +1,102 @@
+"""A secret for one verified launch: the guest's table of secrets, and the packet that carries it.
+
+Sources: AMD 55766, "LAUNCH_SECRET"; the table is OVMF's (Guid/ConfidentialComputingSecret.h).
+The table is a header (GUID, u32 length of the whole) and entries (GUID, u32 length of the entry,
+data), zero-padded to a multiple of 16. The packet header, 52 bytes:
+
+======  ====  =================================================
+offset  size  field
+======  ====  =================================================
+0x00    4     FLAGS (bit 0: compressed; 0 here)
+0x04    16    IV
+0x14    32    MAC
+======  ====  =================================================
+
+with MAC = HMAC-SHA256(TIK, 0x01 || FLAGS || IV || length || length || ciphertext || MEASURE), both
+lengths as LE32. Firmware before API 0.17 leaves MEASURE out.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sev_attest import _crypto
+from sev_attest._wire import guid_bytes, le
+from sev_attest.errors import MalformedInput, Unsupported
+from sev_attest.launch import VerifiedLaunch
+from sev_attest.spec import SECRET_LUKS, SECRET_TABLE, Context
+
+MAX_PAYLOAD = 0x4000
+"""KVM takes no more than 16 KiB at once."""
+ALIASES = {"luks-key": SECRET_LUKS}
+_BLOCK = 16
+_MEASURED_SINCE = (0, 17)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretPacket:
+    """What the host passes on to the firmware: opaque to it.
+
+    ``header`` is 52 bytes; ``payload`` is the encrypted table, a multiple of 16 bytes.
+    """
+
+    header: bytes
+    payload: bytes
+
+
+def build_secret(launch: VerifiedLaunch, secrets: Mapping[str, bytes]) -> SecretPacket:
+    """Wrap ``secrets`` (bytes by GUID or alias) for this launch and no other.
+
+    Raises Unsupported for no secret, an empty one, one GUID twice, or more than 16 KiB;
+    MalformedInput for a GUID that is none.
+    """
+    payload = _table(secrets)
+    if len(payload) > MAX_PAYLOAD:
+        raise Unsupported(
+            f"the secrets take {len(payload)} bytes, KVM passes {MAX_PAYLOAD} at most",
+            check="secret.size",
+        )
+    return wrap(launch, payload, iv=_crypto.random_bytes(16))
+
+
+def wrap(launch: VerifiedLaunch, table: bytes, *, iv: bytes) -> SecretPacket:
+    """Encrypt a table of secrets; never use one ``iv`` (16 bytes) twice with the same keys."""
+    payload = _crypto.aes_ctr(launch.keys.tek, iv, table)
+    flags = le(0, 4)
+    length = le(len(payload), 4)
+    message = le(Context.LAUNCH_SECRET, 1) + flags + iv + length + length + payload
+    if (launch.info.api_major, launch.info.api_minor) >= _MEASURED_SINCE:
+        message += launch.info.measure
+    mac = hmac.digest(launch.keys.tik, message, "sha256")
+    return SecretPacket(header=flags + iv + mac, payload=payload)
+
+
+def _table(secrets: Mapping[str, bytes]) -> bytes:
+    entries: dict[bytes, bytes] = {}
+    for name, secret in secrets.items():
+        guid = _guid(name)
+        if guid in entries:
+            raise Unsupported(
+                f"there are two secrets with the GUID of {name}", check="secret.twice"
+            )
+        if not secret:
+            raise Unsupported(f"the secret {name} is empty", check="secret.empty")
+        entries[guid] = guid + le(16 + 4 + len(secret), 4) + secret
+    if not entries:
+        raise Unsupported("there is no secret to build", check="secret.none")
+    body = b"".join(entries.values())
+    table = guid_bytes(SECRET_TABLE) + le(16 + 4 + len(body), 4) + body
+    return table + bytes(-len(table) % _BLOCK)
+
+
+def _guid(name: str) -> bytes:
+    guid = ALIASES.get(name, name)
+    try:
+        raw = guid_bytes(guid)
+    except ValueError:
+        raw = b""
+    dashes = [at for at, character in enumerate(guid) if character == "-"]
+    if len(raw) != 16 or dashes != [8, 13, 18, 23]:  # noqa: PLR2004 - a GUID
+        known = ", ".join(ALIASES)
+        raise MalformedInput("secret", "GUID", f"{name!r} is no GUID and no alias ({known})")
+    return raw

@@ -1,0 +1,97 @@
+"""A certificate authority shaped like AMD's: an ARK, an ASK, and the signing of CEKs."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass, replace
+
+from sev_attest.chain.ca import CaCertificate, RsaPublicKey
+from sev_attest.chain.certificate import Certificate, Signature
+from sev_attest.chain.roots import Root
+from sev_attest.spec import Usage
+from sev_attest.testing._primes import PRIMES
+
+_EXPONENT = 65537
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """An RSA key that signs with PSS; the salt follows from the message, so runs are repeatable."""
+
+    p: int
+    q: int
+
+    @property
+    def public(self) -> RsaPublicKey:
+        modulus = self.p * self.q
+        return RsaPublicKey(modulus=modulus, exponent=_EXPONENT, bits=modulus.bit_length())
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign with RSA-PSS (RFC 8017, 9.1.1), big-endian; the salt is as long as the hash."""
+        bits = self.public.bits
+        algorithm = "sha256" if bits == 2048 else "sha384"  # noqa: PLR2004 - Naples' size
+        salt = hmac.digest(self.p.to_bytes(bits // 16, "big"), message, algorithm)
+        size = len(salt)
+        digest = hashlib.new(algorithm, message).digest()
+        mac = hashlib.new(algorithm, bytes(8) + digest + salt).digest()
+        block = bytes(bits // 8 - 2 * size - 2) + b"\1" + salt
+        counters = range((len(block) + size - 1) // size)
+        mask = b"".join(
+            hashlib.new(algorithm, mac + counter.to_bytes(4, "big")).digest()
+            for counter in counters
+        )
+        masked = bytearray(a ^ b for a, b in zip(block, mask, strict=False))
+        masked[0] &= 0x7F
+        encoded = int.from_bytes(bytes(masked) + mac + b"\xbc", "big")
+        exponent = pow(_EXPONENT, -1, (self.p - 1) * (self.q - 1))
+        # Chinese remainders: four times as fast as one large power.
+        at_p = pow(encoded, exponent % (self.p - 1), self.p)
+        at_q = pow(encoded, exponent % (self.q - 1), self.q)
+        value = at_q + self.q * ((at_p - at_q) * pow(self.q, -1, self.p) % self.p)
+        return value.to_bytes(bits // 8, "big")
+
+
+class Authority:
+    """An ARK and an ASK of ``bits`` (2048: Naples' shape; 4096: that of Rome and later).
+
+    All authorities of a size have the same keys, as AMD's have for one generation. ``key_ids``
+    (ARK's, ASK's) lets it carry somebody else's ids; ``signed_ark=False`` leaves the ARK without
+    signature, as AMD publishes Naples'.
+    """
+
+    def __init__(
+        self,
+        bits: int = 4096,
+        *,
+        key_ids: tuple[bytes, bytes] = (b"sev-attest testA", b"sev-attest testS"),
+        signed_ark: bool = True,
+    ) -> None:
+        """Make the two certificates."""
+        ark_key, self._ask_key = (
+            _Key(*(int(prime, 16) for prime in PRIMES[bits][name])) for name in ("ARK", "ASK")
+        )
+        ark = CaCertificate.build(
+            usage=Usage.ARK, key_id=key_ids[0], certifying_id=key_ids[0], public_key=ark_key.public
+        )
+        ask = CaCertificate.build(
+            usage=Usage.ASK,
+            key_id=key_ids[1],
+            certifying_id=key_ids[0],
+            public_key=self._ask_key.public,
+        )
+        self.ark = replace(ark, signature=ark_key.sign(ark.body)) if signed_ark else ark
+        self.ask = replace(ask, signature=ark_key.sign(ask.body))
+
+    @property
+    def root(self) -> Root:
+        """What to name on purpose to have its platforms accepted."""
+        return Root(ark=self.ark, ask=self.ask)
+
+    def sign_cek(self, cek: Certificate) -> Certificate:
+        """Put the ASK's signature on a CEK, as AMD's key server does."""
+        value = self._ask_key.sign(cek.body)[::-1]
+        signature = Signature(
+            usage=Usage.ASK,
+            algorithm=self._ask_key.public.algorithm,
+            value=value.ljust(512, b"\0"),
+        )
+        return replace(cek, signatures=(signature, Signature()))

@@ -1,0 +1,94 @@
+"""What the tests share: no network, simulated platforms, the command line, the real data."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import sev_attest as sev
+from sev_attest.cli import exits
+from sev_attest.cli.main import cli
+from sev_attest.testing import Authority, Platform
+
+POLICY_ES = 0x5
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise AssertionError("a test reached for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """Find the data of real platforms, which is not ours to ship."""
+    folder = os.environ.get("SEV_ATTEST_REAL_DATA")
+    if not folder:
+        pytest.skip("SEV_ATTEST_REAL_DATA names no folder of real platform data")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session", params=[2048, 4096], ids=["naples-shaped", "milan-shaped"])
+def platform(request: pytest.FixtureRequest) -> Platform:
+    """Give a simulated platform of each shape."""
+    return Platform(b"a test platform", authority=Authority(request.param))
+
+
+@pytest.fixture(scope="session")
+def milan() -> Platform:
+    """Give one simulated platform, where the shape does not matter."""
+    return Platform(b"a test platform")
+
+
+@pytest.fixture(scope="session")
+def verified(milan: Platform) -> sev.VerifiedChain:
+    """Give its chain, verified up to its own root."""
+    return sev.verify_chain(milan.export(), roots=[milan.authority.root])
+
+
+@pytest.fixture
+def session(verified: sev.VerifiedChain) -> sev.Session:
+    """Give a new session for an SEV-ES guest."""
+    return sev.Session.create(verified, policy=sev.GuestPolicy(POLICY_ES))
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command line did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Run a command line in this process."""
+
+    def call(*arguments: object) -> Ran:
+        code = exits.run(cli, [str(argument) for argument in arguments])
+        sys.stdout.flush()
+        captured = capfdbinary.readouterr()
+        return Ran(code, captured.out.decode(), captured.err.decode())
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,358 @@
+"""cli/: what holds for every command."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import sev_attest as sev
+from conftest import Run
+from sev_attest import errors
+from sev_attest.cli import exits, inputs, main
+from sev_attest.cli.outputs import write_all
+
+TOOL = [sys.executable, "-m", "sev_attest"]
+
+
+def test_the_help_lists_every_command(run: Run) -> None:
+    shown = run("--help")
+    assert shown.code == 0
+    for name in main.cli.list_commands(click.Context(main.cli)):
+        assert f"\n  {name} " in shown.out
+        assert run(name, "--help").code == 0
+
+
+def test_the_version_is_the_package_s(run: Run) -> None:
+    assert run("--version").out == f"sev-attest {sev.__version__}\n"
+
+
+def test_an_unknown_command_or_option_is_a_usage_error(run: Run) -> None:
+    for arguments in (["verfy"], ["verify", "--chain", "x"], ["--nope"], ["session", "x"], []):
+        ran = run(*arguments)
+        assert ran.code == 2
+        assert ran.err.startswith("error: ")
+        assert "--help` shows the options" in ran.err
+        assert ran.out == ""
+
+
+def test_a_usage_error_is_json_too_when_json_was_asked_for(run: Run) -> None:
+    document = json.loads(run("verify", "--json", "--nope").out)
+    assert document["schema"] == "sev-attest/verify/1"
+    assert (document["ok"], document["exit"]) == (False, 2)
+    assert document["errors"][0]["check"] == "usage"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.NotVerified("m", check="c"), 1),
+        (errors.Unsupported("m", check="c"), 2),
+        (errors.Insecure("m", check="c"), 3),
+        (errors.NotAttestable("m", check="c"), 4),
+        (errors.MalformedInput("m", "c", "r"), 6),
+        (OSError(28, "No space left on device", "file"), 6),
+        (OSError("odd"), 6),
+        (click.Abort(), 130),
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(), 6),
+        (ValueError("secret bytes"), 70),
+        (RecursionError(), 70),
+    ],
+)
+def test_every_error_has_its_exit_code_and_no_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main.cli, "invoke", fail)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    ran = run("verify")
+    assert ran.code == code
+    assert "Traceback" not in ran.err
+    assert "secret bytes" not in ran.err
+    if code == 70:
+        assert ran.err.startswith(f"error: internal error ({type(error).__name__} in fail:")
+
+
+def test_an_internal_error_without_a_trace_is_reported_too() -> None:
+    assert exits._explain(ValueError())[0] == 70
+
+
+def test_a_usage_error_without_context_is_reported_too() -> None:
+    assert "`sev-attest --help`" in exits._explain(click.UsageError("x"))[1][0][2]
+
+
+def test_a_file_s_name_cannot_steer_the_terminal(run: Run, here: Path) -> None:
+    ran = run("verify", "no\x1b[2J\nerror: fine\u202e")
+    assert ran.code == 6
+    assert ran.err == ("error: no\\x1b[2J\\x0aerror: fine\\x202e: No such file or directory\n")
+
+
+def test_a_reader_who_leaves_is_no_traceback(milan_chain: Path, here: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [*TOOL, "verify", str(milan_chain)],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (6, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which only Linux has")
+def test_a_full_standard_output_is_an_error(milan_chain: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [*TOOL, "verify", str(milan_chain)], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert ran.returncode == 6
+    assert ran.stderr == b"error: No space left on device\n"
+
+
+@pytest.fixture
+def milan_chain(milan: object, tmp_path: Path) -> Path:
+    path = tmp_path / "host.chain"
+    path.write_bytes(milan.export().to_bytes())  # type: ignore[attr-defined]
+    return path
+
+
+def test_it_runs_where_the_locale_knows_no_unicode(milan_chain: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    ran = subprocess.run(
+        [*TOOL, "verify", str(milan_chain)], capture_output=True, check=False, env=environment
+    )
+    assert ran.returncode == 1
+    assert b"\\u2b11 PEK EP384 E256" in ran.stdout
+    assert b"Traceback" not in ran.stderr
+
+
+def test_validate_imports_no_cryptography_and_only_click_beside_the_standard_library() -> None:
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from sev_attest.cli.main import cli\n"
+        "from sev_attest.cli.exits import run\n"
+        "run(cli, ['validate', '--tk', '/dev/null', '--firmware', '/dev/null'])\n"
+        "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, check=True, text=True
+    )
+    tops = {name for name in ran.stdout.split() if name not in sys.stdlib_module_names}
+    assert tops - {"__mp_main__"} == {"click", "sev_attest"}
+
+
+def test_every_public_name_is_there_and_no_other_is() -> None:
+    assert sorted(sev.__all__) == sorted(
+        [
+            "CaCertificate",
+            "Certificate",
+            "Chain",
+            "ChainFailure",
+            "ChainInvalid",
+            "CpuModel",
+            "Firmware",
+            "Generation",
+            "GuestPolicy",
+            "Insecure",
+            "KernelHashes",
+            "LaunchInfo",
+            "LaunchRecord",
+            "LaunchRefused",
+            "MalformedInput",
+            "MeasurementMismatch",
+            "NotAttestable",
+            "NotVerified",
+            "Root",
+            "SecretPacket",
+            "Session",
+            "SevAttestError",
+            "TransportKeys",
+            "Unsupported",
+            "VerifiedChain",
+            "VerifiedLaunch",
+            "VmsaPages",
+            "amd_roots",
+            "build_secret",
+            "launch_digest",
+            "verify_chain",
+            "verify_launch",
+        ]
+    )
+    for name in sev.__all__:
+        value = getattr(sev, name)
+        assert value.__doc__, name
+        assert value.__module__.startswith("sev_attest.")
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        sev.nope  # noqa: B018
+
+
+# reading
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("255", 255), ("0xff", 255), ("0XFF", 255), (" 7 ", 7)]
+)
+def test_numbers_are_decimal_or_hex(text: str, number: int) -> None:
+    assert inputs.BYTE.convert(text, None, None) == number
+
+
+@pytest.mark.parametrize("text", ["256", "-1", "0x100", "", "x", "1e2", "0b1", "0o7", "ff"])
+def test_numbers_out_of_range_are_refused(text: str) -> None:
+    with pytest.raises(click.UsageError):
+        inputs.BYTE.convert(text, None, None)
+
+
+def test_a_large_file_shows_its_progress_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "initrd"
+    path.write_bytes(bytes(5000))
+    monkeypatch.setattr(inputs, "_PROGRESS_FROM", 5000)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with inputs.large_file(str(path)) as file:
+        assert file.read(4000) == bytes(4000)
+        assert file.read(4000) == bytes(1000)
+    shown = capsys.readouterr()
+    assert "hashing" in shown.err
+    assert shown.out == ""
+
+
+# writing
+
+
+def test_files_are_written_whole_and_private(tmp_path: Path) -> None:
+    files = {tmp_path / name: name.encode() * 9999 for name in ("a", "b")}
+    old = os.umask(0)
+    try:
+        write_all(files, force=False)
+    finally:
+        os.umask(old)
+    for path, data in files.items():
+        assert path.read_bytes() == data
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_file_that_exists_is_not_written_over_unasked(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"mine")
+    files = {tmp_path / "a": b"1", tmp_path / "b": b"2"}
+    with pytest.raises(sev.SevAttestError, match="b: exists already"):
+        write_all(files, force=False)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"b": b"mine"}
+    write_all(files, force=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
+
+
+def test_not_even_through_a_dangling_link(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(sev.SevAttestError, match="exists already"):
+        write_all({tmp_path / "a": b"1"}, force=False)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+def test_a_file_that_appears_in_between_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    link = os.link
+
+    def late(source: Path, target: Path) -> None:
+        if target.name == "b":
+            target.write_bytes(b"theirs")
+        if not links:
+            raise OSError(1, "Operation not permitted")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(sev.SevAttestError, match="b: exists already"):
+        write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"}, force=False)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"b": b"theirs"}
+
+
+def test_a_file_system_without_hard_links_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_paths: Path) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_all({tmp_path / "a": b"1"}, force=False)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1"}
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, force: bool
+) -> None:
+    fsync, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    files = {tmp_path / name: b"x" for name in "abcde"}
+    with pytest.raises(OSError, match=r"No space left on device: '.*/c'"):
+        write_all(files, force=force)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_while_files_take_their_names_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def interrupted(source: Path, target: Path) -> None:
+        if target.name == "c":
+            raise KeyboardInterrupt
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_all({tmp_path / name: b"x" for name in "abcde"}, force=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_tells_the_whole_story(run: Run, here: Path) -> None:
+    ran = run("demo", "--keep", "kept")
+    assert ran.code == 0
+    assert ran.out.count("OK: Looks good to me") == 1
+    assert ran.out.count("(exit code 1)") == 2
+    assert "error: Measurement does not match, VM is not trustworthy" in ran.err
+    assert (here / "kept" / "vm1_tik.bin").stat().st_size == 16
+    assert run("demo", "--keep", "kept").code == 6
+    assert sorted(p.name for p in here.iterdir()) == ["kept"]
+
+
+def test_the_demo_leaves_nothing_unless_asked(run: Run, here: Path) -> None:
+    assert run("demo").code == 0
+    assert list(here.iterdir()) == []
+
+
+def test_a_demo_that_goes_wrong_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran_as_asked = exits.run
+    monkeypatch.setattr("sev_attest.cli.demo.exits.run", lambda *_: 0)
+    assert ran_as_asked(main.cli, ["demo"]) == 6
+
+
+def test_the_entry_points_exit_with_the_code(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main(["verify"])
+    assert caught.value.code == 2
+    monkeypatch.setattr(sys, "argv", ["sev-attest", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("sev_attest", run_name="__main__")
+    assert caught.value.code == 0
+    assert capfd.readouterr().out == f"sev-attest {sev.__version__}\n"

@@ -1,0 +1,433 @@
+"""``sev-attest validate``."""
+
+import base64
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sev_attest as sev
+from conftest import Ran, Run
+from sev_attest.launch import expected_measure
+from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
+
+OVMF = ovmf_image()
+SKU = ("--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1")
+PAGES = sev.VmsaPages.qemu_legacy(sev.CpuModel(family=25, model=1, stepping=1), 0x80B004)
+
+
+@dataclass
+class Lab:
+    """A platform, a session on it, and the files of its owner."""
+
+    platform: Platform
+    run: Run
+    session: sev.Session
+
+    def launch(self, *, vcpus: int = 0, **guest: Any) -> Guest:
+        """Start a guest and write info, as its host reports it."""
+        started = launch_guest(
+            self.platform,
+            policy=self.session.policy.value,
+            godh=self.session.godh.to_bytes(),
+            session=self.session.blob,
+            firmware=guest.pop("firmware", OVMF),
+            vmsa=tuple(PAGES.for_vcpus(vcpus)) if vcpus else (),
+            **guest,
+        )
+        Path("info").write_text(started.domlaunchsecinfo())
+        return started
+
+    def validate(self, *options: object, firmware: bool = True, keys: bool = True) -> Ran:
+        """Validate with the usual files, unless told otherwise."""
+        usual = ["--firmware", "fw"] if firmware else []
+        usual += ["--tik", "tik", "--tek", "tek"] if keys else []
+        return self.run("validate", *usual, *options)
+
+
+def new_lab(platform: Platform, run: Run, policy: int) -> Lab:
+    session = sev.Session.create_unverified(platform.export().pdh, policy=sev.GuestPolicy(policy))
+    Path("fw").write_bytes(OVMF)
+    Path("tik").write_bytes(session.keys.tik)
+    Path("tek").write_bytes(session.keys.tek)
+    Path("tk").write_bytes(session.keys.tek + session.keys.tik)
+    Path("kernel").write_bytes(b"a kernel")
+    Path("initrd").write_bytes(b"an initrd")
+    Path("vmsa0").write_bytes(PAGES.boot)
+    Path("vmsa1").write_bytes(PAGES.ap or b"")
+    return Lab(platform, run, session)
+
+
+@pytest.fixture
+def sev_lab(run: Run, here: Path) -> Lab:
+    """Give a lab for plain SEV guests."""
+    return new_lab(Platform(b"lab"), run, 0x1)
+
+
+@pytest.fixture
+def es_lab(run: Run, here: Path) -> Lab:
+    """Give a lab for SEV-ES guests."""
+    return new_lab(Platform(b"lab"), run, 0x5)
+
+
+def test_a_launch_validates_from_its_report(sev_lab: Lab) -> None:
+    sev_lab.launch()
+    ran = sev_lab.validate("--launch-info", "info")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines[0] == "OK: Looks good to me"
+    assert ran.lines[1].startswith("note: policy 0x0001 is what the host reports")
+
+
+def test_every_short_and_long_option_of_the_libvirt_tool_is_taken(es_lab: Lab) -> None:
+    guest = es_lab.launch(vcpus=3, kernel=b"a kernel", initrd=b"an initrd", cmdline=b"a  b ")
+    measurement = base64.b64encode(guest.measurement).decode()
+    numbers = ["--api-major", "1", "--api-minor", "0x37", "--build-id", "24", "--policy", "5"]
+    short = ("-m", measurement, *numbers, "-f", "fw", "-k", "kernel", "-r", "initrd", "-e", "a  b ")
+    long = (
+        *("--measurement", measurement, *numbers, "--firmware", "fw", "--kernel", "kernel"),
+        *("--initrd", "initrd", "--cmdline", "a  b "),
+    )
+    for given in (
+        (*short, "-n", "3", "-0", "vmsa0", "-1", "vmsa1", "--tk", "tk", "-i", "-g", "-d"),
+        (*long, "--num-cpus", "3", *SKU, "--tik", "tik", "--tek", "tek", "--insecure"),
+        (*long, "--num-cpus", "3", "--vmsa-cpu0", "vmsa0", "--vmsa-cpu1", "vmsa1", "--tk", "tk"),
+    ):
+        ran = es_lab.run("validate", *given)
+        assert (ran.code, ran.lines[0], ran.err) == (0, "OK: Looks good to me", "")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_the_report_comes_from_a_file_or_standard_input(
+    sev_lab: Lab, monkeypatch: pytest.MonkeyPatch, newline: str
+) -> None:
+    text = "$ virsh domlaunchsecinfo vm1\n" + sev_lab.launch().domlaunchsecinfo()
+    data = text.replace("\n", newline).encode()
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(data)))
+    assert sev_lab.validate("--launch-info", "-").code == 0
+    Path("info").write_bytes(data)
+    assert sev_lab.validate("--launch-info", "info").code == 0
+
+
+def test_firmware_and_keys_come_through_standard_input_too(
+    sev_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sev_lab.launch()
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(OVMF)))
+    options = ("--launch-info", "info", "--firmware", "-", "--tk", "tk")
+    assert sev_lab.validate(*options, firmware=False, keys=False).code == 0
+    tk = base64.encodebytes(Path("tk").read_bytes())
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(tk)))
+    assert sev_lab.validate("--launch-info", "info", "--tk", "-", keys=False).code == 0
+
+
+def test_options_beside_the_report_win(sev_lab: Lab) -> None:
+    honest = sev_lab.launch().domlaunchsecinfo()
+    Path("info").write_text(honest.replace("sev-build-id   : 24", "sev-build-id   : 23"))
+    assert sev_lab.validate("--launch-info", "info").code == 1
+    assert sev_lab.validate("--launch-info", "info", "--build-id", "24").code == 0
+    assert sev_lab.validate("--launch-info", "info", "--build-id", "24", "--policy", "3").code == 1
+
+
+def test_the_record_holds_the_launch_to_its_policy(es_lab: Lab) -> None:
+    record = sev.LaunchRecord(
+        name="vm", created="", root="", generation=None, platform_id=None, cek=None, pdh="",
+        policy=5, godh_sha256="", session_sha256="",
+    )  # fmt: skip
+    Path("record").write_bytes(record.to_bytes())
+    es_lab.launch(vcpus=1)
+    given = ("--launch-info", "info", "--record", "record", "-n", "1", *SKU)
+    ran = es_lab.validate(*given)
+    assert (ran.code, ran.lines) == (0, ["OK: Looks good to me"])
+    Path("info").write_text(Path("info").read_text().replace("sev-policy     : 5", ""))
+    assert es_lab.validate(*given).code == 0
+    for claimed in ("1", "0x07"):
+        ran = es_lab.validate(*given, "--policy", claimed)
+        assert ran.code == 1
+        assert "the session was made for 0x0005" in ran.err
+    Path("record").write_text("{}")
+    assert es_lab.validate(*given).code == 6
+
+
+@pytest.mark.parametrize(
+    ("launch", "options"),
+    [
+        ({"firmware": OVMF[:-1] + b"\0"}, []),
+        ({"kernel": b"a kernel"}, []),
+        ({}, ["-k", "kernel"]),
+        ({"kernel": b"another"}, ["-k", "kernel"]),
+        ({"kernel": b"a kernel"}, ["-k", "kernel", "-r", "initrd"]),
+        ({"kernel": b"a kernel"}, ["-k", "kernel", "-e", " "]),
+        ({"kernel": b"a kernel", "cmdline": b"a"}, ["-k", "kernel", "-e", "a "]),
+        ({}, ["--api-minor", "54"]),
+        ({}, ["--tik", "tek", "--tek", "tik"]),
+    ],
+)
+def test_a_launch_of_something_else_is_refused(
+    sev_lab: Lab, launch: dict[str, Any], options: list[str]
+) -> None:
+    sev_lab.launch(**launch)
+    ran = sev_lab.validate("--launch-info", "info", *options)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "error: Measurement does not match, VM is not trustworthy\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-n", "2", *SKU],
+        ["-n", "4", *SKU],
+        ["-n", "3", "--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "0"],
+        ["-n", "3", "-0", "vmsa1", "-1", "vmsa0"],
+        ["-n", "3", "-0", "vmsa0", "-1", "vmsa0"],
+    ],
+)
+def test_another_vcpu_state_is_refused(es_lab: Lab, options: list[str]) -> None:
+    es_lab.launch(vcpus=3)
+    assert es_lab.validate("--launch-info", "info", "-n", "3", *SKU).code == 0
+    assert es_lab.validate("--launch-info", "info", *options).code == 1
+
+
+def test_plain_sev_measures_no_vcpus_and_says_so(sev_lab: Lab) -> None:
+    sev_lab.launch()
+    ran = sev_lab.validate("--launch-info", "info", "-n", "3", *SKU)
+    assert ran.code == 0
+    assert "note: policy 0x0001 is plain SEV: vCPU options play no part" in ran.out
+
+
+def test_digest_or_hashes_stand_in_for_the_files(sev_lab: Lab) -> None:
+    sev_lab.launch(kernel=b"a kernel", initrd=b"an initrd", cmdline=b"c")
+    parts = [hashlib.sha256(part).hexdigest() for part in (b"a kernel", b"an initrd", b"c\0")]
+    given = ("--launch-info", "info")
+    assert sev_lab.validate(*given, "--kernel-hashes", ":".join(parts)).code == 0
+    assert sev_lab.validate(*given, "--kernel-hashes", f"{parts[0]}::").code == 1
+    sev_lab.launch(kernel=b"a kernel")
+    assert sev_lab.validate(*given, "--kernel-hashes", f"{parts[0]}::").code == 0
+    sev_lab.launch()
+    digest = hashlib.sha256(OVMF).digest()
+    for form in (digest.hex(), base64.b64encode(digest).decode()):
+        assert sev_lab.validate(*given, "--launch-digest", form, firmware=False).code == 0
+    assert sev_lab.validate(*given, "--launch-digest", bytes(32).hex(), firmware=False).code == 1
+
+
+def test_json_tells_what_was_checked_and_measured(sev_lab: Lab) -> None:
+    guest = sev_lab.launch(kernel=b"a kernel")
+    ran = sev_lab.validate("--launch-info", "info", "-k", "kernel", "--json")
+    good = json.loads(ran.out)
+    assert (ran.code, good["schema"], good["ok"]) == (0, "sev-attest/validate/1", True)
+    assert good["measurement"] == base64.b64encode(guest.measurement).decode()
+    assert good["digest"] == sev.launch_digest(OVMF, kernel=b"a kernel").hex()
+    assert [check["ok"] for check in good["checks"]] == [True] * 4
+    assert good["measured"]["kernel"] == hashlib.sha256(b"a kernel").hexdigest()
+    assert good["notes"]
+    ran = sev_lab.validate("--launch-info", "info", "--json")
+    bad = json.loads(ran.out)
+    assert (ran.code, bad["ok"], bad["exit"], ran.err) == (1, False, 1, "")
+    assert bad["errors"][0]["check"] == "launch.measurement"
+    assert bad["checks"][-1] == {"id": "launch.measurement", "ok": False}
+    assert bad["digest"] == hashlib.sha256(OVMF).hexdigest()
+
+
+def test_checks_behind_the_one_that_failed_are_not_claimed(sev_lab: Lab) -> None:
+    record = sev.LaunchRecord.of(sev_lab.session, "vm", datetime.now(UTC))
+    Path("record").write_bytes(record.to_bytes())
+    sev_lab.launch()
+    ran = sev_lab.validate("--launch-info", "info", "--policy", "3", "--record", "record", "--json")
+    assert json.loads(ran.out)["checks"] == [{"id": "launch.policy", "ok": False}]
+
+
+def test_quiet_and_verbose(es_lab: Lab) -> None:
+    es_lab.launch(vcpus=2, kernel=b"a kernel")
+    given = ("--launch-info", "info", "-n", "2", "-k", "kernel", *SKU)
+    assert es_lab.validate(*given, "-q").out == ""
+    for flag in ("-v", "-d"):
+        shown = es_lab.validate(*given, flag).out
+        for part in ("firmware", "kernel", "initrd", "cmdline", "launch digest", "nonce", "policy"):
+            assert f"\n{part} " in shown
+        assert hashlib.sha256(PAGES.boot).hexdigest() in shown
+        assert "ok   launch.measurement" in shown
+    refused = es_lab.validate(*given, "-v", "-n", "1")
+    assert "FAIL launch.measurement" in refused.out
+    assert es_lab.validate(*given, "-n", "1", "-q").out == ""
+    single = es_lab.validate("--launch-info", "info", "-n", "1", "-0", "vmsa0", "-v")
+    assert "VMSA of each other vCPU" not in single.out
+
+
+def test_no_output_ever_shows_a_key_or_the_expected_measurement(es_lab: Lab) -> None:
+    guest = es_lab.launch(vcpus=2)
+    keys = es_lab.session.keys
+    expected = expected_measure(
+        keys.tik,
+        api=(1, 55),
+        build_id=24,
+        policy=sev.GuestPolicy(5),
+        digest=sev.launch_digest(OVMF, vcpus=3, vmsa=PAGES),
+        nonce=guest.measurement[32:],
+    )
+    secrets = [
+        form(secret)
+        for secret in (keys.tik, keys.tek, expected)
+        for form in (bytes.hex, lambda b: base64.b64encode(b).decode().rstrip("="), repr)
+    ]
+    for options in ([], ["-v"], ["-d"], ["--json"], ["-d", "--json"]):
+        for count in ("2", "3"):
+            ran = es_lab.validate("--launch-info", "info", "-n", count, *SKU, *options)
+            assert ran.code == (0 if count == "2" else 1)
+            assert not any(secret in ran.out + ran.err for secret in secrets)
+
+
+def test_a_policy_that_leaves_memory_open_is_noted(run: Run, here: Path) -> None:
+    lab = new_lab(Platform(b"lab"), run, 0)
+    lab.launch()
+    assert "lets the host read the guest's memory" in lab.validate("--launch-info", "info").out
+
+
+INFO = "--launch-info info"
+NUMBERS = "--api-major 1 --api-minor 55 --build-id 24 --policy 1"
+B64 = base64.b64encode(bytes(48)).decode()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        # usage
+        ("", 2, "--measurement (or --launch-info) is needed"),
+        (f"-m {B64}", 2, "--api-major (or --launch-info) is needed"),
+        (f"-m {B64} {NUMBERS[:-11]}", 2, "--policy (or --launch-info) is needed"),
+        (f"{INFO} --tk tk", 2, "--tk excludes --tik and --tek"),
+        (f"{INFO} --initrd initrd", 2, "--kernel is needed for --initrd"),
+        (f"{INFO} --cmdline a", 2, "--kernel is needed for --cmdline"),
+        (f"{INFO} --policy 5", 2, "needs the number of vCPUs"),
+        (f"{INFO} --policy 5 -n 1", 2, "needs the vCPUs' state"),
+        (f"{INFO} --policy 5 -n 2 -0 vmsa0", 2, "need the page of the additional ones"),
+        (f"{INFO} -1 vmsa1", 2, "--vmsa-cpu1 needs --vmsa-cpu0"),
+        (f"{INFO} -0 vmsa0 {' '.join(SKU)}", 2, "--vmsa-cpu0/1 exclude"),
+        (f"{INFO} --cpu-family 25", 2, "go together"),
+        (f"{INFO} -n 0", 2, "0 is not in 1..4096"),
+        (f"{INFO} -n 5000", 2, "5000 is not in 1..4096"),
+        (f"{INFO} --api-major 256", 2, "256 is not in 0..255"),
+        (f"{INFO} --policy 4294967296", 2, "is not in 0..4294967295"),
+        (f"{INFO} --build-id -1", 2, "-1 is not in 0..255"),
+        (f"{INFO} --launch-digest {'00' * 32}", 2, "--launch-digest excludes --firmware"),
+        (f"{INFO} --kernel kernel --kernel-hashes x", 2, "--kernel-hashes excludes --kernel"),
+        (f"{INFO} --kernel-hashes {'00' * 32}", 2, "takes KERNEL:INITRD:CMDLINE"),
+        (f"{INFO} --kernel-hashes ::", 2, "takes KERNEL:INITRD:CMDLINE"),
+        ("--launch-info - --firmware -", 2, "only one of --launch-info, --firmware can be"),
+        # later
+        ("-c qemu+ssh://host/system", 2, "--connect is not supported yet"),
+        ("-o vm1", 2, "--domain is not supported yet"),
+        (f"{INFO} -s luks-key:file", 2, "--inject-secret is not supported yet"),
+        (f"{INFO} --secret-header h", 2, "--secret-header is not supported yet"),
+        (f"{INFO} --secret-payload p", 2, "--secret-payload is not supported yet"),
+        # the guest
+        (f"{INFO} -f nohashes -k kernel", 4, "declares an empty kernel-hash area"),
+        (f"{INFO} -f nofooter -k kernel", 4, "declares no kernel-hash area"),
+        # input
+        (
+            f"{INFO} -f nofooter --policy 5 -n 1 {' '.join(SKU)}",
+            6,
+            "nofooter: firmware SEV-ES reset",
+        ),
+        (f"{INFO} -f lying -k kernel", 6, "lying: firmware footer: its length is 65535"),
+        (f"{INFO} -f empty", 6, "empty: firmware: the file is empty"),
+        (f"{INFO} -f nowhere", 6, "nowhere: No such file or directory"),
+        (f"{INFO} -f folder", 6, "folder: Is a directory"),
+        (f"{INFO} -k nowhere", 6, "nowhere: No such file or directory"),
+        (f"{INFO} --tik nowhere", 6, "nowhere: No such file or directory"),
+        (f"{INFO} --tik folder", 6, "folder: Is a directory"),
+        (f"{INFO} --tik short", 6, "short: TIK: 15 bytes, expected 16"),
+        (f"{INFO} --tik tk", 6, "tk: TIK: 32 bytes, expected 16"),
+        (f"{INFO} --tek empty", 6, "empty: TEK: 0 bytes, expected 16"),
+        (f"{INFO} --policy 5 -n 1 -0 short", 6, "short: VMSA page: 15 bytes, expected 4096"),
+        (f"{INFO} --policy 5 -n 1 -0 nowhere", 6, "nowhere: No such file"),
+        ("--launch-info nowhere", 6, "nowhere: No such file or directory"),
+        ("--launch-info fw", 6, "fw: launch info: no `sev-...: value` line in it"),
+        (f"-m AAAA {NUMBERS}", 6, "--measurement: measurement: 3 bytes (decoded from text)"),
+        (f"-m ?? {NUMBERS}", 6, "--measurement: measurement: 2 bytes, expected 48"),
+        (f"-m {B64}AAAA {NUMBERS}", 6, "51 bytes (decoded from text), expected 48"),
+        (f"{INFO} --record fw", 6, "fw: launch record: this is no JSON"),
+        (
+            f"{INFO} --kernel-hashes 00:00:00",
+            6,
+            "--kernel-hashes: kernel: 1 bytes (decoded from text), expected 32",
+        ),
+    ],
+)
+def test_bad_input_gets_one_clear_line(sev_lab: Lab, options: str, code: int, words: str) -> None:
+    sev_lab.launch()
+    Path("nohashes").write_bytes(ovmf_image(hash_table=(0, 0)))
+    Path("nofooter").write_bytes(bytes(4096))
+    footer = OVMF.index(bytes.fromhex("de82b596b21ff745baeaa366c55a082d"))
+    Path("lying").write_bytes(OVMF[: footer - 2] + b"\xff\xff" + OVMF[footer:])
+    Path("empty").touch()
+    Path("short").write_bytes(bytes(15))
+    Path("folder").mkdir()
+    ran = sev_lab.validate(*options.split())
+    assert words in ran.err
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.count("error: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([], "--tik and --tek, or --tk"),
+        (["--tik", "tik"], "--tik and --tek, or --tk"),
+        (["--tek", "tek"], "--tik and --tek, or --tk"),
+        (["--tk", "tik"], "tik: TK: 16 bytes, expected 32"),
+    ],
+)
+def test_the_session_s_keys_are_needed(sev_lab: Lab, given: list[str], words: str) -> None:
+    sev_lab.launch()
+    ran = sev_lab.validate("--launch-info", "info", *given, keys=False)
+    assert ran.code == (6 if "tk" in given[0:1] or "--tk" in given else 2)
+    assert words in ran.err
+
+
+def test_firmware_is_needed(sev_lab: Lab) -> None:
+    sev_lab.launch()
+    ran = sev_lab.validate("--launch-info", "info", firmware=False)
+    assert (ran.code, ran.err) == (2, "error: --firmware (or --launch-digest) is needed\n")
+
+
+def test_a_command_line_is_hashed_byte_for_byte(sev_lab: Lab) -> None:
+    raw = b"caf\xe9 \xff"
+    sev_lab.launch(kernel=b"a kernel", cmdline=raw)
+    given = ("--launch-info", "info", "-k", "kernel", "-e", raw.decode("utf-8", "surrogateescape"))
+    assert sev_lab.validate(*given).code == 0
+
+
+# real launches
+
+
+@pytest.mark.parametrize("case_id", ["digest-given", "firmware", "kernel-hashes", "sev-es-4-vcpus"])
+def test_real_launches_validate(run: Run, real: Path, here: Path, case_id: str) -> None:
+    known = json.loads((real / "expected.json").read_bytes())["measurement"]
+    case = next(case for case in known if case["id"] == case_id)
+    Path("tek").write_bytes(bytes(16))
+    options: list[object] = ["--tik", real / case["tik"], "--tek", "tek", "-m", case["measurement"]]
+    for name in (
+        "api_major",
+        "api_minor",
+        "build_id",
+        "policy",
+        "num_cpus",
+        "launch_digest",
+        "cmdline",
+    ):
+        if name in case:
+            options += [f"--{name.replace('_', '-')}", case[name]]
+    for name in ("firmware", "kernel", "initrd", "vmsa_cpu0", "vmsa_cpu1"):
+        if name in case:
+            options += [f"--{name.replace('_', '-')}", real / case[name]]
+    assert run("validate", *options).code == 0
+    assert run("validate", *options, "--build-id", "41").code == 1
+    if "num_cpus" in case:
+        pages = options.index("--vmsa-cpu0")
+        without = options[:pages]
+        assert run("validate", *without, *SKU).code == 0

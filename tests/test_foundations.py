@@ -1,0 +1,148 @@
+"""errors, _wire, _encoding, policy, keys: what everything else stands on."""
+
+import base64
+import pickle
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sev_attest as sev
+from sev_attest import _wire, errors
+from sev_attest._encoding import blob, from_base64, looks_like_text
+from sev_attest.spec import Usage
+
+
+def test_a_malformed_input_names_source_structure_field_place_and_reason() -> None:
+    error = errors.MalformedInput("SEV certificate", "version", "9, expected 1", offset=0)
+    with pytest.raises(sev.MalformedInput), errors.reading("pdh.cert"), errors.reading("pdh"):
+        raise error
+    assert str(error) == "pdh: SEV certificate version at byte 0x0: 9, expected 1"
+    assert error.check == "sev-certificate.version"
+    assert error.exit_code == 6
+
+
+def test_reading_leaves_other_errors_alone() -> None:
+    with pytest.raises(KeyError), errors.reading("x"):
+        raise KeyError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.MalformedInput("TIK", "length", "3 bytes", offset=3, hint="h"),
+        errors.ChainInvalid((errors.ChainFailure("chain.a.b", "A", "words", "hint"),)),
+        errors.MeasurementMismatch("no", check="launch.measurement"),
+    ],
+)
+def test_errors_cross_process_borders_whole(error: sev.SevAttestError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.check, copy.hint) == (type(error), error.check, error.hint)
+    assert str(copy) == str(error)
+
+
+def test_a_chain_failure_shows_its_id() -> None:
+    assert "chain.a.b" in repr(errors.ChainFailure("chain.a.b", "A", "words"))
+
+
+def test_a_reader_never_reads_behind_the_end() -> None:
+    reader = _wire.Reader(b"\1\2\3", "thing")
+    assert reader.number(2, "first") == 0x0201
+    with pytest.raises(
+        sev.MalformedInput, match="thing second at byte 0x2: 1 bytes left, 2 needed"
+    ):
+        reader.number(2, "second")
+
+
+def test_a_reader_refuses_unknown_codes_reserved_bytes_and_wrong_lengths() -> None:
+    with pytest.raises(sev.MalformedInput, match="usage at byte 0x0: unknown code 0x63"):
+        _wire.Reader(b"\x63\0\0\0", "thing").code(Usage, "usage")
+    with pytest.raises(sev.MalformedInput, match="reserved bytes are not zero"):
+        _wire.Reader(b"\0\1", "thing").zeros(2, "reserved")
+    with pytest.raises(sev.MalformedInput, match="thing: 1 bytes, expected 2"):
+        _wire.Reader(b"\0", "thing", 2)
+
+
+def test_a_guid_is_mixed_endian_on_the_wire() -> None:
+    guid = "736869e5-84f0-4973-92ec-06879ce3da0b"
+    raw = _wire.guid_bytes(guid)
+    assert raw.hex() == "e5696873f084734992ec06879ce3da0b"
+    assert _wire.guid_text(raw) == guid
+
+
+@given(st.binary(min_size=1, max_size=200), st.integers(1, 80), st.sampled_from(["\n", "\r\n"]))
+def test_base64_is_read_however_it_is_wrapped(data: bytes, width: int, newline: str) -> None:
+    text = base64.b64encode(data).decode()
+    wrapped = newline.join(text[at : at + width] for at in range(0, len(text), width))
+    for form in (wrapped, wrapped + newline, "\ufeff" + wrapped, text):
+        assert from_base64(form.encode(), "blob") == data
+
+
+@pytest.mark.parametrize("text", ["QUJ", "Q", "=", "QUJD=", "QUI=QQ", "A===", "==QQ"])
+def test_cut_or_wrongly_padded_base64_is_refused(text: str) -> None:
+    with pytest.raises(sev.MalformedInput, match="not base64"):
+        from_base64(text.encode(), "blob")
+
+
+@pytest.mark.parametrize("text", ["QUJ*", "QU-D", "QU_D", "QUJD\x00", "QÜJD"])
+def test_a_wrong_alphabet_is_named(text: str) -> None:
+    with pytest.raises(sev.MalformedInput, match=r"at byte 0x\d: not base64: character"):
+        from_base64(text.encode(), "blob")
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_key_is_read_as_binary_base64_or_hex(key: bytes) -> None:
+    for form in (key, base64.b64encode(key), key.hex().encode(), b" " + key.hex().upper().encode()):
+        assert blob(form, (16,), "TIK") == key
+
+
+def test_hex_digits_that_are_base64_are_read_by_size() -> None:
+    text = b"abcdef0123456789abcdef01"  # 12 bytes as hex, 18 as base64
+    assert len(blob(text, (18,), "blob")) == 18
+    assert len(blob(text, (12,), "blob")) == 12
+
+
+@given(st.binary(max_size=64).filter(lambda data: len(data) != 16))
+def test_a_wrong_size_is_refused_without_showing_the_bytes(data: bytes) -> None:
+    with suppress(sev.MalformedInput):
+        assert len(blob(data, (16,), "TIK")) == 16  # text of 16 bytes in hex or base64
+        return
+    with pytest.raises(sev.MalformedInput, match="expected 16") as caught:
+        blob(data, (16,), "TIK")
+    assert len(str(caught.value)) < 70
+
+
+def test_text_is_told_from_binary() -> None:
+    assert looks_like_text(b"\xef\xbb\xbfab c\r\n")
+    assert not looks_like_text(b"ab\0")
+    assert not looks_like_text(b"\xff")
+
+
+@given(st.integers(0, 0xFFFFFFFF))
+def test_a_policy_keeps_its_number(value: int) -> None:
+    policy = sev.GuestPolicy(value)
+    assert int(policy) == value
+    assert int(str(policy), 16) == value
+    assert policy.min_api == (value >> 16 & 0xFF, value >> 24)
+    assert policy.reserved == value & 0xFFC0
+    assert policy.es == bool(value & 4)
+    assert policy.debug != bool(value & 1)
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 32])
+def test_a_policy_has_32_bits(value: int) -> None:
+    with pytest.raises(sev.MalformedInput, match="policy"):
+        sev.GuestPolicy(value)
+
+
+def test_transport_keys_never_show() -> None:
+    keys = sev.TransportKeys.from_tk(b"T" * 16 + b"I" * 16)
+    assert (keys.tek, keys.tik) == (b"T" * 16, b"I" * 16)
+    assert repr(keys) == "TransportKeys()"
+
+
+@pytest.mark.parametrize(("tek", "tik", "name"), [(15, 16, "TEK"), (16, 17, "TIK")])
+def test_transport_keys_have_16_bytes_each(tek: int, tik: int, name: str) -> None:
+    with pytest.raises(sev.MalformedInput, match=f"{name}: 1[57] bytes, expected 16"):
+        sev.TransportKeys(tek=bytes(tek), tik=bytes(tik))

@@ -1,0 +1,75 @@
+"""The vectors: this implementation gives every verdict they hold."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sev_attest as sev
+from sev_attest.session import wrap
+
+FOLDER = Path(__file__).parent.parent / "vectors"
+
+
+def cases(kind: str) -> list[Any]:
+    """List the cases of a file, each under its id; a missing file is an error."""
+    document = json.loads((FOLDER / f"{kind}.json").read_bytes())
+    return [pytest.param(case, id=case["id"]) for case in document["cases"]]
+
+
+@pytest.mark.parametrize("case", cases("chain"))
+def test_a_chain_fails_exactly_the_checks_it_must(case: dict[str, Any]) -> None:
+    chain = sev.Chain.from_bytes((FOLDER / case["chain"]).read_bytes())
+    roots = list(sev.amd_roots())
+    if case["trusted_ark"]:
+        ark = sev.CaCertificate.from_bytes((FOLDER / case["trusted_ark"]).read_bytes())
+        roots.append(sev.Root(ark=ark))
+    failed: list[str] = []
+    try:
+        sev.verify_chain(chain, roots=roots)
+    except sev.ChainInvalid as error:
+        failed = sorted(failure.check for failure in error.failures)
+    assert failed == case["failed_checks"]
+    assert case["valid"] is not bool(failed)
+
+
+@pytest.mark.parametrize("case", cases("session"))
+def test_a_session_blob_is_the_one(case: dict[str, Any]) -> None:
+    raw = {key: base64.b64decode(case[key]) for key in ("tek", "tik", "shared_secret", "session")}
+    keys = sev.TransportKeys(tek=raw["tek"], tik=raw["tik"])
+    blob = raw["session"]
+    made = wrap(
+        keys,
+        sev.GuestPolicy(case["policy"]),
+        shared=raw["shared_secret"],
+        nonce=blob[:16],
+        iv=blob[48:64],
+    )
+    assert made == blob
+
+
+@pytest.mark.parametrize("case", cases("measurement"))
+def test_a_launch_gets_the_verdict(case: dict[str, Any]) -> None:
+    reported, meant = dict(case["reported"]), case["meant"]
+    info = sev.LaunchInfo(**(reported | {"measurement": base64.b64decode(reported["measurement"])}))
+    parts: dict[str, Any] = {
+        key: base64.b64decode(meant[key]) for key in ("kernel", "initrd", "cmdline") if key in meant
+    }
+    if "cpu" in meant:
+        parts |= {"vcpus": meant["vcpus"], "vmsa": sev.CpuModel(**meant["cpu"])}
+    tik = base64.b64decode(meant["tik"])
+    failed = None
+    try:
+        launch = sev.verify_launch(
+            info,
+            keys=sev.TransportKeys(tek=bytes(16), tik=tik),
+            policy=sev.GuestPolicy(meant["policy"]),
+            digest=sev.launch_digest(FOLDER / meant["firmware"], **parts),
+        )
+        assert launch.info == info
+    except sev.SevAttestError as error:
+        failed = error.check
+    assert failed == case["failed_check"]
+    assert case["valid"] is (failed is None)
