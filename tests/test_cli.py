@@ -94,27 +94,53 @@ def test_a_file_s_name_cannot_steer_the_terminal(run: Run, here: Path) -> None:
     assert ran.err == ("error: no\\x1b[2J\\x0aerror: fine\\x202e: No such file or directory\n")
 
 
-def test_a_reader_who_leaves_is_no_traceback(milan_chain: Path, here: Path) -> None:
+@pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_who_leaves_is_no_traceback(
+    milan_chain: Path, buffered: str, options: list[str]
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     ran = subprocess.run(
-        [*TOOL, "verify", str(milan_chain)],
+        [*TOOL, "verify", str(milan_chain), *options],
         stdout=writing,
         stderr=subprocess.PIPE,
         check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": buffered},
     )
     os.close(writing)
     assert (ran.returncode, ran.stderr) == (6, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which only Linux has")
-def test_a_full_standard_output_is_an_error(milan_chain: Path) -> None:
+@pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_standard_output_is_an_error(
+    milan_chain: Path, buffered: str, options: list[str]
+) -> None:
     with Path("/dev/full").open("wb") as full:
         ran = subprocess.run(
-            [*TOOL, "verify", str(milan_chain)], stdout=full, stderr=subprocess.PIPE, check=False
+            [*TOOL, "verify", str(milan_chain), *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": buffered},
         )
     assert ran.returncode == 6
-    assert ran.stderr == b"error: No space left on device\n"
+    assert ran.stderr.endswith(b"No space left on device\n")
+    assert ran.stderr.count(b"error: ") == 1
+
+
+def test_output_that_fails_only_at_the_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    monkeypatch.setattr(sys.stdout, "flush", full)
+    monkeypatch.setattr(exits, "_run", lambda *_: 0)
+    assert exits.run(main.cli, []) == 6
+    monkeypatch.setattr(exits, "_run", lambda *_: 1)
+    assert exits.run(main.cli, []) == 1
 
 
 @pytest.fixture

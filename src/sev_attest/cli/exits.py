@@ -19,17 +19,26 @@ Problem = tuple[str, str, str]
 
 def run(group: click.Group, arguments: list[str]) -> int:
     """Run a command line; print what went wrong, if anything did, and give the exit code."""
+    code = 0
     try:
-        try:
-            # Not group.main(): it exits with 1 for a broken pipe, which here is "not verified".
-            with group.make_context("sev-attest", list(arguments)) as context:
-                group.invoke(context)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has left; Python must not try to flush it once more at exit.
+        code = _run(group, arguments)
+        sys.stdout.flush()
+    except OSError as error:
+        # Standard output takes no more; Python must not try to flush it once again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INPUT_TROUBLE
+        if not code and not isinstance(error, BrokenPipeError):
+            click.echo(f"error: standard output: {error.strerror}", err=True)
+        return code or INPUT_TROUBLE
+    return code
+
+
+def _run(group: click.Group, arguments: list[str]) -> int:
+    try:
+        # Not group.main(): it exits with 1 for a broken pipe, which here is "not verified".
+        with group.make_context("sev-attest", list(arguments)) as context:
+            group.invoke(context)
+    except BrokenPipeError:
+        return INPUT_TROUBLE  # whoever read our output has left
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
