@@ -13,6 +13,9 @@ import sev_attest as sev
 from sev_attest.cli import exits
 from sev_attest.cli.main import cli
 from sev_attest.testing import Authority, Platform
+from sev_attest.testing.pytest import sev_host, sev_platform, sev_roots
+
+__all__ = ["sev_host", "sev_platform", "sev_roots"]  # fixtures
 
 POLICY_ES = 0x5
 

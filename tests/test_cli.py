@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,55 @@ def test_a_full_standard_output_is_an_error(
     assert ran.stderr.count(b"error: ") == 1
 
 
+@pytest.mark.parametrize(
+    ("redirection", "codes"),
+    [(">&-", {1}), ("2>&-", {1}), ("2>/dev/full", {1}), (">&- 2>&-", {1})],
+)
+def test_closed_streams_do_not_change_the_verdict(
+    milan_chain: Path, redirection: str, codes: set[int]
+) -> None:
+    line = f'exec "$@" {redirection}'
+    command = ["sh", "-c", line, "sh", *TOOL, "verify", str(milan_chain)]
+    ran = subprocess.run(command, capture_output=True, check=False)
+    assert ran.returncode in codes
+    assert b"Traceback" not in ran.stderr
+
+
+def test_a_closed_standard_input_is_unreadable() -> None:
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", *TOOL, "verify", "-"]
+    ran = subprocess.run(command, capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (6, b"error: standard input: it is closed\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_while_files_take_their_names_leaves_nothing_behind(
+    milan_chain: Path, number: signal.Signals, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    code = (
+        "import os, sys\n"
+        "from sev_attest.cli import main\n"
+        "link = os.link\n"
+        "def late(source, target):\n"
+        "    link(source, target)\n"
+        f"    if target.name == 'vm_godh.b64': os.kill(os.getpid(), {int(number)})\n"
+        "os.link = late\n"
+        "main.main(sys.argv[1:])\n"
+    )
+    (tmp_path / "pdh").write_bytes(milan_chain.read_bytes()[:2084])
+    options = ["--name", "vm", "--out", str(out), "--insecure", str(tmp_path / "pdh"), "5"]
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "session", *options], capture_output=True, check=False
+    )
+    assert (ran.returncode, list(out.iterdir())) == (130, [])
+
+
+def test_the_interrupt_is_a_keyboard_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        main._interrupt(15, None)
+
+
 def test_output_that_fails_only_at_the_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def full() -> None:
         raise OSError(28, "No space left on device")
@@ -216,6 +266,7 @@ def test_every_public_name_is_there_and_no_other_is() -> None:
         value = getattr(sev, name)
         assert value.__doc__, name
         assert value.__module__.startswith("sev_attest.")
+    assert set(sev.__all__) <= set(dir(sev))
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         sev.nope  # noqa: B018
 
@@ -230,10 +281,19 @@ def test_numbers_are_decimal_or_hex(text: str, number: int) -> None:
     assert inputs.BYTE.convert(text, None, None) == number
 
 
-@pytest.mark.parametrize("text", ["256", "-1", "0x100", "", "x", "1e2", "0b1", "0o7", "ff"])
+@pytest.mark.parametrize(
+    "text",
+    ["256", "-1", "0x100", "", "x", "1e2", "0b1", "0o7", "ff", "1_0", "+5", "\u0665", "9" * 5000],
+)
 def test_numbers_out_of_range_are_refused(text: str) -> None:
     with pytest.raises(click.UsageError):
         inputs.BYTE.convert(text, None, None)
+
+
+def test_a_standard_input_that_is_closed_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(OSError, match="'standard input'"):
+        inputs.stdin()
 
 
 def test_a_large_file_shows_its_progress_on_a_terminal(
@@ -243,6 +303,9 @@ def test_a_large_file_shows_its_progress_on_a_terminal(
     path.write_bytes(bytes(5000))
     monkeypatch.setattr(inputs, "_PROGRESS_FROM", 5000)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with inputs.large_file(str(path), progress=False) as file:
+        assert file.read(4000) == bytes(4000)
+    assert capsys.readouterr().err == ""
     with inputs.large_file(str(path)) as file:
         assert file.read(4000) == bytes(4000)
         assert file.read(4000) == bytes(1000)
@@ -265,6 +328,24 @@ def test_files_are_written_whole_and_private(tmp_path: Path) -> None:
         assert path.read_bytes() == data
         assert path.stat().st_mode & 0o777 == 0o600
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_failure_under_force_brings_back_what_stood_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text(f"old {name}")
+    link = os.link
+
+    def fails(source: Path, target: Path) -> None:
+        if target.name == "c":
+            raise KeyboardInterrupt
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", fails)
+    with pytest.raises(KeyboardInterrupt):
+        write_all({tmp_path / name: b"new" for name in "abc"}, force=True)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old a", "b": "old b"}
 
 
 def test_a_file_that_exists_is_not_written_over_unasked(tmp_path: Path) -> None:
@@ -353,6 +434,7 @@ def test_the_demo_tells_the_whole_story(run: Run, here: Path) -> None:
     ran = run("demo", "--keep", "kept")
     assert ran.code == 0
     assert ran.out.count("OK: Looks good to me") == 1
+    assert "in the guest: the disk key is there" in ran.out
     assert ran.out.count("(exit code 1)") == 2
     assert "error: Measurement does not match, VM is not trustworthy" in ran.err
     assert (here / "kept" / "vm1_tik.bin").stat().st_size == 16

@@ -104,7 +104,9 @@ def test_a_bare_pdh_needs_insecure_and_the_output_says_so(run: Run, chain: Path)
     ran = run("session", "--name", "vm1", "pdh", "5", "--out", "out", "--insecure")
     assert ran.code == 0
     assert "note: INSECURE" in ran.err
-    assert json.loads(Path("out/vm1.launch.json").read_bytes())["root"] == "not verified"
+    assert "chain." not in run("session", "--name", "v", "pdh", "5", "--out", "out",
+                               "--insecure", "-v").err  # fmt: skip
+    assert json.loads(Path("out/vm1.launch.json").read_bytes())["root"] is None
     document = json.loads(
         run("session", "--name", "b", "pdh", "5", "--out", "out", "--insecure", "--json").out
     )
@@ -140,7 +142,8 @@ def test_a_file_that_exists_stays_and_nothing_is_written(
     [
         ("--name vm1 chain 4294967296", 2, "4294967296 is not in 0..4294967295"),
         ("--name vm1 chain five", 2, "'five' is no number"),
-        ("--name vm1 chain", 2, "Missing argument"),
+        ("--name vm1 chain", 2, "'chain' is no number"),
+        ("--name vm1 5", 2, "no chain was given"),
         ("chain 5", 2, "Missing option '--name'"),
         ("--name ../vm1 chain 5", 2, "cannot begin a file's name"),
         ("--name a/b chain 5", 2, "cannot begin a file's name"),
@@ -159,6 +162,32 @@ def test_bad_input_gets_one_clear_line(
     assert words in ran.err
     assert ran.err.count("error: ") == 1
     assert sorted(path.name for path in chain.iterdir()) == ["chain", "out", "pdh", "root"]
+
+
+def test_the_chain_can_be_named_by_its_option_and_verbose_shows_its_steps(
+    run: Run, chain: Path
+) -> None:
+    given = ("--sev", "chain", "5", "--out", "out", "-v")
+    good = run("session", "--name", "vm1", *given, *TRUSTING)
+    assert good.code == 0
+    assert "ok   chain.pdh.signed-by-pek" in good.err
+    bad = run("session", "--name", "vm2", *given)
+    assert bad.code == 1
+    assert "FAIL chain.cek.signed-by-ask" in bad.err
+
+
+def test_a_folder_in_the_way_is_not_replaced_and_the_old_files_stay(run: Run, chain: Path) -> None:
+    given = ("session", "--name", "vm1", "chain", "5", "--out", "out", *TRUSTING)
+    assert run(*given).code == 0
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    Path("out/vm1_session.b64").unlink()
+    Path("out/vm1_session.b64").mkdir()
+    ran = run(*given, "--force")
+    assert ran.code == 6
+    assert "out/vm1_session.b64: exists already" in ran.err
+    Path("out/vm1_session.b64").rmdir()
+    del before["vm1_session.b64"]
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written(

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -38,7 +38,7 @@ class Lab:
             godh=self.session.godh.to_bytes(),
             session=self.session.blob,
             firmware=guest.pop("firmware", OVMF),
-            vmsa=tuple(PAGES.for_vcpus(vcpus)) if vcpus else (),
+            vcpus=vcpus or 1,
             **guest,
         )
         Path("info").write_text(started.domlaunchsecinfo())
@@ -134,24 +134,75 @@ def test_options_beside_the_report_win(sev_lab: Lab) -> None:
     assert sev_lab.validate("--launch-info", "info", "--build-id", "24", "--policy", "3").code == 1
 
 
+def write_record(lab: Lab, **changes: Any) -> None:
+    """Write the record of the lab's session, as if its platform had been verified."""
+    record = sev.LaunchRecord.of(lab.session, "vm", datetime.now(UTC), kernel_hashes=True)
+    verified = {"root": "AMD Milan", "generation": "milan"}
+    Path("record").write_bytes(replace(record, **(verified | changes)).to_bytes())
+
+
 def test_the_record_holds_the_launch_to_its_policy(es_lab: Lab) -> None:
-    record = sev.LaunchRecord(
-        name="vm", created="", root="", generation=None, platform_id=None, cek=None, pdh="",
-        policy=5, godh_sha256="", session_sha256="",
-    )  # fmt: skip
-    Path("record").write_bytes(record.to_bytes())
+    write_record(es_lab)
     es_lab.launch(vcpus=1)
     given = ("--launch-info", "info", "--record", "record", "-n", "1", *SKU)
-    ran = es_lab.validate(*given)
-    assert (ran.code, ran.lines) == (0, ["OK: Looks good to me"])
-    Path("info").write_text(Path("info").read_text().replace("sev-policy     : 5", ""))
+    for options in ([], ["--policy", "5"]):
+        ran = es_lab.validate(*given, *options)
+        assert (ran.code, ran.lines) == (0, ["OK: Looks good to me"])
+    honest = Path("info").read_text()
+    Path("info").write_text(honest.replace("sev-policy     : 5", ""))
     assert es_lab.validate(*given).code == 0
-    for claimed in ("1", "0x07"):
-        ran = es_lab.validate(*given, "--policy", claimed)
+    for claimed in ("1", "7"):
+        # also where the claim is plain SEV, for which the vCPU options would be wrong
+        Path("info").write_text(honest.replace("policy     : 5", f"policy     : {claimed}"))
+        ran = es_lab.validate(*given)
         assert ran.code == 1
         assert "the session was made for 0x0005" in ran.err
+    ran = es_lab.validate(*given, "--policy", "1")
+    assert ran.code == 2
+    assert "--policy contradicts --record, which says 0x0005" in ran.err
     Path("record").write_text("{}")
     assert es_lab.validate(*given).code == 6
+
+
+def test_the_record_of_another_session_is_refused(sev_lab: Lab) -> None:
+    sev_lab.launch()
+    other = sev.TransportKeys(tek=bytes(16), tik=bytes(16))
+    write_record(sev_lab, session_id=other.session_id)
+    ran = sev_lab.validate("--launch-info", "info", "--record", "record")
+    assert ran.code == 1
+    assert "the keys are not those of the session in --record" in ran.err
+
+
+def test_the_record_of_an_unverified_platform_needs_insecure(sev_lab: Lab) -> None:
+    sev_lab.launch()
+    write_record(sev_lab, root=None, generation=None)
+    given = ("--launch-info", "info", "--record", "record")
+    ran = sev_lab.validate(*given)
+    assert (ran.code, ran.out) == (3, "")
+    assert "nobody verified the platform" in ran.err
+    ran = sev_lab.validate(*given, "--insecure")
+    assert ran.code == 0
+    assert ran.lines[1].startswith("note: INSECURE")
+    write_record(sev_lab, root="not AMD's: ARK 00", generation=None)
+    assert (
+        "note: this session's platform has a root that is not AMD's" in sev_lab.validate(*given).out
+    )
+
+
+def test_a_session_without_kernel_hashes_is_noted_where_a_kernel_is_given(sev_lab: Lab) -> None:
+    sev_lab.launch()
+    write_record(sev_lab, kernel_hashes=False)
+    ran = sev_lab.validate("--launch-info", "info", "--record", "record", "-k", "kernel")
+    assert ran.code == 1
+    assert "note: the record knows of no kernelHashes='yes'" in ran.err
+
+
+def test_a_policy_of_yours_that_the_host_denies_is_noted(es_lab: Lab) -> None:
+    es_lab.launch(vcpus=1)
+    Path("info").write_text(Path("info").read_text().replace("policy     : 5", "policy     : 1"))
+    ran = es_lab.validate("--launch-info", "info", "--policy", "5", "-n", "1", *SKU)
+    assert ran.code == 0
+    assert "note: the host reports policy 0x0001, not yours" in ran.out
 
 
 @pytest.mark.parametrize(
@@ -174,7 +225,8 @@ def test_a_launch_of_something_else_is_refused(
     sev_lab.launch(**launch)
     ran = sev_lab.validate("--launch-info", "info", *options)
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err == "error: Measurement does not match, VM is not trustworthy\n"
+    assert ran.err.splitlines()[0] == "error: Measurement does not match, VM is not trustworthy"
+    assert "hint: --verbose shows what went into it" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -234,11 +286,66 @@ def test_json_tells_what_was_checked_and_measured(sev_lab: Lab) -> None:
 
 
 def test_checks_behind_the_one_that_failed_are_not_claimed(sev_lab: Lab) -> None:
-    record = sev.LaunchRecord.of(sev_lab.session, "vm", datetime.now(UTC))
-    Path("record").write_bytes(record.to_bytes())
     sev_lab.launch()
-    ran = sev_lab.validate("--launch-info", "info", "--policy", "3", "--record", "record", "--json")
-    assert json.loads(ran.out)["checks"] == [{"id": "launch.policy", "ok": False}]
+    ran = sev_lab.validate("--launch-info", "info", "--policy", "0x38010001", "--json")
+    checks = {check["id"]: check["ok"] for check in json.loads(ran.out)["checks"]}
+    assert checks == {
+        "launch.policy": True,
+        "launch.api": False,
+        "launch.build": None,
+        "launch.measurement": None,
+    }
+
+
+@pytest.mark.parametrize("packet", ["files", "standard input"])
+def test_secrets_are_wrapped_for_the_launch_that_verified(
+    sev_lab: Lab, monkeypatch: pytest.MonkeyPatch, packet: str
+) -> None:
+    guest = sev_lab.launch()
+    Path("key").write_bytes(b"hunter2")
+    other = "e6f5a162-d67f-4750-a67c-5d065f2a9910"
+    second = "-" if packet == "standard input" else "fw:with:colons"
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"second")))
+    Path("fw:with:colons").write_bytes(b"second")
+    given = ("--launch-info", "info", "-s", "luks-key:key", "--inject-secret", f"{other}:{second}")
+    files = ("--secret-header", "h", "--secret-payload", "p")
+    ran = sev_lab.validate(*given, *files)
+    assert (ran.code, ran.lines[:2]) == (0, ["OK: Looks good to me", "OK: Injected 2 secrets"])
+    header, payload = (base64.b64decode(Path(name).read_bytes()) for name in "hp")
+    assert guest.inject(header, payload) == {
+        "736869e5-84f0-4973-92ec-06879ce3da0b": b"hunter2",
+        other: b"second",
+    }
+    again = ("--launch-info", "info", "-s", "luks-key:key", *files)
+    refused = sev_lab.validate(*again)
+    assert (refused.code, refused.out) == (6, "")
+    assert "h: exists already" in refused.err
+    assert json.loads(sev_lab.validate(*again, "--force", "--json").out)["secrets"] == 1
+
+
+def test_no_secret_leaves_for_a_launch_that_does_not_verify(sev_lab: Lab) -> None:
+    sev_lab.launch(firmware=OVMF[:-1] + b"\0")
+    Path("key").write_bytes(b"hunter2")
+    ran = sev_lab.validate(
+        "--launch-info", "info", "-s", "luks-key:key", "--secret-header", "h",
+        "--secret-payload", "p",
+    )  # fmt: skip
+    assert ran.code == 1
+    assert not Path("h").exists()
+    assert not Path("p").exists()
+
+
+def test_firmware_that_binds_no_secret_to_a_launch_needs_insecure(run: Run, here: Path) -> None:
+    lab = new_lab(Platform(b"old", api=(0, 16)), run, 1)
+    guest = lab.launch()
+    Path("key").write_bytes(b"hunter2")
+    given = ("--launch-info", "info", "-s", "luks-key:key", "--secret-header", "h",
+             "--secret-payload", "p")  # fmt: skip
+    ran = lab.validate(*given)
+    assert (ran.code, ran.out) == (3, "")
+    assert "before API 0.17" in ran.err
+    assert lab.validate(*given, "--insecure").code == 0
+    assert guest.inject(*(base64.b64decode(Path(name).read_bytes()) for name in "hp"))
 
 
 def test_quiet_and_verbose(es_lab: Lab) -> None:
@@ -289,6 +396,7 @@ def test_a_policy_that_leaves_memory_open_is_noted(run: Run, here: Path) -> None
 
 INFO = "--launch-info info"
 NUMBERS = "--api-major 1 --api-minor 55 --build-id 24 --policy 1"
+PACKET = "--secret-header h --secret-payload p"
 B64 = base64.b64encode(bytes(48)).decode()
 
 
@@ -321,11 +429,26 @@ B64 = base64.b64encode(bytes(48)).decode()
         # later
         ("-c qemu+ssh://host/system", 2, "--connect is not supported yet"),
         ("-o vm1", 2, "--domain is not supported yet"),
-        (f"{INFO} -s luks-key:file", 2, "--inject-secret is not supported yet"),
-        (f"{INFO} --secret-header h", 2, "--secret-header is not supported yet"),
-        (f"{INFO} --secret-payload p", 2, "--secret-payload is not supported yet"),
+        # secrets
+        (f"{INFO} -s luks-key:tik", 2, "--inject-secret needs --secret-header and"),
+        (f"{INFO} -s luks-key:tik --secret-header h", 2, "--inject-secret needs --secret-header"),
+        (f"{INFO} --secret-header h", 2, "--secret-header and --secret-payload go together"),
+        (f"{INFO} --secret-payload p", 2, "--secret-header and --secret-payload go together"),
+        (f"{INFO} --secret-header h --secret-payload h", 2, "name one file"),
+        (f"{INFO} {PACKET} -s hunter2", 2, "takes ALIAS-OR-GUID:PATH"),
+        (f"{INFO} {PACKET} -s luks-key:tik -s luks-key:tek", 2, "two secrets for luks-key"),
+        (f"{INFO} {PACKET} -s luks-key:- --tk -", 2, "excludes --tik"),
+        (f"{INFO} {PACKET} -s luks-key:- --firmware -", 2, "can be standard input"),
+        (f"{INFO} {PACKET} -s luks-key:nowhere", 6, "nowhere: No such file"),
+        (f"{INFO} {PACKET} -s luks-key:folder", 6, "folder: Is a directory"),
+        (f"{INFO} {PACKET} -s luks-key:empty", 2, "the secret luks-key is empty"),
+        (f"{INFO} {PACKET} -s disk:tik", 6, "'disk' is no GUID and no alias"),
         # the guest
-        (f"{INFO} -f nohashes -k kernel", 4, "declares an empty kernel-hash area"),
+        (
+            f"{INFO} -f nohashes -k kernel",
+            4,
+            "nohashes: the firmware declares an empty kernel-hash area",
+        ),
         (f"{INFO} -f nofooter -k kernel", 4, "declares no kernel-hash area"),
         # input
         (
@@ -348,7 +471,11 @@ B64 = base64.b64encode(bytes(48)).decode()
         ("--launch-info nowhere", 6, "nowhere: No such file or directory"),
         ("--launch-info fw", 6, "fw: launch info: no `sev-...: value` line in it"),
         (f"-m AAAA {NUMBERS}", 6, "--measurement: measurement: 3 bytes (decoded from text)"),
-        (f"-m ?? {NUMBERS}", 6, "--measurement: measurement: 2 bytes, expected 48"),
+        (f"-m ?? {NUMBERS}", 6, "--measurement: measurement: 2 characters that are no base64"),
+        (f"-m {B64[:-1]} {NUMBERS}", 6, "63 characters that are no base64"),
+        ("--launch-info part", 2, "part does not say all: --build-id, --policy needed beside it"),
+        (f"{INFO} --api-major 1_0", 2, "'1_0' is no number"),
+        (f"{INFO} --api-major \uff15", 2, "is no number"),
         (f"-m {B64}AAAA {NUMBERS}", 6, "51 bytes (decoded from text), expected 48"),
         (f"{INFO} --record fw", 6, "fw: launch record: this is no JSON"),
         (
@@ -367,6 +494,8 @@ def test_bad_input_gets_one_clear_line(sev_lab: Lab, options: str, code: int, wo
     Path("empty").touch()
     Path("short").write_bytes(bytes(15))
     Path("folder").mkdir()
+    lines = Path("info").read_text().splitlines()
+    Path("part").write_text("\n".join(lines[:3]))
     ran = sev_lab.validate(*options.split())
     assert words in ran.err
     assert (ran.code, ran.out) == (code, "")
@@ -387,6 +516,14 @@ def test_the_session_s_keys_are_needed(sev_lab: Lab, given: list[str], words: st
     ran = sev_lab.validate("--launch-info", "info", *given, keys=False)
     assert ran.code == (6 if "tk" in given[0:1] or "--tk" in given else 2)
     assert words in ran.err
+
+
+@pytest.mark.parametrize("option", ["-f", "-k", "--tk", "--launch-info", "--record"])
+def test_an_empty_name_is_a_usage_error(sev_lab: Lab, option: str) -> None:
+    sev_lab.launch()
+    ran = sev_lab.validate("--launch-info", "info", option, "")
+    assert ran.code == 2
+    assert "the file's name is empty" in ran.err
 
 
 def test_firmware_is_needed(sev_lab: Lab) -> None:

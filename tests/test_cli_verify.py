@@ -79,8 +79,13 @@ def test_ask_and_ark_come_from_the_named_root(run: Run, files: sev.Chain) -> Non
     assert ran.code == 1
     assert ran.lines[4:6] == [
         "       ⬑̸ ASK (none that fits)",
-        "         •⬑̸ ARK (none that fits)",
+        "         •̷⬑̸ ARK (none that fits)",
     ]
+    checks = json.loads(run("verify", "chain", "--trust-root", "root", "--json").out)["checks"]
+    ok = {check["id"]: check["ok"] for check in checks}
+    assert ok["chain.cek.signed-by-ask"] is False
+    assert ok["chain.ark.trusted"] is ok["chain.ark.self-signed"] is None
+    assert "-    chain.ark.trusted" in run("verify", "chain", "--trust-root", "root", "-v").out
 
 
 def test_the_unnamed_root_is_refused_and_marked(run: Run, files: sev.Chain) -> None:
@@ -161,8 +166,9 @@ def test_a_signed_cek_or_another_oca_takes_the_place_of_the_chain_s(
     Path("exported").write_bytes(platform.export(signed_cek=False).to_bytes())
     refused = run("verify", "exported", "--trust-root", "ca")
     assert refused.code == 1
-    assert "without AMD's signature" in refused.err
+    assert refused.err.startswith("error: the CEK is as the firmware exports it, without AMD's sig")
     assert "hint: AMD serves the signed CEK at https://kdsintf.amd.com/cek/id/" in refused.err
+    assert refused.err.count("error: ") == 1
     assert run("verify", "exported", "--cek", "single/cek.cert", "--trust-root", "ca").code == 0
     Path("other-oca").write_bytes(Platform(b"another").export().oca.to_bytes())
     assert run("verify", "chain", "--oca", "other-oca", "--trust-root", "ca").code == 1
@@ -174,6 +180,8 @@ def test_a_signed_cek_or_another_oca_takes_the_place_of_the_chain_s(
     [
         ("", 2, "no chain was given"),
         ("nowhere", 6, "nowhere: No such file or directory"),
+        ("- --cek -", 2, "only one input can be standard input"),
+        ("/proc/self/mem", 6, "/proc/self/mem: Input/output error"),
         ("empty", 6, "empty: chain: the file is empty"),
         ("single/pdh.cert", 6, "no PEK, OCA, CEK certificate (found only PDH"),
         ("short", 6, "short: SEV certificate: 2083 bytes, expected 2084"),
@@ -198,6 +206,13 @@ def test_bad_input_gets_one_clear_line(
     assert ran.code == code
     assert words.replace("chain base64 at", "chain at") in ran.err
     assert len([line for line in ran.err.splitlines() if line.startswith("error: ")]) == 1
+
+
+@pytest.mark.parametrize("option", ["", "--sev", "--oca", "--cek", "--ca", "--trust-root"])
+def test_an_empty_name_is_a_usage_error(run: Run, files: sev.Chain, option: str) -> None:
+    ran = run("verify", "chain", *([option] if option else []), "")
+    assert (ran.code, ran.out) == (2, "")
+    assert "the file's name is empty" in ran.err
 
 
 @pytest.mark.parametrize("generation", list(sev.Generation))

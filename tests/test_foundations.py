@@ -23,6 +23,15 @@ def test_a_malformed_input_names_source_structure_field_place_and_reason() -> No
     assert error.exit_code == 6
 
 
+def test_reading_names_the_file_of_a_nameless_os_error_and_of_a_guest_that_cannot_be() -> None:
+    with pytest.raises(OSError, match="'initrd'"), errors.reading("initrd"):
+        raise OSError(5, "Input/output error")
+    with pytest.raises(OSError, match="'named'"), errors.reading("initrd"):
+        raise OSError(5, "Input/output error", "named")
+    with pytest.raises(sev.NotAttestable, match="fw: no hashes"), errors.reading("fw"):
+        raise errors.NotAttestable("no hashes")
+
+
 def test_reading_leaves_other_errors_alone() -> None:
     with pytest.raises(KeyError), errors.reading("x"):
         raise KeyError
@@ -110,7 +119,7 @@ def test_a_wrong_size_is_refused_without_showing_the_bytes(data: bytes) -> None:
         return
     with pytest.raises(sev.MalformedInput, match="expected 16") as caught:
         blob(data, (16,), "TIK")
-    assert len(str(caught.value)) < 70
+    assert len(str(caught.value)) < 100
 
 
 def test_text_is_told_from_binary() -> None:
@@ -146,3 +155,11 @@ def test_transport_keys_never_show() -> None:
 def test_transport_keys_have_16_bytes_each(tek: int, tik: int, name: str) -> None:
     with pytest.raises(sev.MalformedInput, match=f"{name}: 1[57] bytes, expected 16"):
         sev.TransportKeys(tek=bytes(tek), tik=bytes(tik))
+
+
+def test_the_session_s_name_follows_from_the_tik_alone_and_does_not_tell_it() -> None:
+    keys = sev.TransportKeys(tek=bytes(16), tik=b"I" * 16)
+    assert keys.session_id == sev.TransportKeys(tek=b"T" * 16, tik=b"I" * 16).session_id
+    assert keys.session_id != sev.TransportKeys(tek=bytes(16), tik=bytes(16)).session_id
+    assert len(keys.session_id) == 64
+    assert keys.tik.hex() not in keys.session_id

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import traceback
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from sev_attest.spec import Status
 from sev_attest.testing import FirmwareError, Guest, Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image()
-DIGEST = hashlib.sha256(OVMF).digest()
+PLAIN = hashlib.sha256(OVMF).digest()
+CPU = sev.CpuModel(family=25, model=1, stepping=1)
+DIGEST = sev.launch_digest(OVMF, vcpus=1, vmsa=CPU)
 MEASUREMENT = base64.b64encode(bytes(range(48))).decode()
 TEXT = f"""sev-measurement: {MEASUREMENT}
 sev-api-major  : 1
@@ -92,14 +95,17 @@ def test_the_model_prints_what_virsh_prints(milan: Platform, session: sev.Sessio
         (": 55", ": ²", "launch-info.sev-api-minor"),
         (": 55", ":", "launch-info.sev-api-minor"),
         (": 24", ": " + "9" * 5000, "launch-info.sev-build-id"),
+        (": 24", ": " + "0" * 5000 + "1", "launch-info.sev-build-id"),
+        ("sev-policy     : 5", "sev-x:\nsev-policy: 1\nsev-policy: 5", "launch-info.sev-policy"),
+        ("sev-policy     : 5", "sev-x:\nsev-snp-policy: 1", "launch-info.snp"),
         ("policy     : 5", "policy     : 4294967296", "launch-info.sev-policy"),
         ("sev-policy     : 5", "sev-policy : 5\nsev-policy : 4", "launch-info.sev-policy"),
         (MEASUREMENT, MEASUREMENT[:-4], "measurement.length"),
         (MEASUREMENT, MEASUREMENT + "AAAA", "measurement.length"),
         (MEASUREMENT, "?" * 64, "measurement.length"),
         (MEASUREMENT, "", "measurement.length"),
-        ("sev-measurement", "measurement", "launch-info.sev-measurement"),
-        ("sev-build-id   : 24\n", "", "launch-info.sev-api-major, sev-api-minor, sev-build-id"),
+        ("sev-measurement", "measurement", "launch-info.incomplete"),
+        ("sev-build-id   : 24\n", "", "launch-info.incomplete"),
         ("sev-policy", "sev-snp-policy", "launch-info.snp"),
     ],
 )
@@ -117,10 +123,25 @@ def test_a_random_report_gives_only_our_errors(text: str) -> None:
         return
 
 
+@pytest.mark.parametrize("noise", [b"\n", b" ", b"sev-a:x" + b" " * 9, b"sev-", b":", b"\r\n\t"])
+def test_a_megabyte_of_noise_is_read_at_once(noise: bytes) -> None:
+    data = (noise * (1 << 20))[: 1 << 20]
+    with pytest.raises(sev.SevAttestError):
+        sev.LaunchInfo.from_text(data)
+    with pytest.raises(sev.SevAttestError):
+        sev.Chain.from_bytes(data.replace(b"sev-a", b"pdh") + b"x")
+
+
+def test_a_report_may_be_text_already() -> None:
+    assert sev.LaunchInfo.from_text(TEXT) == sev.LaunchInfo.from_text(TEXT.encode())
+
+
 def test_old_libvirt_reports_only_the_measurement() -> None:
     claims = read_report(f"sev-measurement: {MEASUREMENT}".encode())
     assert claims == Claims(measurement=bytes(range(48)))
-    with pytest.raises(sev.MalformedInput, match=r"libvirt before 8\.0"):
+    with pytest.raises(
+        sev.MalformedInput, match="sev-api-major, sev-api-minor, sev-build-id missing"
+    ):
         from_claims(claims)
 
 
@@ -231,9 +252,9 @@ def test_the_measurement_of_another_session_or_launch_is_refused(
 def test_changed_firmware_or_guest_is_refused(milan: Platform, session: sev.Session) -> None:
     for change in (
         {"firmware": OVMF[:-1] + bytes((OVMF[-1] ^ 1,))},
-        {"firmware": OVMF + bytes(16)},
+        {"firmware": bytes(16) + OVMF},
         {"kernel": b"kernel"},
-        {"vmsa": (bytes(4096),)},
+        {"vcpus": 2},
     ):
         _, info = launched(milan, session, **change)
         with pytest.raises(sev.MeasurementMismatch):
@@ -249,6 +270,7 @@ def test_a_digest_has_32_bytes(honest: dict[str, Any], size: int) -> None:
 def test_a_mismatch_does_not_tell_the_expected_measurement(honest: dict[str, Any]) -> None:
     with pytest.raises(sev.MeasurementMismatch) as caught:
         sev.verify_launch(**(honest | {"digest": bytes(32)}))
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     expected = expected_measure(
         honest["keys"].tik,
         api=(1, 55),
@@ -257,7 +279,7 @@ def test_a_mismatch_does_not_tell_the_expected_measurement(honest: dict[str, Any
         digest=bytes(32),
         nonce=honest["info"].nonce,
     )
-    shown = f"{caught.value!r}{vars(caught.value)}"
+    shown = f"{caught.value!r}{vars(caught.value)}{''.join(trace.format())}"
     for form in (expected.hex(), base64.b64encode(expected).decode(), repr(expected)):
         assert form not in shown
 
@@ -279,9 +301,13 @@ def test_the_guest_gets_exactly_the_secrets_that_were_sent(api: tuple[int, int])
     platform = Platform(b"p", api=api)
     session = sev.Session.create_unverified(platform.export().pdh, policy=sev.GuestPolicy(1))
     guest, info = launched(platform, session)
-    launch = sev.verify_launch(info, keys=session.keys, policy=session.policy, digest=DIGEST)
+    launch = sev.verify_launch(info, keys=session.keys, policy=session.policy, digest=PLAIN)
     other = "e6f5a162-d67f-4750-a67c-5d065f2a9910"
-    packet = sev.build_secret(launch, {"luks-key": b"hunter2", other: b"\0" * 24})
+    secrets = {"luks-key": b"hunter2", other: b"\0" * 24}
+    if api < (0, 17):
+        with pytest.raises(sev.Insecure, match=r"before API 0\.17 binds no secret"):
+            sev.build_secret(launch, secrets)
+    packet = sev.build_secret(launch, secrets, insecure=True)
     assert len(packet.header) == 52
     plaintext = platform.launch_secret(guest.handle, packet.header, packet.payload)
     assert len(plaintext) % 16 == 0
@@ -310,6 +336,12 @@ def test_a_changed_packet_or_another_launch_s_is_refused(
     again, _ = launched(milan, session)
     with pytest.raises(FirmwareError):
         milan.launch_secret(again.handle, packet.header, packet.payload)
+
+
+def test_a_secret_takes_a_verified_launch_only(honest: dict[str, Any]) -> None:
+    for launch in (honest["info"], None, replace(honest["info"])):
+        with pytest.raises(TypeError, match="VerifiedLaunch"):
+            sev.build_secret(launch, {"luks-key": b"x"})  # type: ignore[arg-type]
 
 
 def test_no_iv_is_used_twice(honest: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
 
 def launch(platform: Platform, godh: bytes, session: bytes, **guest: Any) -> str:
     """Start the README's guest; give what virsh prints of it."""
-    pages = sev.VmsaPages.qemu_legacy(sev.CpuModel(family=25, model=1, stepping=1), 0x80B004)
+    sev.VmsaPages.qemu_legacy(sev.CpuModel(family=25, model=1, stepping=1), 0x80B004)
     return launch_guest(
         platform,
         policy=5,
@@ -44,7 +44,7 @@ def launch(platform: Platform, godh: bytes, session: bytes, **guest: Any) -> str
         firmware=OVMF,
         kernel=b"a kernel",
         cmdline=b"console=ttyS0",
-        vmsa=tuple(pages.for_vcpus(2)),
+        vcpus=2,
         **guest,
     ).domlaunchsecinfo()
 

@@ -80,6 +80,11 @@ def test_no_two_sessions_share_anything(verified: sev.VerifiedChain) -> None:
     assert all(s.keys.tik != s.keys.tek for s in sessions)
 
 
+def test_a_chain_that_nobody_verified_makes_no_session(milan: Platform) -> None:
+    with pytest.raises(TypeError, match="VerifiedChain"):
+        sev.Session.create(milan.export(), policy=sev.GuestPolicy(5))  # type: ignore[arg-type]
+
+
 def test_reserved_policy_bits_are_refused(verified: sev.VerifiedChain) -> None:
     with pytest.raises(sev.Unsupported, match="bits 0x40 are reserved"):
         sev.Session.create(verified, policy=sev.GuestPolicy(0x41))
@@ -122,15 +127,15 @@ def test_a_record_is_read_as_it_was_written(session: sev.Session, milan: Platfor
     assert record.created == "2026-01-02T03:04:05+00:00"
     assert record.pdh == milan.export().pdh.fingerprint
     assert record.cek == milan.export().cek.fingerprint
-    assert record.platform_id == milan.platform_id.hex()
+    assert record.claimed_platform_id == milan.get_id().hex()
     assert record.generation is None
-    assert record.root.startswith("not AMD's: ARK ")
+    assert str(record.root).startswith("not AMD's: ARK ")
     assert record.godh_sha256 == hashlib.sha256(session.godh.to_bytes()).hexdigest()
 
 
 def test_a_record_of_an_unverified_platform_says_so() -> None:
     record = sev.LaunchRecord.of(SESSION, "vm1", NOW)
-    assert (record.root, record.cek, record.platform_id) == ("not verified", None, None)
+    assert (record.root, record.cek, record.claimed_platform_id) == (None, None, None)
     assert sev.LaunchRecord.from_bytes(record.to_bytes()) == record
 
 
@@ -146,6 +151,7 @@ def test_a_record_holds_no_key(session: sev.Session) -> None:
     [
         ({"policy": "5"}, "launch-record.policy"),
         ({"policy": True}, "launch-record.policy"),
+        ({"kernel_hashes": 1}, "launch-record.kernel_hashes"),
         ({"policy": -1}, "policy.range"),
         ({"pdh": None}, "launch-record.pdh"),
         ({"schema": "sev-attest/launch/2"}, "launch-record.schema"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import sev_attest as sev
+from sev_attest import secret
 from sev_attest.session import wrap
 
 FOLDER = Path(__file__).parent.parent / "vectors"
@@ -50,26 +51,44 @@ def test_a_session_blob_is_the_one(case: dict[str, Any]) -> None:
     assert made == blob
 
 
-@pytest.mark.parametrize("case", cases("measurement"))
-def test_a_launch_gets_the_verdict(case: dict[str, Any]) -> None:
-    reported, meant = dict(case["reported"]), case["meant"]
-    info = sev.LaunchInfo(**(reported | {"measurement": base64.b64decode(reported["measurement"])}))
+def launch_of(case: dict[str, Any]) -> tuple[sev.LaunchInfo, bytes, sev.GuestPolicy, bytes]:
+    """Read what a host reports; compute the digest of what is meant; give policy and TIK."""
+    meant = case["meant"]
+    raw = case["reported"] | {"measurement": base64.b64decode(case["reported"]["measurement"])}
     parts: dict[str, Any] = {
         key: base64.b64decode(meant[key]) for key in ("kernel", "initrd", "cmdline") if key in meant
     }
     if "cpu" in meant:
         parts |= {"vcpus": meant["vcpus"], "vmsa": sev.CpuModel(**meant["cpu"])}
+    digest = sev.launch_digest(FOLDER / meant["firmware"], **parts)
     tik = base64.b64decode(meant["tik"])
+    return sev.LaunchInfo(**raw), digest, sev.GuestPolicy(meant["policy"]), tik
+
+
+@pytest.mark.parametrize("case", cases("measurement"))
+def test_a_launch_gets_the_verdict(case: dict[str, Any]) -> None:
     failed = None
     try:
-        launch = sev.verify_launch(
-            info,
-            keys=sev.TransportKeys(tek=bytes(16), tik=tik),
-            policy=sev.GuestPolicy(meant["policy"]),
-            digest=sev.launch_digest(FOLDER / meant["firmware"], **parts),
-        )
-        assert launch.info == info
+        info, digest, policy, tik = launch_of(case)
+        keys = sev.TransportKeys(tek=bytes(16), tik=tik)
+        sev.verify_launch(info, keys=keys, policy=policy, digest=digest)
     except sev.SevAttestError as error:
         failed = error.check
     assert failed == case["failed_check"]
     assert case["valid"] is (failed is None)
+
+
+@pytest.mark.parametrize("case", cases("launch"))
+def test_a_whole_launch_verifies_and_its_packet_is_the_one(case: dict[str, Any]) -> None:
+    ark = sev.CaCertificate.from_bytes((FOLDER / case["trusted_ark"]).read_bytes())
+    chain = sev.Chain.from_bytes((FOLDER / case["chain"]).read_bytes())
+    assert sev.verify_chain(chain, roots=[sev.Root(ark=ark)])
+    info, digest, policy, tik = launch_of(case)
+    assert digest.hex() == case["launch_digest"]
+    keys = sev.TransportKeys(tek=base64.b64decode(case["tek"]), tik=tik)
+    launch = sev.verify_launch(info, keys=keys, policy=policy, digest=digest)
+    header = base64.b64decode(case["secret_header"])
+    secrets = {guid: base64.b64decode(data) for guid, data in case["secrets"].items()}
+    packet = secret.wrap(launch, secret.table(secrets), iv=header[4:20])
+    assert packet.header == header
+    assert base64.b64encode(packet.payload).decode() == case["secret_payload"]

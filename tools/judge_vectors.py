@@ -252,6 +252,49 @@ def measurement_failure(case: Case) -> str | None:
     return None if expected == measurement[:32] else "launch.measurement"
 
 
+# whole launches
+
+
+def launch_problem(case: Case) -> str | None:  # noqa: PLR0911 - one for each step
+    """Follow a launch as the platform does; give what does not hold."""
+    failed = chain_failures(case)
+    if failed:
+        return f"{sorted(failed)} fail"
+    godh = (FOLDER / case["godh"]).read_bytes()
+    owner = ec_key(godh)
+    pdh = ec_key((FOLDER / case["chain"]).read_bytes()[:2084])
+    private = ec.derive_private_key(int(case["pdh_private_key"], 16), ec.SECP384R1())
+    if pdh is None or private.public_key().public_numbers() != pdh.public_numbers():
+        return "the private key is not the PDH's"
+    if len(godh) != 2084 or owner is None:
+        return "the GODH holds no key"
+    shared = base64.b64encode(private.exchange(ec.ECDH(), owner)).decode()
+    meant, reported = case["meant"], case["reported"]
+    session = {"shared_secret": shared, "tik": meant["tik"], "policy": meant["policy"]}
+    if not opens(case | session):
+        return "the session does not open"
+    if measurement_failure(case) is not None:
+        return "the measurement does not match"
+    raw = {k: base64.b64decode(case[k]) for k in ("tek", "secret_header", "secret_payload")}
+    flags, iv, given_mac = struct.unpack("<4s16s32s", raw["secret_header"])
+    size = struct.pack("<I", len(raw["secret_payload"]))
+    message = [b"\1", flags, iv, size, size, raw["secret_payload"]]
+    if (reported["api_major"], reported["api_minor"]) >= (0, 17):
+        message.append(base64.b64decode(reported["measurement"])[:32])
+    if mac(base64.b64decode(meant["tik"]), *message) != given_mac:
+        return "the secret's MAC does not hold"
+    decryptor = Cipher(algorithms.AES(raw["tek"]), modes.CTR(iv)).decryptor()
+    body = b"".join(
+        UUID(guid).bytes_le + struct.pack("<I", 20 + len(data)) + data
+        for guid, data in ((g, base64.b64decode(d)) for g, d in case["secrets"].items())
+    )
+    table = UUID("1e74f542-71dd-4d66-963e-ef4287ff173b").bytes_le
+    table += struct.pack("<I", 20 + len(body)) + body
+    if decryptor.update(raw["secret_payload"]) != table.ljust(-(-len(table) // 16) * 16, b"\0"):
+        return "the secrets are others"
+    return None
+
+
 # verdicts
 
 
@@ -279,7 +322,10 @@ def problems() -> list[str]:
         refused = measurement_failure(case)
         if refused != case["failed_check"] or case["valid"] is bool(refused):
             found.append(f"measurement {case['id']}: {refused} fails")
-    for kind in ("chain", "session", "measurement"):
+    for case in load("launch.json")["cases"]:
+        problem = launch_problem(case)
+        found += [f"launch {case['id']}: {problem}"] if problem else []
+    for kind in ("chain", "session", "measurement", "launch"):
         ids = [case["id"] for case in load(f"{kind}.json")["cases"]]
         found += [f"{kind} {i}: there twice" for i in sorted(set(ids)) if ids.count(i) > 1]
     return found

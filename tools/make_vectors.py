@@ -16,7 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 import sev_attest as sev
+from sev_attest import _crypto, secret
 from sev_attest.session import wrap
 from sev_attest.spec import Algorithm, Curve, Usage
 from sev_attest.testing import Authority, Guest, Platform, launch_guest, ovmf_image
@@ -88,7 +91,9 @@ def ark_without_signature(authority: Authority) -> Links:
 
 def cek_without_signature(authority: Authority) -> Links:
     """A CEK as the firmware exports it, which AMD's key server would sign."""
-    return links(authority) | {"cek": Platform(b"vectors", authority=authority).cek}
+    return links(authority) | {
+        "cek": Platform(b"vectors", authority=authority).export(signed_cek=False).cek
+    }
 
 
 def changed_body(name: str) -> Callable[[Authority], Links]:
@@ -138,7 +143,7 @@ def resigned_pdh(authority: Authority, **changes: Any) -> Links:
     pdh = platform.export().pdh
     fields: Links = {"usage": pdh.usage, "algorithm": pdh.algorithm, "public_key": pdh.public_key}
     made = sev.Certificate.build(**(fields | changes))
-    signature = platform._sign(Usage.PEK, made.body)  # noqa: SLF001 - the model's own key
+    signature = platform.sign(Usage.PEK, made.body)
     return links(authority) | {"pdh": replace(made, signatures=(signature, pdh.signatures[1]))}
 
 
@@ -256,14 +261,12 @@ def _drawing(name: str) -> Callable[[str], bytes]:
 FIRMWARE = ovmf_image(8192)
 NO_HASHES = ovmf_image(8192, hash_table=(0, 0))
 CPU = {"family": 25, "model": 1, "stepping": 1}
-PAGES = sev.VmsaPages.qemu_legacy(sev.CpuModel(**CPU), 0x80_B004)
 
 
 def launched(policy: int, *, vcpus: int = 0, **guest: Any) -> tuple[Guest, bytes]:
     """Launch a guest on the simulated platform; give it and its TIK."""
     platform = Platform(b"launches" + policy.to_bytes(4, "little") + bytes((vcpus,)))
-    pages = tuple(PAGES.for_vcpus(vcpus)) if vcpus else ()
-    started = launch_guest(platform, policy=policy, vmsa=pages, **guest)
+    started = launch_guest(platform, policy=policy, vcpus=vcpus or 1, **guest)
     return started, platform._guests[started.handle].tik  # noqa: SLF001 - the model's own key
 
 
@@ -346,6 +349,86 @@ def measurement_cases() -> list[Case]:
     ]  # fmt: skip
 
 
+# whole launches
+
+
+def launch_case(
+    name: str, words: str, platform: Platform, policy: int, secrets: dict[str, bytes], **guest: Any
+) -> Case:
+    """Lay out one launch from the chain to the secret, with the platform's private DH key."""
+    draw = _drawing(name)
+    chain = replace(platform.export(), ask=platform.authority.ask, ark=platform.authority.ark)
+    sev.verify_chain(chain, roots=[platform.authority.root])
+    pdh = _crypto.p384_point(chain.pdh.public_key)
+    assert pdh is not None  # noqa: S101 - the chain verified
+    own = ec.derive_private_key(int.from_bytes(draw("owner"), "big") >> 8, ec.SECP384R1())
+    godh = sev.Certificate.build(
+        usage=Usage.PDH,
+        algorithm=Algorithm.ECDH_SHA256,
+        public_key=_crypto.p384_numbers(own.public_key()),
+    )
+    keys = sev.TransportKeys(tek=draw("tek")[:16], tik=draw("tik")[:16])
+    shared, nonce, iv = _crypto.ecdh(own, pdh), draw("nonce")[:16], draw("iv")[:16]
+    session = wrap(keys, sev.GuestPolicy(policy), shared=shared, nonce=nonce, iv=iv)
+    inputs: Case = {"firmware": FIRMWARE} | guest
+    started = launch_guest(platform, policy=policy, godh=godh.to_bytes(), session=session, **inputs)
+    reported = sev.LaunchInfo.from_text(started.domlaunchsecinfo())
+    parts: Case = {key: inputs[key] for key in ("kernel", "initrd", "cmdline") if key in inputs}
+    if "vcpus" in inputs:
+        parts |= {"vcpus": inputs["vcpus"], "vmsa": sev.CpuModel(**CPU)}
+    launch = sev.verify_launch(
+        reported,
+        keys=keys,
+        policy=sev.GuestPolicy(policy),
+        digest=sev.launch_digest(FIRMWARE, **parts),
+    )
+    packet = secret.wrap(launch, secret.table(secrets), iv=draw("secret iv")[:16])
+    assert started.inject(packet.header, packet.payload) == secrets  # noqa: S101 - what we promise
+    private = platform._keys[Usage.PDH].private_numbers().private_value  # noqa: SLF001
+    return {
+        "id": name,
+        "description": words,
+        "source": MADE_BY,
+        "chain": blob(chain.to_bytes()),
+        "trusted_ark": blob(platform.authority.ark.to_bytes()),
+        "pdh_private_key": f"{private:096x}",
+        "godh": blob(godh.to_bytes()),
+        "session": b64(session),
+        "tek": b64(keys.tek),
+        "reported": {
+            "measurement": b64(reported.measurement),
+            "api_major": reported.api_major,
+            "api_minor": reported.api_minor,
+            "build_id": reported.build_id,
+            "policy": policy,
+        },
+        "meant": {"policy": policy, "firmware": blob(FIRMWARE), "tik": b64(keys.tik)}
+        | {key: b64(parts[key]) for key in ("kernel", "initrd", "cmdline") if key in parts}
+        | ({"vcpus": inputs["vcpus"], "cpu": CPU} if "vcpus" in inputs else {}),
+        "launch_digest": launch.digest.hex(),
+        "secret_header": b64(packet.header),
+        "secret_payload": b64(packet.payload),
+        "secrets": {guid: b64(data) for guid, data in secrets.items()},
+    }
+
+
+def launch_cases() -> list[Case]:
+    """List the whole launches."""
+    luks, other = secret.ALIASES["luks-key"], "e6f5a162-d67f-4750-a67c-5d065f2a9910"
+    naples = Platform(b"naples", authority=NAPLES, api=(0, 24), build=15)
+    milan = Platform(b"milan", authority=MILAN, api=(1, 55), build=24)
+    old = Platform(b"old", authority=NAPLES, api=(0, 16), build=5)
+    whole = {"kernel": b"a kernel", "initrd": b"an initrd", "cmdline": b"console=ttyS0"}
+    return [
+        launch_case("naples-sev", "a plain SEV guest on a Naples-shaped platform", naples, 1,
+                    {luks: b"a disk key"}),
+        launch_case("milan-sev-es", "an SEV-ES guest with a kernel, and two secrets", milan, 5,
+                    {luks: b"a disk key", other: bytes(24)}, **whole, vcpus=3),
+        launch_case("old-api", "API 0.16, where the secret's MAC leaves MEASURE out", old, 3,
+                    {luks: b"a disk key"}),
+    ]  # fmt: skip
+
+
 # files
 
 
@@ -357,6 +440,7 @@ def files() -> dict[str, bytes]:
         ("chain", chain_cases()),
         ("session", session_cases()),
         ("measurement", measurement_cases()),
+        ("launch", launch_cases()),
     ):
         document = {"schema": f"schema/{kind}.schema.json", "cases": cases}
         made[f"{kind}.json"] = json.dumps(document, indent=1).encode() + b"\n"

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
+def __dir__() -> list[str]:
+    """List the public names, for completion."""
+    return sorted({*globals(), *__getattr__("__all__")})
+
+
 def __getattr__(name: str) -> Any:
     """Fetch a public name (or ``__all__``) on first use."""
     # Private names are rooms, which import each other while this module is being filled.

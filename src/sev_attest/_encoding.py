@@ -2,7 +2,7 @@
 
 import binascii
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from sev_attest.errors import MalformedInput
 
@@ -35,6 +35,14 @@ def from_text(text: bytes, structure: str) -> bytes:
     return from_base64(text, structure)
 
 
+def labelled_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Split "label : value" lines, as virsh prints them; other lines are passed over."""
+    for line in text.removeprefix("\ufeff").split("\n"):
+        label, colon, value = line.partition(":")
+        if colon:
+            yield label.strip(), value.strip()
+
+
 def looks_like_text(data: bytes) -> bool:
     """Tell whether ``data`` is printable ASCII (after a byte order mark), as base64 and hex are."""
     body = data.removeprefix(_BOM)
@@ -52,6 +60,7 @@ def blob(data: bytes, sizes: Collection[int], structure: str) -> bytes:
     expected = " or ".join(str(size) for size in sizes)
     found = f"{len(data)} bytes"
     if data.strip() and looks_like_text(data):
+        found = f"{len(data.strip())} characters that are no base64 (cut short, or a wrong one?)"
         # 32 hex digits are good base64 too: the reading of the right size counts.
         for decode in (from_text, from_base64):
             try:

@@ -20,7 +20,8 @@ class SevAttestError(Exception):
     """The root of the tree.
 
     ``check`` is a stable id (``chain.pek.signed-by-cek``) for programs, ``hint`` says what to do,
-    ``facts`` is what a command adds for its JSON document.
+    ``source`` which file or option it came from, where :class:`reading` knows it; ``facts`` is what
+    a command adds for its JSON document.
     """
 
     exit_code = 6
@@ -30,7 +31,13 @@ class SevAttestError(Exception):
         super().__init__(message)
         self.check = check
         self.hint = hint
+        self.source = ""
         self.facts: dict[str, object] = {}
+
+    def __str__(self) -> str:
+        """Say what is wrong, and with what, if that is known."""
+        message = super().__str__()
+        return f"{self.source}: {message}" if self.source else message
 
 
 _SELF_EXPLAINING = ("", "length", "format", "base64", "range", "incomplete", "conflict", "godh")
@@ -40,7 +47,7 @@ class MalformedInput(SevAttestError):
     """Bytes or text that are not what their place calls for.
 
     ``structure`` and ``field`` say what was being read ("SEV certificate", "version"), ``offset``
-    where in it (bytes), ``source`` which file or option it came from, once that is known.
+    where in it (bytes).
     """
 
     exit_code = 6
@@ -61,7 +68,6 @@ class MalformedInput(SevAttestError):
         self.field = field
         self.reason = reason
         self.offset = offset
-        self.source = ""
 
     def __str__(self) -> str:
         """One line: source, structure, field, place, reason."""
@@ -72,7 +78,10 @@ class MalformedInput(SevAttestError):
 
 
 class reading:  # noqa: N801 - a context manager that reads like a word
-    """``with reading("tik.bin"):`` names the source of any :class:`MalformedInput` inside."""
+    """``with reading("tik.bin"):`` names the source of what goes wrong inside.
+
+    That is a :class:`MalformedInput`, a :class:`NotAttestable`, or an ``OSError`` without a name.
+    """
 
     def __init__(self, source: str) -> None:
         """Remember the name of the file or option that is being read."""
@@ -83,8 +92,10 @@ class reading:  # noqa: N801 - a context manager that reads like a word
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         """Put the name on an error that carries none yet (the innermost name wins)."""
-        if isinstance(error, MalformedInput) and not error.source:
-            error.source = self.source
+        if isinstance(error, MalformedInput | NotAttestable):
+            error.source = error.source or self.source
+        elif isinstance(error, OSError) and error.filename is None:
+            error.filename = self.source
 
 
 class Unsupported(SevAttestError):
@@ -132,20 +143,26 @@ class ChainInvalid(NotVerified):
     """A certificate chain that does not reach a trusted root.
 
     ``failures`` holds every failed step in order; ``check`` and ``certificate`` are the first's.
+    ``held`` are the ids of the checks that did hold; any other one failed or could not be made.
     """
 
-    def __init__(self, failures: tuple[ChainFailure, ...] = ()) -> None:
+    def __init__(
+        self, failures: tuple[ChainFailure, ...] = (), held: frozenset[str] = frozenset()
+    ) -> None:
         """Collect the failed steps; there is at least one."""
         first = failures[0]
         super().__init__(
             "; ".join(failure.message for failure in failures), check=first.check, hint=first.hint
         )
         self.failures = failures
+        self.held = held
         self.certificate = first.certificate
 
-    def __reduce__(self) -> tuple[type["ChainInvalid"], tuple[tuple[ChainFailure, ...]]]:
-        """Pickle by the failures (for worker processes)."""
-        return type(self), (self.failures,)
+    def __reduce__(
+        self,
+    ) -> tuple[type["ChainInvalid"], tuple[tuple[ChainFailure, ...], frozenset[str]]]:
+        """Pickle by what it was made of (for worker processes)."""
+        return type(self), (self.failures, self.held)
 
 
 class LaunchRefused(NotVerified):

@@ -1,5 +1,6 @@
 """The transport keys of one launch. They never show in a repr, a message or a log."""
 
+import hmac
 from dataclasses import dataclass, field
 
 from sev_attest._encoding import blob
@@ -24,6 +25,11 @@ class TransportKeys:
         for name, key in (("TEK", self.tek), ("TIK", self.tik)):
             if len(key) != _SIZE:
                 raise MalformedInput(name, "length", f"{len(key)} bytes, expected {_SIZE}")
+
+    @property
+    def session_id(self) -> str:
+        """Name the session without telling its keys: 64 hex digits, by the TIK alone."""
+        return hmac.digest(self.tik, b"sev-attest session", "sha256").hex()
 
     @classmethod
     def from_tk(cls, data: bytes) -> "TransportKeys":

@@ -73,6 +73,15 @@ def expected_measure(
     return hmac.digest(tik, message, "sha256")
 
 
+def require_policy(info: LaunchInfo, policy: GuestPolicy) -> None:
+    """Hold the policy that a host reports to the session's; raises LaunchRefused."""
+    if info.policy is not None and info.policy != policy.value:
+        raise LaunchRefused(
+            f"the host reports policy {info.policy:#06x}, the session was made for {policy}",
+            check="launch.policy",
+        )
+
+
 def verify_launch(
     info: LaunchInfo,
     *,
@@ -99,11 +108,7 @@ def verify_launch(
     if len(digest) != DIGEST_SIZE:
         raise MalformedInput("launch digest", "length", f"{len(digest)} bytes, expected 32")
     # 1. the policy is the session's
-    if info.policy is not None and info.policy != policy.value:
-        raise LaunchRefused(
-            f"the host reports policy {info.policy:#06x}, the session was made for {policy}",
-            check="launch.policy",
-        )
+    require_policy(info, policy)
     # 2. the API version
     api = info.api_major, info.api_minor
     for demand, whose in ((policy.min_api, "the policy"), (min_api, "the owner")):
@@ -119,10 +124,18 @@ def verify_launch(
             check="launch.build",
         )
     # 4. the measurement
-    expected = expected_measure(
-        keys.tik, api=api, build_id=info.build_id, policy=policy, digest=digest, nonce=info.nonce
-    )
-    if not hmac.compare_digest(expected, info.measure):
+    if not hmac.compare_digest(
+        # In no variable: a traceback that shows locals must not show it.
+        expected_measure(
+            keys.tik,
+            api=api,
+            build_id=info.build_id,
+            policy=policy,
+            digest=digest,
+            nonce=info.nonce,
+        ),
+        info.measure,
+    ):
         raise MeasurementMismatch(
             "Measurement does not match, VM is not trustworthy", check="launch.measurement"
         )

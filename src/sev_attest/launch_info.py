@@ -1,16 +1,15 @@
 """What a host reports of a launch. Does not verify: anything; every number here is its claim."""
 
-import re
 from dataclasses import dataclass
 
-from sev_attest._encoding import blob
+from sev_attest._encoding import blob, labelled_lines
 from sev_attest.errors import MalformedInput, Unsupported
 
 MEASUREMENT_SIZE = 48
 _MEASURE_SIZE = 32
 _NUMBERS = {"sev-api-major": 0xFF, "sev-api-minor": 0xFF, "sev-build-id": 0xFF}
 _NUMBERS["sev-policy"] = 0xFFFF_FFFF
-_LINE = re.compile(r"^\s*(sev-[a-z-]+)\s*:\s*(.*?)\s*$", re.MULTILINE)
+_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +51,18 @@ class LaunchInfo:
         return self.measurement[_MEASURE_SIZE:]
 
     @classmethod
-    def from_text(cls, text: bytes) -> "LaunchInfo":
+    def from_text(cls, text: str | bytes) -> "LaunchInfo":
         """Read a whole report (:func:`read_report`); raises MalformedInput for a missing part."""
         return from_claims(read_report(text))
+
+
+REPORTED = {
+    "measurement": "sev-measurement",
+    "api_major": "sev-api-major",
+    "api_minor": "sev-api-minor",
+    "build_id": "sev-build-id",
+}
+"""What a report must hold, by the name it has there; it may leave the policy out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,36 +77,30 @@ class Claims:
 
 
 def from_claims(claims: Claims) -> LaunchInfo:
-    """Make a :class:`LaunchInfo` of a complete report; raises MalformedInput for a missing part."""
-    measurement, build_id = claims.measurement, claims.build_id
-    api_major, api_minor = claims.api_major, claims.api_minor
-    if measurement is None:
-        raise MalformedInput("launch info", "sev-measurement", "is missing")
-    if api_major is None or api_minor is None or build_id is None:
+    """Make a :class:`LaunchInfo` of a complete report; raises MalformedInput for missing parts."""
+    parts = {name: getattr(claims, name) for name in REPORTED}
+    missing = [REPORTED[name] for name, value in parts.items() if value is None]
+    if missing:
         raise MalformedInput(
             "launch info",
-            "sev-api-major, sev-api-minor, sev-build-id",
-            "one of them is missing (libvirt before 8.0 does not print them)",
+            "incomplete",
+            f"{', '.join(missing)} missing",
+            hint="libvirt before 8.0 prints the measurement alone: ask for the numbers beside it",
         )
-    return LaunchInfo(
-        measurement=measurement,
-        api_major=api_major,
-        api_minor=api_minor,
-        build_id=build_id,
-        policy=claims.policy,
-    )
+    return LaunchInfo(**parts, policy=claims.policy)
 
 
-def read_report(text: bytes) -> Claims:
+def read_report(text: str | bytes) -> Claims:
     """Read what ``virsh domlaunchsecinfo`` prints, with whatever was copied around it.
 
     Raises MalformedInput for text with nothing of it, a value that does not fit, or two values of
     one name; Unsupported for the report of an SEV-SNP guest.
     """
-    lines = _LINE.findall(text.decode("utf-8-sig", errors="replace"))
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", errors="replace")
     values: dict[str, str] = {}
-    for key, value in lines:
-        if values.setdefault(key, value) != value:
+    for key, value in labelled_lines(text):
+        if key.startswith("sev-") and values.setdefault(key, value) != value:
             raise MalformedInput("launch info", key, "is there twice, with different values")
     if "sev-snp-policy" in values:
         raise Unsupported(
@@ -129,6 +131,7 @@ def read_measurement(data: bytes) -> bytes:
 
 
 def _number(key: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text[:20]) > _NUMBERS[key]:
+    plain = text.isascii() and text.isdigit() and len(text) <= _DIGITS
+    if not plain or int(text) > _NUMBERS[key]:
         raise MalformedInput("launch info", key, f"{text[:40]!r} is not in 0..{_NUMBERS[key]}")
     return int(text)

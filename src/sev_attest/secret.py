@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from sev_attest import _crypto
 from sev_attest._wire import guid_bytes, le
-from sev_attest.errors import MalformedInput, Unsupported
+from sev_attest.errors import Insecure, MalformedInput, Unsupported
 from sev_attest.launch import VerifiedLaunch
 from sev_attest.spec import SECRET_LUKS, SECRET_TABLE, Context
 
@@ -44,13 +44,26 @@ class SecretPacket:
     payload: bytes
 
 
-def build_secret(launch: VerifiedLaunch, secrets: Mapping[str, bytes]) -> SecretPacket:
+def build_secret(
+    launch: VerifiedLaunch, secrets: Mapping[str, bytes], *, insecure: bool = False
+) -> SecretPacket:
     """Wrap ``secrets`` (bytes by GUID or alias) for this launch and no other.
 
-    Raises Unsupported for no secret, an empty one, one GUID twice, or more than 16 KiB;
-    MalformedInput for a GUID that is none.
+    Firmware before API 0.17 cannot bind a secret to a launch: the host could start a second guest
+    in the same session and hand it the packet. That is refused unless ``insecure``.
+
+    Raises Insecure for such firmware; Unsupported for no secret, an empty one, one GUID twice, or
+    more than 16 KiB; MalformedInput for a GUID that is none; TypeError for an unverified launch.
     """
-    payload = _table(secrets)
+    if not isinstance(launch, VerifiedLaunch):
+        raise TypeError("a secret is built for a VerifiedLaunch: call verify_launch() first")
+    if not (_binds(launch) or insecure):
+        raise Insecure(
+            "firmware before API 0.17 binds no secret to a launch: another guest could get it",
+            check="secret.unbound",
+            hint="update the host's SEV firmware; for tests, --insecure goes on",
+        )
+    payload = table(secrets)
     if len(payload) > MAX_PAYLOAD:
         raise Unsupported(
             f"the secrets take {len(payload)} bytes, KVM passes {MAX_PAYLOAD} at most",
@@ -59,19 +72,24 @@ def build_secret(launch: VerifiedLaunch, secrets: Mapping[str, bytes]) -> Secret
     return wrap(launch, payload, iv=_crypto.random_bytes(16))
 
 
-def wrap(launch: VerifiedLaunch, table: bytes, *, iv: bytes) -> SecretPacket:
+def wrap(launch: VerifiedLaunch, plaintext: bytes, *, iv: bytes) -> SecretPacket:
     """Encrypt a table of secrets; never use one ``iv`` (16 bytes) twice with the same keys."""
-    payload = _crypto.aes_ctr(launch.keys.tek, iv, table)
+    payload = _crypto.aes_ctr(launch.keys.tek, iv, plaintext)
     flags = le(0, 4)
     length = le(len(payload), 4)
     message = le(Context.LAUNCH_SECRET, 1) + flags + iv + length + length + payload
-    if (launch.info.api_major, launch.info.api_minor) >= _MEASURED_SINCE:
+    if _binds(launch):
         message += launch.info.measure
     mac = hmac.digest(launch.keys.tik, message, "sha256")
     return SecretPacket(header=flags + iv + mac, payload=payload)
 
 
-def _table(secrets: Mapping[str, bytes]) -> bytes:
+def _binds(launch: VerifiedLaunch) -> bool:
+    return (launch.info.api_major, launch.info.api_minor) >= _MEASURED_SINCE
+
+
+def table(secrets: Mapping[str, bytes]) -> bytes:
+    """Lay out the table that a guest reads; raises as :func:`build_secret`."""
     entries: dict[bytes, bytes] = {}
     for name, secret in secrets.items():
         guid = _guid(name)
@@ -85,8 +103,8 @@ def _table(secrets: Mapping[str, bytes]) -> bytes:
     if not entries:
         raise Unsupported("there is no secret to build", check="secret.none")
     body = b"".join(entries.values())
-    table = guid_bytes(SECRET_TABLE) + le(16 + 4 + len(body), 4) + body
-    return table + bytes(-len(table) % _BLOCK)
+    whole = guid_bytes(SECRET_TABLE) + le(16 + 4 + len(body), 4) + body
+    return whole + bytes(-len(whole) % _BLOCK)
 
 
 def _guid(name: str) -> bytes:

@@ -62,8 +62,10 @@ class Session:
     def create(cls, platform: VerifiedChain, *, policy: GuestPolicy) -> "Session":
         """Make a session for a verified platform, with keys from the system's randomness.
 
-        Raises Unsupported for a policy with reserved bits.
+        Raises Unsupported for a policy with reserved bits, TypeError for an unverified chain.
         """
+        if not isinstance(platform, VerifiedChain):
+            raise TypeError("a session is made for a VerifiedChain: call verify_chain() first")
         return cls._create(platform.pdh, platform, policy)
 
     @classmethod

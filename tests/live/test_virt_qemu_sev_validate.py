@@ -99,7 +99,8 @@ class Lab:
             policy=policy,
             godh=session.godh.to_bytes(),
             session=session.blob,
-            vmsa=tuple(pages.for_vcpus(vcpus)) if policy & 4 else (),
+            vcpus=vcpus,
+            cpu=cpu.signature,
             **guest,
         )
         measurement = bytearray(started.measurement)
@@ -214,6 +215,46 @@ def test_the_same_as_a_process_of_its_own(tool: str, run: Run, here: Path) -> No
         ran = subprocess.run([PYTHON, tool, *command], capture_output=True, text=True, check=False)
         ours = run("validate", *command)
         assert (ours.code, ours.lines[:1]) == (ran.returncode, ran.stdout.splitlines())
+
+
+@pytest.mark.parametrize("secrets", [1, 2])
+@pytest.mark.parametrize("size", [1, 8, 24, 32, 4000])
+def test_secrets_of_both_open_in_the_guest_and_read_the_same(
+    tool: str, run: Run, here: Path, secrets: int, size: int
+) -> None:
+    platform = Platform(b"lab")
+    session = sev.Session.create_unverified(platform.export().pdh, policy=sev.GuestPolicy(5))
+    firmware = ovmf_image(8192)
+    files = {"fw": firmware, "tk": session.keys.tek + session.keys.tik, "one": b"1" * size}
+    for name, data in (files | {"two": b"two"}).items():
+        Path(name).write_bytes(data)
+    guest = launch_guest(
+        platform,
+        policy=5,
+        godh=session.godh.to_bytes(),
+        session=session.blob,
+        firmware=firmware,
+        vcpus=2,
+    )
+    measurement = base64.b64encode(guest.measurement).decode()
+    command = [*STATE.replace(B64, measurement).split(), *f"--policy 5 -f fw {KEYS} {CPU}".split()]
+    command += ["-n", "2", "--inject-secret", "luks-key:one"]
+    expected = {"736869e5-84f0-4973-92ec-06879ce3da0b": b"1" * size}
+    if secrets == 2:
+        other = "e6f5a162-d67f-4750-a67c-5d065f2a9910"
+        command += ["-s", f"{other}:two"]
+        expected[other] = b"two"
+
+    def packet(whose: str) -> list[str]:
+        return ["--secret-header", f"{whose}-h", "--secret-payload", f"{whose}-p"]
+
+    ((code, out, _),) = theirs(tool, [command + packet("their")])
+    ours = run("validate", *command, *packet("our"))
+    assert (code, ours.code) == (0, 0)
+    assert ours.out == out
+    for whose in ("their", "our"):
+        parts = [base64.b64decode(Path(f"{whose}-{part}").read_bytes()) for part in "hp"]
+        assert guest.inject(*parts) == expected
 
 
 B64 = base64.b64encode(bytes(48)).decode()

@@ -5,12 +5,11 @@ means "not mine", MalformedInput means "mine, and broken".
 """
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sev_attest._encoding import from_base64, from_text, looks_like_text
+from sev_attest._encoding import from_base64, from_text, labelled_lines, looks_like_text
 from sev_attest._wire import Reader
 from sev_attest.chain import certificate as sev
 from sev_attest.chain.ca import CaCertificate
@@ -21,6 +20,11 @@ from sev_attest.spec import Usage
 MAX_FILE = 1 << 20
 """No packaging of a chain comes near this many bytes."""
 _PLATFORM_ID = 64
+_SHOWN = 3
+_TAKEN = (
+    "what is read: SEV and ASK/ARK certificates, one or several, binary, base64 or hex; "
+    "the text of `virsh nodesevinfo`"
+)
 _HEADER = 0x40
 _CA_BITS = (2048, 4096)
 
@@ -50,14 +54,16 @@ class Chain:
     platform_id: bytes | None = None
 
     @classmethod
-    def from_files(cls, paths: Iterable[str | os.PathLike[str]]) -> "Chain":
-        """Read files and folders, in any number, order and packaging.
+    def from_files(
+        cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+    ) -> "Chain":
+        """Read one file or folder or several, in any order and packaging.
 
         Raises MalformedInput (naming the file) for bytes that are no certificates, for two
         different certificates of one role and for a missing one; OSError for an unreadable file.
         """
         collected = Collected()
-        for path in paths:
+        for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
             collected.add_path(Path(path))
         return collected.chain()
 
@@ -72,6 +78,18 @@ class Chain:
         """Write it as ``sevctl export`` does (with ASK and ARK, as ``--full`` does, if known)."""
         links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
         return b"".join(link.to_bytes() for link in links if link is not None)
+
+    def parsed_again(self) -> "Chain":
+        """Parse every certificate's bytes anew, so that no field says another thing than they do.
+
+        Raises MalformedInput for a certificate that could not have been parsed.
+        """
+        links = (self.pdh, self.pek, self.oca, self.cek)
+        pdh, pek, oca, cek = (Certificate.from_bytes(link.to_bytes()) for link in links)
+        ask, ark = (
+            link and CaCertificate.from_bytes(link.to_bytes()) for link in (self.ask, self.ark)
+        )
+        return replace(self, pdh=pdh, pek=pek, oca=oca, cek=cek, ask=ask, ark=ark)
 
     def with_cek(self, cek: Certificate) -> "Chain":
         """Put another CEK in place (the one that AMD signed)."""
@@ -123,7 +141,8 @@ class Collected:
         if known.to_bytes() != found.to_bytes():
             unsigned = found if _is_unsigned_cek(found) else known
             if known.body != found.body or not _is_unsigned_cek(unsigned):
-                where = f" (the other is in {known_source})" if known_source else ""
+                elsewhere = known_source not in ("", source)
+                where = f" (the other is in {known_source})" if elsewhere else ""
                 reason = f"there are two different {found.role} certificates{where}"
                 raise MalformedInput("chain", "conflict", reason)
             if unsigned is found:
@@ -160,7 +179,9 @@ class Collected:
         if self.by_role:
             reason += f" (found only {', '.join(self.by_role)}; a whole chain was expected)"
         if self.skipped:
-            reason += f"; not read: {'; '.join(self.skipped)}"
+            reason += f"; not read: {'; '.join(self.skipped[:_SHOWN])}"
+            if len(self.skipped) > _SHOWN:
+                reason += f"; and {len(self.skipped) - _SHOWN} more"
         hint = "`sevctl export FILE` on the host writes PDH, PEK, OCA and CEK into one file"
         raise MalformedInput("chain", "incomplete", reason, hint=hint)
 
@@ -200,11 +221,16 @@ def read_contents(data: bytes) -> Contents:
     """Read one file's bytes, whatever packaging they are in; raises MalformedInput."""
     if not data:
         raise MalformedInput("chain", "length", "the file is empty")
-    for packaging in _PACKAGINGS:
-        contents = packaging(data)
-        if contents is not None:
-            return contents
-    raise MalformedInput("chain", "format", "this is no certificate and no packaging of any")
+    try:
+        found = (packaging(data) for packaging in _PACKAGINGS)
+        contents = next((contents for contents in found if contents is not None), None)
+    except MalformedInput as error:
+        error.hint = error.hint or _TAKEN
+        raise
+    if contents is None:
+        reason = "this is no certificate and no packaging of any"
+        raise MalformedInput("chain", "format", reason, hint=_TAKEN)
+    return contents
 
 
 def _binary(data: bytes) -> Contents | None:
@@ -215,6 +241,7 @@ def _binary(data: bytes) -> Contents | None:
 
 
 def _split(data: bytes) -> Iterator[Certificate | CaCertificate]:
+    base = 0
     while data:
         kind = _kind(data)
         size = sev.SIZE
@@ -225,9 +252,14 @@ def _split(data: bytes) -> Iterator[Certificate | CaCertificate]:
             if len(data) < _HEADER:
                 reason = f"{len(data)} bytes are too few for a certificate"
             raise MalformedInput("chain", "format", reason)
-        parse = (kind or Certificate).from_bytes
-        yield parse(data[:size])
+        try:
+            yield (kind or Certificate).from_bytes(data[:size])
+        except MalformedInput as error:
+            if error.offset is not None:
+                error.offset += base  # where it is in the whole
+            raise
         data = data[size:]
+        base += size
 
 
 def _kind(data: bytes) -> type[Certificate] | type[CaCertificate] | None:
@@ -256,22 +288,25 @@ def _ca_size(data: bytes) -> int:
     return unsigned if not rest or _kind(rest) else unsigned + size
 
 
-_NODE_LINE = re.compile(rb"^\s*(pdh|cert-chain|cpu0-id)\s*:\s*(\S+)\s*$", re.MULTILINE)
+_NODE_LABELS = ("pdh", "cert-chain", "cpu0-id")
 
 
 def _nodesevinfo(data: bytes) -> Contents | None:
     """Read what ``virsh nodesevinfo`` prints: "pdh : BASE64", "cert-chain : ...", "cpu0-id"."""
     if not looks_like_text(data):
         return None
-    values = dict(_NODE_LINE.findall(data))
+    values: dict[str, str] = {}
+    for label, value in labelled_lines(data.decode("utf-8")):
+        if label in _NODE_LABELS and values.setdefault(label, value) != value:
+            raise MalformedInput("chain", "conflict", f"there are two different {label} lines")
     if not values:
         return None
     certificates: list[Certificate | CaCertificate] = []
-    for key in (b"pdh", b"cert-chain"):
-        if key in values:
-            with reading(key.decode()):
-                certificates += _split(from_base64(values[key], "chain"))
-    platform_id = from_base64(values.get(b"cpu0-id", b""), "cpu0-id")[:_PLATFORM_ID]
+    for label in ("pdh", "cert-chain"):
+        if label in values:
+            with reading(label):
+                certificates += _split(from_base64(values[label].encode(), "chain"))
+    platform_id = from_base64(values.get("cpu0-id", "").encode(), "cpu0-id")[:_PLATFORM_ID]
     return Contents(
         certificates=tuple(certificates),
         # Some hosts report an empty or all-zero id: that is none.
@@ -286,4 +321,5 @@ def _text(data: bytes) -> Contents | None:
     return Contents(certificates=tuple(_split(from_text(data, "chain"))))
 
 
+# In this order: _text takes whatever text the others leave, so that a new one goes before it.
 _PACKAGINGS = (_binary, _nodesevinfo, _text)

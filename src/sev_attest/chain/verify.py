@@ -14,14 +14,15 @@ The steps, each under its number in the code:
 7. The OCA and the CEK both sign the PEK.
 8. The PEK signs the PDH.
 
-Every failed step is reported, not only the first. Parsing has already held each certificate to its
-exact length, version 1 and zeros in reserved places.
+Every failed step is reported, not only the first; a step that cannot be made (the signature of a
+CEK that carries none) does not count as held. Parsing has already held each certificate to its
+exact length, version 1 and zeros in its reserved fields.
 
 Relied on, marked second-hand in our facts: every generation's platform keys are P-384 with SHA-256
 (seen on Naples and in published Rome chains; AMD's own tool expects the same of all).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import InitVar, dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -96,21 +97,25 @@ def verify_chain(chain: Chain, *, roots: Sequence[Root] | None = None) -> Verifi
 
     To admit a root that is not AMD's, name it: ``roots=[*amd_roots(), my_root]``.
 
-    Raises ChainInvalid, whose ``failures`` hold every failed step; Unsupported for no root at all.
+    Raises ChainInvalid, whose ``failures`` hold every failed step; Unsupported for no root at all;
+    MalformedInput for a chain put together by hand that no bytes could have given.
     """
     if roots is None:
         roots = amd_roots()
     if not roots:
         raise Unsupported("no trusted root was given: nothing can be verified", check="chain.roots")
-    chain = complete(chain, roots)
+    chain = complete(chain.parsed_again(), roots)
     root = _trusted(chain.ark, roots)
-    failures = (
-        *_ca_failures(chain, root),
-        *(failure for c in _platform(chain) for failure in _key_failures(*c)),
-        *_link_failures(chain),
+    steps = (
+        *_ca_steps(chain, root),
+        *(step for c in _platform(chain) for step in _key_steps(*c)),
+        *_link_steps(chain),
     )
-    if failures or root is None:
-        raise ChainInvalid(failures)
+    failures = tuple(failure for _, failure in steps if failure is not None)
+    held = frozenset(check for check, failure in steps if failure is None)
+    # Fail closed: what was not checked did not hold.
+    if failures or root is None or held != CHECKS.keys():
+        raise ChainInvalid(failures, held)
     return VerifiedChain(chain=chain, root=root, _seal=_SEAL)
 
 
@@ -155,40 +160,52 @@ def _ask_signs(ask: CaCertificate | None, cek: Certificate) -> bool:
     return value is not None and _crypto.rsa_pss_holds(ask.public_key, value, cek.body)
 
 
-def _ca_failures(chain: Chain, root: Root | None) -> Iterator[ChainFailure]:
+Step = tuple[str, ChainFailure | None]
+"""A check that was made: its id, and how it failed, if it did."""
+
+
+def _step(check: str, certificate: str, *, holds: bool, otherwise: str, hint: str = "") -> Step:
+    return check, None if holds else ChainFailure(check, certificate, otherwise, hint)
+
+
+def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
     ark, ask = chain.ark, chain.ask
-    # 1. the root, by key
-    if root is None:
-        yield _untrusted(ark, ask)
+    # 1. the root, by key (without ASK and ARK, step 5 says that no root's ASK signs the CEK)
+    if ark is not None or ask is not None:
+        yield _step(
+            "chain.ark.trusted",
+            "ARK",
+            holds=root is not None,
+            otherwise=_untrusted(ark),
+            hint="a test platform's root can be named on purpose (--trust-root)",
+        )
     # 2. the ARK signs itself
     if ark is not None:
-        usage = ark.usage is Usage.ARK
         known = not ark.signature and root is not None and ark.body == root.ark.body
-        if not (usage and (known or _ark_signs(ark, ark))):
-            yield ChainFailure(
-                "chain.ark.self-signed", "ARK", "the ARK's signature over itself does not hold"
-            )
+        yield _step(
+            "chain.ark.self-signed",
+            "ARK",
+            holds=ark.usage is Usage.ARK and (known or _ark_signs(ark, ark)),
+            otherwise="the ARK's signature over itself does not hold",
+        )
     # 3. the ARK signs the ASK
     if ask is not None and ark is not None:
-        usage = ask.usage is Usage.ASK
-        if not (usage and _ark_signs(ark, ask)):
-            yield ChainFailure(
-                "chain.ask.signed-by-ark", "ASK", "the ARK's signature over the ASK does not hold"
-            )
+        yield _step(
+            "chain.ask.signed-by-ark",
+            "ASK",
+            holds=ask.usage is Usage.ASK and _ark_signs(ark, ask),
+            otherwise="the ARK's signature over the ASK does not hold",
+        )
 
 
-def _untrusted(ark: CaCertificate | None, ask: CaCertificate | None) -> ChainFailure:
-    hint = "a test platform's root can be named on purpose (--trust-root)"
-    if ark is not None:
-        message = "the ARK is no trusted root: its key is none of AMD's"
-        for amd in amd_roots():
-            if amd.ark.key_id == ark.key_id:
-                message += f" (it carries the id of the {amd.name} ARK, but another key)"
-    elif ask is not None:
-        message = "the chain has no ARK, and no trusted root signs its ASK"
-    else:
-        message = "the chain has no ASK and no ARK, and no trusted root's ASK signs its CEK"
-    return ChainFailure("chain.ark.trusted", "ARK", message, hint)
+def _untrusted(ark: CaCertificate | None) -> str:
+    if ark is None:
+        return "the chain has no ARK, and no trusted root signs its ASK"
+    message = "the ARK is no trusted root: its key is none of AMD's"
+    for amd in amd_roots():
+        if amd.ark.key_id == ark.key_id:
+            message += f" (it carries the id of the {amd.name} ARK, but another key)"
+    return message
 
 
 Point = EllipticCurvePublicKey | None
@@ -204,43 +221,50 @@ def _platform(chain: Chain) -> tuple[tuple[Certificate, Usage], ...]:
     )
 
 
-def _key_failures(certificate: Certificate, role: Usage) -> Iterator[ChainFailure]:
+def _key_steps(certificate: Certificate, role: Usage) -> Iterator[Step]:
     # 4. the key is what its role calls for
     name, key = role.name, certificate.public_key
     algorithm = Algorithm.ECDH_SHA256 if role is Usage.PDH else Algorithm.ECDSA_SHA256
+    on_p384 = key.curve is Curve.P384
 
-    def failure(what: str, message: str) -> ChainFailure:
-        return ChainFailure(f"chain.{name.lower()}.{what}", name, f"the {name}'s {message}")
+    def step(what: str, *, holds: bool, otherwise: str) -> Step:
+        check = f"chain.{name.lower()}.{what}"
+        return _step(check, name, holds=holds, otherwise=f"the {name}'s {otherwise}")
 
-    if certificate.usage is not role:
-        yield failure("role", f"place holds a {certificate.role}")
-    if certificate.algorithm is not algorithm:
-        found = certificate.algorithm.name
-        yield failure("algorithm", f"key is for {found}, expected {algorithm.name}")
-    if key.curve is not Curve.P384:
-        yield failure("curve", f"key is on curve {key.curve.name}, expected P384")
-    elif _crypto.p384_point(key) is None:
-        yield failure("point", "key is no point on its curve")
+    found = certificate.algorithm
+    yield step(
+        "role", holds=certificate.usage is role, otherwise=f"place holds a {certificate.role}"
+    )
+    yield step(
+        "algorithm",
+        holds=found is algorithm,
+        otherwise=f"key is for {found.name}, expected {algorithm.name}",
+    )
+    yield step("curve", holds=on_p384, otherwise=f"key is on curve {key.curve.name}, expected P384")
+    if on_p384:
+        point = _crypto.p384_point(key)
+        yield step("point", holds=point is not None, otherwise="key is no point on its curve")
 
 
-def _link_failures(chain: Chain) -> Iterator[ChainFailure]:
+def _link_steps(chain: Chain) -> Iterator[Step]:
     points = {usage: _crypto.p384_point(c.public_key) for c, usage in _platform(chain)}
 
-    def by_key(signer: Usage) -> Callable[[Certificate], bool]:
-        return lambda certificate: _ecdsa_signs(points[signer], signer, certificate)
+    def link(certificate: Certificate, role: Usage, signer: Usage) -> Step:
+        holds = _ecdsa_signs(points[signer], signer, certificate)
+        return _link(certificate, role, signer, holds=holds)
 
     # 5. the ASK signs the CEK
-    if chain.cek.unsigned:
-        yield _unsigned_cek(chain)
-    else:
-        yield from _link(chain.cek, Usage.CEK, Usage.ASK, lambda cek: _ask_signs(chain.ask, cek))
+    signed = not chain.cek.unsigned
+    yield "chain.cek.unsigned", None if signed else _unsigned_cek(chain)
+    if signed:
+        yield _link(chain.cek, Usage.CEK, Usage.ASK, holds=_ask_signs(chain.ask, chain.cek))
     # 6. the OCA signs itself
-    yield from _link(chain.oca, Usage.OCA, Usage.OCA, by_key(Usage.OCA))
+    yield link(chain.oca, Usage.OCA, Usage.OCA)
     # 7. the OCA and the CEK both sign the PEK
-    yield from _link(chain.pek, Usage.PEK, Usage.OCA, by_key(Usage.OCA))
-    yield from _link(chain.pek, Usage.PEK, Usage.CEK, by_key(Usage.CEK))
+    yield link(chain.pek, Usage.PEK, Usage.OCA)
+    yield link(chain.pek, Usage.PEK, Usage.CEK)
     # 8. the PEK signs the PDH
-    yield from _link(chain.pdh, Usage.PDH, Usage.PEK, by_key(Usage.PEK))
+    yield link(chain.pdh, Usage.PDH, Usage.PEK)
 
 
 def _ecdsa_signs(point: Point, signer: Usage, certificate: Certificate) -> bool:
@@ -251,21 +275,17 @@ def _ecdsa_signs(point: Point, signer: Usage, certificate: Certificate) -> bool:
     return numbers is not None and _crypto.ecdsa_sha256_holds(point, numbers, certificate.body)
 
 
-def _link(
-    certificate: Certificate, role: Usage, signer: Usage, holds: Callable[[Certificate], bool]
-) -> Iterator[ChainFailure]:
-    if holds(certificate):
-        return
+def _link(certificate: Certificate, role: Usage, signer: Usage, *, holds: bool) -> Step:
     name, by = role.name, signer.name
-    signature = certificate.signature_by(signer)
     itself = role is signer
-    whose, over = (f"the {name}'s", "itself") if itself else (f"the {by}'s", f"the {name}")
+    signature = certificate.signature_by(signer)
     if signature is None:
         message = f"the {name} carries no signature of {'its own' if itself else f'the {by}'}"
     else:
-        message = f"{whose} signature over {over} does not hold ({signature.algorithm.name})"
+        over = "itself" if itself else f"the {name}"
+        message = f"the {by}'s signature over {over} does not hold ({signature.algorithm.name})"
     how = "self-signed" if itself else f"signed-by-{by.lower()}"
-    yield ChainFailure(f"chain.{name.lower()}.{how}", name, message)
+    return _step(f"chain.{name.lower()}.{how}", name, holds=holds, otherwise=message)
 
 
 def _unsigned_cek(chain: Chain) -> ChainFailure:

@@ -12,16 +12,13 @@ import click
 
 from sev_attest.cli import exits
 from sev_attest.errors import SevAttestError
-from sev_attest.measure.vmsa import CpuModel, VmsaPages
-from sev_attest.testing import Authority, Platform, launch_guest, ovmf_image
+from sev_attest.secret import ALIASES
+from sev_attest.testing import Fault, Guest, Host, Platform, ovmf_image
 
 _POLICY = 0x5
-_VCPUS = 2
-_VALIDATE = (
-    "validate --launch-info {name}.info --record {name}.launch.json "
+_GUEST = (
     "--firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --cmdline console=ttyS0 "
-    "--num-cpus 2 --cpu-family 25 --cpu-model 1 --cpu-stepping 1 "
-    "--tik {name}_tik.bin --tek {name}_tek.bin"
+    "--num-cpus 2 --cpu-family 25 --cpu-model 1 --cpu-stepping 1"
 )
 
 
@@ -42,15 +39,9 @@ def command(*, keep: str | None) -> None:
 
 
 def _tell(folder: Path) -> None:
-    platform = Platform(secrets.token_bytes(32), authority=Authority())
+    host = Host(Platform(secrets.token_bytes(32)))
     with chdir(folder):
-        _say("The host's admin exports the platform's certificates (simulated).")
-        _show("sevctl export --full host.chain")
-        chain = platform.export()
-        ask, ark = platform.authority.ask, platform.authority.ark
-        _write("host.chain", chain.to_bytes() + ask.to_bytes() + ark.to_bytes())
-        _write("test-root.cert", ark.to_bytes())
-
+        _prepare(host)
         _say("You check that they lead to AMD. These do not: the platform is a model.")
         _run("verify host.chain", expected=1)
         _say("To go on, trust the model's root on purpose.")
@@ -61,22 +52,44 @@ def _tell(folder: Path) -> None:
         _show("ls")
         click.echo("  ".join(sorted(os.listdir())))  # noqa: PTH208 - names are what is shown
 
-        firmware = ovmf_image(4 << 20)
-        _write("OVMF.fd", firmware)
-        _write("vmlinuz", secrets.token_bytes(1 << 20))
-        _write("initrd.img", secrets.token_bytes(1 << 20))
         _say("The host starts the guest, paused, and reports its measurement (simulated).")
-        _launch(platform, "vm1", firmware)
-        click.echo(Path("vm1.info").read_text().rstrip())
+        guest = _launch(host, "vm1")
+        click.echo(guest.domlaunchsecinfo().rstrip())
 
-        _say("You check that it is the guest you meant.")
-        _run(_VALIDATE.format(name="vm1"))
+        _say("You check that it is the guest you meant, and wrap the disk key for it alone.")
+        _run(f"{_validate('vm1')} --inject-secret luks-key:disk.key "
+             "--secret-header vm1_header.b64 --secret-payload vm1_payload.b64")  # fmt: skip
+
+        _say("The host passes it on, and can read none of it (simulated).")
+        _show("virsh domsetlaunchsecstate vm1 --secrethdr vm1_header.b64 --secret vm1_payload.b64")
+        guest.inject(_read("vm1_header.b64"), _read("vm1_payload.b64"))
+        _show("virsh resume vm1")
+        guest.resume()
+        arrived = guest.secrets.get(ALIASES["luks-key"])
+        _expect("the disk key in the guest", arrived == Path("disk.key").read_bytes())
+        click.echo("in the guest: the disk key is there")
 
         _say("Another launch, with a session of its own, on a host that changed one firmware byte.")
+        host.fault = Fault.WRONG_FIRMWARE_BYTE
         _session("vm2")
-        _launch(platform, "vm2", firmware[:1000] + bytes((firmware[1000] ^ 1,)) + firmware[1001:])
-        _run(_VALIDATE.format(name="vm2"), expected=1)
-    _say("Refused, as it must be. That was the whole story.")
+        _launch(host, "vm2")
+        _run(_validate("vm2"), expected=1)
+    _say("Refused, as it must be: no secret leaves. That was the whole story.")
+
+
+def _prepare(host: Host) -> None:
+    _say("The host's admin exports the platform's certificates (simulated).")
+    _show("sevctl export --full host.chain")
+    files = {
+        "host.chain": host.chain().to_bytes(),
+        "test-root.cert": host.platform.authority.ark.to_bytes(),
+        "OVMF.fd": ovmf_image(4 << 20),
+        "vmlinuz": secrets.token_bytes(1 << 20),
+        "initrd.img": secrets.token_bytes(1 << 20),
+        "disk.key": secrets.token_bytes(32),
+    }
+    for name, data in files.items():
+        Path(name).write_bytes(data)
 
 
 def _session(name: str) -> None:
@@ -84,27 +97,32 @@ def _session(name: str) -> None:
          "--trust-root test-root.cert --quiet")  # fmt: skip
 
 
-def _launch(platform: Platform, name: str, firmware: bytes) -> None:
+def _launch(host: Host, name: str) -> Guest:
     _show(f"virsh start --paused {name}")
-    cpu = CpuModel(family=25, model=1, stepping=1)
-    pages = VmsaPages.qemu_legacy(cpu, 0x80_B004)
-    guest = launch_guest(
-        platform,
+    guest = host.launch(
         policy=_POLICY,
-        godh=b64decode(Path(f"{name}_godh.b64").read_bytes()),
-        session=b64decode(Path(f"{name}_session.b64").read_bytes()),
-        firmware=firmware,
+        godh=_read(f"{name}_godh.b64"),
+        session=_read(f"{name}_session.b64"),
+        firmware=Path("OVMF.fd").read_bytes(),
         kernel=Path("vmlinuz").read_bytes(),
         initrd=Path("initrd.img").read_bytes(),
         cmdline=b"console=ttyS0",
-        vmsa=tuple(pages.for_vcpus(_VCPUS)),
+        vcpus=2,
     )
     _show(f"virsh domlaunchsecinfo {name} > {name}.info")
-    _write(f"{name}.info", guest.domlaunchsecinfo().encode())
+    Path(f"{name}.info").write_text(guest.domlaunchsecinfo())
+    return guest
 
 
-def _write(name: str, data: bytes) -> None:
-    Path(name).write_bytes(data)
+def _validate(name: str) -> str:
+    return (
+        f"validate --launch-info {name}.info --record {name}.launch.json {_GUEST} "
+        f"--tik {name}_tik.bin --tek {name}_tek.bin"
+    )
+
+
+def _read(name: str) -> bytes:
+    return b64decode(Path(name).read_bytes())
 
 
 def _say(text: str) -> None:
@@ -115,13 +133,17 @@ def _show(line: str) -> None:
     click.echo(f"$ {line}")
 
 
+def _expect(what: str, there: bool) -> None:  # noqa: FBT001
+    if not there:
+        raise SevAttestError(f"the demo expected {what}", check="demo")
+
+
 def _run(line: str, *, expected: int = 0) -> None:
     """Run one of our own commands, as it would be typed, and hold it to its exit code."""
     from sev_attest.cli.main import cli
 
     _show(f"sev-attest {line}")
     code = exits.run(cli, shlex.split(line))
-    if code != expected:
-        raise SevAttestError(f"the demo expected exit code {expected}, not {code}", check="demo")
+    _expect(f"exit code {expected}, not {code}", code == expected)
     if code:
         click.echo(f"(exit code {code})")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -27,7 +28,7 @@ def run(group: click.Group, arguments: list[str]) -> int:
         # Standard output takes no more; Python must not try to flush it once again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not code and not isinstance(error, BrokenPipeError):
-            click.echo(f"error: standard output: {error.strerror}", err=True)
+            _complain(f"error: standard output: {error.strerror}")
         return code or INPUT_TROUBLE
     return code
 
@@ -47,6 +48,9 @@ def _run(group: click.Group, arguments: list[str]) -> int:
         code, problems = _explain(error)
         facts = error.facts if isinstance(error, SevAttestError) else {}
         _report(arguments, code, problems, facts)
+        if "--json" not in arguments:
+            for note in getattr(error, "__notes__", ()):
+                _complain(f"note: {render.one_line(note)}")
         return code
     return 0
 
@@ -60,8 +64,9 @@ def _explain(error: Exception) -> tuple[int, list[Problem]]:
     if isinstance(error, SevAttestError):
         return error.exit_code, [(error.check, str(error), error.hint)]
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return INPUT_TROUBLE, [("io", f"{where}{error.strerror or error}", "")]
+        # Reading names its file (errors.reading), so that what has no name was written.
+        where = error.filename or "standard output"
+        return INPUT_TROUBLE, [("io", f"{where}: {error.strerror or error}", "")]
     # Only the kind and the place: a message might quote input, and input may be a key.
     trace = error.__traceback__
     while trace and trace.tb_next:
@@ -81,7 +86,12 @@ def _report(
         return
     shown = {""}
     for _, message, hint in problems:
-        click.echo(f"error: {render.one_line(message)}", err=True)
+        _complain(f"error: {render.one_line(message)}")
         if hint not in shown:
-            click.echo(f"hint: {render.one_line(hint)}", err=True)
+            _complain(f"hint: {render.one_line(hint)}")
             shown.add(hint)
+
+
+def _complain(line: str) -> None:
+    with suppress(OSError):  # nobody listens; the exit code still tells
+        click.echo(line, err=True)

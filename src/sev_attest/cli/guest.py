@@ -2,24 +2,25 @@
 
 import hashlib
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
 from sev_attest._encoding import blob
-from sev_attest.cli.inputs import BYTE, Number, large_file, option_name, options, read_small
+from sev_attest.cli.inputs import BYTE, FILE, Number, large_file, option_name, options, read_small
 from sev_attest.errors import Unsupported, reading
 from sev_attest.measure.digest import launch_digest
 from sev_attest.measure.kernel_hashes import KernelHashes
-from sev_attest.measure.ovmf import Firmware, sha256_of
+from sev_attest.measure.ovmf import Firmware
 from sev_attest.measure.vmsa import MAX_VCPUS, CpuModel, VmsaPages
 from sev_attest.policy import GuestPolicy
 
 guest_options = options(
-    click.option("-f", "--firmware", metavar="FILE", help="Firmware image."),
-    click.option("-k", "--kernel", metavar="FILE", help="Kernel, if booted directly."),
-    click.option("-r", "--initrd", metavar="FILE", help="Initrd of that kernel."),
+    click.option("-f", "--firmware", type=FILE, metavar="FILE", help="Firmware image."),
+    click.option("-k", "--kernel", type=FILE, metavar="FILE", help="Kernel, if booted directly."),
+    click.option("-r", "--initrd", type=FILE, metavar="FILE", help="Initrd of that kernel."),
     click.option("-e", "--cmdline", metavar="TEXT", help="Command line of that kernel."),
     click.option(
         "--kernel-hashes",
@@ -28,8 +29,12 @@ guest_options = options(
     ),
     click.option("--launch-digest", metavar="HEX|B64", help="Launch digest, instead of all these."),
     click.option("-n", "--num-cpus", type=Number(MAX_VCPUS, 1), help="Number of vCPUs (SEV-ES)."),
-    click.option("-0", "--vmsa-cpu0", metavar="FILE", help="State of the boot vCPU (SEV-ES)."),
-    click.option("-1", "--vmsa-cpu1", metavar="FILE", help="State of the other vCPUs (SEV-ES)."),
+    click.option(
+        "-0", "--vmsa-cpu0", type=FILE, metavar="FILE", help="State of the boot vCPU (SEV-ES)."
+    ),
+    click.option(
+        "-1", "--vmsa-cpu1", type=FILE, metavar="FILE", help="State of the other vCPUs (SEV-ES)."
+    ),
     click.option("--cpu-family", type=Number(270), help="CPU family, to build that state from."),
     click.option("--cpu-model", type=BYTE, help="CPU model."),
     click.option("--cpu-stepping", type=Number(15), help="CPU stepping."),
@@ -73,15 +78,15 @@ def check_guest(given: dict[str, Any]) -> None:
             raise Unsupported(message, check="usage")
 
 
-def measure_guest(given: dict[str, Any], policy: GuestPolicy) -> Measured:
+def measure_guest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool) -> Measured:
     """Compute the launch digest of the options; raises what :func:`launch_digest` does."""
     if given["launch_digest"] is not None:
         with reading("--launch-digest"):
             return Measured(blob(given["launch_digest"].encode(), (32,), "launch digest"))
-    with reading(given["firmware"]), large_file(given["firmware"]) as file:
+    with reading(given["firmware"]), large_file(given["firmware"], progress=progress) as file:
         firmware = Firmware.read(file)
     parts = {"firmware": firmware.sha256.hex()}
-    kernel = _kernel_hashes(given)
+    kernel = _kernel_hashes(given, progress=progress)
     if kernel is not None:
         parts |= {name: getattr(kernel, name).hex() for name in _HASHES}
         parts["kernel hashes table"] = hashlib.sha256(kernel.to_bytes()).hexdigest()
@@ -101,7 +106,7 @@ def measure_guest(given: dict[str, Any], policy: GuestPolicy) -> Measured:
     return Measured(digest, parts, notes)
 
 
-def _kernel_hashes(given: dict[str, Any]) -> KernelHashes | None:
+def _kernel_hashes(given: dict[str, Any], *, progress: bool) -> KernelHashes | None:
     if given["kernel_hashes"] is not None:
         parts = given["kernel_hashes"].split(":")
         names = [name for name, text in zip(_HASHES, parts, strict=False) if text]
@@ -117,14 +122,14 @@ def _kernel_hashes(given: dict[str, Any]) -> KernelHashes | None:
             return KernelHashes(**hashes)
     if given["kernel"] is None:
         return None
-    hashes = {}
-    for name in ("kernel", "initrd"):
-        if given[name] is not None:
-            with large_file(given[name]) as file:
-                hashes[name] = sha256_of(file)
-    if given["cmdline"] is not None:
-        hashes["cmdline"] = hashlib.sha256(os.fsencode(given["cmdline"]) + b"\0").digest()
-    return KernelHashes(**hashes)
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(large_file(given[name], progress=progress))
+            for name in ("kernel", "initrd")
+            if given[name] is not None
+        }
+        cmdline = given["cmdline"]
+        return KernelHashes.of(**files, cmdline=None if cmdline is None else os.fsencode(cmdline))
 
 
 def _vmsa(given: dict[str, Any], firmware: Firmware) -> VmsaPages:

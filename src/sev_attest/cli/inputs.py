@@ -1,8 +1,11 @@
 """What commands take in: numbers, files, standard input, and the options that several share."""
 
+import errno
+import os
+import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 STDIN = "-"
+_NUMBER = re.compile(r"-?[0-9]{1,20}|0[xX][0-9A-Fa-f]{1,16}")
 _MAX_SMALL = 1 << 20
 _PROGRESS_FROM = 64 << 20
 
@@ -35,17 +39,31 @@ class Number(click.ParamType[int]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         """Read the text of an option."""
-        text = str(value).strip().lower()
-        try:
-            number = int(text, 16) if text.startswith("0x") else int(text, 10)
-        except ValueError:
+        text = str(value).strip()
+        if not _NUMBER.fullmatch(text):
             self.fail(f"{text!r} is no number (decimal, or hex with 0x)", param, ctx)
+        number = int(text, 16 if text[:2] in ("0x", "0X") else 10)
         if not self.least <= number <= self.most:
             self.fail(f"{text} is not in {self.least}..{self.most}", param, ctx)
         return number
 
 
+class FileName(click.ParamType[str]):
+    """The name of a file, or ``-``; an empty one is a shell variable that was not set."""
+
+    name = "file"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Refuse an empty name."""
+        if not str(value):
+            self.fail("the file's name is empty", param, ctx)
+        return str(value)
+
+
 BYTE = Number(0xFF)
+FILE = FileName()
 POLICY = Number(0xFFFF_FFFF)
 
 
@@ -72,12 +90,15 @@ output_options = options(
 )
 
 chain_options = options(
-    click.option("--sev", metavar="FILE", help="The platform's chain (as an INPUT)."),
-    click.option("--oca", metavar="FILE", help="Take the OCA from here."),
-    click.option("--cek", metavar="FILE", help="Take the CEK from here (the one AMD signed)."),
-    click.option("--ca", metavar="FILE", help="Take ASK and ARK from here."),
+    click.option("--sev", type=FILE, metavar="FILE", help="The platform's chain (as an INPUT)."),
+    click.option("--oca", type=FILE, metavar="FILE", help="Take the OCA from here."),
+    click.option(
+        "--cek", type=FILE, metavar="FILE", help="Take the CEK from here (the one AMD signed)."
+    ),
+    click.option("--ca", type=FILE, metavar="FILE", help="Take ASK and ARK from here."),
     click.option(
         "--trust-root",
+        type=FILE,
         metavar="FILE",
         multiple=True,
         help="Also trust this ARK, which is not AMD's (a test platform).",
@@ -87,27 +108,35 @@ chain_options = options(
 
 def read_small(path: str, what: str) -> bytes:
     """Read a small file (``-``: standard input); raises OSError, MalformedInput if large."""
-    if path == STDIN:
-        data = sys.stdin.buffer.read(_MAX_SMALL + 1)
-    else:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_SMALL + 1)
-    if len(data) > _MAX_SMALL:
-        with reading(path):
+    with reading(path), nullcontext(stdin()) if path == STDIN else Path(path).open("rb") as file:
+        data = file.read(_MAX_SMALL + 1)
+        if len(data) > _MAX_SMALL:
             raise MalformedInput(what, "length", f"more than {_MAX_SMALL} bytes")
     return data
 
 
+def stdin() -> BinaryIO:
+    """Give standard input; raises OSError if it is closed."""
+    if sys.stdin is None:  # its descriptor is closed
+        raise OSError(errno.EBADF, "it is closed", "standard input")
+    return sys.stdin.buffer
+
+
+def one_stdin(names: Iterable[str | None]) -> None:
+    """Refuse standard input for two things at once; raises Unsupported."""
+    if sum(name == STDIN for name in names) > 1:
+        raise Unsupported("only one input can be standard input (-)", check="usage")
+
+
 @contextmanager
-def large_file(path: str) -> Iterator[BinaryIO]:
-    """Open a file to be streamed (``-``: standard input); a large one shows its progress."""
+def large_file(path: str, *, progress: bool = True) -> Iterator[BinaryIO]:
+    """Open a file to be streamed (``-``: standard input); a large one may show its progress."""
     if path == STDIN:
-        yield sys.stdin.buffer
+        yield stdin()
         return
-    with Path(path).open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        if size < _PROGRESS_FROM or not sys.stderr.isatty():
+    with reading(path), Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < _PROGRESS_FROM or not (progress and sys.stderr.isatty()):
             yield file
             return
         with click.progressbar(length=size, label=f"hashing {path}", file=sys.stderr) as bar:
@@ -133,7 +162,8 @@ def collect(inputs: tuple[str, ...], given: dict[str, Any]) -> "Collected":
     from sev_attest.chain.files import Collected, certificate_of, read_contents
     from sev_attest.spec import Usage
 
-    sources = (*inputs, given["sev"]) if given["sev"] else inputs
+    sources = inputs if given["sev"] is None else (*inputs, given["sev"])
+    one_stdin((*sources, given["oca"], given["cek"], given["ca"], *given["trust_root"]))
     if not sources:
         raise Unsupported(
             "no chain was given",
@@ -149,11 +179,11 @@ def collect(inputs: tuple[str, ...], given: dict[str, Any]) -> "Collected":
         else:
             collected.add_path(Path(source))
     for usage, option in ((Usage.OCA, "oca"), (Usage.CEK, "cek")):
-        if given[option]:
+        if given[option] is not None:
             with reading(given[option]):
                 found = certificate_of(usage, read_small(given[option], "certificate"))
                 collected.replace(found)
-    if given["ca"]:
+    if given["ca"] is not None:
         with reading(given["ca"]):
             data = read_small(given["ca"], "certificate")
             for usage in (Usage.ASK, Usage.ARK):

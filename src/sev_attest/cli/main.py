@@ -1,7 +1,11 @@
 """The entry point, and which file holds which command."""
 
+import os
+import signal
 import sys
 from importlib import import_module
+from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -57,6 +61,16 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run ``sev-attest`` and exit."""
+    # A closed stream is as good as one that nobody reads.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     sys.exit(exits.run(cli, sys.argv[1:] if arguments is None else arguments))
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End as on Ctrl-C, so that what was half written is cleaned away."""
+    raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from sev_attest.chain.certificate import Certificate
     from sev_attest.chain.files import Chain
     from sev_attest.chain.roots import Root
-    from sev_attest.errors import ChainFailure
     from sev_attest.policy import GuestPolicy
 
 LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"
@@ -28,34 +28,37 @@ def document(command: str, *, ok: bool, **fields: object) -> None:
     click.echo(json.dumps(head | fields, indent=2))
 
 
-def notes(lines: Iterable[str]) -> None:
+def notes(lines: Iterable[str], *, err: bool = False) -> None:
     """Print what the reader must know beside a verdict."""
     for line in lines:
-        click.echo(f"note: {line}")
+        click.echo(f"note: {one_line(line)}", err=err)
 
 
-def checks(every: Iterable[str], failed: set[str]) -> list[dict[str, object]]:
-    """List checks for a JSON document."""
-    return [{"id": check, "ok": check not in failed} for check in every]
+def checks(
+    every: Iterable[str], held: AbstractSet[str], failed: AbstractSet[str]
+) -> list[dict[str, object]]:
+    """List checks for a JSON document; "ok" is null for one that could not be made."""
+    return [{"id": c, "ok": True if c in held else False if c in failed else None} for c in every]
 
 
-def steps(every: Mapping[str, str], failed: set[str]) -> None:
+def steps(
+    every: Mapping[str, str], held: AbstractSet[str], failed: AbstractSet[str], *, err: bool = False
+) -> None:
     """Print each check with what it holds (--verbose)."""
     for check, words in every.items():
-        click.echo(f"{'FAIL' if check in failed else 'ok':<5}{check:<26}{words}")
+        verdict = "ok" if check in held else "FAIL" if check in failed else "-"
+        click.echo(f"{verdict:<5}{check:<26}{words}", err=err)
 
 
-def chain_tree(chain: "Chain", failures: "tuple[ChainFailure, ...]") -> list[str]:
+def chain_tree(chain: "Chain", held: AbstractSet[str]) -> list[str]:
     """Draw a chain as ``sevctl verify`` does: who signs whom, broken links struck through."""
-    broken = {failure.check for failure in failures}
 
     def signs(*checks: str) -> str:
-        return "⬑̸" if broken.intersection(checks) else "⬑"
+        return "⬑" if held >= set(checks) else "⬑̸"
 
     def itself(check: str) -> str:
-        return "•̷" if check in broken else "•"
+        return "•" if check in held else "•̷"
 
-    cek = signs("chain.cek.signed-by-ask", "chain.cek.unsigned")
     oca = itself("chain.oca.self-signed") + signs("chain.pek.signed-by-oca")
     ark = itself("chain.ark.self-signed") + signs("chain.ask.signed-by-ark", "chain.ark.trusted")
     return [
@@ -63,7 +66,7 @@ def chain_tree(chain: "Chain", failures: "tuple[ChainFailure, ...]") -> list[str
         f" {signs('chain.pdh.signed-by-pek')} {_platform_key(chain.pek)}",
         f"   {oca} {_platform_key(chain.oca)}",
         f"    {signs('chain.pek.signed-by-cek')} {_platform_key(chain.cek)}",
-        f"       {cek} {_amd_key(chain.ask, 'ASK')}",
+        f"       {signs('chain.cek.signed-by-ask')} {_amd_key(chain.ask, 'ASK')}",
         f"         {ark} {_amd_key(chain.ark, 'ARK')}",
     ]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from sev_attest.chain.verify import verify_chain
+from sev_attest.chain.verify import CHECKS, verify_chain
 from sev_attest.cli import render
 from sev_attest.cli.inputs import (
+    FILE,
     POLICY,
     chain_options,
     collect,
@@ -18,7 +19,7 @@ from sev_attest.cli.inputs import (
     trusted_roots,
 )
 from sev_attest.cli.outputs import write_all
-from sev_attest.errors import Insecure, Unsupported
+from sev_attest.errors import ChainInvalid, Insecure, Unsupported
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.policy import GuestPolicy
 from sev_attest.session import Session
@@ -27,10 +28,12 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 @click.command("session")
-@click.argument("chain", nargs=-1, required=True, metavar="CHAIN...")
+@click.argument("chain", nargs=-1, type=FILE, metavar="CHAIN...")
 @click.argument("policy", type=POLICY)
 @click.option("--name", required=True, help="What to call this launch; the files' names begin so.")
-@click.option("--out", default=".", metavar="DIR", help="Folder for the files (default: here).")
+@click.option(
+    "--out", type=FILE, default=".", metavar="DIR", help="Folder for the files (default: here)."
+)
 @click.option("--kernel-hashes", is_flag=True, help="Have QEMU measure kernel, initrd and cmdline.")
 @click.option("--insecure", is_flag=True, help="Accept a bare PDH, which nothing vouches for.")
 @click.option("--force", is_flag=True, help="Write over files that exist.")
@@ -60,18 +63,24 @@ def command(
         raise Unsupported(
             f"{name!r} cannot begin a file's name: letters, digits and _ . + - can", check="name"
         )
-    session = _create(chain, GuestPolicy(policy), insecure=insecure, given=given)
+    explain = verbose and not (as_json or quiet)
+    try:
+        session = _create(chain, GuestPolicy(policy), insecure=insecure, given=given)
+    except ChainInvalid as error:
+        if explain:
+            render.steps(CHECKS, error.held, {f.check for f in error.failures}, err=True)
+        raise
     godh = base64.b64encode(session.godh.to_bytes())
     blob = base64.b64encode(session.blob)
     folder = Path(out)
+    now = datetime.now(UTC)
+    record = LaunchRecord.of(session, name, now, kernel_hashes=kernel_hashes)
     files = {
         folder / f"{name}_tik.bin": session.keys.tik,
         folder / f"{name}_tek.bin": session.keys.tek,
         folder / f"{name}_godh.b64": godh,
         folder / f"{name}_session.b64": blob,
-        folder / f"{name}.launch.json": LaunchRecord.of(
-            session, name, datetime.now(UTC)
-        ).to_bytes(),
+        folder / f"{name}.launch.json": record.to_bytes(),
     }
     write_all(files, force=force)
     element = render.launch_security(
@@ -92,11 +101,12 @@ def command(
     elif not quiet:
         click.echo(element)
         # The element alone is standard output, ready to paste; the rest goes beside it.
-        if verbose:
+        if explain:
+            if session.platform is not None:
+                render.steps(CHECKS, CHECKS.keys(), set(), err=True)
             for path in files:
-                click.echo(f"wrote {path}", err=True)
-        for note in notes:
-            click.echo(f"note: {note}", err=True)
+                click.echo(f"wrote {render.one_line(str(path))}", err=True)
+        render.notes(notes, err=True)
 
 
 def _create(

@@ -1,7 +1,10 @@
 """``sev-attest validate``: what virt-qemu-sev-validate does offline, option for option."""
 
 import base64
+import hmac
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +14,7 @@ from sev_attest.cli import render
 from sev_attest.cli.guest import FILES, Measured, check_guest, guest_options, measure_guest
 from sev_attest.cli.inputs import (
     BYTE,
+    FILE,
     POLICY,
     STDIN,
     option_name,
@@ -18,10 +22,18 @@ from sev_attest.cli.inputs import (
     output_options,
     read_small,
 )
-from sev_attest.errors import NotVerified, Unsupported, reading
+from sev_attest.cli.outputs import write_all
+from sev_attest.errors import Insecure, LaunchRefused, NotVerified, Unsupported, reading
 from sev_attest.keys import TransportKeys
-from sev_attest.launch import CHECKS, verify_launch
-from sev_attest.launch_info import Claims, LaunchInfo, from_claims, read_measurement, read_report
+from sev_attest.launch import CHECKS, VerifiedLaunch, require_policy, verify_launch
+from sev_attest.launch_info import (
+    REPORTED,
+    Claims,
+    LaunchInfo,
+    from_claims,
+    read_measurement,
+    read_report,
+)
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.policy import GuestPolicy
 
@@ -33,30 +45,47 @@ _reported_options = options(
     click.option("--policy", type=POLICY, help="Guest policy."),
     click.option(
         "--launch-info",
+        type=FILE,
         metavar="FILE",
         help="Take these from what `virsh domlaunchsecinfo` printed; options beside it win.",
     ),
     click.option(
-        "--record", metavar="FILE", help="Hold the launch to the policy of NAME.launch.json."
+        "--record",
+        type=FILE,
+        metavar="FILE",
+        help="Hold the launch to the policy of NAME.launch.json.",
     ),
 )
 _key_options = options(
-    click.option("--tik", metavar="FILE", help="TIK of the session."),
-    click.option("--tek", metavar="FILE", help="TEK of the session."),
-    click.option("--tk", metavar="FILE", help="TEK and TIK in one file, in this order."),
+    click.option("--tik", type=FILE, metavar="FILE", help="TIK of the session."),
+    click.option("--tek", type=FILE, metavar="FILE", help="TEK of the session."),
+    click.option("--tk", type=FILE, metavar="FILE", help="TEK and TIK in one file, in this order."),
 )
-_LATER = ("connect", "domain", "inject_secret", "secret_header", "secret_payload")
+_LATER = ("connect", "domain")
 _later_options = options(
     click.option("-c", "--connect", metavar="URI", help="Not supported yet."),
     click.option("-o", "--domain", metavar="ID|NAME|UUID", help="Not supported yet."),
-    click.option("-i", "--insecure", is_flag=True, help="Has no effect without --domain."),
+    click.option("-i", "--insecure", is_flag=True, help="Go on with an unverified platform."),
     click.option("-g", "--ignore-config", is_flag=True, help="Has no effect without --domain."),
-    click.option("-s", "--inject-secret", metavar="ALIAS-OR-GUID:PATH", multiple=True,
-                 default=None, help="Not supported yet."),
-    click.option("--secret-header", metavar="FILE", help="Not supported yet."),
-    click.option("--secret-payload", metavar="FILE", help="Not supported yet."),
-)  # fmt: skip
+)
+_secret_options = options(
+    click.option(
+        "-s",
+        "--inject-secret",
+        metavar="ALIAS-OR-GUID:PATH",
+        multiple=True,
+        help="Build the packet that carries this secret (alias: luks-key); can be repeated.",
+    ),
+    click.option(
+        "--secret-header", type=FILE, metavar="FILE", help="Write the packet's header here, base64."
+    ),
+    click.option(
+        "--secret-payload", type=FILE, metavar="FILE", help="Write its payload here, base64."
+    ),
+    click.option("--force", is_flag=True, help="Write over files that exist."),
+)
 _KEYS = ("tik", "tek", "tk")
+_PACKET = ("secret_header", "secret_payload")
 _NUMBERS = ("api_major", "api_minor", "build_id", "policy")
 
 
@@ -64,6 +93,7 @@ _NUMBERS = ("api_major", "api_minor", "build_id", "policy")
 @_reported_options
 @guest_options
 @_key_options
+@_secret_options
 @_later_options
 @click.option("-d", "--debug", is_flag=True, help="As --verbose. Keys are never shown.")
 @output_options
@@ -75,8 +105,10 @@ def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: 
     """
     _check_usage(given)
     keys = _keys(given)
-    info, policy, notes = _reported(given)
-    measured = measure_guest(given, policy)
+    secrets = _secrets(given["inject_secret"])
+    info, policy, notes = _reported(given, keys)
+    require_policy(info, policy)
+    measured = measure_guest(given, policy, progress=not (as_json or quiet))
     notes += measured.notes + render.policy_notes(policy)
     facts = {
         "measurement": base64.b64encode(info.measurement).decode(),
@@ -85,25 +117,41 @@ def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: 
         "measured": measured.parts,
         "notes": notes,
     }
-    explain = (verbose or debug) and not (as_json or quiet)
+    text = not (as_json or quiet)
+    explain = (verbose or debug) and text
     try:
-        verify_launch(info, keys=keys, policy=policy, digest=measured.digest)
+        launch = verify_launch(info, keys=keys, policy=policy, digest=measured.digest)
     except NotVerified as error:
-        # The steps end at the first that fails: of those behind it, nothing is known.
-        done = list(CHECKS)[: list(CHECKS).index(error.check) + 1]
-        error.facts = {**facts, "checks": render.checks(done, {error.check})}
+        held, failed = _outcome(error)
+        error.facts = {**facts, "checks": render.checks(CHECKS, held, failed)}
         if explain:
             _explain(info, policy, measured)
-            render.steps({check: CHECKS[check] for check in done}, {error.check})
+            render.steps(CHECKS, held, failed)
+        elif text:
+            error.hint = "--verbose shows what went into it, to compare with what the host started"
+        for note in notes if text else ():
+            error.add_note(note)
         raise
+    held = CHECKS.keys()
+    if secrets:
+        _write_secrets(launch, secrets, given)
     if as_json:
-        render.document("validate", ok=True, checks=render.checks(CHECKS, set()), **facts)
-    elif not quiet:
+        facts |= {"checks": render.checks(CHECKS, held, set()), "secrets": len(secrets)}
+        render.document("validate", ok=True, **facts)
+    elif text:
         click.echo("OK: Looks good to me")
+        if secrets:
+            click.echo(f"OK: Injected {len(secrets)} secrets")
         render.notes(notes)
         if explain:
             _explain(info, policy, measured)
-            render.steps(CHECKS, set())
+            render.steps(CHECKS, held, set())
+
+
+def _outcome(error: NotVerified) -> tuple[AbstractSet[str], AbstractSet[str]]:
+    """Tell which checks held and which failed: the steps end at the first that fails."""
+    order = list(CHECKS)
+    return set(order[: order.index(error.check)]), {error.check}
 
 
 def _check_usage(given: dict[str, Any]) -> None:
@@ -115,8 +163,18 @@ def _check_usage(given: dict[str, Any]) -> None:
         raise Unsupported("--tk excludes --tik and --tek", check="usage")
     if given["tk"] is None and (given["tik"] is None or given["tek"] is None):
         raise Unsupported("the session's keys are needed: --tik and --tek, or --tk", check="usage")
+    files = [option_name(name) for name in _PACKET if given[name] is not None]
+    if given["inject_secret"] and len(files) < len(_PACKET):
+        raise Unsupported(
+            "--inject-secret needs --secret-header and --secret-payload", check="usage"
+        )
+    if len(files) == 1:
+        raise Unsupported("--secret-header and --secret-payload go together", check="usage")
+    if files and given["secret_header"] == given["secret_payload"]:
+        raise Unsupported("--secret-header and --secret-payload name one file", check="usage")
     check_guest(given)
     stdin = [n for n in ("launch_info", "record", *FILES, *_KEYS) if given[n] == STDIN]
+    stdin += ["inject_secret" for secret in given["inject_secret"] if secret.endswith(":-")]
     if len(stdin) > 1:
         names = ", ".join(map(option_name, stdin))
         raise Unsupported(f"only one of {names} can be standard input", check="usage")
@@ -134,30 +192,102 @@ def _key(path: str, name: str) -> bytes:
         return blob(read_small(path, name), (16,), name)
 
 
-def _reported(given: dict[str, Any]) -> tuple[LaunchInfo, GuestPolicy, list[str]]:
+def _reported(
+    given: dict[str, Any], keys: TransportKeys
+) -> tuple[LaunchInfo, GuestPolicy, list[str]]:
     """Put together what the host reports, and the policy that the launch is held to."""
-    claims = Claims()
+    claims, notes = _claims(given)
+    if given["record"] is None:
+        policy = GuestPolicy(claims.policy or 0)
+        if given["policy"] is None:
+            notes.append(
+                f"policy {policy} is what the host reports; --record or --policy holds it to yours"
+            )
+        return from_claims(claims), policy, notes
+    with reading(given["record"]):
+        record = LaunchRecord.from_bytes(read_small(given["record"], "launch record"))
+    policy = GuestPolicy(record.policy)
+    _check_record(given, record, keys)
+    if record.root is None:
+        notes.append("INSECURE: nobody verified the platform that this session was made for")
+    elif record.generation is None:
+        notes.append(f"this session's platform has a root that is {record.root}")
+    kernel = given["kernel"] or given["kernel_hashes"]
+    if kernel and not record.kernel_hashes:
+        notes.append("the record knows of no kernelHashes='yes': without it no kernel is measured")
+    return from_claims(claims), policy, notes
+
+
+def _claims(given: dict[str, Any]) -> tuple[Claims, list[str]]:
+    """Read what the host reports; options win over the file."""
+    claims, notes = Claims(), []
     if given["launch_info"] is not None:
         with reading(given["launch_info"]):
             claims = read_report(read_small(given["launch_info"], "launch info"))
+        if given["policy"] is not None and claims.policy not in (None, given["policy"]):
+            notes.append(f"the host reports policy {GuestPolicy(claims.policy or 0)}, not yours")
     if given["measurement"] is not None:
         with reading("--measurement"):
             claims = replace(claims, measurement=read_measurement(given["measurement"].encode()))
     claims = replace(claims, **{n: given[n] for n in _NUMBERS if given[n] is not None})
-    needed = ("measurement", *(n for n in _NUMBERS if n != "policy" or given["record"] is None))
-    missing = [option_name(name) for name in needed if getattr(claims, name) is None]
+    policy = () if given["record"] is not None else ("policy",)
+    missing = [option_name(n) for n in (*REPORTED, *policy) if getattr(claims, n) is None]
+    if missing and given["launch_info"] is not None:
+        raise Unsupported(
+            f"{given['launch_info']} does not say all: {', '.join(missing)} needed beside it",
+            check="usage",
+            hint="libvirt before 8.0 reports the measurement alone",
+        )
     if missing:
         raise Unsupported(f"{missing[0]} (or --launch-info) is needed", check="usage")
-    info = from_claims(claims)
-    if given["record"] is not None:
-        with reading(given["record"]):
-            record = LaunchRecord.from_bytes(read_small(given["record"], "launch record"))
-        return info, GuestPolicy(record.policy), []
-    policy = GuestPolicy(claims.policy or 0)
-    if given["policy"] is not None:
-        return info, policy, []
-    claimed = f"policy {policy} is what the host reports; --record or --policy holds it to yours"
-    return info, policy, [claimed]
+    return claims, notes
+
+
+def _check_record(given: dict[str, Any], record: LaunchRecord, keys: TransportKeys) -> None:
+    """Hold keys and options to the record of the launch."""
+    if given["policy"] is not None and given["policy"] != record.policy:
+        raise Unsupported(
+            f"--policy contradicts --record, which says {GuestPolicy(record.policy)}",
+            check="usage",
+        )
+    if not hmac.compare_digest(record.session_id, keys.session_id):
+        raise LaunchRefused(
+            "the keys are not those of the session in --record", check="record.session"
+        )
+    if record.root is None and not given["insecure"]:
+        raise Insecure(
+            "nobody verified the platform that this session was made for",
+            check="record.unverified",
+            hint="make a session for a verified chain; for tests, --insecure goes on",
+        )
+
+
+def _secrets(given: tuple[str, ...]) -> dict[str, bytes]:
+    """Read the secrets, by GUID or alias."""
+    secrets: dict[str, bytes] = {}
+    for text in given:
+        name, colon, path = text.partition(":")
+        if not colon:
+            # The text stays out of the message: it may be the secret itself.
+            raise Unsupported("--inject-secret takes ALIAS-OR-GUID:PATH", check="usage")
+        if name in secrets:
+            raise Unsupported(f"there are two secrets for {name}", check="secret.twice")
+        secrets[name] = read_small(path, "secret")
+    return secrets
+
+
+def _write_secrets(
+    launch: VerifiedLaunch, secrets: dict[str, bytes], given: dict[str, Any]
+) -> None:
+    """Wrap the secrets for this launch, and write what the host passes on."""
+    from sev_attest.secret import build_secret
+
+    packet = build_secret(launch, secrets, insecure=given["insecure"])
+    files = {
+        Path(given["secret_header"]): base64.b64encode(packet.header),
+        Path(given["secret_payload"]): base64.b64encode(packet.payload),
+    }
+    write_all(files, force=given["force"])
 
 
 def _explain(info: LaunchInfo, policy: GuestPolicy, measured: Measured) -> None:

@@ -1,5 +1,6 @@
 """``sev-attest verify``."""
 
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import click
@@ -7,12 +8,12 @@ import click
 from sev_attest.chain.files import Chain
 from sev_attest.chain.verify import CHECKS, complete, verify_chain
 from sev_attest.cli import render
-from sev_attest.cli.inputs import chain_options, collect, output_options, trusted_roots
-from sev_attest.errors import ChainFailure, ChainInvalid
+from sev_attest.cli.inputs import FILE, chain_options, collect, output_options, trusted_roots
+from sev_attest.errors import ChainInvalid
 
 
 @click.command("verify")
-@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
+@click.argument("inputs", nargs=-1, type=FILE, metavar="[INPUT]...")
 @chain_options
 @output_options
 def command(
@@ -31,33 +32,35 @@ def command(
         verified = verify_chain(chain, roots=roots)
     except ChainInvalid as error:
         chain = complete(chain, roots)
-        error.facts = _facts(chain, error.failures)
+        failed = {failure.check for failure in error.failures}
+        error.facts = _facts(chain, error.held, failed)
         if text:
-            _show(chain, error.failures, verbose=verbose)
+            _show(chain, error.held, failed, verbose=verbose)
             click.echo("NOT VERIFIED: do not trust this platform")
         raise
+    held = CHECKS.keys()
     notes = render.root_notes(verified.root)
     if text:
-        _show(verified.chain, (), verbose=verbose)
+        _show(verified.chain, held, set(), verbose=verbose)
         click.echo(f"OK: the chain leads to a trusted root: {verified.root.name}")
         render.notes(notes)
     if as_json:
         generation, root = verified.generation, verified.root.name
-        facts = _facts(verified.chain, ())
+        facts = _facts(verified.chain, held, set())
         render.document("verify", ok=True, generation=generation, root=root, notes=notes, **facts)
 
 
-def _facts(chain: Chain, failures: tuple[ChainFailure, ...]) -> dict[str, object]:
+def _facts(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str]) -> dict[str, object]:
     return {
         "fingerprints": render.fingerprints(chain),
-        "checks": render.checks(CHECKS, {failure.check for failure in failures}),
+        "checks": render.checks(CHECKS, held, failed),
     }
 
 
-def _show(chain: Chain, failures: tuple[ChainFailure, ...], *, verbose: bool) -> None:
-    for line in render.chain_tree(chain, failures):
+def _show(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str], *, verbose: bool) -> None:
+    for line in render.chain_tree(chain, held):
         click.echo(line)
-    if failures:
+    if failed:
         click.echo(render.LEGEND)
     if verbose:
-        render.steps(CHECKS, {failure.check for failure in failures})
+        render.steps(CHECKS, held, failed)

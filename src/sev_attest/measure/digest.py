@@ -9,8 +9,6 @@ from sev_attest.measure.kernel_hashes import KernelHashes
 from sev_attest.measure.ovmf import Firmware, Source
 from sev_attest.measure.vmsa import CpuModel, VmsaPages
 
-SIZE = 32
-
 
 def launch_digest(
     firmware: Firmware | Source,

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from sev_attest.errors import MalformedInput
 from sev_attest.policy import GuestPolicy
@@ -23,35 +23,42 @@ class LaunchRecord:
     """What the owner remembers of a session, so that no host has to be asked.
 
     Fingerprints are SHA-256 in hex (for certificates: of the signed bytes, as sevctl prints them).
-    ``generation`` is None if the platform was not verified or its root is not AMD's; ``root`` says
-    which of these; ``created`` is UTC in ISO 8601.
+    ``root`` is None if nobody verified the platform, ``generation`` also if its root is not AMD's.
+    ``claimed_platform_id`` is what the host said: no certificate vouches for it. ``kernel_hashes``
+    is what was asked of libvirt. ``created`` is UTC in ISO 8601.
     """
 
     name: str
     created: str
-    root: str
+    root: str | None
     generation: str | None
-    platform_id: str | None
+    claimed_platform_id: str | None
     cek: str | None
     pdh: str
     policy: int
+    kernel_hashes: bool
+    session_id: str
     godh_sha256: str
     session_sha256: str
 
     @classmethod
-    def of(cls, session: "Session", name: str, created: "datetime") -> "LaunchRecord":
+    def of(
+        cls, session: "Session", name: str, created: "datetime", *, kernel_hashes: bool = False
+    ) -> "LaunchRecord":
         """Describe a session."""
         platform = session.platform
         chain = platform and platform.chain
         return cls(
             name=name,
             created=created.isoformat(timespec="seconds"),
-            root=platform.root.name if platform else "not verified",
+            root=platform.root.name if platform else None,
             generation=platform.generation if platform else None,
-            platform_id=chain.platform_id.hex() if chain and chain.platform_id else None,
+            claimed_platform_id=(chain.platform_id.hex() if chain and chain.platform_id else None),
             cek=chain.cek.fingerprint if chain else None,
             pdh=session.pdh.fingerprint,
             policy=session.policy.value,
+            kernel_hashes=kernel_hashes,
+            session_id=session.keys.session_id,
             godh_sha256=hashlib.sha256(session.godh.to_bytes()).hexdigest(),
             session_sha256=hashlib.sha256(session.blob).hexdigest(),
         )
@@ -75,13 +82,9 @@ class LaunchRecord:
 
 
 def _check_types(fields: Mapping[str, object]) -> None:
-    optional = ("generation", "platform_id", "cek")
     for name, kind in LaunchRecord.__annotations__.items():
-        right = name in fields and (
-            type(fields[name]) is (int if kind is int else str)
-            or (name in optional and fields[name] is None)
-        )
-        if not right:
+        kinds = get_args(kind) or (kind,)
+        if name not in fields or type(fields[name]) not in kinds:
             raise MalformedInput(_STRUCTURE, name, "is missing or of the wrong type")
     unknown = fields.keys() - LaunchRecord.__annotations__.keys()
     if unknown:

@@ -53,9 +53,9 @@ class _Key:
 class Authority:
     """An ARK and an ASK of ``bits`` (2048: Naples' shape; 4096: that of Rome and later).
 
-    All authorities of a size have the same keys, as AMD's have for one generation. ``key_ids``
-    (ARK's, ASK's) lets it carry somebody else's ids; ``signed_ark=False`` leaves the ARK without
-    signature, as AMD publishes Naples'.
+    All authorities of a size have the same keys, as AMD's have for one generation; one that is
+    ``forged`` has others. ``key_ids`` (ARK's, ASK's) lets it carry somebody else's ids;
+    ``signed_ark=False`` leaves the ARK without signature, as AMD publishes Naples'.
     """
 
     def __init__(
@@ -64,10 +64,12 @@ class Authority:
         *,
         key_ids: tuple[bytes, bytes] = (b"sev-attest testA", b"sev-attest testS"),
         signed_ark: bool = True,
+        forged: bool = False,
     ) -> None:
         """Make the two certificates."""
+        names = ("ASK", "ARK") if forged else ("ARK", "ASK")
         ark_key, self._ask_key = (
-            _Key(*(int(prime, 16) for prime in PRIMES[bits][name])) for name in ("ARK", "ASK")
+            _Key(*(int(prime, 16) for prime in PRIMES[bits][name])) for name in names
         )
         ark = CaCertificate.build(
             usage=Usage.ARK, key_id=key_ids[0], certifying_id=key_ids[0], public_key=ark_key.public

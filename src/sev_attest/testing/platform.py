@@ -1,7 +1,7 @@
 """The SEV firmware of one platform: its keys, its commands, its guests.
 
 Source: AMD 55766. Every command checks what the firmware checks and fails with its status code.
-Codes marked [MEM] in the code could not be confirmed from a public source.
+Codes and rules marked [MEM] in the code could not be confirmed from a public source.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from sev_attest import _crypto
 from sev_attest.chain.certificate import Certificate, EccPublicKey, Signature
 from sev_attest.chain.files import Chain
 from sev_attest.errors import MalformedInput
@@ -26,7 +27,8 @@ _ORDER = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
     16,
 )
-_NODBG, _NOKS, _ES = 1, 2, 4
+_NOKS, _ES = 2, 4
+_OWNED_EXTERNALLY = 1
 
 
 class FirmwareError(Exception):
@@ -38,19 +40,42 @@ class FirmwareError(Exception):
         self.status = status
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformStatus:
+    """PLATFORM_STATUS: what runs here, and what it is doing."""
+
+    api_major: int
+    api_minor: int
+    state: PlatformState
+    externally_owned: bool
+    build: int
+    guest_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestStatus:
+    """GUEST_STATUS."""
+
+    handle: int
+    policy: int
+    state: GuestState
+
+
 @dataclass(slots=True)
 class _GuestContext:
     policy: int
-    tek: bytes
-    tik: bytes
+    tek: bytes = field(repr=False)
+    tik: bytes = field(repr=False)
     state: GuestState = GuestState.LUPDATE
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     measure: bytes = b""
-    secrets: list[bytes] = field(default_factory=list)
 
 
 class Platform:
-    """One simulated platform: the same ``seed`` gives the same keys, nonces and signatures."""
+    """One simulated platform: the same ``seed`` gives the same keys, nonces and signatures.
+
+    It is powered on and initialised. ``api`` and ``build`` are what it reports and measures with.
+    """
 
     def __init__(
         self,
@@ -66,40 +91,115 @@ class Platform:
         self.authority = authority or Authority()
         self.api = api
         self.build = build
-        self.state = PlatformState.INIT
+        self.state = PlatformState.UNINIT
         self._guests: dict[int, _GuestContext] = {}
-        self._keys = {usage: self._new_key() for usage in (Usage.CEK, Usage.OCA)}
-        self.platform_id = self._random(64)
-        self.pek_gen()
+        self._handles = 0
+        self._keys = {Usage.CEK: self._new_key()}
+        self._id = self._random(64)
+        self._become_self_owned()
+        self.init()
+
+    # the platform
+
+    def init(self) -> None:
+        """INIT: from UNINIT to INIT."""
+        with self._command("INIT", PlatformState.UNINIT):
+            self.state = PlatformState.INIT
+
+    def shutdown(self) -> None:
+        """SHUTDOWN: to UNINIT; every guest is gone."""
+        self._guests.clear()
+        self.state = PlatformState.UNINIT
+
+    def platform_reset(self) -> None:
+        """PLATFORM_RESET: new OCA, PEK and PDH; the platform owns itself again."""
+        # [MEM] that it must be UNINIT: Linux shuts the platform down before it resets it.
+        with self._command("PLATFORM_RESET", PlatformState.UNINIT):
+            self._become_self_owned()
+
+    def platform_status(self) -> PlatformStatus:
+        """PLATFORM_STATUS, in any state."""
+        return PlatformStatus(
+            api_major=self.api[0],
+            api_minor=self.api[1],
+            state=self.state,
+            externally_owned=self._external is not None,
+            build=self.build,
+            guest_count=len(self._guests),
+        )
+
+    def get_id(self) -> bytes:
+        """GET_ID: the 64 bytes under which the signed CEK is served."""
+        return self._id
 
     # keys and certificates
 
+    def _become_self_owned(self) -> None:
+        self._external: tuple[Certificate, Certificate] | None = None
+        for usage in (Usage.OCA, Usage.PEK, Usage.PDH):
+            self._keys[usage] = self._new_key()
+
     def pek_gen(self) -> None:
-        """PEK_GEN: a new PEK signed by a self-owned OCA and the CEK, and a new PDH."""
-        with self._command("PEK_GEN", platform=(PlatformState.INIT,)):
-            self._keys[Usage.PEK] = self._new_key()
-        self.pdh_gen()
+        """PEK_GEN: new OCA, PEK and PDH; the platform owns itself again."""
+        with self._command("PEK_GEN", PlatformState.INIT):
+            self._become_self_owned()
+
+    def pek_csr(self) -> Certificate:
+        """PEK_CSR: the PEK without signatures, for an owner's OCA to sign."""
+        with self._command("PEK_CSR", PlatformState.INIT, PlatformState.WORKING):
+            return self._certificate(Usage.PEK)
+
+    def pek_cert_import(self, pek: bytes, oca: bytes) -> None:
+        """PEK_CERT_IMPORT: take an owner's OCA and the PEK that it signed; makes a new PDH."""
+        with self._command("PEK_CERT_IMPORT", PlatformState.INIT) as fail:
+            if self._external is not None:
+                raise fail(Status.ALREADY_OWNED)
+            signed = self._parse(pek, Usage.PEK, fail)
+            owner = self._parse(oca, Usage.OCA, fail)
+            if signed.body != self._certificate(Usage.PEK).body:
+                raise fail(Status.INVALID_CERTIFICATE)
+            for certificate in (owner, signed):
+                if not _holds(owner, certificate):
+                    raise fail(Status.BAD_SIGNATURE)
+            self._external = signed, owner
+            self._keys[Usage.PDH] = self._new_key()
 
     def pdh_gen(self) -> None:
-        """PDH_GEN: a new PDH, signed by the PEK."""
-        self._keys[Usage.PDH] = self._new_key()
+        """PDH_GEN: a new PDH."""
+        with self._command("PDH_GEN", PlatformState.INIT, PlatformState.WORKING):
+            self._keys[Usage.PDH] = self._new_key()
 
-    @property
-    def cek(self) -> Certificate:
-        """The CEK as the firmware exports it: without AMD's signature."""
-        return self._certificate(Usage.CEK)
+    def pdh_cert_export(self) -> tuple[bytes, bytes]:
+        """PDH_CERT_EXPORT: the PDH (2084 bytes), and PEK, OCA, CEK (6252); the CEK unsigned."""
+        with self._command("PDH_CERT_EXPORT", PlatformState.INIT, PlatformState.WORKING):
+            chain = self._chain(self._certificate(Usage.CEK))
+            links = (chain.pek, chain.oca, chain.cek)
+            return chain.pdh.to_bytes(), b"".join(link.to_bytes() for link in links)
 
     def export(self, *, signed_cek: bool = True) -> Chain:
-        """PDH_CERT_EXPORT; with the CEK that the authority signed, as ``sevctl export`` adds it."""
+        """Give the chain as ``sevctl export`` does: with the CEK that AMD's key server returns.
+
+        Without ``signed_cek``, as the firmware alone exports it.
+        """
+        cek = self._certificate(Usage.CEK)
+        return self._chain(self.authority.sign_cek(cek) if signed_cek else cek)
+
+    def _chain(self, cek: Certificate) -> Chain:
+        pek, oca = self._external or (
+            self._certificate(Usage.PEK, Usage.OCA),
+            self._certificate(Usage.OCA, Usage.OCA),
+        )
+        by_oca = next(slot for slot in pek.signatures if slot.usage is Usage.OCA)
+        by_cek = self.sign(Usage.CEK, pek.body)
         return Chain(
             pdh=self._certificate(Usage.PDH, Usage.PEK),
-            pek=self._certificate(Usage.PEK, Usage.OCA, Usage.CEK),
-            oca=self._certificate(Usage.OCA, Usage.OCA),
-            cek=self.authority.sign_cek(self.cek) if signed_cek else self.cek,
-            platform_id=self.platform_id,
+            pek=replace(pek, signatures=(by_oca, by_cek)),
+            oca=oca,
+            cek=cek,
+            platform_id=self._id,
         )
 
-    def _certificate(self, usage: Usage, *signers: Usage) -> Certificate:
+    def _certificate(self, usage: Usage, signer: Usage | None = None) -> Certificate:
         numbers = self._keys[usage].public_key().public_numbers()
         unsigned = Certificate.build(
             usage=usage,
@@ -107,35 +207,62 @@ class Platform:
             public_key=EccPublicKey(curve=Curve.P384, x=numbers.x, y=numbers.y),
             api=self.api,
         )
-        slots = [self._sign(signer, unsigned.body) for signer in signers]
-        first, second, *_ = (*slots, Signature(), Signature())
-        return replace(unsigned, signatures=(first, second))
+        if signer is None:
+            return unsigned
+        return replace(unsigned, signatures=(self.sign(signer, unsigned.body), Signature()))
 
-    def _sign(self, signer: Usage, message: bytes) -> Signature:
+    def sign(self, signer: Usage, message: bytes) -> Signature:
+        """Sign with one of the platform's keys (for tests: no command does this)."""
         scheme = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
         r, s = decode_dss_signature(self._keys[signer].sign(message, scheme))
         return Signature.ecdsa(signer, Algorithm.ECDSA_SHA256, r, s)
 
+    def _parse(self, data: bytes, usage: Usage, fail: "_Fail") -> Certificate:
+        """Read a certificate from outside: its role, algorithm, curve and point must be right."""
+        # [MEM] that everything wrong with it is INVALID_CERTIFICATE
+        dh = usage is Usage.PDH
+        try:
+            certificate = Certificate.from_bytes(data)
+        except MalformedInput:
+            raise fail(Status.INVALID_CERTIFICATE) from None
+        algorithm = Algorithm.ECDH_SHA256 if dh else Algorithm.ECDSA_SHA256
+        if (certificate.usage, certificate.algorithm) != (usage, algorithm):
+            raise fail(Status.INVALID_CERTIFICATE)
+        if _crypto.p384_point(certificate.public_key) is None:
+            raise fail(Status.INVALID_CERTIFICATE)
+        return certificate
+
     # a guest's launch
 
     def launch_start(
-        self, policy: int, godh: bytes | None = None, session: bytes | None = None
+        self,
+        policy: int,
+        godh: bytes | None = None,
+        session: bytes | None = None,
+        *,
+        share_with: int = 0,
     ) -> int:
         """LAUNCH_START: open the session and begin a guest; returns its handle.
 
         ``godh`` (2084 bytes) and ``session`` (128 bytes) as the host passes them; None for a guest
-        that nobody will attest.
+        that nobody will attest. ``share_with`` is a guest's handle, to share its memory key.
         """
-        with self._command("LAUNCH_START") as fail:
+        with self._command("LAUNCH_START", PlatformState.INIT, PlatformState.WORKING) as fail:
             if (policy >> 16 & 0xFF, policy >> 24) > self.api:
                 raise fail(Status.POLICY_FAILURE)
+            if share_with:
+                other = self._guests.get(share_with)
+                if other is None:
+                    raise fail(Status.INVALID_GUEST)
+                if other.policy != policy or policy & _NOKS:
+                    raise fail(Status.POLICY_FAILURE)
             tek, tik = self._random(16), self._random(16)
             if godh is not None:
                 tek, tik = self._open_session(policy, godh, session or b"", fail)
-            handle = len(self._guests) + 1
-            self._guests[handle] = _GuestContext(policy=policy, tek=tek, tik=tik)
+            self._handles += 1
+            self._guests[self._handles] = _GuestContext(policy=policy, tek=tek, tik=tik)
             self.state = PlatformState.WORKING
-            return handle
+            return self._handles
 
     def _open_session(
         self, policy: int, godh: bytes, session: bytes, fail: "_Fail"
@@ -144,7 +271,9 @@ class Platform:
             raise fail(Status.INVALID_LEN)
         nonce, wrap_tk, wrap_iv = session[:16], session[16:48], session[48:64]
         wrap_mac, policy_mac = session[64:96], session[96:]
-        shared = self._keys[Usage.PDH].exchange(ec.ECDH(), self._owner_key(godh, fail))
+        key = self._parse(godh, Usage.PDH, fail).public_key
+        owner = ec.EllipticCurvePublicNumbers(key.x, key.y, _CURVE).public_key()
+        shared = self._keys[Usage.PDH].exchange(ec.ECDH(), owner)
         master = _derive(shared, b"sev-master-secret\0" + nonce)
         if _hmac(_derive(master, b"sev-kik\0"), wrap_tk) != wrap_mac:
             raise fail(Status.BAD_MEASUREMENT)
@@ -154,29 +283,16 @@ class Platform:
             raise fail(Status.BAD_MEASUREMENT)
         return tek, tik
 
-    def _owner_key(self, godh: bytes, fail: "_Fail") -> ec.EllipticCurvePublicKey:
-        # [MEM] that every malformed certificate is INVALID_CERTIFICATE
-        try:
-            certificate = Certificate.from_bytes(godh)
-            key = certificate.public_key
-            public = ec.EllipticCurvePublicNumbers(key.x, key.y, _CURVE).public_key()
-        except (MalformedInput, ValueError):
-            raise fail(Status.INVALID_CERTIFICATE) from None
-        if certificate.usage is not Usage.PDH or key.curve is not Curve.P384:
-            raise fail(Status.INVALID_CERTIFICATE)
-        return public
-
     def launch_update_data(self, handle: int, data: bytes) -> None:
         """LAUNCH_UPDATE_DATA: encrypt and measure; a multiple of 16 bytes."""
-        with self._command("LAUNCH_UPDATE_DATA", handle, GuestState.LUPDATE) as fail:
-            if len(data) % 16:
+        with self._guest_command("LAUNCH_UPDATE_DATA", handle, GuestState.LUPDATE) as (guest, fail):
+            if not data or len(data) % 16:
                 raise fail(Status.INVALID_LEN)  # [MEM]
-            self._guests[handle].digest.update(data)
+            guest.digest.update(data)
 
     def launch_update_vmsa(self, handle: int, page: bytes) -> None:
         """LAUNCH_UPDATE_VMSA: encrypt and measure one vCPU's page of an SEV-ES guest."""
-        with self._command("LAUNCH_UPDATE_VMSA", handle, GuestState.LUPDATE) as fail:
-            guest = self._guests[handle]
+        with self._guest_command("LAUNCH_UPDATE_VMSA", handle, GuestState.LUPDATE) as (guest, fail):
             if not guest.policy & _ES:
                 raise fail(Status.POLICY_FAILURE)  # [MEM]
             if len(page) != 4096:  # noqa: PLR2004 - a page
@@ -185,19 +301,16 @@ class Platform:
 
     def launch_measure(self, handle: int) -> bytes:
         """LAUNCH_MEASURE: 48 bytes, MEASURE and MNONCE."""
-        with self._command("LAUNCH_MEASURE", handle, GuestState.LUPDATE):
-            guest = self._guests[handle]
+        with self._guest_command("LAUNCH_MEASURE", handle, GuestState.LUPDATE) as (guest, _):
             nonce = self._random(16)
             numbers = bytes((4, *self.api, self.build)) + guest.policy.to_bytes(4, "little")
-            measure = _hmac(guest.tik, numbers + guest.digest.digest() + nonce)
-            guest.measure = measure
+            guest.measure = _hmac(guest.tik, numbers + guest.digest.digest() + nonce)
             guest.state = GuestState.LSECRET
-            return measure + nonce
+            return guest.measure + nonce
 
     def launch_secret(self, handle: int, header: bytes, payload: bytes) -> bytes:
         """LAUNCH_SECRET: check the packet, and decrypt it into the guest; returns the plaintext."""
-        with self._command("LAUNCH_SECRET", handle, GuestState.LSECRET) as fail:
-            guest = self._guests[handle]
+        with self._guest_command("LAUNCH_SECRET", handle, GuestState.LSECRET) as (guest, fail):
             if len(header) != 52 or not payload or len(payload) % 16:  # noqa: PLR2004
                 raise fail(Status.INVALID_LEN)  # [MEM]
             flags, iv, mac = header[:4], header[4:20], header[20:]
@@ -207,34 +320,59 @@ class Platform:
                 message += guest.measure
             if _hmac(guest.tik, message) != mac:
                 raise fail(Status.BAD_MEASUREMENT)
-            plaintext = _aes_ctr(guest.tek, iv, payload)
-            guest.secrets.append(plaintext)
-            return plaintext
+            return _aes_ctr(guest.tek, iv, payload)
 
     def launch_finish(self, handle: int) -> None:
         """LAUNCH_FINISH: let the guest run, forget its transport keys."""
-        with self._command("LAUNCH_FINISH", handle, GuestState.LSECRET):
-            self._guests[handle].state = GuestState.RUNNING
-            self._guests[handle].tek = self._guests[handle].tik = b""
+        with self._guest_command("LAUNCH_FINISH", handle, GuestState.LSECRET) as (guest, _):
+            guest.state = GuestState.RUNNING
+            guest.tek = guest.tik = b""
+
+    def attestation(self, handle: int, mnonce: bytes) -> bytes:
+        """ATTESTATION: a report of 208 bytes with the launch digest, signed by the PEK."""
+        # [MEM] the states in which it is allowed
+        states = (GuestState.LSECRET, GuestState.RUNNING)
+        with self._guest_command("ATTESTATION", handle, *states) as (guest, fail):
+            if len(mnonce) != 16:  # noqa: PLR2004 - a nonce
+                raise fail(Status.INVALID_PARAM)  # [MEM]
+            body = mnonce + guest.digest.digest() + guest.policy.to_bytes(4, "little")
+            signature = self.sign(Usage.PEK, body)
+            codes = (signature.usage.value, signature.algorithm.value, 0)
+            tail = b"".join(code.to_bytes(4, "little") for code in codes)
+            return body + tail + signature.value[:144]
+
+    def guest_status(self, handle: int) -> GuestStatus:
+        """GUEST_STATUS."""
+        with self._guest_command("GUEST_STATUS", handle, *GuestState) as (guest, _):
+            return GuestStatus(handle=handle, policy=guest.policy, state=guest.state)
+
+    def decommission(self, handle: int) -> None:
+        """DECOMMISSION: forget a guest; the last one takes the platform back to INIT."""
+        with self._guest_command("DECOMMISSION", handle, *GuestState):
+            del self._guests[handle]
+            if not self._guests:
+                self.state = PlatformState.INIT
+
+    # what every command does
 
     @contextmanager
-    def _command(
-        self,
-        name: str,
-        handle: int | None = None,
-        *states: GuestState,
-        platform: tuple[PlatformState, ...] = (PlatformState.INIT, PlatformState.WORKING),
-    ) -> Iterator["_Fail"]:
+    def _command(self, name: str, *states: PlatformState) -> Iterator["_Fail"]:
         fail = _Fail(name)
-        if self.state not in platform:
+        if self.state not in states:
             raise fail(Status.INVALID_PLATFORM_STATE)
-        if handle is not None:
+        yield fail
+
+    @contextmanager
+    def _guest_command(
+        self, name: str, handle: int, *states: GuestState
+    ) -> Iterator[tuple[_GuestContext, "_Fail"]]:
+        with self._command(name, PlatformState.INIT, PlatformState.WORKING) as fail:
             guest = self._guests.get(handle)
             if guest is None:
                 raise fail(Status.INVALID_GUEST)
             if guest.state not in states:
                 raise fail(Status.INVALID_GUEST_STATE)
-        yield fail
+            yield guest, fail
 
     def _random(self, size: int) -> bytes:
         """Draw bytes that only the seed and the number of draws decide."""
@@ -254,6 +392,15 @@ class _Fail:
 
     def __call__(self, status: Status) -> FirmwareError:
         return FirmwareError(status, self._command)
+
+
+def _holds(signer: Certificate, certificate: Certificate) -> bool:
+    """Tell whether an OCA signed a certificate."""
+    key = signer.public_key
+    public = ec.EllipticCurvePublicNumbers(key.x, key.y, _CURVE).public_key()
+    slots = [slot for slot in certificate.signatures if slot.usage is Usage.OCA]
+    numbers = [slot.ecdsa_numbers() for slot in slots if slot.algorithm is Algorithm.ECDSA_SHA256]
+    return any(n and _crypto.ecdsa_sha256_holds(public, n, certificate.body) for n in numbers)
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:

@@ -1,12 +1,17 @@
-"""What QEMU does with the firmware: launch a guest, report on it.
+"""What QEMU does with the firmware: launch a guest, report on it, pass it its secrets.
 
-Written apart from ``sev_attest.measure``: this is the other side of what that computes.
+Written apart from ``sev_attest.measure`` and ``sev_attest.secret``: this is the other side of what
+those compute. Sources: QEMU's target/i386/sev.c and cpu.c; Linux arch/x86/kvm/svm.
 """
 
 import base64
 import hashlib
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NotRequired, TypedDict
 from uuid import UUID
+from xml.etree import ElementTree as ET
 
 from sev_attest.testing.platform import Platform
 
@@ -16,57 +21,227 @@ _ENTRIES = (
     ("initrd", UUID("44baf731-3a2f-4bd7-9af1-41e29169781d")),
     ("kernel", UUID("4de79437-abd2-427f-b835-d5b172d2045b")),
 )
+_FOOTER = UUID("96b582de-1fb2-45f7-baea-a366c55a082d")
+_SECRETS = UUID("1e74f542-71dd-4d66-963e-ef4287ff173b")
+_SEV_INFO = UUID("00f771de-1a7e-4fcb-890e-68c77e2fb44e")
+_HASH_AREA = UUID("7255371f-3a3b-4b04-927b-1da6efa8d454")
+_ES = 4
+
+CPUS = {
+    "EPYC": 0x800F12,
+    "EPYC-Rome": 0x830F10,
+    "EPYC-Milan": 0xA00F11,
+    "EPYC-Genoa": 0xA10F10,
+}
+"""CPUID signatures of QEMU's models."""
+PROFILES = ("qemu-legacy", "qemu-init2")
+"""What KVM makes of the vCPUs: KVM_SEV_ES_INIT or KVM_SEV_INIT2; each also with "+debug-swap"."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class QemuError(Exception):
+    """QEMU refuses to start such a guest."""
+
+
+class GuestInputs(TypedDict):
+    """What a guest is started with."""
+
+    policy: int
+    firmware: bytes
+    godh: NotRequired[bytes | None]
+    session: NotRequired[bytes | None]
+    kernel: NotRequired[bytes | None]
+    initrd: NotRequired[bytes]
+    cmdline: NotRequired[bytes]
+    vcpus: NotRequired[int]
+    cpu: NotRequired[int]
+    profile: NotRequired[str]
+
+
+@dataclass(slots=True, kw_only=True)
 class Guest:
-    """A launched guest: its handle, and what the host reports of it."""
+    """A launched guest, paused before its first instruction."""
 
     platform: Platform
     handle: int
     policy: int
     measurement: bytes
     """MEASURE and MNONCE, 48 bytes."""
+    api: tuple[int, int]
+    build: int
+    secrets: dict[str, bytes] = field(default_factory=dict)
+    """What it has been passed: bytes by GUID."""
 
     def domlaunchsecinfo(self) -> str:
         """Print what ``virsh domlaunchsecinfo`` prints."""
         values = {
             "sev-measurement": base64.b64encode(self.measurement).decode(),
-            "sev-api-major": self.platform.api[0],
-            "sev-api-minor": self.platform.api[1],
-            "sev-build-id": self.platform.build,
+            "sev-api-major": self.api[0],
+            "sev-api-minor": self.api[1],
+            "sev-build-id": self.build,
             "sev-policy": self.policy,
         }
         return "".join(f"{key:<15}: {value}\n" for key, value in values.items()) + "\n"
+
+    def inject(self, header: bytes, secret: bytes) -> dict[str, bytes]:
+        """Pass a packet to the firmware; returns what the guest then reads: bytes by GUID.
+
+        Raises FirmwareError if the firmware refuses it.
+        """
+        area = self.platform.launch_secret(self.handle, header, secret)
+        self.secrets = read_secret_area(area)
+        return self.secrets
+
+    def resume(self) -> None:
+        """Let it run."""
+        self.platform.launch_finish(self.handle)
+
+
+def read_secret_area(area: bytes) -> dict[str, bytes]:
+    """Read a table of secrets as a guest does: bytes by GUID. Raises ValueError if it is none."""
+    guid, size = struct.unpack_from("<16sI", area)
+    if guid != _SECRETS.bytes_le or not 20 <= size <= len(area):  # noqa: PLR2004 - the header
+        raise ValueError("this is no table of secrets")
+    secrets = {}
+    at = 20
+    while at < size:
+        guid, length = struct.unpack_from("<16sI", area, at)
+        if not 20 <= length <= size - at:  # noqa: PLR2004 - an entry's header
+            raise ValueError("an entry of the table does not fit")
+        secrets[str(UUID(bytes_le=guid))] = area[at + 20 : at + length]
+        at += length
+    return secrets
 
 
 def launch_guest(
     platform: Platform,
     *,
     policy: int,
+    firmware: bytes,
     godh: bytes | None = None,
     session: bytes | None = None,
-    firmware: bytes,
     kernel: bytes | None = None,
     initrd: bytes = b"",
     cmdline: bytes = b"",
-    vmsa: tuple[bytes, ...] = (),
+    vcpus: int = 1,
+    cpu: int = CPUS["EPYC-Milan"],
+    profile: str = "qemu-legacy",
 ) -> Guest:
-    """Start a guest, paused before its first instruction, and measure it.
+    """Start a guest, paused, and measure it.
 
-    ``kernel`` means direct boot with kernel-hashes=on; ``vmsa`` holds each vCPU's page (SEV-ES).
-    Raises FirmwareError.
+    ``kernel`` means direct boot with kernel-hashes=on. ``vcpus``, ``cpu`` (its CPUID signature) and
+    ``profile`` matter for SEV-ES policies only. Raises FirmwareError, QemuError.
     """
     handle = platform.launch_start(policy, godh, session)
     platform.launch_update_data(handle, firmware)
     if kernel is not None:
+        if not any(_footer_entry(firmware, _HASH_AREA)):
+            raise QemuError("kernel specified but guest firmware has no hashes table")
         blobs = {"kernel": kernel, "initrd": initrd, "cmdline": cmdline + b"\0"}
-        table = _TABLE.bytes_le + (168).to_bytes(2, "little")
+        table = _TABLE.bytes_le + struct.pack("<H", 168)
         for name, guid in _ENTRIES:
             digest = hashlib.sha256(blobs[name]).digest()
-            table += guid.bytes_le + (50).to_bytes(2, "little") + digest
+            table += guid.bytes_le + struct.pack("<H", 50) + digest
         platform.launch_update_data(handle, table + bytes(8))
-    for page in vmsa:
-        platform.launch_update_vmsa(handle, page)
-    measurement = platform.launch_measure(handle)
-    return Guest(platform=platform, handle=handle, policy=policy, measurement=measurement)
+    if policy & _ES:
+        for page in vcpu_pages(firmware, vcpus, cpu, profile):
+            platform.launch_update_vmsa(handle, page)
+    return Guest(
+        platform=platform,
+        handle=handle,
+        policy=policy,
+        measurement=platform.launch_measure(handle),
+        api=platform.api,
+        build=platform.build,
+    )
+
+
+def vcpu_pages(firmware: bytes, vcpus: int, cpu: int, profile: str) -> list[bytes]:
+    """Lay out each vCPU's page: the first starts at the reset vector, others where OVMF says."""
+    layout, _, debug_swap = profile.partition("+")
+    if layout not in PROFILES or debug_swap not in ("", "debug-swap"):
+        raise QemuError(f"no profile {profile}")
+    entry = _footer_entry(firmware, _SEV_INFO)
+    if not entry:
+        raise QemuError("SEV information block not found in the firmware")
+    starts = [0xFFFF_FFF0] + [struct.unpack("<I", entry)[0]] * (vcpus - 1)
+    return [_vcpu_page(start, cpu, layout, debug_swap=bool(debug_swap)) for start in starts]
+
+
+def _vcpu_page(start: int, cpu: int, layout: str, *, debug_swap: bool) -> bytes:
+    page = bytearray(4096)
+
+    def segment(at: int, attributes: int, selector: int = 0, base: int = 0) -> None:
+        struct.pack_into("<HHIQ", page, at, selector, attributes, 0xFFFF, base)
+
+    for data in (0x00, 0x20, 0x30, 0x40, 0x50):  # es, ss, ds, fs, gs
+        segment(data, 0x93)
+    segment(0x10, 0x9B, 0xF000, start & 0xFFFF_0000)  # cs
+    for at, attributes in ((0x60, 0), (0x70, 0x82), (0x80, 0), (0x90, 0x8B)):
+        segment(at, attributes)  # gdtr, ldtr, idtr, tr
+    registers = {
+        0xD0: 0x1000,  # efer
+        0x148: 0x40,  # cr4
+        0x158: 0x10,  # cr0
+        0x160: 0x400,  # dr7
+        0x168: 0xFFFF_0FF0,  # dr6
+        0x170: 2,  # rflags
+        0x178: start & 0xFFFF,  # rip
+        0x268: 0x0007_0406_0007_0406,  # g_pat
+        0x310: cpu,  # rdx
+        0x3B0: 0x20 if debug_swap else 0,  # sev_features
+        0x3E8: 1,  # xcr0
+    }
+    if layout == "qemu-init2":
+        registers |= {0x408: 0x1F80, 0x410: 0x037F}  # mxcsr, x87_fcw
+    for at, value in registers.items():
+        struct.pack_into("<Q", page, at, value)
+    return bytes(page)
+
+
+def _footer_entry(firmware: bytes, wanted: UUID) -> bytes:
+    """Find an entry of OVMF's footer table, walking back from its end."""
+    end = len(firmware) - 50
+    if end < 0 or firmware[end + 2 : end + 18] != _FOOTER.bytes_le:
+        return b""
+    start = end + 18 - struct.unpack_from("<H", firmware, end)[0]
+    while end > start:
+        size = struct.unpack_from("<H", firmware, end - 18)[0]
+        if firmware[end - 16 : end] == wanted.bytes_le:
+            return firmware[end - size : end - 18]
+        end -= size
+    return b""
+
+
+def guest_of_domain(xml: str) -> GuestInputs:
+    """Read what libvirt's domain XML would have QEMU started with, and the files that it names.
+
+    For tests, with XML of your own. Raises QemuError for a domain that is no SEV guest.
+    """
+    domain = ET.fromstring(xml)  # noqa: S314 - the tester's own XML
+    security = domain.find("launchSecurity[@type='sev']")
+    if security is None:
+        raise QemuError("the domain has no <launchSecurity type='sev'>")
+
+    def text(path: str) -> str | None:
+        return domain.findtext(path)
+
+    def file(path: str) -> bytes:
+        name = text(path)
+        return Path(name).read_bytes() if name else b""
+
+    def blob(path: str) -> bytes | None:
+        value = text(path)
+        return base64.b64decode(value) if value else None
+
+    measured = security.get("kernelHashes") == "yes" and text("os/kernel")
+    return GuestInputs(
+        policy=int(text("launchSecurity/policy") or "", 16),
+        firmware=file("os/loader"),
+        godh=blob("launchSecurity/dhCert"),
+        session=blob("launchSecurity/session"),
+        kernel=file("os/kernel") if measured else None,
+        initrd=file("os/initrd"),
+        cmdline=(text("os/cmdline") or "").encode(),
+        vcpus=int(text("vcpu") or 1),
+        cpu=CPUS[text("cpu/model") or "EPYC-Milan"],
+    )
