@@ -136,12 +136,18 @@ def test_a_full_standard_output_is_an_error(
     ("redirection", "codes"),
     [(">&-", {1}), ("2>&-", {1}), ("2>/dev/full", {1}), (">&- 2>&-", {1})],
 )
+@pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_closed_streams_do_not_change_the_verdict(
-    milan_chain: Path, redirection: str, codes: set[int]
+    milan_chain: Path, redirection: str, codes: set[int], buffered: str
 ) -> None:
     line = f'exec "$@" {redirection}'
     command = ["sh", "-c", line, "sh", *TOOL, "verify", str(milan_chain)]
-    ran = subprocess.run(command, capture_output=True, check=False)
+    ran = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": buffered},
+    )
     assert ran.returncode in codes
     assert b"Traceback" not in ran.stderr
 
@@ -179,6 +185,19 @@ def test_a_signal_while_files_take_their_names_leaves_nothing_behind(
 def test_the_interrupt_is_a_keyboard_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt):
         main._interrupt(15, None)
+
+
+def test_an_error_that_nobody_can_read_still_has_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    discarded: list[object] = []
+    monkeypatch.setattr(exits, "_discard", discarded.append)
+    monkeypatch.setattr(click, "echo", full)
+    assert exits.run(main.cli, ["verify"]) == 2
+    assert discarded == [sys.stderr, sys.stderr]
 
 
 def test_output_that_fails_only_at_the_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from contextlib import suppress
+from typing import TextIO
 
 import click
 
@@ -25,8 +25,7 @@ def run(group: click.Group, arguments: list[str]) -> int:
         code = _run(group, arguments)
         sys.stdout.flush()
     except OSError as error:
-        # Standard output takes no more; Python must not try to flush it once again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         if not code and not isinstance(error, BrokenPipeError):
             _complain(f"error: standard output: {error.strerror}")
         return code or INPUT_TROUBLE
@@ -93,5 +92,12 @@ def _report(
 
 
 def _complain(line: str) -> None:
-    with suppress(OSError):  # nobody listens; the exit code still tells
+    try:
         click.echo(line, err=True)
+    except OSError:
+        _discard(sys.stderr)  # nobody listens; the exit code still tells
+
+
+def _discard(stream: TextIO) -> None:
+    """Send to nowhere what a stream could not take, or Python fails on it at exit (code 120)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
