@@ -182,6 +182,19 @@ def test_a_signal_while_files_take_their_names_leaves_nothing_behind(
     assert (ran.returncode, list(out.iterdir())) == (130, [])
 
 
+def test_nohup_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with pytest.raises(SystemExit):
+            main.main(["--version"])
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is main._interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_the_interrupt_is_a_keyboard_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt):
         main._interrupt(15, None)
@@ -262,6 +275,8 @@ def test_every_public_name_is_there_and_no_other_is() -> None:
             "LaunchRecord",
             "LaunchRefused",
             "MalformedInput",
+            "MeasuredGuest",
+            "MeasuredRange",
             "MeasurementMismatch",
             "NotAttestable",
             "NotVerified",
@@ -274,6 +289,7 @@ def test_every_public_name_is_there_and_no_other_is() -> None:
             "VerifiedChain",
             "VerifiedLaunch",
             "VmsaPages",
+            "VmsaProfile",
             "amd_roots",
             "build_secret",
             "launch_digest",
@@ -401,6 +417,45 @@ def test_a_file_that_appears_in_between_stays(
     with pytest.raises(sev.SevAttestError, match="b: exists already"):
         write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"}, force=False)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"b": b"theirs"}
+
+
+def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for other in (tmp_path / "d" / ".." / "a", Path(os.path.relpath(tmp_path / "a"))):
+        for force in (True, False):
+            with pytest.raises(sev.Unsupported, match="two of the outputs are one file"):
+                write_all({tmp_path / "a": b"1", other: b"2"}, force=force)
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_file_that_cannot_be_moved_aside_stays_and_so_do_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(f"old {name}")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name == "c":
+            raise PermissionError(1, "Operation not permitted", str(path), None, str(target))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError, match=r"Operation not permitted: '.*/c'$"):
+        write_all({tmp_path / name: b"new" for name in "abc"}, force=True)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {n: f"old {n}" for n in "abc"}
+
+
+def test_a_signal_while_a_key_is_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_all({tmp_path / "tik": b"x"}, force=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_system_without_hard_links_will_do(

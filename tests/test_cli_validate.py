@@ -19,7 +19,7 @@ from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image()
 SKU = ("--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1")
-PAGES = sev.VmsaPages.qemu_legacy(sev.CpuModel(family=25, model=1, stepping=1), 0x80B004)
+PAGES = sev.VmsaProfile(cpu=sev.CpuModel.named("EPYC-Milan")).pages(0x80B004)
 
 
 @dataclass
@@ -275,7 +275,9 @@ def test_json_tells_what_was_checked_and_measured(sev_lab: Lab) -> None:
     assert good["measurement"] == base64.b64encode(guest.measurement).decode()
     assert good["digest"] == sev.launch_digest(OVMF, kernel=b"a kernel").hex()
     assert [check["ok"] for check in good["checks"]] == [True] * 4
-    assert good["measured"]["kernel"] == hashlib.sha256(b"a kernel").hexdigest()
+    assert good["kernel_hashes"]["kernel"] == hashlib.sha256(b"a kernel").hexdigest()
+    assert [part["what"] for part in good["measured"]] == ["firmware", "kernel hashes"]
+    assert good["measured"][1]["offset"] == len(OVMF)
     assert good["notes"]
     ran = sev_lab.validate("--launch-info", "info", "--json")
     bad = json.loads(ran.out)
@@ -290,7 +292,7 @@ def test_checks_behind_the_one_that_failed_are_not_claimed(sev_lab: Lab) -> None
     ran = sev_lab.validate("--launch-info", "info", "--policy", "0x38010001", "--json")
     checks = {check["id"]: check["ok"] for check in json.loads(ran.out)["checks"]}
     assert checks == {
-        "launch.policy": True,
+        "launch.policy": None,
         "launch.api": False,
         "launch.build": None,
         "launch.measurement": None,
@@ -335,6 +337,48 @@ def test_no_secret_leaves_for_a_launch_that_does_not_verify(sev_lab: Lab) -> Non
     assert not Path("p").exists()
 
 
+def test_firmware_without_an_area_for_secrets_is_noted(sev_lab: Lab) -> None:
+    for area in (None, (0, 0)):
+        bare = ovmf_image(secret_area=area)
+        Path("fw").write_bytes(bare)
+        sev_lab.launch(firmware=bare)
+        ran = sev_lab.validate(
+            "--launch-info", "info", "--policy", "1", "-s", "luks-key:tik", "--secret-header", "h",
+            "--secret-payload", "p", "--force",
+        )  # fmt: skip
+        assert ran.code == 0
+        assert "note: the firmware image declares no area for secrets" in ran.out
+        assert "note: without --record, nothing tells whether the platform was verified" in ran.out
+
+
+@pytest.mark.parametrize("profile", ["qemu-legacy", "qemu-init2", "qemu-init2+debug-swap"])
+def test_the_vcpus_are_named_by_model_and_profile(es_lab: Lab, profile: str) -> None:
+    es_lab.launch(vcpus=2, profile=profile)
+    given = ("--launch-info", "info", "-n", "2", "--cpu-model-name", "EPYC-Milan-v2")
+    assert es_lab.validate(*given, "--vmsa-profile", profile).code == 0
+    assert es_lab.validate(*given).code == (0 if profile == "qemu-legacy" else 1)
+
+
+def test_the_host_s_claim_is_held_against_the_record_whatever_the_option(es_lab: Lab) -> None:
+    write_record(es_lab)
+    es_lab.launch(vcpus=1)
+    Path("info").write_text(Path("info").read_text().replace("policy     : 5", "policy     : 1"))
+    given = ("--launch-info", "info", "--record", "record", "--policy", "5", "-n", "1", *SKU)
+    ran = es_lab.validate(*given)
+    assert ran.code == 1
+    assert "the host reports policy 0x0001" in ran.err
+
+
+@pytest.mark.parametrize("option", ["-m", "--launch-digest", "--kernel-hashes"])
+def test_bytes_that_are_no_text_are_malformed(sev_lab: Lab, option: str) -> None:
+    sev_lab.launch()
+    odd = "\udcff::" if option == "--kernel-hashes" else "\udcff"
+    ran = sev_lab.validate(
+        "--launch-info", "info", option, odd, firmware=option != "--launch-digest"
+    )
+    assert ran.code == 6
+
+
 def test_firmware_that_binds_no_secret_to_a_launch_needs_insecure(run: Run, here: Path) -> None:
     lab = new_lab(Platform(b"old", api=(0, 16)), run, 1)
     guest = lab.launch()
@@ -344,7 +388,9 @@ def test_firmware_that_binds_no_secret_to_a_launch_needs_insecure(run: Run, here
     ran = lab.validate(*given)
     assert (ran.code, ran.out) == (3, "")
     assert "before API 0.17" in ran.err
-    assert lab.validate(*given, "--insecure").code == 0
+    ran = lab.validate(*given, "--insecure")
+    assert ran.code == 0
+    assert "note: INSECURE: this firmware binds the secret to no launch" in ran.out
     assert guest.inject(*(base64.b64decode(Path(name).read_bytes()) for name in "hp"))
 
 
@@ -355,14 +401,15 @@ def test_quiet_and_verbose(es_lab: Lab) -> None:
     for flag in ("-v", "-d"):
         shown = es_lab.validate(*given, flag).out
         for part in ("firmware", "kernel", "initrd", "cmdline", "launch digest", "nonce", "policy"):
-            assert f"\n{part} " in shown
+            assert f"{part}: " in shown
         assert hashlib.sha256(PAGES.boot).hexdigest() in shown
         assert "ok   launch.measurement" in shown
     refused = es_lab.validate(*given, "-v", "-n", "1")
     assert "FAIL launch.measurement" in refused.out
     assert es_lab.validate(*given, "-n", "1", "-q").out == ""
     single = es_lab.validate("--launch-info", "info", "-n", "1", "-0", "vmsa0", "-v")
-    assert "VMSA of each other vCPU" not in single.out
+    assert "VMSA of vCPU 0: sha256 " in single.out
+    assert "VMSA of vCPU 1" not in single.out
 
 
 def test_no_output_ever_shows_a_key_or_the_expected_measurement(es_lab: Lab) -> None:
@@ -416,6 +463,11 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} -1 vmsa1", 2, "--vmsa-cpu1 needs --vmsa-cpu0"),
         (f"{INFO} -0 vmsa0 {' '.join(SKU)}", 2, "--vmsa-cpu0/1 exclude"),
         (f"{INFO} --cpu-family 25", 2, "go together"),
+        (f"{INFO} --cpu-model-name EPYC {' '.join(SKU)}", 2, "--cpu-model-name excludes"),
+        (f"{INFO} --cpu-model-name Xeon", 2, "'Xeon' is no CPU model of QEMU's: EPYC, "),
+        (f"{INFO} --vmsa-profile xen", 2, "no VMSA profile 'xen': qemu-legacy, "),
+        (f"{INFO} --vmsa-profile gce -0 vmsa0", 2, "--vmsa-cpu0/1 exclude --vmsa-profile"),
+        (f"{INFO} --policy 5 -n 1 --vmsa-profile qemu-init2", 2, "needs the vCPUs' state"),
         (f"{INFO} -n 0", 2, "0 is not in 1..4096"),
         (f"{INFO} -n 5000", 2, "5000 is not in 1..4096"),
         (f"{INFO} --api-major 256", 2, "256 is not in 0..255"),
@@ -434,13 +486,16 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} -s luks-key:tik --secret-header h", 2, "--inject-secret needs --secret-header"),
         (f"{INFO} --secret-header h", 2, "--secret-header and --secret-payload go together"),
         (f"{INFO} --secret-payload p", 2, "--secret-header and --secret-payload go together"),
-        (f"{INFO} --secret-header h --secret-payload h", 2, "name one file"),
+        (f"{INFO} -s luks-key:tik --secret-header h --secret-payload ./h", 2, "are one file"),
+        (f"{INFO} -s luks-key:tik --secret-header - --secret-payload p", 2, "written to a file"),
+        (f"{INFO} {PACKET} -s luks-key:large", 2, "the secrets take 3120 bytes, the firmware has"),
+        (f"{INFO} {PACKET} -s luks-key:", 2, "takes ALIAS-OR-GUID:PATH"),
         (f"{INFO} {PACKET} -s hunter2", 2, "takes ALIAS-OR-GUID:PATH"),
         (f"{INFO} {PACKET} -s luks-key:tik -s luks-key:tek", 2, "two secrets for luks-key"),
         (f"{INFO} {PACKET} -s luks-key:- --tk -", 2, "excludes --tik"),
         (f"{INFO} {PACKET} -s luks-key:- --firmware -", 2, "can be standard input"),
-        (f"{INFO} {PACKET} -s luks-key:nowhere", 6, "nowhere: No such file"),
-        (f"{INFO} {PACKET} -s luks-key:folder", 6, "folder: Is a directory"),
+        (f"{INFO} {PACKET} -s luks-key:nowhere", 6, "the file of secret luks-key: No such"),
+        (f"{INFO} {PACKET} -s luks-key:folder", 6, "the file of secret luks-key: Is a directory"),
         (f"{INFO} {PACKET} -s luks-key:empty", 2, "the secret luks-key is empty"),
         (f"{INFO} {PACKET} -s disk:tik", 6, "'disk' is no GUID and no alias"),
         # the guest
@@ -494,6 +549,7 @@ def test_bad_input_gets_one_clear_line(sev_lab: Lab, options: str, code: int, wo
     Path("empty").touch()
     Path("short").write_bytes(bytes(15))
     Path("folder").mkdir()
+    Path("large").write_bytes(bytes(3072))
     lines = Path("info").read_text().splitlines()
     Path("part").write_text("\n".join(lines[:3]))
     ran = sev_lab.validate(*options.split())

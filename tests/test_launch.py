@@ -252,7 +252,7 @@ def test_the_measurement_of_another_session_or_launch_is_refused(
 def test_changed_firmware_or_guest_is_refused(milan: Platform, session: sev.Session) -> None:
     for change in (
         {"firmware": OVMF[:-1] + bytes((OVMF[-1] ^ 1,))},
-        {"firmware": bytes(16) + OVMF},
+        {"firmware": bytes(4096) + OVMF},
         {"kernel": b"kernel"},
         {"vcpus": 2},
     ):

@@ -70,6 +70,7 @@ def test_the_footer_says_what_the_image_declares() -> None:
     firmware.require_hash_table()
     assert set(firmware.tables()) == {
         "00f771de-1a7e-4fcb-890e-68c77e2fb44e",
+        "4c2eb361-7d9b-4cc3-8081-127c90d3d294",
         "7255371f-3a3b-4b04-927b-1da6efa8d454",
     }
 
@@ -195,7 +196,7 @@ def test_a_cpu_that_cpuid_cannot_name_is_refused(odd: tuple[int, int, int]) -> N
 
 
 def test_boot_and_other_vcpus_differ_in_where_they_start() -> None:
-    pages = sev.VmsaPages.qemu_legacy(MILAN, 0x80B004)
+    pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
     assert pages.ap is not None
     differing = {at for at in range(4096) if pages.boot[at] != pages.ap[at]}
     assert differing <= {*range(0x18, 0x20), *range(0x178, 0x180)}
@@ -249,6 +250,15 @@ def test_the_digest_covers_firmware_then_hashes_then_each_page() -> None:
         assert sev.launch_digest(firmware, kernel=hashes, vcpus=3, vmsa=pages) == digest
 
 
+def test_an_sev_es_guest_has_no_digest_without_a_count() -> None:
+    firmware = sev.Firmware.read(OVMF)
+    guest = sev.MeasuredGuest(firmware=firmware, vmsa=sev.VmsaPages(boot=bytes(4096)))
+    for ask in (guest.digests, guest.ranges):
+        with pytest.raises(sev.Unsupported):
+            ask()
+    assert len(sev.MeasuredGuest(firmware=firmware).digests()) == 1
+
+
 # against sev-snp-measure
 
 
@@ -277,7 +287,7 @@ def test_the_sev_es_page_is_sev_snp_measure_s_but_for_the_fpu(tmp_path: Path) ->
     # It makes the page of KVM_SEV_INIT2 only, where KVM also writes MXCSR and the x87 control word.
     path = tmp_path / "fw"
     path.write_bytes(OVMF)
-    pages = sev.VmsaPages.qemu_legacy(MILAN, 0x80B004)
+    pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
     changed = []
     for page in (pages.boot, pages.ap or b""):
         new = bytearray(page)
@@ -295,7 +305,7 @@ def test_the_sev_es_page_is_sev_snp_measure_s_but_for_the_fpu(tmp_path: Path) ->
 
 def test_the_pages_are_those_of_a_real_launch(real: Path) -> None:
     firmware = sev.Firmware.read(real / "firmware" / "OVMF.amdsev.tail.fd")
-    pages = sev.VmsaPages.qemu_legacy(MILAN, firmware.reset_address())
+    pages = sev.VmsaProfile(cpu=MILAN).pages(firmware.reset_address())
     assert pages.boot == (real / "measurement" / "vmsa0.bin").read_bytes()
     assert pages.ap == (real / "measurement" / "vmsa1.bin").read_bytes()
 

@@ -156,6 +156,11 @@ def test_a_record_holds_no_key(session: sev.Session) -> None:
         ({"pdh": None}, "launch-record.pdh"),
         ({"schema": "sev-attest/launch/2"}, "launch-record.schema"),
         ({"tik": "00"}, "launch-record.fields"),
+        ({"session_id": "00"}, "launch-record.session_id"),
+        ({"session_id": "é" * 64}, "launch-record.session_id"),
+        ({"cek": "xyz"}, "launch-record.cek"),
+        ({"generation": "zen"}, "launch-record.generation"),
+        ({"generation": "milan", "root": None}, "launch-record.generation"),
     ],
 )
 def test_a_record_with_an_odd_field_is_refused(change: dict[str, object], check: str) -> None:

@@ -1,6 +1,7 @@
 """testing/: the simulated platform refuses what the firmware refuses, and what it says is real."""
 
 import base64
+import hmac
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,8 +51,8 @@ def status(call: Callable[..., object], *arguments: Any, **options: Any) -> Stat
 def test_the_same_seed_gives_the_same_platform_byte_for_byte() -> None:
     one, two = Platform(b"seed"), Platform(b"seed")
     assert one.export() == two.export()
-    assert launch_guest(one, policy=1, firmware=bytes(16)).measurement == (
-        launch_guest(two, policy=1, firmware=bytes(16)).measurement
+    assert launch_guest(one, policy=1, firmware=OVMF).measurement == (
+        launch_guest(two, policy=1, firmware=OVMF).measurement
     )
     assert Platform(b"other").export() != one.export()
 
@@ -162,9 +163,13 @@ def test_an_import_that_is_not_right_is_refused() -> None:
         (pek, off_curve.to_bytes(), Status.INVALID_CERTIFICATE),
     ):
         assert status(platform.pek_cert_import, odd_pek, odd_oca) is expected
+    wrong = platform.sign(Usage.OCA, b"something else")
+    right = sev.Certificate.from_bytes(pek).signatures[0]
+    twice = replace(platform.pek_csr(), signatures=(wrong, right)).to_bytes()
     unsigned = replace(owner.export().oca, signatures=(Signature(), Signature()))
     assert status(platform.pek_cert_import, pek, unsigned.to_bytes()) is Status.BAD_SIGNATURE
-    platform.pek_cert_import(pek, oca)
+    platform.pek_cert_import(twice, oca)
+    assert sev.verify_chain(platform.export(), roots=[platform.authority.root])
 
 
 # guests
@@ -192,6 +197,27 @@ def test_guest_commands_out_of_turn_are_refused() -> None:
     assert status(platform.launch_secret, handle, bytes(52), bytes(16)) is (
         Status.INVALID_GUEST_STATE
     )
+
+
+def test_a_compressed_secret_is_not_supported() -> None:
+    platform = Platform(b"p")
+    session = sev.Session.create_unverified(platform.export().pdh, policy=sev.GuestPolicy(1))
+    guest = launch_guest(
+        platform,
+        policy=1,
+        firmware=OVMF,
+        godh=session.godh.to_bytes(),
+        session=session.blob,
+    )
+    flags, iv, payload, size = b"\1\0\0\0", bytes(16), bytes(16), b"\x10\0\0\0"
+    message = b"\1" + flags + iv + size + size + payload + guest.measurement[:32]
+    mac = hmac.digest(session.keys.tik, message, "sha256")
+    assert status(guest.inject, flags + iv + mac, payload) is Status.UNSUPPORTED
+
+
+def test_a_policy_has_32_bits() -> None:
+    with pytest.raises(ValueError, match="32 bits"):
+        Platform(b"p").launch_start(1 << 32)
 
 
 def test_wrong_sizes_are_refused() -> None:
@@ -283,7 +309,7 @@ def test_the_attestation_report_is_signed_by_the_pek_over_nonce_digest_and_polic
 def test_its_vcpu_pages_are_the_library_s(cpu: int) -> None:
     models = [(23, 1, 2), (23, 49, 0), (25, 1, 1), (25, 17, 0)]
     cpus = [sev.CpuModel(family=f, model=m, stepping=s) for f, m, s in models]
-    ours = sev.VmsaPages.qemu_legacy(next(c for c in cpus if c.signature == cpu), 0x80B004)
+    ours = sev.VmsaProfile(cpu=next(c for c in cpus if c.signature == cpu)).pages(0x80B004)
     assert vcpu_pages(OVMF, 3, cpu, "qemu-legacy") == list(ours.for_vcpus(3))
 
 
@@ -302,20 +328,36 @@ def test_its_profiles_differ_where_kvm_differs() -> None:
 
 def test_qemu_refuses_what_it_cannot_start() -> None:
     platform = Platform(b"p")
-    bare = ovmf_image(4096, reset_address=None, hash_table=None)
+    bare = ovmf_image(4096, reset_address=None, hash_table=None, secret_area=None)
     inputs = GuestInputs(policy=5, firmware=bare)
     with pytest.raises(QemuError, match="SEV information block not found"):
         launch_guest(platform, **inputs)
-    for firmware in (bare, bytes(32), ovmf_image(4096, hash_table=None)):
+    lying = bytearray(OVMF)
+    footer = OVMF.index(bytes.fromhex("de82b596b21ff745baeaa366c55a082d"))
+    lying[footer - 2 : footer] = b"\xff\xff"
+    entry = bytearray(OVMF)
+    entry[footer - 20 : footer - 18] = bytes(2)
+    hashless = [ovmf_image(4096, hash_table=area) for area in (None, (0, 176), (4096, 175))]
+    for firmware in (bare, bytes(4096), bytes(lying[:1]) * 4096, bytes(entry), *hashless):
         with pytest.raises(QemuError, match="no hashes table"):
             launch_guest(platform, policy=1, firmware=firmware, kernel=b"kernel")
+    assert launch_guest(platform, policy=1, firmware=bytes(lying), kernel=b"kernel")
+    for size in (0, 16, 4095, (8 << 20) + 4096):
+        with pytest.raises(QemuError, match="no multiple of 4096"):
+            launch_guest(platform, policy=1, firmware=bytes(size))
+    with pytest.raises(QemuError, match="one vCPU at least"):
+        launch_guest(platform, policy=5, firmware=OVMF, vcpus=0)
     for profile in ("krunch", "qemu-legacy+other"):
         with pytest.raises(QemuError, match="no profile"):
             launch_guest(platform, policy=5, firmware=OVMF, profile=profile)
+    assert platform.platform_status().guest_count == 1  # what QEMU refused is not there
+    guest = launch_guest(platform, policy=1, firmware=ovmf_image(4096, secret_area=(4096, 64)))
+    with pytest.raises(QemuError, match="80 bytes do not fit"):
+        guest.inject(bytes(52), bytes(80))
 
 
 def test_an_image_declares_only_what_it_is_told_to() -> None:
-    bare = sev.Firmware.read(ovmf_image(reset_address=None, hash_table=None))
+    bare = sev.Firmware.read(ovmf_image(reset_address=None, hash_table=None, secret_area=None))
     assert bare.size == 1 << 16
     assert bare.tables() == {}
 
@@ -326,7 +368,10 @@ TABLE = bytes.fromhex("42f5741edd71664d963eef4287ff173b")
 @pytest.mark.parametrize(
     "area",
     [
+        b"",
         bytes(32),
+        TABLE,
+        TABLE + b"\x18\0\0\0" + bytes(8),
         TABLE + b"\x13\0\0\0",
         TABLE + b"\xff\0\0\0",
         TABLE + b"\x28\0\0\0" + bytes(16) + b"\x13\0\0\0",
@@ -378,8 +423,19 @@ def test_a_domain_need_not_be_attested_but_must_be_sev(here: Path) -> None:
     Path("fw").write_bytes(OVMF)
     bare = guest_of_domain(DOMAIN.format(kernel="", hashes="", godh="", session=""))
     assert (bare["godh"], bare["session"], bare["kernel"]) == (None, None, None)
-    with pytest.raises(QemuError, match="no <launchSecurity"):
-        guest_of_domain("<domain/>")
+    current = DOMAIN.replace("<vcpu>3<", "<vcpu current='2'>8<").replace("Rome", "Rome-v4")
+    counted = guest_of_domain(
+        current.format(kernel="", hashes="", godh="", session=""), profile="qemu-init2"
+    )
+    assert (counted["vcpus"], counted["cpu"]) == (2, CPUS["EPYC-Rome"])
+    assert counted["profile"] == "qemu-init2"
+    for xml in ("<domain/>", "<domain><launchSecurity type='sev'/></domain>"):
+        with pytest.raises(QemuError, match="no <launchSecurity"):
+            guest_of_domain(xml)
+    with pytest.raises(QemuError, match="names none of the CPU models"):
+        guest_of_domain(
+            "<domain><launchSecurity type='sev'><policy>5</policy></launchSecurity></domain>"
+        )
 
 
 # hosts, honest and otherwise
@@ -473,7 +529,6 @@ class Launches(RuleBasedStateMachine):
     @initialize(platform=PLATFORMS)
     def start(self, platform: Platform) -> None:
         self.host = Host(platform)
-        self.build = platform.build
         self.owner: Owner | None = None
         self.guest: Guest | None = None
         self.launch: sev.VerifiedLaunch | None = None
@@ -526,7 +581,6 @@ class Launches(RuleBasedStateMachine):
                 whole_run(self.host, meant, secrets)
         finally:
             self.host.fault = None
-            self.host.platform.build = self.build
         assert named(caught.value) == fault.check
 
 

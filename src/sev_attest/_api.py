@@ -20,10 +20,10 @@ from sev_attest.errors import (
 from sev_attest.keys import TransportKeys
 from sev_attest.launch import VerifiedLaunch, verify_launch
 from sev_attest.launch_info import LaunchInfo
-from sev_attest.measure.digest import launch_digest
+from sev_attest.measure.digest import MeasuredGuest, MeasuredRange, launch_digest
 from sev_attest.measure.kernel_hashes import KernelHashes
 from sev_attest.measure.ovmf import Firmware
-from sev_attest.measure.vmsa import CpuModel, VmsaPages
+from sev_attest.measure.vmsa import CpuModel, VmsaPages, VmsaProfile
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.policy import GuestPolicy
 from sev_attest.secret import SecretPacket, build_secret
@@ -45,6 +45,8 @@ __all__ = [
     "LaunchRecord",
     "LaunchRefused",
     "MalformedInput",
+    "MeasuredGuest",
+    "MeasuredRange",
     "MeasurementMismatch",
     "NotAttestable",
     "NotVerified",
@@ -57,6 +59,7 @@ __all__ = [
     "VerifiedChain",
     "VerifiedLaunch",
     "VmsaPages",
+    "VmsaProfile",
     "amd_roots",
     "build_secret",
     "launch_digest",

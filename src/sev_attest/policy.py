@@ -3,13 +3,50 @@
 Source: AMD 55766, "Guest policy"; the bits and their numbers are in :class:`spec.PolicyBit`.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sev_attest.errors import MalformedInput
+from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.spec import PolicyBit
 
 _MAX = 0xFFFF_FFFF
 _RESERVED = 0xFFC0
+_MIN_API = re.compile(r"api>=([0-9]{1,3})\.([0-9]{1,3})")
+
+BITS = {
+    PolicyBit.NODBG: (
+        "no-debug",
+        "the host cannot use the debug commands on the guest",
+        "the host can read and write the guest's memory with the debug commands",
+    ),
+    PolicyBit.NOKS: (
+        "no-key-sharing",
+        "no other guest gets this guest's memory key",
+        "the host can start another guest with the same memory key",
+    ),
+    PolicyBit.ES: (
+        "es",
+        "vCPU registers are encrypted and measured (SEV-ES)",
+        "the host sees and can change the guest's registers",
+    ),
+    PolicyBit.NOSEND: (
+        "no-send",
+        "the guest stays on this platform",
+        "the host can migrate the guest to another platform that the firmware accepts",
+    ),
+    PolicyBit.DOMAIN: (
+        "domain",
+        "the guest goes only to platforms of the same owner",
+        "where the guest may be sent to is not bound to this platform's owner",
+    ),
+    PolicyBit.SEV: (
+        "sev",
+        "the guest goes only to platforms with SEV",
+        "where the guest may be sent to need not have SEV",
+    ),
+}
+"""Each bit's name, what it does when set, and the risk when it is clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +100,44 @@ class GuestPolicy:
     def reserved(self) -> int:
         """Reserved bits (6-15) that are set; 0 in a policy that firmware defines."""
         return self.value & _RESERVED
+
+    def require_unreserved(self) -> None:
+        """Refuse reserved bits, which no firmware defines (Unsupported)."""
+        if self.reserved:
+            raise Unsupported(
+                f"policy {self}: bits {self.reserved:#x} are reserved", check="policy.reserved"
+            )
+
+    def names(self) -> list[str]:
+        """Name the bits that are set, and the minimum API, as :func:`compose` takes them."""
+        found = [name for bit, (name, _, _) in BITS.items() if bit in self.bits]
+        major, minor = self.min_api
+        return [*found, f"api>={major}.{minor}"] if major or minor else found
+
+    def risks(self) -> list[str]:
+        """Say what each clear bit leaves open, and a missing minimum API."""
+        found = [risk for bit, (_, _, risk) in BITS.items() if bit not in self.bits]
+        if self.min_api == (0, 0):
+            found.append("the guest starts on SEV firmware of any API version")
+        return found
+
+
+def compose(names: Iterable[str]) -> GuestPolicy:
+    """Compose a policy from names; raises Unsupported for one that there is not.
+
+    >>> str(compose(["no-debug", "es", "api>=1.51"]))
+    '0x33010005'
+    """
+    by_name = {name: bit for bit, (name, _, _) in BITS.items()}
+    value = 0
+    for given in names:
+        name = given.strip().lower()
+        api = _MIN_API.fullmatch(name)
+        if name in by_name:
+            value |= by_name[name]
+        elif api and all(int(part) <= 0xFF for part in api.groups()):  # noqa: PLR2004 - a byte
+            value = value & 0xFFFF | int(api[1]) << 16 | int(api[2]) << 24
+        else:
+            known = ", ".join([*by_name, "api>=MAJOR.MINOR"])
+            raise Unsupported(f"no policy bit {given!r}: {known}", check="policy.name")
+    return GuestPolicy(value)

@@ -57,7 +57,7 @@ def build_secret(
     """
     if not isinstance(launch, VerifiedLaunch):
         raise TypeError("a secret is built for a VerifiedLaunch: call verify_launch() first")
-    if not (_binds(launch) or insecure):
+    if not (binds(launch) or insecure):
         raise Insecure(
             "firmware before API 0.17 binds no secret to a launch: another guest could get it",
             check="secret.unbound",
@@ -78,13 +78,14 @@ def wrap(launch: VerifiedLaunch, plaintext: bytes, *, iv: bytes) -> SecretPacket
     flags = le(0, 4)
     length = le(len(payload), 4)
     message = le(Context.LAUNCH_SECRET, 1) + flags + iv + length + length + payload
-    if _binds(launch):
+    if binds(launch):
         message += launch.info.measure
     mac = hmac.digest(launch.keys.tik, message, "sha256")
     return SecretPacket(header=flags + iv + mac, payload=payload)
 
 
-def _binds(launch: VerifiedLaunch) -> bool:
+def binds(launch: VerifiedLaunch) -> bool:
+    """Tell whether the firmware can bind a secret to this launch (API 0.17 and later)."""
     return (launch.info.api_major, launch.info.api_minor) >= _MEASURED_SINCE
 
 

@@ -27,12 +27,11 @@ from sev_attest import _crypto
 from sev_attest._wire import le
 from sev_attest.chain.certificate import Certificate
 from sev_attest.chain.verify import VerifiedChain
-from sev_attest.errors import NotVerified, Unsupported
+from sev_attest.errors import NotVerified
 from sev_attest.keys import TransportKeys
 from sev_attest.policy import GuestPolicy
 from sev_attest.spec import Algorithm, Usage
 
-BLOB_SIZE = 128
 _SEAL = object()
 
 
@@ -80,10 +79,7 @@ class Session:
     def _create(
         cls, pdh: Certificate, platform: VerifiedChain | None, policy: GuestPolicy
     ) -> "Session":
-        if policy.reserved:
-            raise Unsupported(
-                f"policy {policy}: bits {policy.reserved:#x} are reserved", check="policy.reserved"
-            )
+        policy.require_unreserved()
         peer = _crypto.p384_point(pdh.public_key)
         if peer is None or pdh.usage is not Usage.PDH:
             raise NotVerified("the PDH holds no point on P-384", check="chain.pdh.point")

@@ -81,7 +81,7 @@ class Lab:
         vcpus = draw.choice([1, 2, 3, 8])
         family, model, stepping = draw.choice(CPUS)
         cpu = sev.CpuModel(family=family, model=model, stepping=stepping)
-        pages = sev.VmsaPages.qemu_legacy(cpu, 0x80B004)
+        pages = sev.VmsaProfile(cpu=cpu).pages(0x80B004)
         guest: dict[str, Any] = {"firmware": draw.choice(self.firmware)}
         if draw.random() < 0.6:
             guest["kernel"] = draw.randbytes(draw.choice([1, 100, 5000]))

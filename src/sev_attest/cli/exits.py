@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
 import click
@@ -79,7 +80,7 @@ def _report(
     arguments: list[str], code: int, problems: list[Problem], facts: dict[str, object]
 ) -> None:
     if "--json" in arguments:
-        command = next((a for a in arguments if not a.startswith("-")), "")
+        command = " ".join(_command(arguments))
         errors = [{"check": c, "message": m, "hint": h} for c, m, h in problems]
         render.document(command, ok=False, exit=code, errors=errors, **facts)
         return
@@ -89,6 +90,12 @@ def _report(
         if hint not in shown:
             _complain(f"hint: {render.one_line(hint)}")
             shown.add(hint)
+
+
+def _command(arguments: list[str]) -> Iterator[str]:
+    """Name the command of a command line, with its subcommand ("vmsa show")."""
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    yield from words[: 2 if words[:1] == ["vmsa"] else 1]
 
 
 def _complain(line: str) -> None:

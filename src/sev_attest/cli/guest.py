@@ -1,58 +1,109 @@
-"""The options that describe a guest, and the launch digest they give."""
+"""The options that describe a guest, and what is measured of it."""
 
-import hashlib
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import click
 
 from sev_attest._encoding import blob
-from sev_attest.cli.inputs import BYTE, FILE, Number, large_file, option_name, options, read_small
+from sev_attest.cli.inputs import (
+    BYTE,
+    FILE,
+    Function,
+    Number,
+    large_file,
+    option_name,
+    options,
+    read_small,
+)
 from sev_attest.errors import Unsupported, reading
-from sev_attest.measure.digest import launch_digest
+from sev_attest.measure.digest import MeasuredGuest, MeasuredRange
 from sev_attest.measure.kernel_hashes import KernelHashes
 from sev_attest.measure.ovmf import Firmware
-from sev_attest.measure.vmsa import MAX_VCPUS, CpuModel, VmsaPages
+from sev_attest.measure.vmsa import MAX_VCPUS, PROFILES, CpuModel, VmsaPages, VmsaProfile
 from sev_attest.policy import GuestPolicy
 
-guest_options = options(
-    click.option("-f", "--firmware", type=FILE, metavar="FILE", help="Firmware image."),
-    click.option("-k", "--kernel", type=FILE, metavar="FILE", help="Kernel, if booted directly."),
-    click.option("-r", "--initrd", type=FILE, metavar="FILE", help="Initrd of that kernel."),
-    click.option("-e", "--cmdline", metavar="TEXT", help="Command line of that kernel."),
-    click.option(
-        "--kernel-hashes",
-        metavar="HEX:HEX:HEX",
-        help="SHA-256 of kernel, initrd and command line (with its NUL), instead of these.",
-    ),
-    click.option("--launch-digest", metavar="HEX|B64", help="Launch digest, instead of all these."),
-    click.option("-n", "--num-cpus", type=Number(MAX_VCPUS, 1), help="Number of vCPUs (SEV-ES)."),
-    click.option(
-        "-0", "--vmsa-cpu0", type=FILE, metavar="FILE", help="State of the boot vCPU (SEV-ES)."
-    ),
-    click.option(
-        "-1", "--vmsa-cpu1", type=FILE, metavar="FILE", help="State of the other vCPUs (SEV-ES)."
-    ),
-    click.option("--cpu-family", type=Number(270), help="CPU family, to build that state from."),
+VCPUS = Number(MAX_VCPUS, 1)
+
+cpu_options = options(
+    click.option("--cpu-family", type=Number(270), help="CPU family, to build vCPU state from."),
     click.option("--cpu-model", type=BYTE, help="CPU model."),
     click.option("--cpu-stepping", type=Number(15), help="CPU stepping."),
+    click.option("--cpu-model-name", metavar="NAME", help="Instead: QEMU's name (EPYC-Milan-v2)."),
+    click.option(
+        "--vmsa-profile",
+        metavar="NAME",
+        help=f"How the VMM sets up vCPUs: {', '.join(PROFILES)} (default: {PROFILES[0]}).",
+    ),
 )
+
+
+def guest_options(vcpus: click.ParamType[Any]) -> Callable[[Function], Function]:
+    """Bundle the options that describe a guest; ``vcpus`` is the type of --num-cpus."""
+    return options(
+        click.option("-f", "--firmware", type=FILE, metavar="FILE", help="Firmware image."),
+        click.option("-k", "--kernel", type=FILE, metavar="FILE", help="Kernel, booted directly."),
+        click.option("-r", "--initrd", type=FILE, metavar="FILE", help="Initrd of that kernel."),
+        click.option("-e", "--cmdline", metavar="TEXT", help="Command line of that kernel."),
+        click.option(
+            "--kernel-hashes",
+            metavar="HEX:HEX:HEX",
+            help="SHA-256 of kernel, initrd and command line (with its NUL), instead of these.",
+        ),
+        click.option("--launch-digest", metavar="HEX|B64", help="Digest, instead of all these."),
+        click.option("-n", "--num-cpus", type=vcpus, help="Number of vCPUs (SEV-ES)."),
+        click.option("-0", "--vmsa-cpu0", type=FILE, metavar="FILE", help="Boot vCPU's state."),
+        click.option("-1", "--vmsa-cpu1", type=FILE, metavar="FILE", help="Other vCPUs' state."),
+        cpu_options,
+    )
+
+
 FILES = ("firmware", "kernel", "initrd", "vmsa_cpu0", "vmsa_cpu1")
 _MODEL = ("cpu_family", "cpu_model", "cpu_stepping")
+_BUILT = (*_MODEL, "cpu_model_name", "vmsa_profile")
 _PAGES = ("vmsa_cpu0", "vmsa_cpu1")
-_VCPU = ("num_cpus", *_PAGES, *_MODEL)
+_VCPU = ("num_cpus", *_PAGES, *_BUILT)
 _HASHES = ("kernel", "initrd", "cmdline")
 
 
 @dataclass(slots=True)
 class Measured:
-    """The launch digest, and what went into it: SHA-256 (hex) of each part, in order."""
+    """What the options describe: a launch digest, and where they say so, what is behind it."""
 
     digest: bytes
-    parts: dict[str, str] = field(default_factory=dict)
+    guest: MeasuredGuest | None = None
+    vcpus: int | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def ranges(self) -> list[MeasuredRange]:
+        """Every piece that was measured, in order; none for a digest that was given."""
+        return self.guest.ranges(self.vcpus) if self.guest else []
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a JSON document says of it."""
+        kernel = self.guest and self.guest.kernel
+        hashes = {name: getattr(kernel, name).hex() for name in _HASHES} if kernel else None
+        return {
+            "digest": self.digest.hex(),
+            "measured": [asdict(part) for part in self.ranges],
+            "kernel_hashes": hashes,
+        }
+
+    def lines(self) -> list[str]:
+        """Explain it to people: each range with its place, size and hash."""
+        kernel = self.guest and self.guest.kernel
+        found = [f"{'offset':>10} {'size':>10}  what"] if self.guest else []
+        for part in self.ranges:
+            found.append(f"{part.offset:10} {part.size:10}  {part.what}: sha256 {part.sha256}")
+            if part.what == "kernel hashes" and kernel:
+                indent = " " * 25
+                found += [f"{indent}{n}: sha256 {getattr(kernel, n).hex()}" for n in _HASHES]
+        return [*found, f"launch digest: {self.digest.hex()}"]
 
 
 def check_guest(given: dict[str, Any]) -> None:
@@ -62,48 +113,73 @@ def check_guest(given: dict[str, Any]) -> None:
         return [option_name(name) for name in names if given[name] is not None]
 
     digest, hashes = there("launch_digest"), there("kernel_hashes")
-    parts, model, pages = there(*_HASHES), there(*_MODEL), there(*_PAGES)
+    parts, pages, built = there(*_HASHES), there(*_PAGES), there(*_BUILT)
     beside = there("firmware", *_HASHES, "kernel_hashes", *_VCPU)
     rules = (
         (digest and beside, f"--launch-digest excludes {', '.join(beside)}"),
         (not digest and not there("firmware"), "--firmware (or --launch-digest) is needed"),
         (hashes and parts, f"--kernel-hashes excludes {', '.join(parts)}"),
         (parts and "--kernel" not in parts, f"--kernel is needed for {' and '.join(parts)}"),
-        (model and pages, "--vmsa-cpu0/1 exclude --cpu-family, --cpu-model and --cpu-stepping"),
-        (0 < len(model) < len(_MODEL), "--cpu-family, --cpu-model, --cpu-stepping go together"),
+        (built and pages, f"--vmsa-cpu0/1 exclude {', '.join(built)}"),
         (pages == ["--vmsa-cpu1"], "--vmsa-cpu1 needs --vmsa-cpu0"),
     )
     for broken, message in rules:
         if broken:
             raise Unsupported(message, check="usage")
+    cpu_model(given)
+    profile(given, None)
+
+
+def cpu_model(given: dict[str, Any]) -> CpuModel | None:
+    """Read the CPU model of :data:`cpu_options`, if there is one; raises Unsupported."""
+    numbers = [given[name] for name in _MODEL]
+    if given["cpu_model_name"] is not None:
+        if any(number is not None for number in numbers):
+            raise Unsupported(
+                "--cpu-model-name excludes --cpu-family, --cpu-model and --cpu-stepping",
+                check="usage",
+            )
+        return CpuModel.named(given["cpu_model_name"])
+    if numbers == [None] * len(numbers):
+        return None
+    if None in numbers:
+        raise Unsupported("--cpu-family, --cpu-model, --cpu-stepping go together", check="usage")
+    return CpuModel(**{name.removeprefix("cpu_"): given[name] for name in _MODEL})
+
+
+def profile(given: dict[str, Any], cpu: CpuModel | None) -> VmsaProfile | None:
+    """Choose the profile of :data:`cpu_options`; None if they name no vCPU state."""
+    name = given["vmsa_profile"]
+    if name is None:
+        return VmsaProfile(cpu=cpu) if cpu else None
+    if cpu is None and name in PROFILES and VmsaProfile.needs_cpu(name):
+        return None
+    return VmsaProfile(name=name, cpu=cpu)
 
 
 def measure_guest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool) -> Measured:
     """Compute the launch digest of the options; raises what :func:`launch_digest` does."""
     if given["launch_digest"] is not None:
         with reading("--launch-digest"):
-            return Measured(blob(given["launch_digest"].encode(), (32,), "launch digest"))
+            return Measured(blob(os.fsencode(given["launch_digest"]), (32,), "launch digest"))
+    guest = read_guest(given, policy, progress=progress)
+    vcpus = given["num_cpus"] if policy.es else None
+    notes = []
+    if not policy.es and any(given[name] is not None for name in _VCPU):
+        notes.append(f"policy {policy} is plain SEV: vCPU options play no part in its measurement")
+    return Measured(guest.digests(vcpus)[-1], guest, vcpus, notes)
+
+
+def read_guest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool) -> MeasuredGuest:
+    """Read everything that the options name, each file once."""
+    if policy.es and given["num_cpus"] is None:
+        raise Unsupported("an SEV-ES policy needs the number of vCPUs: --num-cpus", check="usage")
     with reading(given["firmware"]), large_file(given["firmware"], progress=progress) as file:
         firmware = Firmware.read(file)
-    parts = {"firmware": firmware.sha256.hex()}
     kernel = _kernel_hashes(given, progress=progress)
-    if kernel is not None:
-        parts |= {name: getattr(kernel, name).hex() for name in _HASHES}
-        parts["kernel hashes table"] = hashlib.sha256(kernel.to_bytes()).hexdigest()
-    notes = []
-    vcpus, vmsa = None, None
-    if policy.es:
-        vcpus = given["num_cpus"]
-        with reading(given["firmware"]):
-            vmsa = _vmsa(given, firmware)
-        parts |= {"VMSA of the boot vCPU": hashlib.sha256(vmsa.boot).hexdigest()}
-        if vmsa.ap is not None:
-            parts |= {"VMSA of each other vCPU": hashlib.sha256(vmsa.ap).hexdigest()}
-    elif any(given[name] is not None for name in _VCPU):
-        notes.append(f"policy {policy} is plain SEV: vCPU options play no part in its measurement")
     with reading(given["firmware"]):
-        digest = launch_digest(firmware, kernel=kernel, vcpus=vcpus, vmsa=vmsa)
-    return Measured(digest, parts, notes)
+        vmsa = _vmsa(given, firmware) if policy.es else None
+        return MeasuredGuest(firmware=firmware, kernel=kernel, vmsa=vmsa)
 
 
 def _kernel_hashes(given: dict[str, Any], *, progress: bool) -> KernelHashes | None:
@@ -116,10 +192,8 @@ def _kernel_hashes(given: dict[str, Any], *, progress: bool) -> KernelHashes | N
                 check="usage",
             )
         with reading("--kernel-hashes"):
-            hashes = {
-                n: blob(p.encode(), (32,), n) for n, p in zip(_HASHES, parts, strict=True) if p
-            }
-            return KernelHashes(**hashes)
+            digests = zip(_HASHES, map(os.fsencode, parts), strict=True)
+            return KernelHashes(**{n: blob(part, (32,), n) for n, part in digests if part})
     if given["kernel"] is None:
         return None
     with ExitStack() as stack:
@@ -133,25 +207,22 @@ def _kernel_hashes(given: dict[str, Any], *, progress: bool) -> KernelHashes | N
 
 
 def _vmsa(given: dict[str, Any], firmware: Firmware) -> VmsaPages:
-    if given["num_cpus"] is None:
-        raise Unsupported("an SEV-ES policy needs the number of vCPUs: --num-cpus", check="usage")
-    if given["cpu_family"] is not None:
-        cpu = CpuModel(
-            family=given["cpu_family"], model=given["cpu_model"], stepping=given["cpu_stepping"]
-        )
-        return VmsaPages.qemu_legacy(cpu, firmware.reset_address())
+    built = profile(given, cpu_model(given))
+    if built is not None:
+        return built.pages(firmware.reset_address())
     if given["vmsa_cpu0"] is None:
         raise Unsupported(
             "an SEV-ES policy needs the vCPUs' state: --vmsa-cpu0 (and --vmsa-cpu1), "
-            "or --cpu-family, --cpu-model and --cpu-stepping",
+            "--cpu-model-name, or --cpu-family, --cpu-model and --cpu-stepping",
             check="usage",
         )
-    boot = _page(given["vmsa_cpu0"])
-    ap = None if given["vmsa_cpu1"] is None else _page(given["vmsa_cpu1"])
+    boot = read_page(given["vmsa_cpu0"])
+    ap = None if given["vmsa_cpu1"] is None else read_page(given["vmsa_cpu1"])
     return VmsaPages(boot=boot, ap=ap)
 
 
-def _page(path: str) -> bytes:
+def read_page(path: str) -> bytes:
+    """Read a VMSA page from a file."""
     with reading(path):
         page = read_small(path, "VMSA page")
         VmsaPages(boot=page)  # here, so that an error names the file

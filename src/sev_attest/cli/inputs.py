@@ -48,10 +48,35 @@ class Number(click.ParamType[int]):
         return number
 
 
+class NumberRange(click.ParamType[range]):
+    """A number from 1 on, or two with a dash between them."""
+
+    name = "range"
+
+    def __init__(self, most: int) -> None:
+        """Accept 1 to ``most``."""
+        self.number = Number(most, 1)
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> range:
+        """Read "4" or "1-64"."""
+        first, dash, last = str(value).partition("-")
+        least = self.number.convert(first, param, ctx)
+        most = self.number.convert(last, param, ctx) if dash else least
+        if most < least:
+            self.fail(f"{value!s} is no range: the second number is the smaller", param, ctx)
+        return range(least, most + 1)
+
+
 class FileName(click.ParamType[str]):
     """The name of a file, or ``-``; an empty one is a shell variable that was not set."""
 
     name = "file"
+
+    def __init__(self, *, stdin: bool = True) -> None:
+        """Accept ``-`` or, for an output, refuse it."""
+        self.stdin = stdin
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -59,11 +84,14 @@ class FileName(click.ParamType[str]):
         """Refuse an empty name."""
         if not str(value):
             self.fail("the file's name is empty", param, ctx)
+        if value == STDIN and not self.stdin:
+            self.fail("this is written to a file, not to standard output", param, ctx)
         return str(value)
 
 
 BYTE = Number(0xFF)
 FILE = FileName()
+OUTPUT = FileName(stdin=False)
 POLICY = Number(0xFFFF_FFFF)
 
 

@@ -13,9 +13,13 @@ from sev_attest.cli import exits
 
 _COMMANDS = {
     "demo": "the whole story, from the platform's chain to the verdict, on a simulated platform",
+    "firmware": "show what an OVMF image declares, and what it can attest",
+    "measure": "compute a launch digest, or the measurement to expect",
+    "policy": "explain a guest policy, or compose one from names",
     "session": "make the keys, the GODH and the session blob for one launch on one platform",
     "validate": "check the measurement that a host reports of a launch",
     "verify": "check a platform's certificates up to AMD's pinned root",
+    "vmsa": "build, show and compare the measured state of SEV-ES vCPUs",
 }
 
 
@@ -67,7 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
     sys.exit(exits.run(cli, sys.argv[1:] if arguments is None else arguments))
 
 

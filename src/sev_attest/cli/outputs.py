@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sev_attest.errors import SevAttestError
+from sev_attest.errors import SevAttestError, Unsupported
 
 
 class FileExists(SevAttestError):
@@ -18,11 +18,10 @@ def write_all(files: Mapping[Path, bytes], *, force: bool) -> None:
 
     Each is written whole beside its place and synced before any of them takes its name. Without
     ``force`` a file that exists is an error (FileExists), also one that appears in between; with
-    it, what stood there comes back if a later one fails. Raises OSError if writing fails.
+    it, what stood there comes back if a later one fails. Raises OSError if writing fails,
+    Unsupported if two names mean one file.
     """
-    for path in files:
-        if os.path.lexists(path) and (not force or not path.is_file()):
-            raise _exists(path)
+    _check_places(files, force=force)
     staged: dict[Path, Path] = {}
     kept: dict[Path, Path] = {}
     placed: list[Path] = []
@@ -30,39 +29,63 @@ def write_all(files: Mapping[Path, bytes], *, force: bool) -> None:
         for path, data in files.items():
             staged[path] = _stage(path, data)
         for path, temporary in staged.items():
-            if os.path.lexists(path) and force:
+            if force and os.path.lexists(path):
                 kept[path] = temporary.with_name(f"{temporary.name}.old")
-                path.rename(kept[path])
+                _rename(path, kept[path])
             _place(temporary, path)
             placed.append(path)
     except BaseException:
-        # A signal may come between taking a name and noting it: one file, two names.
-        for path in [p for p, temporary in staged.items() if p in placed or _same(p, temporary)]:
-            path.unlink(missing_ok=True)
-        while kept:
-            path, old = kept.popitem()
-            old.rename(path)
+        _undo(staged, placed, kept)
         raise
+    else:
+        for old in kept.values():
+            old.unlink()
     finally:
-        for leftover in (*staged.values(), *kept.values()):
+        for temporary in staged.values():
             with suppress(OSError):
-                leftover.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
+
+
+def _check_places(files: Mapping[Path, bytes], *, force: bool) -> None:
+    if len({os.path.realpath(path) for path in files}) < len(files):
+        raise Unsupported("two of the outputs are one file", check="output.twice")
+    for path in files:
+        if os.path.lexists(path) and (not force or not path.is_file()):
+            raise _exists(path)
+
+
+def _undo(staged: dict[Path, Path], placed: list[Path], kept: dict[Path, Path]) -> None:
+    # A signal may come between taking a name and noting it: one file, two names.
+    for path in [p for p, temporary in staged.items() if p in placed or _same(p, temporary)]:
+        path.unlink(missing_ok=True)
+    for path, old in kept.items():
+        with suppress(FileNotFoundError):  # it never left its place
+            old.rename(path)
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.rename(target)
+    except OSError as error:
+        # Name the file that was asked for, not the temporary one.
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _stage(path: Path, data: bytes) -> Path:
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        # Name the file that was asked for, not the temporary one.
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     return Path(name)
 
 

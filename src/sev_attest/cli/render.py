@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sev_attest.chain.certificate import Certificate
     from sev_attest.chain.files import Chain
     from sev_attest.chain.roots import Root
+    from sev_attest.launch_info import LaunchInfo
     from sev_attest.policy import GuestPolicy
 
 LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"
@@ -68,6 +69,16 @@ def chain_tree(chain: "Chain", held: AbstractSet[str]) -> list[str]:
         f"    {signs('chain.pek.signed-by-cek')} {_platform_key(chain.cek)}",
         f"       {signs('chain.cek.signed-by-ask')} {_amd_key(chain.ask, 'ASK')}",
         f"         {ark} {_amd_key(chain.ark, 'ARK')}",
+    ]
+
+
+def hmac_lines(info: "LaunchInfo", policy: "GuestPolicy") -> list[str]:
+    """List the fields of the measurement's HMAC beside the launch digest."""
+    return [
+        f"API: {info.api_major}.{info.api_minor}",
+        f"build: {info.build_id}",
+        f"policy: {policy}",
+        f"nonce: {info.nonce.hex()}",
     ]
 
 

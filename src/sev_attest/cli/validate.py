@@ -2,7 +2,7 @@
 
 import base64
 import hmac
-from collections.abc import Set as AbstractSet
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,18 @@ import click
 
 from sev_attest._encoding import blob
 from sev_attest.cli import render
-from sev_attest.cli.guest import FILES, Measured, check_guest, guest_options, measure_guest
+from sev_attest.cli.guest import (
+    FILES,
+    VCPUS,
+    Measured,
+    check_guest,
+    guest_options,
+    measure_guest,
+)
 from sev_attest.cli.inputs import (
     BYTE,
     FILE,
+    OUTPUT,
     POLICY,
     STDIN,
     option_name,
@@ -77,21 +85,23 @@ _secret_options = options(
         help="Build the packet that carries this secret (alias: luks-key); can be repeated.",
     ),
     click.option(
-        "--secret-header", type=FILE, metavar="FILE", help="Write the packet's header here, base64."
+        "--secret-header",
+        type=OUTPUT,
+        metavar="FILE",
+        help="Write the packet's header here, base64.",
     ),
     click.option(
-        "--secret-payload", type=FILE, metavar="FILE", help="Write its payload here, base64."
+        "--secret-payload", type=OUTPUT, metavar="FILE", help="Write its payload here, base64."
     ),
     click.option("--force", is_flag=True, help="Write over files that exist."),
 )
 _KEYS = ("tik", "tek", "tk")
 _PACKET = ("secret_header", "secret_payload")
-_NUMBERS = ("api_major", "api_minor", "build_id", "policy")
 
 
 @click.command("validate")
 @_reported_options
-@guest_options
+@guest_options(VCPUS)
 @_key_options
 @_secret_options
 @_later_options
@@ -107,22 +117,22 @@ def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: 
     keys = _keys(given)
     secrets = _secrets(given["inject_secret"])
     info, policy, notes = _reported(given, keys)
-    require_policy(info, policy)
     measured = measure_guest(given, policy, progress=not (as_json or quiet))
     notes += measured.notes + render.policy_notes(policy)
-    facts = {
+    facts: dict[str, object] = {
         "measurement": base64.b64encode(info.measurement).decode(),
-        "digest": measured.digest.hex(),
         "policy": policy.value,
-        "measured": measured.parts,
         "notes": notes,
+        **measured.facts,
     }
     text = not (as_json or quiet)
     explain = (verbose or debug) and text
+    unchecked = set() if info.policy is not None else {"launch.policy"}
     try:
         launch = verify_launch(info, keys=keys, policy=policy, digest=measured.digest)
     except NotVerified as error:
         held, failed = _outcome(error)
+        held -= unchecked
         error.facts = {**facts, "checks": render.checks(CHECKS, held, failed)}
         if explain:
             _explain(info, policy, measured)
@@ -132,9 +142,9 @@ def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: 
         for note in notes if text else ():
             error.add_note(note)
         raise
-    held = CHECKS.keys()
+    held = CHECKS.keys() - unchecked
     if secrets:
-        _write_secrets(launch, secrets, given)
+        notes += _write_secrets(launch, secrets, measured, given)
     if as_json:
         facts |= {"checks": render.checks(CHECKS, held, set()), "secrets": len(secrets)}
         render.document("validate", ok=True, **facts)
@@ -148,7 +158,7 @@ def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: 
             render.steps(CHECKS, held, set())
 
 
-def _outcome(error: NotVerified) -> tuple[AbstractSet[str], AbstractSet[str]]:
+def _outcome(error: NotVerified) -> tuple[set[str], set[str]]:
     """Tell which checks held and which failed: the steps end at the first that fails."""
     order = list(CHECKS)
     return set(order[: order.index(error.check)]), {error.check}
@@ -170,8 +180,9 @@ def _check_usage(given: dict[str, Any]) -> None:
         )
     if len(files) == 1:
         raise Unsupported("--secret-header and --secret-payload go together", check="usage")
-    if files and given["secret_header"] == given["secret_payload"]:
-        raise Unsupported("--secret-header and --secret-payload name one file", check="usage")
+    paths = {os.path.realpath(given[name]) for name in _PACKET if given[name] is not None}
+    if len(files) > len(paths):
+        raise Unsupported("--secret-header and --secret-payload are one file", check="usage")
     check_guest(given)
     stdin = [n for n in ("launch_info", "record", *FILES, *_KEYS) if given[n] == STDIN]
     stdin += ["inject_secret" for secret in given["inject_secret"] if secret.endswith(":-")]
@@ -196,18 +207,17 @@ def _reported(
     given: dict[str, Any], keys: TransportKeys
 ) -> tuple[LaunchInfo, GuestPolicy, list[str]]:
     """Put together what the host reports, and the policy that the launch is held to."""
-    claims, notes = _claims(given)
+    claims = _claims(given)
     if given["record"] is None:
-        policy = GuestPolicy(claims.policy or 0)
-        if given["policy"] is None:
-            notes.append(
-                f"policy {policy} is what the host reports; --record or --policy holds it to yours"
-            )
+        policy, notes = _policy(given, claims)
+        if given["policy"] not in (None, claims.policy):
+            claims = replace(claims, policy=None)  # the option wins
         return from_claims(claims), policy, notes
     with reading(given["record"]):
         record = LaunchRecord.from_bytes(read_small(given["record"], "launch record"))
     policy = GuestPolicy(record.policy)
     _check_record(given, record, keys)
+    notes = []
     if record.root is None:
         notes.append("INSECURE: nobody verified the platform that this session was made for")
     elif record.generation is None:
@@ -215,23 +225,42 @@ def _reported(
     kernel = given["kernel"] or given["kernel_hashes"]
     if kernel and not record.kernel_hashes:
         notes.append("the record knows of no kernelHashes='yes': without it no kernel is measured")
-    return from_claims(claims), policy, notes
+    info = from_claims(claims)
+    # Before the digest: a host that claims another policy may call for other options.
+    require_policy(info, policy)
+    return info, policy, notes
 
 
-def _claims(given: dict[str, Any]) -> tuple[Claims, list[str]]:
-    """Read what the host reports; options win over the file."""
-    claims, notes = Claims(), []
+def _policy(given: dict[str, Any], claims: Claims) -> tuple[GuestPolicy, list[str]]:
+    """Choose the policy without a record: the option's, or as a last resort the host's."""
+    claimed = GuestPolicy(claims.policy or 0)
+    if given["policy"] is None:
+        return claimed, [
+            f"policy {claimed} is what the host reports; --record or --policy holds it to yours"
+        ]
+    notes = []
+    if claims.policy not in (None, given["policy"]):
+        notes.append(f"the host reports policy {claimed}, not yours")
+    if given["inject_secret"]:
+        notes.append("without --record, nothing tells whether the platform was verified")
+    return GuestPolicy(given["policy"]), notes
+
+
+def _claims(given: dict[str, Any]) -> Claims:
+    """Read what the host reports; options win over the file (the policy's: see _reported)."""
+    claims = Claims()
     if given["launch_info"] is not None:
         with reading(given["launch_info"]):
             claims = read_report(read_small(given["launch_info"], "launch info"))
-        if given["policy"] is not None and claims.policy not in (None, given["policy"]):
-            notes.append(f"the host reports policy {GuestPolicy(claims.policy or 0)}, not yours")
     if given["measurement"] is not None:
         with reading("--measurement"):
-            claims = replace(claims, measurement=read_measurement(given["measurement"].encode()))
-    claims = replace(claims, **{n: given[n] for n in _NUMBERS if given[n] is not None})
-    policy = () if given["record"] is not None else ("policy",)
-    missing = [option_name(n) for n in (*REPORTED, *policy) if getattr(claims, n) is None]
+            measurement = read_measurement(os.fsencode(given["measurement"]))
+            claims = replace(claims, measurement=measurement)
+    numbers = ("api_major", "api_minor", "build_id")
+    claims = replace(claims, **{n: given[n] for n in numbers if given[n] is not None})
+    missing = [option_name(n) for n in REPORTED if getattr(claims, n) is None]
+    if claims.policy is None and given["policy"] is None and given["record"] is None:
+        missing.append("--policy")
     if missing and given["launch_info"] is not None:
         raise Unsupported(
             f"{given['launch_info']} does not say all: {', '.join(missing)} needed beside it",
@@ -240,7 +269,7 @@ def _claims(given: dict[str, Any]) -> tuple[Claims, list[str]]:
         )
     if missing:
         raise Unsupported(f"{missing[0]} (or --launch-info) is needed", check="usage")
-    return claims, notes
+    return claims
 
 
 def _check_record(given: dict[str, Any], record: LaunchRecord, keys: TransportKeys) -> None:
@@ -266,38 +295,46 @@ def _secrets(given: tuple[str, ...]) -> dict[str, bytes]:
     """Read the secrets, by GUID or alias."""
     secrets: dict[str, bytes] = {}
     for text in given:
-        name, colon, path = text.partition(":")
-        if not colon:
+        name, _, path = text.partition(":")
+        if not path:
             # The text stays out of the message: it may be the secret itself.
             raise Unsupported("--inject-secret takes ALIAS-OR-GUID:PATH", check="usage")
         if name in secrets:
             raise Unsupported(f"there are two secrets for {name}", check="secret.twice")
-        secrets[name] = read_small(path, "secret")
+        try:
+            secrets[name] = read_small(path, "secret")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"the file of secret {name}") from None
     return secrets
 
 
 def _write_secrets(
-    launch: VerifiedLaunch, secrets: dict[str, bytes], given: dict[str, Any]
-) -> None:
-    """Wrap the secrets for this launch, and write what the host passes on."""
-    from sev_attest.secret import build_secret
+    launch: VerifiedLaunch, secrets: dict[str, bytes], measured: Measured, given: dict[str, Any]
+) -> list[str]:
+    """Wrap the secrets for this launch, and write what the host passes on; give notes."""
+    from sev_attest.secret import binds, build_secret
 
     packet = build_secret(launch, secrets, insecure=given["insecure"])
+    notes = []
+    if not binds(launch):
+        notes.append("INSECURE: this firmware binds the secret to no launch; another could get it")
+    area = measured.guest and measured.guest.firmware.secret_area()
+    if not area or not all(area):
+        notes.append("the firmware image declares no area for secrets: give the host an address")
+    elif len(packet.payload) > area[1]:
+        raise Unsupported(
+            f"the secrets take {len(packet.payload)} bytes, the firmware has room for {area[1]}",
+            check="secret.size",
+        )
     files = {
         Path(given["secret_header"]): base64.b64encode(packet.header),
         Path(given["secret_payload"]): base64.b64encode(packet.payload),
     }
     write_all(files, force=given["force"])
+    return notes
 
 
 def _explain(info: LaunchInfo, policy: GuestPolicy, measured: Measured) -> None:
     """Show what went into the measurement, but never the one that was expected."""
-    rows = {part: f"sha256 {digest}" for part, digest in measured.parts.items()}
-    rows |= {
-        "launch digest": measured.digest.hex(),
-        "API, build": f"{info.api_major}.{info.api_minor}, {info.build_id}",
-        "policy": str(policy),
-        "nonce": info.nonce.hex(),
-    }
-    for what, value in rows.items():
-        click.echo(f"{what:<24}{value}")
+    for line in (*measured.lines(), *render.hmac_lines(info, policy)):
+        click.echo(line)

@@ -4,10 +4,82 @@ Source: QEMU's target/i386/sev.c and hw/i386/pc_sysfw.c. In order: the firmware 
 NVRAM file), the table of kernel hashes if there is one, and for SEV-ES each vCPU's page.
 """
 
+import hashlib
+from dataclasses import dataclass
+
 from sev_attest.errors import Unsupported
 from sev_attest.measure.kernel_hashes import KernelHashes
 from sev_attest.measure.ovmf import Firmware, Source
-from sev_attest.measure.vmsa import CpuModel, VmsaPages
+from sev_attest.measure.vmsa import CpuModel, VmsaPages, VmsaProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredRange:
+    """One piece of what is measured: where it begins in the whole, its size, its SHA-256 (hex)."""
+
+    what: str
+    offset: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredGuest:
+    """A guest as it is measured: its firmware, and the pieces behind it.
+
+    ``vmsa`` is None for a plain SEV guest.
+    """
+
+    firmware: Firmware
+    kernel: KernelHashes | None = None
+    vmsa: VmsaPages | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a kernel with firmware that has no place for its hash (NotAttestable)."""
+        if self.kernel is not None:
+            self.firmware.require_hash_table()
+
+    def digests(self, most: int | None = None) -> list[bytes]:
+        """Compute the launch digests for 1, 2, ... ``most`` vCPUs in one pass (32 bytes each).
+
+        A plain SEV guest has one digest, whatever its vCPUs. Raises Unsupported for a count that
+        cannot be, or for SEV-ES without count.
+        """
+        digest = self.firmware.hasher()
+        if self.kernel is not None:
+            digest.update(self.kernel.to_bytes())
+        if self.vmsa is None:
+            return [digest.digest()]
+        if most is None:
+            raise Unsupported("SEV-ES needs the number of vCPUs", check="vcpus.missing")
+        found = []
+        for page in self.vmsa.for_vcpus(most):
+            digest.update(page)
+            found.append(digest.digest())
+        return found
+
+    def ranges(self, vcpus: int | None = None) -> list[MeasuredRange]:
+        """List what is measured, in order; raises as :meth:`digests`."""
+        found = [
+            MeasuredRange(
+                what="firmware",
+                offset=0,
+                size=self.firmware.size,
+                sha256=self.firmware.sha256.hex(),
+            )
+        ]
+
+        def add(what: str, data: bytes) -> None:
+            end = found[-1].offset + found[-1].size
+            digest = hashlib.sha256(data).hexdigest()
+            found.append(MeasuredRange(what=what, offset=end, size=len(data), sha256=digest))
+
+        if self.kernel is not None:
+            add("kernel hashes", self.kernel.to_bytes())
+        if self.vmsa is not None:
+            for number, page in enumerate(self.vmsa.for_vcpus(vcpus or 0)):
+                add(f"VMSA of vCPU {number}", page)
+        return found
 
 
 def launch_digest(
@@ -17,12 +89,13 @@ def launch_digest(
     initrd: Source | None = None,
     cmdline: str | bytes | None = None,
     vcpus: int | None = None,
-    vmsa: VmsaPages | CpuModel | None = None,
+    vmsa: VmsaPages | VmsaProfile | CpuModel | None = None,
 ) -> bytes:
     """Compute the launch digest (32 bytes) of what the owner means to start.
 
     Sources are bytes, paths or open files, and are streamed. ``vcpus`` and ``vmsa`` belong to
-    SEV-ES, both or none: pages, or the CPU model to build QEMU's pages for.
+    SEV-ES, both or none: the pages, a profile to build them by, or a CPU model for QEMU's legacy
+    profile.
 
     Raises OSError; MalformedInput for firmware that cannot be read where it must be; NotAttestable
     for a kernel with firmware that has no place for its hash; Unsupported for what is missing.
@@ -39,15 +112,11 @@ def launch_digest(
         )
     if not isinstance(firmware, Firmware):
         firmware = Firmware.read(firmware)
-    digest = firmware.hasher()
-    if kernel is not None:
+    if kernel is not None and not isinstance(kernel, KernelHashes):
         firmware.require_hash_table()
-        if not isinstance(kernel, KernelHashes):
-            kernel = KernelHashes.of(kernel, initrd, cmdline)
-        digest.update(kernel.to_bytes())
-    if vmsa is not None and vcpus is not None:
-        if isinstance(vmsa, CpuModel):
-            vmsa = VmsaPages.qemu_legacy(vmsa, firmware.reset_address())
-        for page in vmsa.for_vcpus(vcpus):
-            digest.update(page)
-    return digest.digest()
+        kernel = KernelHashes.of(kernel, initrd, cmdline)
+    if isinstance(vmsa, CpuModel):
+        vmsa = VmsaProfile(cpu=vmsa)
+    if isinstance(vmsa, VmsaProfile):
+        vmsa = vmsa.pages(firmware.reset_address())
+    return MeasuredGuest(firmware=firmware, kernel=kernel, vmsa=vmsa).digests(vcpus)[-1]

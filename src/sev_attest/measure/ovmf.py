@@ -3,7 +3,8 @@
 Source: OVMF's OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm, read by QEMU's hw/i386/pc_sysfw_ovmf.c.
 The table ends 32 bytes before the end of the image. Read backwards from there: the footer's GUID
 (16), the length of the whole table (u16), then entries, each GUID (16), length (u16, itself and the
-GUID included) and data. Numbers are little-endian.
+GUID included) and data. Numbers are little-endian. Firmware from before the footer has the entry
+"SEV-ES reset" alone in the footer's place, as QEMU reads it still.
 """
 
 import hashlib
@@ -17,7 +18,17 @@ from typing import BinaryIO
 
 from sev_attest._wire import Reader, guid_bytes, guid_text
 from sev_attest.errors import MalformedInput, NotAttestable
-from sev_attest.spec import OVMF_FOOTER, OVMF_HASH_TABLE, OVMF_SEV_INFO
+from sev_attest.spec import (
+    EFI_NV_DATA_VOLUME,
+    OVMF_FOOTER,
+    OVMF_HASH_TABLE,
+    OVMF_IGVM_PARAMETERS,
+    OVMF_SEV_INFO,
+    OVMF_SEV_METADATA,
+    OVMF_SEV_SECRET,
+    OVMF_SVSM_INFO,
+    OVMF_TDX_METADATA,
+)
 
 Source = bytes | str | os.PathLike[str] | BinaryIO
 """What is measured: bytes as they are, the path of a file, or a file open for reading."""
@@ -27,6 +38,26 @@ _BEHIND_TABLE = 32
 _ENTRY_TAIL = 18
 _MAX_TABLE = 0xFFFF
 _HASH_TABLE_SIZE = 176
+_HEAD = 32
+
+ENTRIES = {
+    OVMF_SEV_INFO: "SEV-ES reset",
+    OVMF_SEV_SECRET: "SEV secret area",
+    OVMF_HASH_TABLE: "SEV kernel-hash area",
+    OVMF_SEV_METADATA: "SEV metadata",
+    OVMF_TDX_METADATA: "TDX metadata",
+    OVMF_IGVM_PARAMETERS: "IGVM parameter areas",
+    OVMF_SVSM_INFO: "SVSM info",
+}
+"""What the entries of a footer table are, by GUID."""
+SECTIONS = {
+    1: "SEC_MEM",
+    2: "SECRETS",
+    3: "CPUID",
+    4: "SVSM_CAA",
+    0x10: "KERNEL_HASHES",
+}
+"""Types of the sections that SEV metadata lists (for SNP)."""
 _TAIL = _MAX_TABLE + _BEHIND_TABLE
 
 
@@ -61,6 +92,7 @@ class Firmware:
 
     size: int
     _hash: "hashlib._Hash" = field(repr=False, compare=False)
+    _head: bytes = field(repr=False)
     _tail: bytes = field(repr=False)
 
     @classmethod
@@ -68,18 +100,19 @@ class Firmware:
         """Read an image; raises OSError, and MalformedInput if it is empty."""
         digest = hashlib.sha256()
         size = 0
-        tail = b""
+        head = tail = b""
 
         def consume(chunk: bytes) -> None:
-            nonlocal size, tail
+            nonlocal size, head, tail
             digest.update(chunk)
             size += len(chunk)
+            head = (head + chunk[:_HEAD])[:_HEAD]
             tail = (tail + chunk)[-_TAIL:]
 
         stream(source, consume)
         if not size:
             raise MalformedInput("firmware", "length", "the file is empty")
-        return cls(size=size, _hash=digest, _tail=tail)
+        return cls(size=size, _hash=digest, _head=head, _tail=tail)
 
     @property
     def sha256(self) -> bytes:
@@ -96,6 +129,10 @@ class Firmware:
         Raises MalformedInput for a footer whose lengths do not fit.
         """
         footer = self._tail[: len(self._tail) - _BEHIND_TABLE]
+        if footer.endswith(guid_bytes(OVMF_SEV_INFO)):  # from before there was a footer
+            size = _entry_size(footer, "SEV-ES reset block")
+            data = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
+            return MappingProxyType({OVMF_SEV_INFO: data})
         if not footer.endswith(guid_bytes(OVMF_FOOTER)):
             return MappingProxyType({})
         size = _entry_size(footer, "footer")
@@ -109,6 +146,17 @@ class Firmware:
             tables[guid] = entries[len(entries) - size : len(entries) - _ENTRY_TAIL]
             entries = entries[: len(entries) - size]
         return MappingProxyType(tables)
+
+    @property
+    def kind(self) -> str:
+        """Tell what it is: "CODE", "VARS", "whole" or "unknown".
+
+        VARS is a store for UEFI variables, CODE firmware without one in it, "whole" both in one.
+        """
+        store = self._head[16:] == guid_bytes(EFI_NV_DATA_VOLUME)
+        if not self.tables():
+            return "VARS" if store else "unknown"
+        return "whole" if store else "CODE"
 
     def reset_address(self) -> int:
         """Where the other vCPUs start in an SEV-ES guest: CS base in bits 31-16, IP in 15-0.
@@ -125,23 +173,65 @@ class Firmware:
             )
         return Reader(entry, "firmware SEV-ES reset block", 4).number(4, "address")
 
+    def hash_area(self) -> tuple[int, int] | None:
+        """Where the guest finds its kernel hashes: base and size; None if it declares none."""
+        return self._area(OVMF_HASH_TABLE, "kernel-hash area")
+
+    def secret_area(self) -> tuple[int, int] | None:
+        """Where the guest finds its secrets: base and size; None if it declares none."""
+        return self._area(OVMF_SEV_SECRET, "secret area")
+
+    def _area(self, guid: str, what: str) -> tuple[int, int] | None:
+        entry = self.tables().get(guid)
+        if entry is None:
+            return None
+        reader = Reader(entry, f"firmware {what}", 8)
+        return reader.number(4, "base"), reader.number(4, "size")
+
     def require_hash_table(self) -> None:
         """Refuse firmware that QEMU could not give kernel hashes to; raises NotAttestable."""
-        entry = self.tables().get(OVMF_HASH_TABLE)
+        area = self.hash_area()
+        if area is not None and area[0] and area[1] >= _HASH_TABLE_SIZE:
+            return
         what = "declares no kernel-hash area"
-        if entry is not None:
-            reader = Reader(entry, "firmware kernel-hash area", 8)
-            base, size = reader.number(4, "base"), reader.number(4, "size")
-            if base and size >= _HASH_TABLE_SIZE:
-                return
-            what = f"declares a kernel-hash area of {size} bytes ({_HASH_TABLE_SIZE} are needed)"
-            if not base or not size:
+        if area is not None:
+            what = f"declares a kernel-hash area of {area[1]} bytes ({_HASH_TABLE_SIZE} are needed)"
+            if not all(area):
                 what = "declares an empty kernel-hash area"
         raise NotAttestable(
             f"the firmware {what}, so the kernel, initrd and command line cannot be measured",
             check="firmware.hash-table",
             hint="use an OVMF build for SEV direct boot (OvmfPkg/AmdSev), or leave out --kernel",
         )
+
+    def sections(self) -> list[tuple[int, int, int]]:
+        """List what the SEV metadata declares: guest address, size and type (:data:`SECTIONS`).
+
+        Empty without metadata; raises MalformedInput for metadata that lies.
+        """
+        entry = self.tables().get(OVMF_SEV_METADATA)
+        if entry is None:
+            return []
+        structure = "firmware SEV metadata"
+        offset = Reader(entry, structure, 4).number(4, "offset")
+        if offset > len(self._tail):
+            reason = f"its offset from the end is {offset}, but it must be within {len(self._tail)}"
+            raise MalformedInput(structure, "offset", reason)
+        reader = Reader(self._tail[len(self._tail) - offset :], structure)
+        if reader.raw(4, "signature") != b"ASEV":
+            raise MalformedInput(structure, "signature", "is not ASEV")
+        reader.raw(4, "size")
+        version = reader.number(4, "version")
+        if version != 1:
+            raise MalformedInput(structure, "version", f"{version}, expected 1")
+        return [
+            (
+                reader.number(4, "address"),
+                reader.number(4, "section size"),
+                reader.number(4, "section type"),
+            )
+            for _ in range(reader.number(4, "count"))
+        ]
 
 
 def _entry_size(data: bytes, what: str) -> int:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, get_args
 
+from sev_attest.chain._amd_keys import AMD_KEYS
 from sev_attest.errors import MalformedInput
 from sev_attest.policy import GuestPolicy
 
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
 
 SCHEMA = "sev-attest/launch/1"
 _STRUCTURE = "launch record"
+_HEX = {
+    "claimed_platform_id": 128,
+    "cek": 64,
+    "pdh": 64,
+    "session_id": 64,
+    "godh_sha256": 64,
+    "session_sha256": 64,
+}
+"""Fields that are hex, and how many digits they have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +89,14 @@ class LaunchRecord:
             raise MalformedInput(_STRUCTURE, "schema", f"this is no {SCHEMA} document")
         _check_types(fields)
         GuestPolicy(fields["policy"])
+        for name, digits in _HEX.items():
+            value = fields[name]
+            if value is not None and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+                raise MalformedInput(_STRUCTURE, name, f"is not {digits} hex digits")
+        generation, root = fields["generation"], fields["root"]
+        known = generation is None or (generation in AMD_KEYS and root is not None)
+        if not known:
+            raise MalformedInput(_STRUCTURE, "generation", "is none of AMD's")
         return cls(**fields)
 
 

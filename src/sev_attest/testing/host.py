@@ -84,9 +84,12 @@ class Host:
             inputs["firmware"] = bytes((firmware[0] ^ 1,)) + firmware[1:]
         if fault is Fault.OTHER_VCPU_COUNT:
             inputs["vcpus"] = inputs.get("vcpus", 1) + 1
-        if fault is Fault.DOWNGRADED_BUILD:
-            platform.build = 0
-        guest = launch_guest(platform, **inputs)
+        build = platform.build
+        platform.build = 0 if fault is Fault.DOWNGRADED_BUILD else build
+        try:
+            guest = launch_guest(platform, **inputs)
+        finally:
+            platform.build = build
         if fault is Fault.REPLAYED_MEASUREMENT:
             earlier = inputs.copy()
             earlier["godh"] = earlier["session"] = None

@@ -1,7 +1,8 @@
 """The SEV firmware of one platform: its keys, its commands, its guests.
 
 Source: AMD 55766. Every command checks what the firmware checks and fails with its status code.
-Codes and rules marked [MEM] in the code could not be confirmed from a public source.
+Codes and rules marked [MEM] in the code could not be confirmed from a public source. Buffers that
+are too short for a reply (INVALID_LEN with the size needed) are not modelled: replies are values.
 """
 
 import hashlib
@@ -28,7 +29,6 @@ _ORDER = int(
     16,
 )
 _NOKS, _ES = 2, 4
-_OWNED_EXTERNALLY = 1
 
 
 class FirmwareError(Exception):
@@ -158,10 +158,10 @@ class Platform:
             owner = self._parse(oca, Usage.OCA, fail)
             if signed.body != self._certificate(Usage.PEK).body:
                 raise fail(Status.INVALID_CERTIFICATE)
-            for certificate in (owner, signed):
-                if not _holds(owner, certificate):
-                    raise fail(Status.BAD_SIGNATURE)
-            self._external = signed, owner
+            by_owner = _signature_of(owner, signed)
+            if by_owner is None or _signature_of(owner, owner) is None:
+                raise fail(Status.BAD_SIGNATURE)
+            self._external = replace(signed, signatures=(by_owner, Signature())), owner
             self._keys[Usage.PDH] = self._new_key()
 
     def pdh_gen(self) -> None:
@@ -189,8 +189,7 @@ class Platform:
             self._certificate(Usage.PEK, Usage.OCA),
             self._certificate(Usage.OCA, Usage.OCA),
         )
-        by_oca = next(slot for slot in pek.signatures if slot.usage is Usage.OCA)
-        by_cek = self.sign(Usage.CEK, pek.body)
+        by_oca, by_cek = pek.signatures[0], self.sign(Usage.CEK, pek.body)
         return Chain(
             pdh=self._certificate(Usage.PDH, Usage.PEK),
             pek=replace(pek, signatures=(by_oca, by_cek)),
@@ -248,6 +247,9 @@ class Platform:
         that nobody will attest. ``share_with`` is a guest's handle, to share its memory key.
         """
         with self._command("LAUNCH_START", PlatformState.INIT, PlatformState.WORKING) as fail:
+            if policy >> 32:
+                raise ValueError("a policy has 32 bits")
+            # [MEM] that reserved bits do not matter
             if (policy >> 16 & 0xFF, policy >> 24) > self.api:
                 raise fail(Status.POLICY_FAILURE)
             if share_with:
@@ -320,12 +322,15 @@ class Platform:
                 message += guest.measure
             if _hmac(guest.tik, message) != mac:
                 raise fail(Status.BAD_MEASUREMENT)
+            if any(flags):
+                raise fail(Status.UNSUPPORTED)  # [MEM] compression is not modelled
             return _aes_ctr(guest.tek, iv, payload)
 
     def launch_finish(self, handle: int) -> None:
         """LAUNCH_FINISH: let the guest run, forget its transport keys."""
         with self._guest_command("LAUNCH_FINISH", handle, GuestState.LSECRET) as (guest, _):
             guest.state = GuestState.RUNNING
+            # [MEM] the digest stays, for ATTESTATION
             guest.tek = guest.tik = b""
 
     def attestation(self, handle: int, mnonce: bytes) -> bytes:
@@ -394,13 +399,17 @@ class _Fail:
         return FirmwareError(status, self._command)
 
 
-def _holds(signer: Certificate, certificate: Certificate) -> bool:
-    """Tell whether an OCA signed a certificate."""
-    key = signer.public_key
-    public = ec.EllipticCurvePublicNumbers(key.x, key.y, _CURVE).public_key()
-    slots = [slot for slot in certificate.signatures if slot.usage is Usage.OCA]
-    numbers = [slot.ecdsa_numbers() for slot in slots if slot.algorithm is Algorithm.ECDSA_SHA256]
-    return any(n and _crypto.ecdsa_sha256_holds(public, n, certificate.body) for n in numbers)
+def _signature_of(signer: Certificate, certificate: Certificate) -> Signature | None:
+    """Find the signature of an OCA that holds."""
+    public = _crypto.p384_point(signer.public_key)
+    for slot in certificate.signatures:
+        numbers = slot.ecdsa_numbers()
+        right = slot.usage is Usage.OCA and slot.algorithm is Algorithm.ECDSA_SHA256
+        if not right or public is None or numbers is None:
+            continue
+        if _crypto.ecdsa_sha256_holds(public, numbers, certificate.body):
+            return slot
+    return None
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:

@@ -6,6 +6,7 @@ those compute. Sources: QEMU's target/i386/sev.c and cpu.c; Linux arch/x86/kvm/s
 
 import base64
 import hashlib
+import re
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,9 @@ _FOOTER = UUID("96b582de-1fb2-45f7-baea-a366c55a082d")
 _SECRETS = UUID("1e74f542-71dd-4d66-963e-ef4287ff173b")
 _SEV_INFO = UUID("00f771de-1a7e-4fcb-890e-68c77e2fb44e")
 _HASH_AREA = UUID("7255371f-3a3b-4b04-927b-1da6efa8d454")
+_SECRET_AREA = UUID("4c2eb361-7d9b-4cc3-8081-127c90d3d294")
+_MAX_FIRMWARE = 8 << 20
+_MAX_SECRET = 0x4000
 _ES = 4
 
 CPUS = {
@@ -68,6 +72,8 @@ class Guest:
     """MEASURE and MNONCE, 48 bytes."""
     api: tuple[int, int]
     build: int
+    secret_area: tuple[int, int]
+    """Base and size of the area that its firmware has for secrets."""
     secrets: dict[str, bytes] = field(default_factory=dict)
     """What it has been passed: bytes by GUID."""
 
@@ -85,8 +91,11 @@ class Guest:
     def inject(self, header: bytes, secret: bytes) -> dict[str, bytes]:
         """Pass a packet to the firmware; returns what the guest then reads: bytes by GUID.
 
-        Raises FirmwareError if the firmware refuses it.
+        Raises FirmwareError if the firmware refuses it, QemuError if it does not fit.
         """
+        base, size = self.secret_area
+        if not base or len(secret) > min(size, _MAX_SECRET):
+            raise QemuError(f"{len(secret)} bytes do not fit into the secret area of {size}")
         area = self.platform.launch_secret(self.handle, header, secret)
         self.secrets = read_secret_area(area)
         return self.secrets
@@ -98,13 +107,16 @@ class Guest:
 
 def read_secret_area(area: bytes) -> dict[str, bytes]:
     """Read a table of secrets as a guest does: bytes by GUID. Raises ValueError if it is none."""
-    guid, size = struct.unpack_from("<16sI", area)
-    if guid != _SECRETS.bytes_le or not 20 <= size <= len(area):  # noqa: PLR2004 - the header
+    if area[:16] != _SECRETS.bytes_le or len(area) < 20:  # noqa: PLR2004 - the header
         raise ValueError("this is no table of secrets")
+    (size,) = struct.unpack_from("<I", area, 16)
+    if not 20 <= size <= len(area):  # noqa: PLR2004
+        raise ValueError("the length of the table does not fit")
     secrets = {}
     at = 20
     while at < size:
-        guid, length = struct.unpack_from("<16sI", area, at)
+        header = area[at : min(at + 20, size)].ljust(20, b"\0")
+        guid, length = struct.unpack("<16sI", header)
         if not 20 <= length <= size - at:  # noqa: PLR2004 - an entry's header
             raise ValueError("an entry of the table does not fit")
         secrets[str(UUID(bytes_le=guid))] = area[at + 20 : at + length]
@@ -131,20 +143,25 @@ def launch_guest(
     ``kernel`` means direct boot with kernel-hashes=on. ``vcpus``, ``cpu`` (its CPUID signature) and
     ``profile`` matter for SEV-ES policies only. Raises FirmwareError, QemuError.
     """
-    handle = platform.launch_start(policy, godh, session)
-    platform.launch_update_data(handle, firmware)
+    pieces = [firmware]
+    if not firmware or len(firmware) % 4096 or len(firmware) > _MAX_FIRMWARE:
+        raise QemuError("the firmware's size is no multiple of 4096, or above 8 MiB")
     if kernel is not None:
-        if not any(_footer_entry(firmware, _HASH_AREA)):
+        base, size = _area(firmware, _HASH_AREA)
+        if not base or size < 176:  # noqa: PLR2004 - the table
             raise QemuError("kernel specified but guest firmware has no hashes table")
         blobs = {"kernel": kernel, "initrd": initrd, "cmdline": cmdline + b"\0"}
         table = _TABLE.bytes_le + struct.pack("<H", 168)
         for name, guid in _ENTRIES:
             digest = hashlib.sha256(blobs[name]).digest()
             table += guid.bytes_le + struct.pack("<H", 50) + digest
-        platform.launch_update_data(handle, table + bytes(8))
-    if policy & _ES:
-        for page in vcpu_pages(firmware, vcpus, cpu, profile):
-            platform.launch_update_vmsa(handle, page)
+        pieces.append(table + bytes(8))
+    pages = vcpu_pages(firmware, vcpus, cpu, profile) if policy & _ES else []
+    handle = platform.launch_start(policy, godh, session)
+    for piece in pieces:
+        platform.launch_update_data(handle, piece)
+    for page in pages:
+        platform.launch_update_vmsa(handle, page)
     return Guest(
         platform=platform,
         handle=handle,
@@ -152,6 +169,7 @@ def launch_guest(
         measurement=platform.launch_measure(handle),
         api=platform.api,
         build=platform.build,
+        secret_area=_area(firmware, _SECRET_AREA),
     )
 
 
@@ -160,6 +178,8 @@ def vcpu_pages(firmware: bytes, vcpus: int, cpu: int, profile: str) -> list[byte
     layout, _, debug_swap = profile.partition("+")
     if layout not in PROFILES or debug_swap not in ("", "debug-swap"):
         raise QemuError(f"no profile {profile}")
+    if vcpus < 1:
+        raise QemuError("a guest has one vCPU at least")
     entry = _footer_entry(firmware, _SEV_INFO)
     if not entry:
         raise QemuError("SEV information block not found in the firmware")
@@ -203,45 +223,58 @@ def _footer_entry(firmware: bytes, wanted: UUID) -> bytes:
     end = len(firmware) - 50
     if end < 0 or firmware[end + 2 : end + 18] != _FOOTER.bytes_le:
         return b""
-    start = end + 18 - struct.unpack_from("<H", firmware, end)[0]
-    while end > start:
+    start = max(0, end + 18 - struct.unpack_from("<H", firmware, end)[0])
+    while end - start >= 18:  # noqa: PLR2004 - GUID and length
         size = struct.unpack_from("<H", firmware, end - 18)[0]
+        if not 18 <= size <= end - start:  # noqa: PLR2004
+            break
         if firmware[end - 16 : end] == wanted.bytes_le:
             return firmware[end - size : end - 18]
         end -= size
     return b""
 
 
-def guest_of_domain(xml: str) -> GuestInputs:
+def _area(firmware: bytes, wanted: UUID) -> tuple[int, int]:
+    base, size = struct.unpack("<II", _footer_entry(firmware, wanted).ljust(8, b"\0"))
+    return base, size
+
+
+def guest_of_domain(xml: str, *, profile: str = "qemu-legacy") -> GuestInputs:
     """Read what libvirt's domain XML would have QEMU started with, and the files that it names.
 
-    For tests, with XML of your own. Raises QemuError for a domain that is no SEV guest.
+    For tests, with XML of your own; ``profile`` is the host's. Raises QemuError for a domain that
+    is no SEV guest, or that leaves its CPU model to the host.
     """
     domain = ET.fromstring(xml)  # noqa: S314 - the tester's own XML
     security = domain.find("launchSecurity[@type='sev']")
-    if security is None:
-        raise QemuError("the domain has no <launchSecurity type='sev'>")
-
-    def text(path: str) -> str | None:
-        return domain.findtext(path)
+    policy = domain.findtext("launchSecurity/policy")
+    if security is None or policy is None:
+        raise QemuError("the domain has no <launchSecurity type='sev'> with a <policy>")
+    model = re.sub(r"(-IBPB)?(-v\d+)?$", "", domain.findtext("cpu/model") or "")
+    es = int(policy, 16) & _ES
+    if es and model not in CPUS:
+        raise QemuError(f"the domain names none of the CPU models {', '.join(CPUS)}")
+    vcpu = domain.find("vcpu")
+    count = "1" if vcpu is None else vcpu.get("current") or vcpu.text or "1"
 
     def file(path: str) -> bytes:
-        name = text(path)
+        name = domain.findtext(path)
         return Path(name).read_bytes() if name else b""
 
     def blob(path: str) -> bytes | None:
-        value = text(path)
+        value = domain.findtext(path)
         return base64.b64decode(value) if value else None
 
-    measured = security.get("kernelHashes") == "yes" and text("os/kernel")
+    measured = security.get("kernelHashes") == "yes" and domain.findtext("os/kernel")
     return GuestInputs(
-        policy=int(text("launchSecurity/policy") or "", 16),
+        policy=int(policy, 16),
         firmware=file("os/loader"),
         godh=blob("launchSecurity/dhCert"),
         session=blob("launchSecurity/session"),
         kernel=file("os/kernel") if measured else None,
         initrd=file("os/initrd"),
-        cmdline=(text("os/cmdline") or "").encode(),
-        vcpus=int(text("vcpu") or 1),
-        cpu=CPUS[text("cpu/model") or "EPYC-Milan"],
+        cmdline=(domain.findtext("os/cmdline") or "").encode(),
+        vcpus=int(count),
+        cpu=CPUS.get(model, 0),
+        profile=profile,
     )

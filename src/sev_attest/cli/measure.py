@@ -1,0 +1,138 @@
+"""``sev-attest measure``."""
+
+import base64
+import os
+from typing import Any
+
+import click
+
+from sev_attest._encoding import blob
+from sev_attest.cli import render
+from sev_attest.cli.guest import Measured, check_guest, guest_options, measure_guest, read_guest
+from sev_attest.cli.inputs import (
+    BYTE,
+    FILE,
+    POLICY,
+    NumberRange,
+    one_stdin,
+    option_name,
+    options,
+    output_options,
+    read_small,
+)
+from sev_attest.errors import Unsupported, reading
+from sev_attest.launch import expected_measure
+from sev_attest.launch_info import LaunchInfo, read_measurement
+from sev_attest.measure.vmsa import MAX_VCPUS
+from sev_attest.policy import GuestPolicy
+
+_NUMBERS = ("api_major", "api_minor", "build_id")
+_hmac_options = options(
+    click.option("--tik", type=FILE, metavar="FILE", help="TIK: print the measurement to expect."),
+    click.option("--nonce", metavar="B64", help="The firmware's nonce, 16 bytes."),
+    click.option("-m", "--measurement", metavar="B64", help="Take the nonce from this one."),
+    click.option("--api-major", type=BYTE, help="SEV API major version."),
+    click.option("--api-minor", type=BYTE, help="SEV API minor version."),
+    click.option("--build-id", type=BYTE, help="SEV firmware build."),
+)
+
+
+@click.command("measure")
+@guest_options(NumberRange(MAX_VCPUS))
+@click.option(
+    "--policy", type=POLICY, help="Guest policy; its ES bit decides (default: plain SEV)."
+)
+@_hmac_options
+@click.option("--format", "form", type=click.Choice(["hex", "base64"]), default="hex",
+              help="How to print the digest.")  # fmt: skip
+@click.option("--explain", is_flag=True, help="List every measured range and HMAC field.")
+@output_options
+def command(
+    *, form: str, explain: bool, as_json: bool, quiet: bool, verbose: bool, **given: Any
+) -> None:
+    """Compute the launch digest of a guest, or with --tik the measurement to expect.
+
+    --num-cpus takes a range (1-64) too, and then prints a digest for each count. A measurement is
+    for nobody but you: a host that knows it can report it as its own.
+    """
+    _check_usage(given)
+    policy = GuestPolicy(given["policy"] or 0)
+    text = not (as_json or quiet)
+    counts = given["num_cpus"]
+    if counts is not None and len(counts) > 1 and policy.es:
+        digests = _table(given, policy, counts, progress=text)
+        shown = {count: _shown(digest, form) for count, digest in digests.items()}
+        if as_json:
+            render.document("measure", ok=True, digests=shown)
+        elif text:
+            for count, digest in shown.items():
+                click.echo(f"{count:4} {digest}")
+        return
+    given["num_cpus"] = counts and counts[0]
+    measured = measure_guest(given, policy, progress=text)
+    info = _expected(given, policy, measured) if given["tik"] else None
+    if as_json:
+        value = info and base64.b64encode(info.measurement).decode()
+        facts = measured.facts | {"notes": measured.notes, "policy": policy.value}
+        render.document("measure", ok=True, measurement=value, **facts)
+    elif not quiet:
+        if explain or verbose:
+            lines = [*measured.lines(), *(render.hmac_lines(info, policy) if info else ())]
+            for line in lines:
+                click.echo(line, err=not explain)
+        digest = _shown(measured.digest, form)
+        click.echo(base64.b64encode(info.measurement).decode() if info else digest)
+        render.notes(measured.notes, err=True)
+
+
+def _shown(digest: bytes, form: str) -> str:
+    return digest.hex() if form == "hex" else base64.b64encode(digest).decode()
+
+
+def _check_usage(given: dict[str, Any]) -> None:
+    check_guest(given)
+    one_stdin(given[name] for name in ("firmware", "kernel", "initrd", "tik"))
+    beside = [name for name in ("nonce", "measurement", *_NUMBERS) if given[name] is not None]
+    if given["tik"] is None:
+        if beside:
+            raise Unsupported(f"{option_name(beside[0])} is for the measurement: --tik is needed",
+                              check="usage")  # fmt: skip
+        return
+    missing = [name for name in (*_NUMBERS, "policy") if given[name] is None]
+    if missing:
+        raise Unsupported(f"--tik needs {option_name(missing[0])} too", check="usage")
+    if (given["nonce"] is None) is (given["measurement"] is None):
+        raise Unsupported("--tik needs one of --nonce and --measurement", check="usage")
+    if given["num_cpus"] is not None and len(given["num_cpus"]) > 1:
+        raise Unsupported("--tik needs one number of vCPUs", check="usage")
+
+
+def _table(
+    given: dict[str, Any], policy: GuestPolicy, counts: range, *, progress: bool
+) -> dict[int, bytes]:
+    """Compute the digest for each count, in one pass over the guest."""
+    digests = read_guest(given, policy, progress=progress).digests(counts[-1])
+    return {count: digests[count - 1] for count in counts}
+
+
+def _expected(given: dict[str, Any], policy: GuestPolicy, measured: Measured) -> LaunchInfo:
+    """Compute the measurement that an honest host would report."""
+    with reading(given["tik"]):
+        tik = blob(read_small(given["tik"], "TIK"), (16,), "TIK")
+    if given["nonce"] is not None:
+        with reading("--nonce"):
+            nonce = blob(os.fsencode(given["nonce"]), (16,), "nonce")
+    else:
+        with reading("--measurement"):
+            nonce = read_measurement(os.fsencode(given["measurement"]))[32:]
+    numbers = {name: given[name] for name in _NUMBERS}
+    api = given["api_major"], given["api_minor"]
+    measure = expected_measure(
+        tik,
+        api=api,
+        build_id=given["build_id"],
+        policy=policy,
+        digest=measured.digest,
+        nonce=nonce,
+    )
+    return LaunchInfo(measurement=measure + nonce, policy=policy.value, **numbers)
