@@ -165,7 +165,9 @@ def test_a_signal_while_files_take_their_names_leaves_nothing_behind(
     out = tmp_path / "out"
     out.mkdir()
     code = (
-        "import os, sys\n"
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # whatever the tests were started under
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from sev_attest.cli import main\n"
         "link = os.link\n"
         "def late(source, target):\n"
@@ -258,45 +260,48 @@ def test_validate_imports_no_cryptography_and_only_click_beside_the_standard_lib
 
 
 def test_every_public_name_is_there_and_no_other_is() -> None:
-    assert sorted(sev.__all__) == sorted(
-        [
-            "CaCertificate",
-            "Certificate",
-            "Chain",
-            "ChainFailure",
-            "ChainInvalid",
-            "CpuModel",
-            "Firmware",
-            "Generation",
-            "GuestPolicy",
-            "Insecure",
-            "KernelHashes",
-            "LaunchInfo",
-            "LaunchRecord",
-            "LaunchRefused",
-            "MalformedInput",
-            "MeasuredGuest",
-            "MeasuredRange",
-            "MeasurementMismatch",
-            "NotAttestable",
-            "NotVerified",
-            "Root",
-            "SecretPacket",
-            "Session",
-            "SevAttestError",
-            "TransportKeys",
-            "Unsupported",
-            "VerifiedChain",
-            "VerifiedLaunch",
-            "VmsaPages",
-            "VmsaProfile",
-            "amd_roots",
-            "build_secret",
-            "launch_digest",
-            "verify_chain",
-            "verify_launch",
-        ]
-    )
+    assert set(sev.__all__) == {
+        "AttestationReport",
+        "CaCertificate",
+        "Certificate",
+        "Chain",
+        "ChainFailure",
+        "ChainInvalid",
+        "CpuModel",
+        "Firmware",
+        "Generation",
+        "GuestPolicy",
+        "Insecure",
+        "KernelHashes",
+        "LaunchInfo",
+        "LaunchRecord",
+        "LaunchRefused",
+        "MalformedInput",
+        "MeasuredGuest",
+        "MeasuredRange",
+        "MeasurementMismatch",
+        "NotAttestable",
+        "NotVerified",
+        "OwnerKey",
+        "Root",
+        "SecretPacket",
+        "Session",
+        "SevAttestError",
+        "TransportKeys",
+        "Unsupported",
+        "VerifiedChain",
+        "VerifiedLaunch",
+        "VerifiedReport",
+        "VmsaPages",
+        "VmsaProfile",
+        "amd_roots",
+        "build_secret",
+        "build_secret_unverified",
+        "launch_digest",
+        "verify_chain",
+        "verify_launch",
+        "verify_report",
+    }
     for name in sev.__all__:
         value = getattr(sev, name)
         assert value.__doc__, name
@@ -356,7 +361,7 @@ def test_files_are_written_whole_and_private(tmp_path: Path) -> None:
     files = {tmp_path / name: name.encode() * 9999 for name in ("a", "b")}
     old = os.umask(0)
     try:
-        write_all(files, force=False)
+        write_all(files.items(), force=False)
     finally:
         os.umask(old)
     for path, data in files.items():
@@ -379,7 +384,7 @@ def test_a_failure_under_force_brings_back_what_stood_there(
 
     monkeypatch.setattr(os, "link", fails)
     with pytest.raises(KeyboardInterrupt):
-        write_all({tmp_path / name: b"new" for name in "abc"}, force=True)
+        write_all({tmp_path / name: b"new" for name in "abc"}.items(), force=True)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old a", "b": "old b"}
 
 
@@ -387,16 +392,16 @@ def test_a_file_that_exists_is_not_written_over_unasked(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"mine")
     files = {tmp_path / "a": b"1", tmp_path / "b": b"2"}
     with pytest.raises(sev.SevAttestError, match="b: exists already"):
-        write_all(files, force=False)
+        write_all(files.items(), force=False)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"b": b"mine"}
-    write_all(files, force=True)
+    write_all(files.items(), force=True)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
 
 
 def test_not_even_through_a_dangling_link(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(sev.SevAttestError, match="exists already"):
-        write_all({tmp_path / "a": b"1"}, force=False)
+        write_all({tmp_path / "a": b"1"}.items(), force=False)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -415,16 +420,20 @@ def test_a_file_that_appears_in_between_stays(
 
     monkeypatch.setattr(os, "link", late)
     with pytest.raises(sev.SevAttestError, match="b: exists already"):
-        write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"}, force=False)
+        write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"}.items(), force=False)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"b": b"theirs"}
 
 
 def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
-    for other in (tmp_path / "d" / ".." / "a", Path(os.path.relpath(tmp_path / "a"))):
+    for other in (
+        tmp_path / "a",
+        tmp_path / "d" / ".." / "a",
+        Path(os.path.relpath(tmp_path / "a")),
+    ):
         for force in (True, False):
             with pytest.raises(sev.Unsupported, match="two of the outputs are one file"):
-                write_all({tmp_path / "a": b"1", other: b"2"}, force=force)
+                write_all([(tmp_path / "a", b"1"), (other, b"2")], force=force)
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
@@ -442,7 +451,7 @@ def test_a_file_that_cannot_be_moved_aside_stays_and_so_do_the_others(
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(PermissionError, match=r"Operation not permitted: '.*/c'$"):
-        write_all({tmp_path / name: b"new" for name in "abc"}, force=True)
+        write_all({tmp_path / name: b"new" for name in "abc"}.items(), force=True)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {n: f"old {n}" for n in "abc"}
 
 
@@ -454,7 +463,7 @@ def test_a_signal_while_a_key_is_written_leaves_nothing_behind(
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_all({tmp_path / "tik": b"x"}, force=False)
+        write_all({tmp_path / "tik": b"x"}.items(), force=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -465,7 +474,7 @@ def test_a_file_system_without_hard_links_will_do(
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    write_all({tmp_path / "a": b"1"}, force=False)
+    write_all({tmp_path / "a": b"1"}.items(), force=False)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1"}
 
 
@@ -484,7 +493,7 @@ def test_a_full_disk_leaves_nothing_behind(
     monkeypatch.setattr(os, "fsync", full)
     files = {tmp_path / name: b"x" for name in "abcde"}
     with pytest.raises(OSError, match=r"No space left on device: '.*/c'"):
-        write_all(files, force=force)
+        write_all(files.items(), force=force)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -500,7 +509,7 @@ def test_a_failure_while_files_take_their_names_leaves_nothing_behind(
 
     monkeypatch.setattr(os, "link", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_all({tmp_path / name: b"x" for name in "abcde"}, force=False)
+        write_all({tmp_path / name: b"x" for name in "abcde"}.items(), force=False)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -382,7 +382,12 @@ def launch_case(
         policy=sev.GuestPolicy(policy),
         digest=sev.launch_digest(FIRMWARE, **parts),
     )
-    packet = secret.wrap(launch, secret.table(secrets), iv=draw("secret iv")[:16])
+    packet = secret.wrap(
+        keys,
+        reported.measure if secret.binds(launch) else b"",
+        secret.table(secrets),
+        iv=draw("secret iv")[:16],
+    )
     assert started.inject(packet.header, packet.payload) == secrets  # noqa: S101 - what we promise
     private = platform._keys[Usage.PDH].private_numbers().private_value  # noqa: SLF001
     return {

@@ -3,6 +3,7 @@
 from sev_attest.chain.ca import CaCertificate
 from sev_attest.chain.certificate import Certificate
 from sev_attest.chain.files import Chain
+from sev_attest.chain.oca import OwnerKey
 from sev_attest.chain.roots import Generation, Root, amd_roots
 from sev_attest.chain.verify import VerifiedChain, verify_chain
 from sev_attest.errors import (
@@ -26,10 +27,12 @@ from sev_attest.measure.ovmf import Firmware
 from sev_attest.measure.vmsa import CpuModel, VmsaPages, VmsaProfile
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.policy import GuestPolicy
-from sev_attest.secret import SecretPacket, build_secret
+from sev_attest.report import AttestationReport, VerifiedReport, verify_report
+from sev_attest.secret import SecretPacket, build_secret, build_secret_unverified
 from sev_attest.session import Session
 
 __all__ = [
+    "AttestationReport",
     "CaCertificate",
     "Certificate",
     "Chain",
@@ -50,6 +53,7 @@ __all__ = [
     "MeasurementMismatch",
     "NotAttestable",
     "NotVerified",
+    "OwnerKey",
     "Root",
     "SecretPacket",
     "Session",
@@ -58,11 +62,14 @@ __all__ = [
     "Unsupported",
     "VerifiedChain",
     "VerifiedLaunch",
+    "VerifiedReport",
     "VmsaPages",
     "VmsaProfile",
     "amd_roots",
     "build_secret",
+    "build_secret_unverified",
     "launch_digest",
     "verify_chain",
     "verify_launch",
+    "verify_report",
 ]

@@ -7,11 +7,15 @@ measurement does not load OpenSSL's bindings.
 import hmac
 import secrets
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.x509 import load_pem_x509_certificates
 
 from sev_attest.chain.ca import RsaPublicKey
 from sev_attest.chain.certificate import EccPublicKey
@@ -61,6 +65,45 @@ def rsa_pss_holds(key: RsaPublicKey, signature: bytes, message: bytes) -> bool:
 def new_p384_key() -> ec.EllipticCurvePrivateKey:
     """Make a private key from OpenSSL's randomness."""
     return ec.generate_private_key(_P384)
+
+
+def p384_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey | None:
+    """Load an unencrypted P-384 private key; None if it is anything else."""
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    right = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == _P384.name
+    return key if right and isinstance(key, ec.EllipticCurvePrivateKey) else None
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Write a private key as unencrypted PKCS #8 PEM."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def ecdsa_sha256(key: ec.EllipticCurvePrivateKey, message: bytes) -> tuple[int, int]:
+    """Sign with ECDSA and SHA-256: R and S."""
+    return decode_dss_signature(key.sign(message, _ECDSA_SHA256))
+
+
+def rsa_keys_of_pem(pem: bytes) -> list[RsaPublicKey] | None:
+    """Read the RSA keys of X.509 certificates; None if one is no certificate or no RSA key."""
+    try:
+        keys = [certificate.public_key() for certificate in load_pem_x509_certificates(pem)]
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    found = []
+    for key in keys:
+        if not isinstance(key, rsa.RSAPublicKey):
+            return None
+        numbers = key.public_numbers()
+        found.append(RsaPublicKey(modulus=numbers.n, exponent=numbers.e, bits=key.key_size))
+    return found
 
 
 def p384_numbers(key: ec.EllipticCurvePublicKey) -> EccPublicKey:

@@ -1,6 +1,7 @@
 """Binary, base64 and hex, told apart by content: what people hold keys and blobs in."""
 
 import binascii
+import json
 import re
 from collections.abc import Collection, Iterator
 
@@ -41,6 +42,35 @@ def labelled_lines(text: str) -> Iterator[tuple[str, str]]:
         label, colon, value = line.partition(":")
         if colon:
             yield label.strip(), value.strip()
+
+
+def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
+    """Read JSON objects, one or several behind each other or in a list; QMP's "return" is opened.
+
+    Raises MalformedInput for text that is no JSON, or whose documents are no objects.
+    """
+    rest = text.removeprefix(_BOM).decode("utf-8", errors="replace").strip()
+    decoder = json.JSONDecoder()
+    values: list[object] = []
+    try:
+        while rest:
+            value, end = decoder.raw_decode(rest)
+            values += value if isinstance(value, list) else [value]
+            rest = rest[end:].lstrip()
+    except (ValueError, RecursionError):
+        raise MalformedInput(structure, "format", "this is no JSON") from None
+    found = []
+    for value in values:
+        opened = value.get("return", value) if isinstance(value, dict) else value
+        if not isinstance(opened, dict):
+            raise MalformedInput(structure, "format", "the JSON is no object")
+        found.append(opened)
+    return found
+
+
+def looks_like_json(data: bytes) -> bool:
+    """Tell whether text begins as a JSON object or list does."""
+    return data.removeprefix(_BOM).lstrip()[:1] in (b"{", b"[")
 
 
 def looks_like_text(data: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sev_attest._encoding import blob, labelled_lines
+from sev_attest._encoding import blob, json_documents, labelled_lines, looks_like_json
 from sev_attest.errors import MalformedInput, Unsupported
 
 MEASUREMENT_SIZE = 48
@@ -93,11 +93,15 @@ def from_claims(claims: Claims) -> LaunchInfo:
 def read_report(text: str | bytes) -> Claims:
     """Read what ``virsh domlaunchsecinfo`` prints, with whatever was copied around it.
 
+    Or the JSON of QMP (query-sev and query-sev-launch-measure) or KubeVirt (SEVMeasurementInfo).
+
     Raises MalformedInput for text with nothing of it, a value that does not fit, or two values of
     one name; Unsupported for the report of an SEV-SNP guest.
     """
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", errors="replace")
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    if looks_like_json(data):
+        return _read_json(data)
+    text = data.decode("utf-8", errors="replace")
     values: dict[str, str] = {}
     for key, value in labelled_lines(text):
         if key.startswith("sev-") and values.setdefault(key, value) != value:
@@ -123,6 +127,48 @@ def read_report(text: str | bytes) -> Claims:
         build_id=numbers.get("sev-build-id"),
         policy=numbers.get("sev-policy"),
     )
+
+
+def _read_json(data: bytes) -> Claims:
+    """Read QMP's query-sev and query-sev-launch-measure, or KubeVirt's SEVMeasurementInfo."""
+    values: dict[str, object] = {}
+    for document in json_documents(data, "launch info"):
+        for name, value in document.items():
+            if name in _JSON and values.setdefault(_JSON[name], value) != value:
+                raise MalformedInput("launch info", name, "is there twice, with different values")
+        if document.get("sev-type", "sev") != "sev":
+            raise Unsupported(
+                "this is the report of an SEV-SNP guest; only SEV and SEV-ES are supported",
+                check="launch-info.snp",
+            )
+        if "measurement" in document:  # KubeVirt leaves out what is zero
+            values = {"api_major": 0, "api_minor": 0, "build_id": 0, "policy": 0} | values
+    if not values:
+        raise MalformedInput("launch info", "format", "the JSON has nothing of a launch in it")
+    measurement = values.pop("measurement", None)
+    if not isinstance(measurement, str | None):
+        raise MalformedInput("launch info", "measurement", "is no text")
+    for name, value in values.items():
+        most = 0xFFFF_FFFF if name == "policy" else 0xFF
+        if type(value) is not int or not 0 <= value <= most:
+            raise MalformedInput("launch info", name, f"is no number in 0..{most}")
+    numbers = {name: value for name, value in values.items() if isinstance(value, int)}
+    encoded = None if measurement is None else measurement.encode("utf-8", "surrogatepass")
+    return Claims(measurement=encoded and read_measurement(encoded), **numbers)
+
+
+_JSON = {
+    "data": "measurement",
+    "api-major": "api_major",
+    "api-minor": "api_minor",
+    "build-id": "build_id",
+    "policy": "policy",
+    "measurement": "measurement",
+    "apiMajor": "api_major",
+    "apiMinor": "api_minor",
+    "buildID": "build_id",
+}
+"""Names of QMP's and KubeVirt's JSON."""
 
 
 def read_measurement(data: bytes) -> bytes:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from sev_attest import _crypto
 from sev_attest._wire import guid_bytes, le
 from sev_attest.errors import Insecure, MalformedInput, Unsupported
+from sev_attest.keys import TransportKeys
 from sev_attest.launch import VerifiedLaunch
 from sev_attest.spec import SECRET_LUKS, SECRET_TABLE, Context
 
@@ -45,9 +46,15 @@ class SecretPacket:
 
 
 def build_secret(
-    launch: VerifiedLaunch, secrets: Mapping[str, bytes], *, insecure: bool = False
+    launch: VerifiedLaunch,
+    secrets: Mapping[str, bytes],
+    *,
+    room: int | None = None,
+    insecure: bool = False,
 ) -> SecretPacket:
     """Wrap ``secrets`` (bytes by GUID or alias) for this launch and no other.
+
+    ``room`` is the size of the guest firmware's secret area (:meth:`Firmware.secret_area`), bytes.
 
     Firmware before API 0.17 cannot bind a secret to a launch: the host could start a second guest
     in the same session and hand it the packet. That is refused unless ``insecure``.
@@ -63,25 +70,47 @@ def build_secret(
             check="secret.unbound",
             hint="update the host's SEV firmware; for tests, --insecure goes on",
         )
+    measure = launch.info.measure if binds(launch) else b""
+    return wrap(launch.keys, measure, _bounded(secrets, room), iv=_crypto.random_bytes(16))
+
+
+def build_secret_unverified(
+    keys: TransportKeys, measure: bytes, secrets: Mapping[str, bytes]
+) -> SecretPacket:
+    """Wrap ``secrets`` for whatever has this MEASURE (32 bytes), which nobody verified.
+
+    For whoever checked the measurement with another tool. Raises as :func:`build_secret`.
+    """
+    return wrap(keys, measure, _bounded(secrets), iv=_crypto.random_bytes(16))
+
+
+def wrap(keys: TransportKeys, measure: bytes, plaintext: bytes, *, iv: bytes) -> SecretPacket:
+    """Encrypt a table of secrets for the launch with that MEASURE.
+
+    An empty ``measure`` is for firmware that binds no secret to a launch. Never use one ``iv`` (16
+    bytes) twice with the same keys.
+    """
+    payload = _crypto.aes_ctr(keys.tek, iv, plaintext)
+    flags = le(0, 4)
+    length = le(len(payload), 4)
+    message = le(Context.LAUNCH_SECRET, 1) + flags + iv + length + length + payload + measure
+    mac = hmac.digest(keys.tik, message, "sha256")
+    return SecretPacket(header=flags + iv + mac, payload=payload)
+
+
+def _bounded(secrets: Mapping[str, bytes], room: int | None = None) -> bytes:
     payload = table(secrets)
+    if room is not None and len(payload) > room:
+        raise Unsupported(
+            f"the secrets take {len(payload)} bytes, the firmware has room for {room}",
+            check="secret.size",
+        )
     if len(payload) > MAX_PAYLOAD:
         raise Unsupported(
             f"the secrets take {len(payload)} bytes, KVM passes {MAX_PAYLOAD} at most",
             check="secret.size",
         )
-    return wrap(launch, payload, iv=_crypto.random_bytes(16))
-
-
-def wrap(launch: VerifiedLaunch, plaintext: bytes, *, iv: bytes) -> SecretPacket:
-    """Encrypt a table of secrets; never use one ``iv`` (16 bytes) twice with the same keys."""
-    payload = _crypto.aes_ctr(launch.keys.tek, iv, plaintext)
-    flags = le(0, 4)
-    length = le(len(payload), 4)
-    message = le(Context.LAUNCH_SECRET, 1) + flags + iv + length + length + payload
-    if binds(launch):
-        message += launch.info.measure
-    mac = hmac.digest(launch.keys.tik, message, "sha256")
-    return SecretPacket(header=flags + iv + mac, payload=payload)
+    return payload
 
 
 def binds(launch: VerifiedLaunch) -> bool:

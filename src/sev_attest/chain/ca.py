@@ -122,6 +122,12 @@ class CaCertificate:
         """ASK or ARK."""
         return self.usage.name
 
+    @property
+    def key_name(self) -> str:
+        """The key as sevctl names it: "R4096 R384" is 4096-bit RSA that signs with SHA-384."""
+        digest = self.public_key.algorithm.name.partition("_SHA")[2]
+        return f"R{self.public_key.bits} R{digest}"
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (2048-bit keys) or SHA-384 (4096-bit keys) of the signed bytes, in hex."""

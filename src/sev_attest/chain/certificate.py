@@ -160,6 +160,13 @@ class Certificate:
         return self.usage.name
 
     @property
+    def key_name(self) -> str:
+        """The key as sevctl names it: "EP384 D256" is a P-384 key for ECDH with SHA-256."""
+        kind, _, digest = self.algorithm.name.partition("_SHA")
+        letter = {"ECDSA": "E", "ECDH": "D"}.get(kind, kind[:1])
+        return f"E{self.public_key.curve.name} {letter}{digest}"
+
+    @property
     def unsigned(self) -> bool:
         """Whether both signature slots are empty."""
         return all(slot.empty for slot in self.signatures)

@@ -5,15 +5,27 @@ means "not mine", MalformedInput means "mine, and broken".
 """
 
 import os
-from collections.abc import Iterable, Iterator
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 
-from sev_attest._encoding import from_base64, from_text, labelled_lines, looks_like_text
+from sev_attest import _crypto
+from sev_attest._encoding import (
+    from_base64,
+    from_text,
+    json_documents,
+    labelled_lines,
+    looks_like_json,
+    looks_like_text,
+)
 from sev_attest._wire import Reader
 from sev_attest.chain import certificate as sev
 from sev_attest.chain.ca import CaCertificate
 from sev_attest.chain.certificate import Certificate
+from sev_attest.chain.roots import amd_roots
 from sev_attest.errors import MalformedInput, reading
 from sev_attest.spec import Usage
 
@@ -21,9 +33,10 @@ MAX_FILE = 1 << 20
 """No packaging of a chain comes near this many bytes."""
 _PLATFORM_ID = 64
 _SHOWN = 3
+_MEMBERS = 64
 _TAKEN = (
-    "what is read: SEV and ASK/ARK certificates, one or several, binary, base64 or hex; "
-    "the text of `virsh nodesevinfo`"
+    "what is read: SEV and ASK/ARK certificates, one or several, binary, base64 or hex; `virsh "
+    "nodesevinfo` text; QMP or KubeVirt JSON; sevtool's zip; X.509 PEM of ASK and ARK"
 )
 _HEADER = 0x40
 _CA_BITS = (2048, 4096)
@@ -295,23 +308,90 @@ def _nodesevinfo(data: bytes) -> Contents | None:
     """Read what ``virsh nodesevinfo`` prints: "pdh : BASE64", "cert-chain : ...", "cpu0-id"."""
     if not looks_like_text(data):
         return None
-    values: dict[str, str] = {}
+    values: dict[str, object] = {}
     for label, value in labelled_lines(data.decode("utf-8")):
         if label in _NODE_LABELS and values.setdefault(label, value) != value:
             raise MalformedInput("chain", "conflict", f"there are two different {label} lines")
-    if not values:
+    return _platform(values) if values else None
+
+
+def _json(data: bytes) -> Contents | None:
+    """Read the JSON of QMP's query-sev-capabilities, or of KubeVirt's SEVPlatformInfo."""
+    if not looks_like_json(data):
         return None
+    values: dict[str, object] = {}
+    for document in json_documents(data, "chain"):
+        for label in (*_NODE_LABELS, "certChain"):
+            if label in document:
+                values[_KUBEVIRT.get(label, label)] = document[label]
+    if not values:
+        raise MalformedInput("chain", "format", "the JSON has no pdh and no cert-chain")
+    return _platform(values)
+
+
+_KUBEVIRT = {"certChain": "cert-chain"}
+
+
+def _platform(values: Mapping[str, object]) -> Contents:
+    """Decode what a host reports of its platform: base64 by label."""
+
+    def decoded(label: str) -> bytes:
+        value = values.get(label, "")
+        if not isinstance(value, str):
+            raise MalformedInput("chain", label, "is no text")
+        return from_base64(value.encode("utf-8", "surrogatepass"), label)
+
     certificates: list[Certificate | CaCertificate] = []
     for label in ("pdh", "cert-chain"):
-        if label in values:
-            with reading(label):
-                certificates += _split(from_base64(values[label].encode(), "chain"))
-    platform_id = from_base64(values.get("cpu0-id", "").encode(), "cpu0-id")[:_PLATFORM_ID]
+        with reading(label):
+            certificates += _split(decoded(label))
+    platform_id = decoded("cpu0-id")[:_PLATFORM_ID]
     return Contents(
         certificates=tuple(certificates),
         # Some hosts report an empty or all-zero id: that is none.
         platform_id=platform_id if len(platform_id) == _PLATFORM_ID and any(platform_id) else None,
     )
+
+
+def _zip(data: bytes) -> Contents | None:
+    """Read the members of a zip, as sevtool's certs_export.zip: in memory, never extracted."""
+    if not data.startswith(b"PK\x03\x04"):
+        return None
+    found: list[Contents] = []
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) > _MEMBERS or sum(m.file_size for m in members) > MAX_FILE:
+                raise MalformedInput("zip", "length", "its members are too many or too large")
+            for member in members:
+                with reading(member.filename):
+                    if _zip(content := _member(archive, member)) is not None:
+                        raise MalformedInput("zip", "format", "a zip within a zip")
+                    found.append(read_contents(content))
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise MalformedInput("zip", "format", f"cannot be read: {error}") from None
+    return Contents(certificates=tuple(c for contents in found for c in contents.certificates))
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if member.filename.startswith("/") or ".." in PurePosixPath(member.filename).parts:
+        raise MalformedInput("zip", "format", "the member's path leads out of the zip")
+    with archive.open(member) as file:  # reads no more than the size that it states
+        return file.read()
+
+
+def _pem(data: bytes) -> Contents | None:
+    """Read X.509 certificates of AMD's ASK and ARK: the same keys, in AMD's own format."""
+    if b"-----BEGIN CERTIFICATE-----" not in data:
+        return None
+    keys = _crypto.rsa_keys_of_pem(data)
+    if keys is None:
+        raise MalformedInput("X.509", "format", "not every block is a certificate of an RSA key")
+    amd = [ca for root in amd_roots() for ca in (root.ark, root.ask) if ca is not None]
+    known = {ca.public_key: ca for ca in amd}
+    if any(key not in known for key in keys):
+        raise MalformedInput("X.509", "key", "is none of AMD's ASK and ARK keys")
+    return Contents(certificates=tuple(known[key] for key in keys))
 
 
 def _text(data: bytes) -> Contents | None:
@@ -322,4 +402,4 @@ def _text(data: bytes) -> Contents | None:
 
 
 # In this order: _text takes whatever text the others leave, so that a new one goes before it.
-_PACKAGINGS = (_binary, _nodesevinfo, _text)
+_PACKAGINGS = (_zip, _binary, _pem, _json, _nodesevinfo, _text)

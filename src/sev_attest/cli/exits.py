@@ -15,6 +15,7 @@ INPUT_TROUBLE = 6
 INTERNAL = 70
 INTERRUPTED = 130
 
+_GROUPS = ("certs", "report", "secret", "vmsa")
 Problem = tuple[str, str, str]
 """Check id, message, hint."""
 
@@ -95,7 +96,7 @@ def _report(
 def _command(arguments: list[str]) -> Iterator[str]:
     """Name the command of a command line, with its subcommand ("vmsa show")."""
     words = [argument for argument in arguments if not argument.startswith("-")]
-    yield from words[: 2 if words[:1] == ["vmsa"] else 1]
+    yield from words[: 2 if words[:1] and words[0] in _GROUPS else 1]
 
 
 def _complain(line: str) -> None:

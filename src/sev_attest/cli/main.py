@@ -12,10 +12,13 @@ import click
 from sev_attest.cli import exits
 
 _COMMANDS = {
+    "certs": "show, split and join certificates; make an OCA, sign a PEK with it",
     "demo": "the whole story, from the platform's chain to the verdict, on a simulated platform",
     "firmware": "show what an OVMF image declares, and what it can attest",
     "measure": "compute a launch digest, or the measurement to expect",
     "policy": "explain a guest policy, or compose one from names",
+    "report": "verify a running guest's attestation report",
+    "secret": "wrap secrets for a launch that another tool verified",
     "session": "make the keys, the GODH and the session blob for one launch on one platform",
     "validate": "check the measurement that a host reports of a launch",
     "verify": "check a platform's certificates up to AMD's pinned root",

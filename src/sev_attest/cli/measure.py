@@ -53,7 +53,8 @@ def command(
     """Compute the launch digest of a guest, or with --tik the measurement to expect.
 
     --num-cpus takes a range (1-64) too, and then prints a digest for each count. A measurement is
-    for nobody but you: a host that knows it can report it as its own.
+    for nobody but you: a host that knows it can report it as its own. The firmware has to be there
+    itself: its SHA-256 cannot stand in for it, because the digest goes on where that hash ends.
     """
     _check_usage(given)
     policy = GuestPolicy(given["policy"] or 0)

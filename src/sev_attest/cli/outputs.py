@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ class FileExists(SevAttestError):
     """A file stands in the way."""
 
 
-def write_all(files: Mapping[Path, bytes], *, force: bool) -> None:
+def write_all(files: Iterable[tuple[Path, bytes]], *, force: bool) -> None:
     """Write every file, readable by their owner alone (0600), or leave everything as it was.
 
     Each is written whole beside its place and synced before any of them takes its name. Without
@@ -21,12 +21,13 @@ def write_all(files: Mapping[Path, bytes], *, force: bool) -> None:
     it, what stood there comes back if a later one fails. Raises OSError if writing fails,
     Unsupported if two names mean one file.
     """
-    _check_places(files, force=force)
+    pairs = list(files)
+    _check_places([path for path, _ in pairs], force=force)
     staged: dict[Path, Path] = {}
     kept: dict[Path, Path] = {}
     placed: list[Path] = []
     try:
-        for path, data in files.items():
+        for path, data in pairs:
             staged[path] = _stage(path, data)
         for path, temporary in staged.items():
             if force and os.path.lexists(path):
@@ -46,10 +47,10 @@ def write_all(files: Mapping[Path, bytes], *, force: bool) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def _check_places(files: Mapping[Path, bytes], *, force: bool) -> None:
-    if len({os.path.realpath(path) for path in files}) < len(files):
+def _check_places(paths: list[Path], *, force: bool) -> None:
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise Unsupported("two of the outputs are one file", check="output.twice")
-    for path in files:
+    for path in paths:
         if os.path.lexists(path) and (not force or not path.is_file()):
             raise _exists(path)
 

@@ -63,12 +63,12 @@ def chain_tree(chain: "Chain", held: AbstractSet[str]) -> list[str]:
     oca = itself("chain.oca.self-signed") + signs("chain.pek.signed-by-oca")
     ark = itself("chain.ark.self-signed") + signs("chain.ask.signed-by-ark", "chain.ark.trusted")
     return [
-        _platform_key(chain.pdh),
-        f" {signs('chain.pdh.signed-by-pek')} {_platform_key(chain.pek)}",
-        f"   {oca} {_platform_key(chain.oca)}",
-        f"    {signs('chain.pek.signed-by-cek')} {_platform_key(chain.cek)}",
-        f"       {signs('chain.cek.signed-by-ask')} {_amd_key(chain.ask, 'ASK')}",
-        f"         {ark} {_amd_key(chain.ark, 'ARK')}",
+        _line(chain.pdh, "PDH"),
+        f" {signs('chain.pdh.signed-by-pek')} {_line(chain.pek, 'PEK')}",
+        f"   {oca} {_line(chain.oca, 'OCA')}",
+        f"    {signs('chain.pek.signed-by-cek')} {_line(chain.cek, 'CEK')}",
+        f"       {signs('chain.cek.signed-by-ask')} {_line(chain.ask, 'ASK')}",
+        f"         {ark} {_line(chain.ark, 'ARK')}",
     ]
 
 
@@ -114,17 +114,7 @@ def launch_security(policy: "GuestPolicy", godh: str, blob: str, *, kernel_hashe
     )
 
 
-def _platform_key(certificate: "Certificate") -> str:
-    # "E" elliptic curve and its name; then "E" for ECDSA or "D" for ECDH, and the hash.
-    kind, _, digest = certificate.algorithm.name.partition("_SHA")
-    letter = {"ECDSA": "E", "ECDH": "D"}.get(kind, kind[:1])
-    curve = certificate.public_key.curve.name
-    return f"{certificate.role} E{curve} {letter}{digest} {certificate.fingerprint}"
-
-
-def _amd_key(certificate: "CaCertificate | None", role: str) -> str:
+def _line(certificate: "Certificate | CaCertificate | None", role: str) -> str:
     if certificate is None:
         return f"{role} (none that fits)"
-    key = certificate.public_key
-    digest = key.algorithm.name.partition("_SHA")[2]
-    return f"{certificate.role} R{key.bits} R{digest} {certificate.fingerprint}"
+    return f"{certificate.role} {certificate.key_name} {certificate.fingerprint}"

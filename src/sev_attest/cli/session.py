@@ -82,7 +82,7 @@ def command(
         folder / f"{name}_session.b64": blob,
         folder / f"{name}.launch.json": record.to_bytes(),
     }
-    write_all(files, force=force)
+    write_all(files.items(), force=force)
     element = render.launch_security(
         session.policy, godh.decode(), blob.decode(), kernel_hashes=kernel_hashes
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from sev_attest._encoding import blob
 from sev_attest.cli import render
 from sev_attest.cli.guest import (
     FILES,
@@ -30,6 +29,7 @@ from sev_attest.cli.inputs import (
     output_options,
     read_small,
 )
+from sev_attest.cli.keys import KEYS, check_keys, key_options, read_keys, read_secrets
 from sev_attest.cli.outputs import write_all
 from sev_attest.errors import Insecure, LaunchRefused, NotVerified, Unsupported, reading
 from sev_attest.keys import TransportKeys
@@ -64,11 +64,6 @@ _reported_options = options(
         help="Hold the launch to the policy of NAME.launch.json.",
     ),
 )
-_key_options = options(
-    click.option("--tik", type=FILE, metavar="FILE", help="TIK of the session."),
-    click.option("--tek", type=FILE, metavar="FILE", help="TEK of the session."),
-    click.option("--tk", type=FILE, metavar="FILE", help="TEK and TIK in one file, in this order."),
-)
 _LATER = ("connect", "domain")
 _later_options = options(
     click.option("-c", "--connect", metavar="URI", help="Not supported yet."),
@@ -95,14 +90,13 @@ _secret_options = options(
     ),
     click.option("--force", is_flag=True, help="Write over files that exist."),
 )
-_KEYS = ("tik", "tek", "tk")
 _PACKET = ("secret_header", "secret_payload")
 
 
 @click.command("validate")
 @_reported_options
 @guest_options(VCPUS)
-@_key_options
+@key_options
 @_secret_options
 @_later_options
 @click.option("-d", "--debug", is_flag=True, help="As --verbose. Keys are never shown.")
@@ -114,8 +108,8 @@ def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: 
     all of them as --launch-info), the guest (--firmware ...), and the session's keys.
     """
     _check_usage(given)
-    keys = _keys(given)
-    secrets = _secrets(given["inject_secret"])
+    keys = read_keys(given)
+    secrets = read_secrets(given["inject_secret"])
     info, policy, notes = _reported(given, keys)
     measured = measure_guest(given, policy, progress=not (as_json or quiet))
     notes += measured.notes + render.policy_notes(policy)
@@ -169,10 +163,7 @@ def _check_usage(given: dict[str, Any]) -> None:
     for name in _LATER:
         if given[name]:
             raise Unsupported(f"{option_name(name)} is not supported yet", check="usage.later")
-    if given["tk"] is not None and (given["tik"] is not None or given["tek"] is not None):
-        raise Unsupported("--tk excludes --tik and --tek", check="usage")
-    if given["tk"] is None and (given["tik"] is None or given["tek"] is None):
-        raise Unsupported("the session's keys are needed: --tik and --tek, or --tk", check="usage")
+    check_keys(given)
     files = [option_name(name) for name in _PACKET if given[name] is not None]
     if given["inject_secret"] and len(files) < len(_PACKET):
         raise Unsupported(
@@ -180,27 +171,12 @@ def _check_usage(given: dict[str, Any]) -> None:
         )
     if len(files) == 1:
         raise Unsupported("--secret-header and --secret-payload go together", check="usage")
-    paths = {os.path.realpath(given[name]) for name in _PACKET if given[name] is not None}
-    if len(files) > len(paths):
-        raise Unsupported("--secret-header and --secret-payload are one file", check="usage")
     check_guest(given)
-    stdin = [n for n in ("launch_info", "record", *FILES, *_KEYS) if given[n] == STDIN]
+    stdin = [n for n in ("launch_info", "record", *FILES, *KEYS) if given[n] == STDIN]
     stdin += ["inject_secret" for secret in given["inject_secret"] if secret.endswith(":-")]
     if len(stdin) > 1:
         names = ", ".join(map(option_name, stdin))
         raise Unsupported(f"only one of {names} can be standard input", check="usage")
-
-
-def _keys(given: dict[str, Any]) -> TransportKeys:
-    if given["tk"] is not None:
-        with reading(given["tk"]):
-            return TransportKeys.from_tk(read_small(given["tk"], "TK"))
-    return TransportKeys(tek=_key(given["tek"], "TEK"), tik=_key(given["tik"], "TIK"))
-
-
-def _key(path: str, name: str) -> bytes:
-    with reading(path):
-        return blob(read_small(path, name), (16,), name)
 
 
 def _reported(
@@ -291,45 +267,24 @@ def _check_record(given: dict[str, Any], record: LaunchRecord, keys: TransportKe
         )
 
 
-def _secrets(given: tuple[str, ...]) -> dict[str, bytes]:
-    """Read the secrets, by GUID or alias."""
-    secrets: dict[str, bytes] = {}
-    for text in given:
-        name, _, path = text.partition(":")
-        if not path:
-            # The text stays out of the message: it may be the secret itself.
-            raise Unsupported("--inject-secret takes ALIAS-OR-GUID:PATH", check="usage")
-        if name in secrets:
-            raise Unsupported(f"there are two secrets for {name}", check="secret.twice")
-        try:
-            secrets[name] = read_small(path, "secret")
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, f"the file of secret {name}") from None
-    return secrets
-
-
 def _write_secrets(
     launch: VerifiedLaunch, secrets: dict[str, bytes], measured: Measured, given: dict[str, Any]
 ) -> list[str]:
     """Wrap the secrets for this launch, and write what the host passes on; give notes."""
     from sev_attest.secret import binds, build_secret
 
-    packet = build_secret(launch, secrets, insecure=given["insecure"])
+    area = measured.guest and measured.guest.firmware.secret_area()
+    room = area[1] if area and all(area) else None
+    packet = build_secret(launch, secrets, room=room, insecure=given["insecure"])
     notes = []
     if not binds(launch):
         notes.append("INSECURE: this firmware binds the secret to no launch; another could get it")
-    area = measured.guest and measured.guest.firmware.secret_area()
-    if not area or not all(area):
+    if room is None:
         notes.append("the firmware image declares no area for secrets: give the host an address")
-    elif len(packet.payload) > area[1]:
-        raise Unsupported(
-            f"the secrets take {len(packet.payload)} bytes, the firmware has room for {area[1]}",
-            check="secret.size",
-        )
-    files = {
-        Path(given["secret_header"]): base64.b64encode(packet.header),
-        Path(given["secret_payload"]): base64.b64encode(packet.payload),
-    }
+    files = [
+        (Path(given["secret_header"]), base64.b64encode(packet.header)),
+        (Path(given["secret_payload"]), base64.b64encode(packet.payload)),
+    ]
     write_all(files, force=given["force"])
     return notes
 

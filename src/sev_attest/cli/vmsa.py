@@ -45,7 +45,7 @@ def build(
         raise Unsupported("--firmware is needed: it says where vCPUs above 0 start", check="usage")
     pages = chosen.pages(reset)
     page = pages.boot if cpu == 0 else pages.ap or b""
-    write_all({Path(out): page}, force=force)
+    write_all([(Path(out), page)], force=force)
     if as_json:
         render.document("vmsa build", ok=True, file=out, profile=chosen.name, cpu=cpu)
     elif not quiet:
