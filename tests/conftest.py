@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import sev_attest as sev
 from sev_attest.cli import exits
@@ -18,6 +19,15 @@ from sev_attest.testing.pytest import sev_host, sev_platform, sev_roots
 __all__ = ["sev_host", "sev_platform", "sev_roots"]  # fixtures
 
 POLICY_ES = 0x5
+
+# No test is timed: machines are noisy. CI tries the same examples each time, people try new ones.
+settings.register_profile(
+    "here",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("here")
 
 
 @pytest.fixture(autouse=True)

@@ -585,7 +585,7 @@ class Launches(RuleBasedStateMachine):
 
 
 TestLaunches = Launches.TestCase
-TestLaunches.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+TestLaunches.settings = settings(max_examples=25, stateful_step_count=12)
 
 
 @pytest.mark.parametrize("fault", Fault)
