@@ -4,7 +4,9 @@ import base64
 import datetime as dt
 import io
 import json
+import random
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +47,6 @@ def test_certificates_are_shown_split_and_joined_again(run: Run, chain: sev.Chai
     assert "    signed_by: ['OCA', 'CEK']" in run("certs", "show", "chain", "-v").lines
     document = json.loads(run("certs", "show", "chain", "--json").out)
     assert [c["role"] for c in document["certificates"]] == [name.upper() for name in NAMES]
-    Path("parts").mkdir()
     assert run("certs", "split", "chain", "--out", "parts").code == 0
     for name in NAMES:
         assert Path(f"parts/{name}.cert").read_bytes() == getattr(chain, name).to_bytes()
@@ -152,6 +153,7 @@ def test_a_platform_is_read_from_qmp_and_kubevirt_json(milan: Platform, wrap: ob
 @pytest.mark.parametrize(
     "text",
     ["{", "{}", "[]", "[1]", '{"pdh": 5}', '{"pdh": "?"}', '{"return": 5}', "[" * 99999,
+     '{"pdh": "AAAA"}{"pdh": "AAAB"}', '{"certChain": "AAAA", "cert-chain": "AAAB"}',
      '{"pdh": "\\ud800"}', '{"pdh": null}', '{"cert-chain": ["a"]}', "{} x"],
 )  # fmt: skip
 def test_json_that_is_no_platform_is_refused(text: str) -> None:
@@ -174,6 +176,11 @@ KUBEVIRT = {"measurement": MEASUREMENT, "apiMinor": 24, "buildID": 15, "loaderSH
         (json.dumps(QMP) + "\n" + json.dumps({"data": MEASUREMENT}), (1, 55, 24, 5)),
         (json.dumps([QMP | {"sev-type": "sev"}, {"data": MEASUREMENT}]), (1, 55, 24, 5)),
         (json.dumps(QMP | {"data": MEASUREMENT}), (1, 55, 24, 5)),
+        (
+            json.dumps({"event": "STOP", "data": {"a": 1}})
+            + json.dumps(QMP | {"data": MEASUREMENT}),
+            (1, 55, 24, 5),
+        ),
         (json.dumps(KUBEVIRT), (0, 24, 15, 0)),
         (json.dumps(KUBEVIRT | {"apiMajor": 1, "policy": 5}), (1, 24, 15, 5)),
     ],
@@ -269,9 +276,30 @@ def test_a_zip_that_is_not_sound_is_refused(chain: sev.Chain) -> None:
         zipped({str(n): b"" for n in range(65)}),
         zipped({"inner.zip": whole}),
         zipped({"readme": b"no certificate"}),
+        zipped({"pdh.cert": chain.pdh.to_bytes()}, zipfile.ZIP_BZIP2),
+        zipped({"pdh.cert": chain.pdh.to_bytes()}, zipfile.ZIP_LZMA),
     ):
         with pytest.raises(sev.MalformedInput):
             read_contents(data)
+
+
+def test_random_damage_to_a_zip_gives_only_our_errors(chain: sev.Chain) -> None:
+    whole = zipped({"pdh.cert": chain.pdh.to_bytes(), "pek.cert": chain.pek.to_bytes()})
+    draw = random.Random(1)
+    places = [*range(60), *range(len(whole) - 220, len(whole))]
+    for _ in range(4000):
+        damaged = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            damaged[draw.choice(places)] = draw.randrange(256)
+        with suppress(sev.MalformedInput):
+            read_contents(bytes(damaged))
+
+
+def test_a_zip_s_platform_id_is_kept(milan: Platform) -> None:
+    pdh, rest = milan.pdh_cert_export()
+    values = {"pdh": pdh, "cert-chain": rest, "cpu0-id": milan.get_id()}
+    data = json.dumps({name: base64.b64encode(value).decode() for name, value in values.items()})
+    assert sev.Chain.from_bytes(zipped({"qmp": data.encode()})) == milan.export(signed_cek=False)
 
 
 # X.509
@@ -294,6 +322,17 @@ def certificate_of(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> bytes:
     return made.public_bytes(serialization.Encoding.PEM)
 
 
+def odd_version(pem_certificate: bytes) -> bytes:
+    """Give an X.509 certificate a version that there is not."""
+    der = bytearray(
+        x509.load_pem_x509_certificate(pem_certificate).public_bytes(serialization.Encoding.DER)
+    )
+    at = der.index(b"\xa0\x03\x02\x01\x02")
+    der[at + 4] = 5
+    body = base64.encodebytes(bytes(der))
+    return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+
+
 @pytest.mark.parametrize("generation", list(sev.Generation))
 def test_x509_of_amd_s_keys_stands_for_amd_s_own_certificates(generation: sev.Generation) -> None:
     root = next(root for root in sev.amd_roots() if root.generation is generation)
@@ -312,6 +351,7 @@ def test_x509_of_any_other_key_is_refused() -> None:
         (other, "none of AMD's ASK and ARK keys"),
         (certificate_of(ec.generate_private_key(ec.SECP384R1()).public_key()), "an RSA key"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "an RSA key"),
+        (odd_version(other), "an RSA key"),
     ):
         with pytest.raises(sev.MalformedInput, match=words):
             read_contents(data)

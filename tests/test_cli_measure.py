@@ -88,6 +88,7 @@ def test_with_a_tik_it_prints_the_measurement_to_expect(run: Run) -> None:
     assert run(*given, "-m", reported).out == f"{whole}\n"
     document = json.loads(run(*given, "-m", reported, "--json").out)
     assert document["measurement"] == whole
+    assert (document["api_minor"], document["nonce"]) == (55, nonce.hex())
     shown = run(*given, "-m", reported, "--explain").out
     for part in ("firmware: sha256 ", "launch digest: ", "API: 1.55", "build: 24", "nonce: 0001"):
         assert part in shown
@@ -123,6 +124,9 @@ def test_explain_lists_every_range_and_adds_up(run: Run) -> None:
         ("-f fw --policy 5 -n 2", 2, "needs the vCPUs' state"),
         ("-f fw -n 0", 2, "0 is not in 1..4096"),
         ("-f fw -n 5000", 2, "5000 is not in 1..4096"),
+        ("-f fw --launch-digest 00", 2, "excludes --firmware"),
+        (f"--launch-digest {'0' * 32}", 6, "24 bytes (decoded from text), expected 32"),
+        ("-f fw --policy 4 -n 1-2 --cpu-model-name EPYC --explain", 2, "--explain needs one"),
         ("-f fw -n 3-2", 2, "the second number is the smaller"),
         ("-f fw --format octal", 2, "octal"),
         ("-f - --tik - {numbers} --nonce AAAA", 2, "only one input can be standard input"),
@@ -319,8 +323,22 @@ def test_it_shows_what_an_image_declares(run: Run) -> None:
 def test_it_says_what_an_image_cannot(run: Run) -> None:
     Path("bare").write_bytes(ovmf_image(hash_table=None, secret_area=None, reset_address=None))
     attests = json.loads(run("firmware", "bare", "--json").out)["attests"]
-    assert attests == {"SEV": True, "SEV-ES": False, "kernel hashes": False, "secrets": False}
+    assert attests == {"SEV": False, "SEV-ES": False, "kernel hashes": False, "secrets": False}
     assert "nothing tells what it can do" in run("firmware", "kernel").out
+
+
+def test_krun_needs_nothing_of_the_firmware(run: Run) -> None:
+    ran = run("measure", "-f", "kernel", "--policy", "4", "-n", "2", "--vmsa-profile", "krun")
+    assert ran.code == 0
+
+
+def test_a_store_for_variables_is_noted_as_no_firmware(run: Run) -> None:
+    guid = bytes.fromhex("8d2bf1ff96768b4ca9852747075b4f50")
+    Path("vars").write_bytes(bytes(16) + guid + bytes(4096))
+    assert "never measured" in run("firmware", "vars").out
+    assert (
+        "note: the firmware file is a store for UEFI variables" in run("measure", "-f", "vars").err
+    )
 
 
 def test_firmware_from_before_the_footer_has_its_reset_block_alone(run: Run) -> None:
@@ -430,6 +448,7 @@ def test_json_names_bits_and_risks(run: Run) -> None:
         ("4294967296", "is not in 0..4294967295"),
         ("debug", "no policy bit 'debug': no-debug, "),
         ("api>=1.256", "no policy bit 'api>=1.256'"),
+        ("api>=1.51,api>=1.52", "a policy has one api>="),
         ("5 es", "not both"),
         ("", "Missing argument"),
     ],

@@ -138,6 +138,10 @@ def test_the_command_reads_every_form(run: Run, files: Path, report: bytes, form
         (f"--nonce {B64} --launch-digest {'00' * 32}", 1, "not the one that was meant"),
         (f"--nonce {B64} --launch-digest 00", 6, "--launch-digest: launch digest: 1 bytes"),
         (f"--nonce {B64} -f fw --policy 5", 2, "needs the number of vCPUs"),
+        (f"--nonce {B64} -f fw -n 2 --cpu-model-name EPYC", 2, "--policy is needed beside the"),
+        (f"--nonce {B64} --policy 1 --num-cpus 4", 2, "--firmware (or --launch-digest) is needed"),
+        (f"--nonce {B64} --policy 1 --kernel nowhere", 2, "--firmware (or --launch-digest)"),
+        ("--nonce 0123456789abcdef", 6, "--nonce: nonce: 12 bytes (decoded from text)"),
         ("", 2, "Missing option '--nonce'"),
     ],
 )
@@ -148,6 +152,13 @@ def test_a_report_that_is_not_right_gets_one_clear_line(
     assert ran.code == code
     assert words in ran.err
     assert ran.err.count("error: ") == 1
+
+
+def test_a_nonce_that_looks_like_json_is_none(run: Run, files: Path, guest: Guest) -> None:
+    nonce = b"{" * 16
+    Path("report").write_bytes(guest.platform.attestation(guest.handle, nonce))
+    asked = base64.b64encode(nonce).decode()
+    assert run("report", "verify", "report", "chain", "--nonce", asked, *TRUSTING).code == 0
 
 
 def test_what_is_no_report_is_refused(run: Run, files: Path) -> None:
@@ -216,6 +227,7 @@ def test_a_packet_is_built_without_a_verdict_if_asked_to(
         ("h h --tk tk -m {m} -s luks-key:key", 2, "are one file"),
         ("h p -m {m} -s luks-key:key", 2, "the session's keys are needed"),
         ("h p --tk tk -s luks-key:key", 2, "Missing option '-m'"),
+        ("h p --tk - -m {m} -s luks-key:-", 2, "only one input can be standard input"),
         ("h p --tk tk -m {m} -s luks-key:nowhere", 6, "the file of secret luks-key: No such"),
         ("h p --tk key -m {m} -s luks-key:key", 6, "key: TK: 7 characters that are no base64"),
     ],

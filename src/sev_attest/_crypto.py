@@ -6,6 +6,7 @@ measurement does not load OpenSSL's bindings.
 
 import hmac
 import secrets
+import warnings
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import InvalidVersion, load_pem_x509_certificates
 
 from sev_attest.chain.ca import RsaPublicKey
 from sev_attest.chain.certificate import EccPublicKey
@@ -94,8 +95,10 @@ def ecdsa_sha256(key: ec.EllipticCurvePrivateKey, message: bytes) -> tuple[int, 
 def rsa_keys_of_pem(pem: bytes) -> list[RsaPublicKey] | None:
     """Read the RSA keys of X.509 certificates; None if one is no certificate or no RSA key."""
     try:
-        keys = [certificate.public_key() for certificate in load_pem_x509_certificates(pem)]
-    except (ValueError, UnsupportedAlgorithm):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd serial numbers: only the key counts
+            keys = [certificate.public_key() for certificate in load_pem_x509_certificates(pem)]
+    except (ValueError, UnsupportedAlgorithm, InvalidVersion):
         return None
     found = []
     for key in keys:

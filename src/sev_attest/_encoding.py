@@ -10,6 +10,7 @@ from sev_attest.errors import MalformedInput
 _BOM = b"\xef\xbb\xbf"
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
 _PIECE = re.compile(rb"(?:[^=]{4})*(?:[^=]{2}==|[^=]{3}=)?")
+_SPACE = re.compile(r"\s*")
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 
 
@@ -49,14 +50,14 @@ def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
 
     Raises MalformedInput for text that is no JSON, or whose documents are no objects.
     """
-    rest = text.removeprefix(_BOM).decode("utf-8", errors="replace").strip()
+    whole = text.removeprefix(_BOM).decode("utf-8", errors="replace").rstrip()
     decoder = json.JSONDecoder()
     values: list[object] = []
+    at = 0
     try:
-        while rest:
-            value, end = decoder.raw_decode(rest)
+        while at < len(whole):
+            value, at = decoder.raw_decode(whole, _SPACE.match(whole, at).end())  # type: ignore[union-attr]
             values += value if isinstance(value, list) else [value]
-            rest = rest[end:].lstrip()
     except (ValueError, RecursionError):
         raise MalformedInput(structure, "format", "this is no JSON") from None
     found = []
@@ -79,13 +80,13 @@ def looks_like_text(data: bytes) -> bool:
     return body.isascii() and all(byte in b"\t\r\n" or byte >= 0x20 for byte in set(body))  # noqa: PLR2004 - the space
 
 
-def blob(data: bytes, sizes: Collection[int], structure: str) -> bytes:
-    """Decode a blob of one of ``sizes`` bytes that may be binary, base64 or hex.
+def blob(data: bytes, sizes: Collection[int], structure: str, *, only_text: bool = False) -> bytes:
+    """Decode a blob of one of ``sizes`` bytes: binary (unless ``only_text``), base64 or hex.
 
     Raises MalformedInput if it has another size in whichever form it is. What it is made of never
     shows in the message: it may be a key.
     """
-    if len(data) in sizes:
+    if len(data) in sizes and not only_text:
         return data
     expected = " or ".join(str(size) for size in sizes)
     found = f"{len(data)} bytes"

@@ -132,7 +132,8 @@ def read_report(text: str | bytes) -> Claims:
 def _read_json(data: bytes) -> Claims:
     """Read QMP's query-sev and query-sev-launch-measure, or KubeVirt's SEVMeasurementInfo."""
     values: dict[str, object] = {}
-    for document in json_documents(data, "launch info"):
+    documents = json_documents(data, "launch info")
+    for document in (d for d in documents if "event" not in d):  # QMP's events stand between
         for name, value in document.items():
             if name in _JSON and values.setdefault(_JSON[name], value) != value:
                 raise MalformedInput("launch info", name, "is there twice, with different values")
@@ -172,8 +173,8 @@ _JSON = {
 
 
 def read_measurement(data: bytes) -> bytes:
-    """Decode a measurement (base64, hex or binary) to its 48 bytes; raises MalformedInput."""
-    return blob(data, (MEASUREMENT_SIZE,), "measurement")
+    """Decode a measurement (base64 or hex) to its 48 bytes; raises MalformedInput."""
+    return blob(data, (MEASUREMENT_SIZE,), "measurement", only_text=True)
 
 
 def _number(key: str, text: str) -> int:

@@ -136,7 +136,9 @@ def compose(names: Iterable[str]) -> GuestPolicy:
         if name in by_name:
             value |= by_name[name]
         elif api and all(int(part) <= 0xFF for part in api.groups()):  # noqa: PLR2004 - a byte
-            value = value & 0xFFFF | int(api[1]) << 16 | int(api[2]) << 24
+            if value >> 16:
+                raise Unsupported("a policy has one api>=", check="policy.name")
+            value |= int(api[1]) << 16 | int(api[2]) << 24
         else:
             known = ", ".join([*by_name, "api>=MAJOR.MINOR"])
             raise Unsupported(f"no policy bit {given!r}: {known}", check="policy.name")

@@ -5,6 +5,7 @@ means "not mine", MalformedInput means "mine, and broken".
 """
 
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -323,7 +324,9 @@ def _json(data: bytes) -> Contents | None:
     for document in json_documents(data, "chain"):
         for label in (*_NODE_LABELS, "certChain"):
             if label in document:
-                values[_KUBEVIRT.get(label, label)] = document[label]
+                value, name = document[label], _KUBEVIRT.get(label, label)
+                if values.setdefault(name, value) != value:
+                    raise MalformedInput("chain", "conflict", f"there are two different {name}")
     if not values:
         raise MalformedInput("chain", "format", "the JSON has no pdh and no cert-chain")
     return _platform(values)
@@ -368,16 +371,39 @@ def _zip(data: bytes) -> Contents | None:
                     if _zip(content := _member(archive, member)) is not None:
                         raise MalformedInput("zip", "format", "a zip within a zip")
                     found.append(read_contents(content))
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise MalformedInput("zip", "format", f"cannot be read: {error}") from None
-    return Contents(certificates=tuple(c for contents in found for c in contents.certificates))
+    except _ZIP_ERRORS:
+        raise MalformedInput(
+            "zip", "format", "this zip is damaged, or of a kind not read"
+        ) from None
+    return Contents(
+        certificates=tuple(c for contents in found for c in contents.certificates),
+        platform_id=next((c.platform_id for c in found if c.platform_id), None),
+    )
+
+
+# zipfile raises all of these for damaged archives; NotImplementedError is a RuntimeError.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    IndexError,
+)
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.filename.startswith("/") or ".." in PurePosixPath(member.filename).parts:
         raise MalformedInput("zip", "format", "the member's path leads out of the zip")
-    with archive.open(member) as file:  # reads no more than the size that it states
-        return file.read()
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise MalformedInput("zip", "format", "its compression is neither none nor deflate")
+    with archive.open(member) as file:
+        content = file.read(member.file_size + 1)  # without a size it would inflate everything
+    if len(content) != member.file_size:
+        raise MalformedInput("zip", "length", "a member has another size than it states")
+    return content
 
 
 def _pem(data: bytes) -> Contents | None:

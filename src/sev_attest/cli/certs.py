@@ -15,6 +15,7 @@ from sev_attest.cli.inputs import (
     OUTPUT,
     chain_options,
     collect,
+    one_stdin,
     output_options,
     read_small,
 )
@@ -64,6 +65,7 @@ def split(
 ) -> None:  # fmt: skip
     """Write each certificate in INPUT to a file of its own: pdh.cert, pek.cert, ..."""
     found = _found(collect(inputs, given))
+    Path(out).mkdir(exist_ok=True)
     files = [(Path(out) / f"{c.role.lower()}.cert", c.to_bytes()) for c in found]
     _write("certs split", files, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
 
@@ -111,6 +113,7 @@ def sign_pek(
     *, csr: str, out: str, key: str, force: bool, as_json: bool, quiet: bool, verbose: bool
 ) -> None:
     """Sign a platform's PEK (CSR: what PEK_CSR gave) with an OCA, for PEK_CERT_IMPORT."""
+    one_stdin((csr, key))
     with reading(key):
         owner = OwnerKey.from_pem(read_small(key, "OCA key"))
     with reading(csr):

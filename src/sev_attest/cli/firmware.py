@@ -74,10 +74,11 @@ def _attests(firmware: Firmware) -> dict[str, bool | str]:
         hashes = False
     area = firmware.secret_area()
     secrets = f"up to {area[1]} bytes" if area and all(area) else False
-    sev = firmware.kind != "VARS"
+    reset = firmware.tables().get(OVMF_SEV_INFO, b"")
+    sev = firmware.kind in ("CODE", "whole")
     return {
         "SEV": sev,
-        "SEV-ES": OVMF_SEV_INFO in firmware.tables(),
+        "SEV-ES": len(reset) == 4 and any(reset),  # noqa: PLR2004 - an address
         "kernel hashes": hashes,
         "secrets": secrets,
     }

@@ -157,14 +157,24 @@ def profile(given: dict[str, Any], cpu: CpuModel | None) -> VmsaProfile | None:
     return VmsaProfile(name=name, cpu=cpu)
 
 
+def describes_guest(given: dict[str, Any]) -> bool:
+    """Tell whether any option describes the guest."""
+    names = ("firmware", "launch_digest", "kernel_hashes", *_HASHES, *_VCPU)
+    return any(given[name] is not None for name in names)
+
+
 def measure_guest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool) -> Measured:
     """Compute the launch digest of the options; raises what :func:`launch_digest` does."""
     if given["launch_digest"] is not None:
         with reading("--launch-digest"):
-            return Measured(blob(os.fsencode(given["launch_digest"]), (32,), "launch digest"))
+            return Measured(
+                blob(os.fsencode(given["launch_digest"]), (32,), "launch digest", only_text=True)
+            )
     guest = read_guest(given, policy, progress=progress)
     vcpus = given["num_cpus"] if policy.es else None
     notes = []
+    if guest.firmware.kind == "VARS":
+        notes.append("the firmware file is a store for UEFI variables, which is never measured")
     if not policy.es and any(given[name] is not None for name in _VCPU):
         notes.append(f"policy {policy} is plain SEV: vCPU options play no part in its measurement")
     return Measured(guest.digests(vcpus)[-1], guest, vcpus, notes)
@@ -193,7 +203,9 @@ def _kernel_hashes(given: dict[str, Any], *, progress: bool) -> KernelHashes | N
             )
         with reading("--kernel-hashes"):
             digests = zip(_HASHES, map(os.fsencode, parts), strict=True)
-            return KernelHashes(**{n: blob(part, (32,), n) for n, part in digests if part})
+            return KernelHashes(
+                **{n: blob(part, (32,), n, only_text=True) for n, part in digests if part}
+            )
     if given["kernel"] is None:
         return None
     with ExitStack() as stack:
@@ -209,7 +221,7 @@ def _kernel_hashes(given: dict[str, Any], *, progress: bool) -> KernelHashes | N
 def _vmsa(given: dict[str, Any], firmware: Firmware) -> VmsaPages:
     built = profile(given, cpu_model(given))
     if built is not None:
-        return built.pages(firmware.reset_address())
+        return built.pages(0 if built.layout == "krun" else firmware.reset_address())
     if given["vmsa_cpu0"] is None:
         raise Unsupported(
             "an SEV-ES policy needs the vCPUs' state: --vmsa-cpu0 (and --vmsa-cpu1), "

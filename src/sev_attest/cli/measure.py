@@ -61,29 +61,42 @@ def command(
     text = not (as_json or quiet)
     counts = given["num_cpus"]
     if counts is not None and len(counts) > 1 and policy.es:
-        digests = _table(given, policy, counts, progress=text)
-        shown = {count: _shown(digest, form) for count, digest in digests.items()}
+        if explain:
+            raise Unsupported("--explain needs one number of vCPUs", check="usage")
+        table = _table(given, policy, counts, progress=text)
         if as_json:
-            render.document("measure", ok=True, digests=shown)
-        elif text:
-            for count, digest in shown.items():
-                click.echo(f"{count:4} {digest}")
+            digests = {count: digest.hex() for count, digest in table.items()}
+            render.document("measure", ok=True, digests=digests, policy=policy.value)
+        for count, digest in table.items() if text else ():
+            click.echo(f"{count:4} {_shown(digest, form)}")
         return
     given["num_cpus"] = counts and counts[0]
     measured = measure_guest(given, policy, progress=text)
     info = _expected(given, policy, measured) if given["tik"] else None
     if as_json:
-        value = info and base64.b64encode(info.measurement).decode()
-        facts = measured.facts | {"notes": measured.notes, "policy": policy.value}
-        render.document("measure", ok=True, measurement=value, **facts)
+        render.document("measure", ok=True, **_facts(given, policy, measured, info))
     elif not quiet:
         if explain or verbose:
             lines = [*measured.lines(), *(render.hmac_lines(info, policy) if info else ())]
             for line in lines:
                 click.echo(line, err=not explain)
-        digest = _shown(measured.digest, form)
-        click.echo(base64.b64encode(info.measurement).decode() if info else digest)
+        shown = _shown(measured.digest, form)
+        click.echo(base64.b64encode(info.measurement).decode() if info else shown)
         render.notes(measured.notes, err=True)
+
+
+def _facts(
+    given: dict[str, Any], policy: GuestPolicy, measured: Measured, info: LaunchInfo | None
+) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "policy": policy.value,
+        "notes": measured.notes,
+        "measurement": None,
+    }
+    if info is not None:
+        facts |= {name: given[name] for name in _NUMBERS} | {"nonce": info.nonce.hex()}
+        facts["measurement"] = base64.b64encode(info.measurement).decode()
+    return facts | measured.facts
 
 
 def _shown(digest: bytes, form: str) -> str:
@@ -122,7 +135,7 @@ def _expected(given: dict[str, Any], policy: GuestPolicy, measured: Measured) ->
         tik = blob(read_small(given["tik"], "TIK"), (16,), "TIK")
     if given["nonce"] is not None:
         with reading("--nonce"):
-            nonce = blob(os.fsencode(given["nonce"]), (16,), "nonce")
+            nonce = blob(os.fsencode(given["nonce"]), (16,), "nonce", only_text=True)
     else:
         with reading("--measurement"):
             nonce = read_measurement(os.fsencode(given["measurement"]))[32:]

@@ -8,7 +8,7 @@ import click
 from sev_attest._encoding import blob, json_documents, looks_like_json
 from sev_attest.chain.verify import verify_chain
 from sev_attest.cli import render
-from sev_attest.cli.guest import VCPUS, check_guest, guest_options, measure_guest
+from sev_attest.cli.guest import VCPUS, check_guest, describes_guest, guest_options, measure_guest
 from sev_attest.cli.inputs import (
     FILE,
     POLICY,
@@ -19,7 +19,7 @@ from sev_attest.cli.inputs import (
     read_small,
     trusted_roots,
 )
-from sev_attest.errors import LaunchRefused, MalformedInput, reading
+from sev_attest.errors import LaunchRefused, MalformedInput, Unsupported, reading
 from sev_attest.policy import GuestPolicy
 from sev_attest.report import CHECKS, SIZE, AttestationReport, verify_report
 
@@ -47,17 +47,25 @@ def verify(
     shown, and nothing compares it.
     """
     one_stdin((report, *chain))
+    if describes_guest(given):
+        check_guest(given)
+        if given["policy"] is None and given["launch_digest"] is None:
+            raise Unsupported(
+                "--policy is needed beside the guest: the host must not choose what is measured",
+                check="usage",
+            )
     text = not (as_json or quiet)
     with reading(report):
         parsed = AttestationReport.from_bytes(_read(report))
     with reading("--nonce"):
-        asked = blob(os.fsencode(nonce), (16,), "nonce")
+        asked = blob(os.fsencode(nonce), (16,), "nonce", only_text=True)
     platform = verify_chain(collect(chain, given).chain(), roots=trusted_roots(given))
     policy = None if given["policy"] is None else GuestPolicy(given["policy"])
     digest, notes = None, render.root_notes(platform.root)
-    if given["firmware"] is not None or given["launch_digest"] is not None:
-        check_guest(given)
-        digest = measure_guest(given, policy or parsed.policy, progress=text).digest
+    if describes_guest(given):
+        measured = measure_guest(given, policy or parsed.policy, progress=text)
+        digest = measured.digest
+        notes += measured.notes
     else:
         notes.append("the launch digest was compared with none: give the guest, or --launch-digest")
     if policy is None:
@@ -88,7 +96,7 @@ def verify(
 
 def _read(path: str) -> bytes:
     data = read_small(path, "attestation report")
-    if looks_like_json(data):
+    if len(data) != SIZE and looks_like_json(data):
         for document in json_documents(data, "attestation report"):
             value = document.get("data")
             if isinstance(value, str):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import OUTPUT, output_options
+from sev_attest.cli.inputs import OUTPUT, one_stdin, output_options
 from sev_attest.cli.keys import key_options, read_keys, read_secrets
 from sev_attest.cli.outputs import write_all
 from sev_attest.errors import Insecure, reading
@@ -43,6 +43,7 @@ def build(
             check="secret.unverified",
             hint="use `sev-attest validate --inject-secret`; --insecure goes on",
         )
+    one_stdin((tik, tek, tk, *(text.partition(":")[2] for text in secrets)))
     keys = read_keys({"tik": tik, "tek": tek, "tk": tk})
     with reading("--measurement"):
         measure = read_measurement(os.fsencode(measurement))[:32]

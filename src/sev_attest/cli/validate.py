@@ -279,7 +279,7 @@ def _write_secrets(
     notes = []
     if not binds(launch):
         notes.append("INSECURE: this firmware binds the secret to no launch; another could get it")
-    if room is None:
+    if measured.guest and room is None:
         notes.append("the firmware image declares no area for secrets: give the host an address")
     files = [
         (Path(given["secret_header"]), base64.b64encode(packet.header)),
