@@ -123,7 +123,9 @@ def test_a_random_report_gives_only_our_errors(text: str) -> None:
         return
 
 
-@pytest.mark.parametrize("noise", [b"\n", b" ", b"sev-a:x" + b" " * 9, b"sev-", b":", b"\r\n\t"])
+@pytest.mark.parametrize(
+    "noise", [b"\n", b" ", b"sev-a:x" + b" " * 9, b"sev-", b":", b"\r\n\t", b"{} "]
+)
 def test_a_megabyte_of_noise_is_read_at_once(noise: bytes) -> None:
     data = (noise * (1 << 20))[: 1 << 20]
     with pytest.raises(sev.SevAttestError):
