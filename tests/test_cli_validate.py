@@ -312,6 +312,7 @@ def test_secrets_are_wrapped_for_the_launch_that_verified(
     given = ("--launch-info", "info", "-s", "luks-key:key", "--inject-secret", f"{other}:{second}")
     files = ("--secret-header", "h", "--secret-payload", "p")
     ran = sev_lab.validate(*given, *files)
+    assert "note: without --record, nothing tells whether the platform was verified" in ran.lines
     assert (ran.code, ran.lines[:2]) == (0, ["OK: Looks good to me", "OK: Injected 2 secrets"])
     header, payload = (base64.b64decode(Path(name).read_bytes()) for name in "hp")
     assert guest.inject(header, payload) == {

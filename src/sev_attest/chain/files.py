@@ -358,7 +358,7 @@ def _platform(values: Mapping[str, object]) -> Contents:
 
 def _zip(data: bytes) -> Contents | None:
     """Read the members of a zip, as sevtool's certs_export.zip: in memory, never extracted."""
-    if not data.startswith(b"PK\x03\x04"):
+    if not data.startswith(_ZIP_MAGIC):
         return None
     found: list[Contents] = []
     try:
@@ -368,7 +368,8 @@ def _zip(data: bytes) -> Contents | None:
                 raise MalformedInput("zip", "length", "its members are too many or too large")
             for member in members:
                 with reading(member.filename):
-                    if _zip(content := _member(archive, member)) is not None:
+                    content = _member(archive, member)
+                    if content.startswith(_ZIP_MAGIC):
                         raise MalformedInput("zip", "format", "a zip within a zip")
                     found.append(read_contents(content))
     except _ZIP_ERRORS:
@@ -381,7 +382,8 @@ def _zip(data: bytes) -> Contents | None:
     )
 
 
-# zipfile raises all of these for damaged archives; NotImplementedError is a RuntimeError.
+_ZIP_MAGIC = b"PK\x03\x04"
+# What zipfile raises for archives that are damaged, encrypted or of a kind it does not know.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
