@@ -294,6 +294,7 @@ def test_every_public_name_is_there_and_no_other_is() -> None:
         "VerifiedReport",
         "VmsaPages",
         "VmsaProfile",
+        "WrongState",
         "amd_roots",
         "build_secret",
         "build_secret_unverified",

@@ -17,6 +17,7 @@ from sev_attest.errors import (
     NotVerified,
     SevAttestError,
     Unsupported,
+    WrongState,
 )
 from sev_attest.keys import TransportKeys
 from sev_attest.launch import VerifiedLaunch, verify_launch
@@ -65,6 +66,7 @@ __all__ = [
     "VerifiedReport",
     "VmsaPages",
     "VmsaProfile",
+    "WrongState",
     "amd_roots",
     "build_secret",
     "build_secret_unverified",

@@ -116,6 +116,12 @@ class NotAttestable(SevAttestError):
     exit_code = 4
 
 
+class WrongState(SevAttestError):
+    """The guest or the session is in the wrong state: not paused, released already, closed."""
+
+    exit_code = 5
+
+
 class NotVerified(SevAttestError):
     """Do not trust it: a signature, the measurement or a demand of the owner failed."""
 
