@@ -226,7 +226,7 @@ def test_a_launch_of_something_else_is_refused(
     ran = sev_lab.validate("--launch-info", "info", *options)
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.splitlines()[0] == "error: Measurement does not match, VM is not trustworthy"
-    assert "hint: --verbose shows what went into it" in ran.err
+    assert "\nhint: " in ran.err
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Is this platform AMD's?     :class:`Chain`, :func:`verify_chain` -> :class:`Veri
 A channel to it alone       :class:`Session`, :class:`GuestPolicy`, :class:`TransportKeys`
 Did it start what I meant?  :func:`launch_digest`, :class:`LaunchInfo`, :func:`verify_launch`
                             -> :class:`VerifiedLaunch`
+Why does it not match?      :func:`explain_mismatch` -> :class:`Diagnosis`
 Only then, the secret       :func:`build_secret` -> :class:`SecretPacket`
 What went wrong             :class:`SevAttestError` and what derives from it
 ==========================  =====================================================================

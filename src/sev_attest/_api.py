@@ -6,6 +6,7 @@ from sev_attest.chain.files import Chain
 from sev_attest.chain.oca import OwnerKey
 from sev_attest.chain.roots import Generation, Root, amd_roots
 from sev_attest.chain.verify import VerifiedChain, verify_chain
+from sev_attest.diagnose import Clues, Diagnosis, Finding, explain_mismatch
 from sev_attest.errors import (
     ChainFailure,
     ChainInvalid,
@@ -39,7 +40,10 @@ __all__ = [
     "Chain",
     "ChainFailure",
     "ChainInvalid",
+    "Clues",
     "CpuModel",
+    "Diagnosis",
+    "Finding",
     "Firmware",
     "Generation",
     "GuestPolicy",
@@ -70,6 +74,7 @@ __all__ = [
     "amd_roots",
     "build_secret",
     "build_secret_unverified",
+    "explain_mismatch",
     "launch_digest",
     "verify_chain",
     "verify_launch",

@@ -91,6 +91,7 @@ class FileName(click.ParamType[str]):
 
 BYTE = Number(0xFF)
 FILE = FileName()
+FOLDER = click.Path(exists=True, file_okay=False)
 OUTPUT = FileName(stdin=False)
 POLICY = Number(0xFFFF_FFFF)
 

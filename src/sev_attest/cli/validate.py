@@ -3,7 +3,7 @@
 import base64
 import hmac
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sev_attest.cli.guest import (
 from sev_attest.cli.inputs import (
     BYTE,
     FILE,
+    FOLDER,
     OUTPUT,
     POLICY,
     STDIN,
@@ -31,7 +32,14 @@ from sev_attest.cli.inputs import (
 )
 from sev_attest.cli.keys import KEYS, check_keys, key_options, read_keys, read_secrets
 from sev_attest.cli.outputs import write_all
-from sev_attest.errors import Insecure, LaunchRefused, NotVerified, Unsupported, reading
+from sev_attest.errors import (
+    Insecure,
+    LaunchRefused,
+    MeasurementMismatch,
+    NotVerified,
+    Unsupported,
+    reading,
+)
 from sev_attest.keys import TransportKeys
 from sev_attest.launch import CHECKS, VerifiedLaunch, require_policy, verify_launch
 from sev_attest.launch_info import (
@@ -62,6 +70,25 @@ _reported_options = options(
         type=FILE,
         metavar="FILE",
         help="Hold the launch to the policy of NAME.launch.json.",
+    ),
+)
+_diagnosis_options = options(
+    click.option(
+        "--no-diagnose", is_flag=True, help="After a mismatch, do not look for what would fit."
+    ),
+    click.option(
+        "--diagnose-budget",
+        type=click.FloatRange(min=0, max=86400),
+        default=5,
+        metavar="SECONDS",
+        help="Look no longer than this (default: 5).",
+    ),
+    click.option("--keys", type=FOLDER, metavar="DIR", help="Look for the right keys in here too."),
+    click.option(
+        "--firmware-dir",
+        type=FOLDER,
+        metavar="DIR",
+        help="Look for the right firmware in here too.",
     ),
 )
 _LATER = ("connect", "domain")
@@ -99,9 +126,11 @@ _PACKET = ("secret_header", "secret_payload")
 @key_options
 @_secret_options
 @_later_options
+@_diagnosis_options
+@click.option("--explain", is_flag=True, help="List every measured range and HMAC field.")
 @click.option("-d", "--debug", is_flag=True, help="As --verbose. Keys are never shown.")
 @output_options
-def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: Any) -> None:
+def command(**given: Any) -> None:
     """Check the measurement of a launch against what its owner meant to start.
 
     Give what the host reports (--measurement, --api-major, --api-minor, --build-id, --policy, or
@@ -111,45 +140,91 @@ def command(*, as_json: bool, quiet: bool, verbose: bool, debug: bool, **given: 
     keys = read_keys(given)
     secrets = read_secrets(given["inject_secret"])
     info, policy, notes = _reported(given, keys)
-    measured = measure_guest(given, policy, progress=not (as_json or quiet))
+    text = not (given["as_json"] or given["quiet"])
+    measured = measure_guest(given, policy, progress=text)
     notes += measured.notes + render.policy_notes(policy)
-    facts: dict[str, object] = {
-        "measurement": base64.b64encode(info.measurement).decode(),
-        "policy": policy.value,
-        "notes": notes,
-        **measured.facts,
-    }
-    text = not (as_json or quiet)
-    explain = (verbose or debug) and text
-    unchecked = set() if info.policy is not None else {"launch.policy"}
+    case = Case(given=given, text=text, info=info, policy=policy, measured=measured, notes=notes)
     try:
         launch = verify_launch(info, keys=keys, policy=policy, digest=measured.digest)
     except NotVerified as error:
-        held, failed = _outcome(error)
-        held -= unchecked
-        error.facts = {**facts, "checks": render.checks(CHECKS, held, failed)}
-        if explain:
-            _explain(info, policy, measured)
-            render.steps(CHECKS, held, failed)
-        elif text:
-            error.hint = "--verbose shows what went into it, to compare with what the host started"
-        for note in notes if text else ():
-            error.add_note(note)
+        case.refused(error, keys)
         raise
-    held = CHECKS.keys() - unchecked
     if secrets:
         notes += _write_secrets(launch, secrets, measured, given)
-    if as_json:
-        facts |= {"checks": render.checks(CHECKS, held, set()), "secrets": len(secrets)}
-        render.document("validate", ok=True, **facts)
-    elif text:
-        click.echo("OK: Looks good to me")
-        if secrets:
-            click.echo(f"OK: Injected {len(secrets)} secrets")
-        render.notes(notes)
-        if explain:
-            _explain(info, policy, measured)
-            render.steps(CHECKS, held, set())
+    case.accepted(len(secrets))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A launch that is judged, and the telling of the verdict."""
+
+    given: dict[str, Any]
+    text: bool
+    info: LaunchInfo
+    policy: GuestPolicy
+    measured: Measured
+    notes: list[str]
+
+    def accepted(self, secrets: int) -> None:
+        """Print that all is well."""
+        held = CHECKS.keys() - self._unchecked
+        if self.given["as_json"]:
+            checks = render.checks(CHECKS, held, set())
+            render.document("validate", ok=True, **self._facts, checks=checks, secrets=secrets)
+        if self.text:
+            click.echo("OK: Looks good to me")
+            if secrets:
+                click.echo(f"OK: Injected {secrets} secrets")
+            render.notes(self.notes)
+        self._explain(held, set())
+
+    def refused(self, error: NotVerified, keys: TransportKeys) -> None:
+        """Put into the error what there is to tell of it."""
+        held, failed = _outcome(error)
+        held -= self._unchecked
+        error.facts = {**self._facts, "checks": render.checks(CHECKS, held, failed)}
+        if self.text:
+            error.hint = "--explain shows what went into it, to compare with what the host started"
+        self._explain(held, failed)
+        if isinstance(error, MeasurementMismatch):
+            self._diagnose(error, keys)
+        for note in self.notes:
+            error.add_note(note)
+
+    def _diagnose(self, error: MeasurementMismatch, keys: TransportKeys) -> None:
+        if self.given["no_diagnose"] or self.given["quiet"]:
+            return
+        from sev_attest.cli.diagnosis import diagnose
+
+        try:
+            diagnose(error, self, keys)
+        except Exception as trouble:  # noqa: BLE001 - the verdict stands, whatever comes of this
+            error.add_note(f"the search for what fits failed ({type(trouble).__name__}): a bug")
+
+    @property
+    def _unchecked(self) -> set[str]:
+        return set() if self.info.policy is not None else {"launch.policy"}
+
+    @property
+    def _facts(self) -> dict[str, object]:
+        return {
+            "measurement": base64.b64encode(self.info.measurement).decode(),
+            "api": [self.info.api_major, self.info.api_minor],
+            "build_id": self.info.build_id,
+            "policy": self.policy.value,
+            "notes": self.notes,
+            **self.measured.facts,
+        }
+
+    def _explain(self, held: set[str], failed: set[str]) -> None:
+        """Show what went into the measurement, but never the one that was expected."""
+        steps = self.given["verbose"] or self.given["debug"]
+        if self.text and (steps or self.given["explain"]):
+            lines = (*self.measured.lines(), *render.hmac_lines(self.info, self.policy))
+            for line in lines:
+                click.echo(line)
+        if self.text and steps:
+            render.steps(CHECKS, held, failed)
 
 
 def _outcome(error: NotVerified) -> tuple[set[str], set[str]]:
@@ -286,9 +361,3 @@ def _write_secrets(
     ]
     write_all(files, force=given["force"])
     return notes
-
-
-def _explain(info: LaunchInfo, policy: GuestPolicy, measured: Measured) -> None:
-    """Show what went into the measurement, but never the one that was expected."""
-    for line in (*measured.lines(), *render.hmac_lines(info, policy)):
-        click.echo(line)

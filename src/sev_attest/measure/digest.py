@@ -5,12 +5,14 @@ NVRAM file), the table of kernel hashes if there is one, and for SEV-ES each vCP
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from sev_attest.errors import Unsupported
 from sev_attest.measure.kernel_hashes import KernelHashes
 from sev_attest.measure.ovmf import Firmware, Source
-from sev_attest.measure.vmsa import CpuModel, VmsaPages, VmsaProfile
+from sev_attest.measure.vmsa import MAX_VCPUS, CpuModel, VmsaPages, VmsaProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +47,27 @@ class MeasuredGuest:
         A plain SEV guest has one digest, whatever its vCPUs. Raises Unsupported for a count that
         cannot be, or for SEV-ES without count.
         """
+        if self.vmsa is None:
+            return list(self.each())
+        if most is None:
+            raise Unsupported("SEV-ES needs the number of vCPUs", check="vcpus.missing")
+        self.vmsa.for_vcpus(most)
+        return list(islice(self.each(), most))
+
+    def each(self) -> Iterator[bytes]:
+        """Compute the launch digests for 1, 2, ... vCPUs as they are asked for (32 bytes each).
+
+        It ends where no more vCPUs can be; a plain SEV guest has one digest.
+        """
         digest = self.firmware.hasher()
         if self.kernel is not None:
             digest.update(self.kernel.to_bytes())
         if self.vmsa is None:
-            return [digest.digest()]
-        if most is None:
-            raise Unsupported("SEV-ES needs the number of vCPUs", check="vcpus.missing")
-        found = []
-        for page in self.vmsa.for_vcpus(most):
+            yield digest.digest()
+            return
+        for page in self.vmsa.for_vcpus(MAX_VCPUS if self.vmsa.ap else 1):
             digest.update(page)
-            found.append(digest.digest())
-        return found
+            yield digest.digest()
 
     def ranges(self, vcpus: int | None = None) -> list[MeasuredRange]:
         """List what is measured, in order; raises as :meth:`digests`."""

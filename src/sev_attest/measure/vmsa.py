@@ -229,8 +229,13 @@ class VmsaProfile:
 
     @staticmethod
     def needs_cpu(name: str) -> bool:
-        """Tell whether a profile shows the CPU model that is given."""
+        """Tell whether a profile is incomplete without a CPU model."""
         return name.removesuffix(_DEBUG_SWAP) in _WITH_CPU
+
+    @staticmethod
+    def shows_cpu(name: str) -> bool:
+        """Tell whether a profile shows the CPU model that is given."""
+        return "rdx" not in _DIFFERENCES[name.removesuffix(_DEBUG_SWAP)]
 
     @property
     def layout(self) -> str:
@@ -240,7 +245,7 @@ class VmsaProfile:
     def pages(self, reset_address: int) -> "VmsaPages":
         """Build the pages; ``reset_address`` is where the others start (:class:`Firmware`)."""
         boot = _KVM | _DIFFERENCES[self.layout]
-        if self.cpu is not None and "rdx" not in boot:
+        if self.cpu is not None and self.shows_cpu(self.name):
             boot["rdx"] = self.cpu.signature
         if self.layout != self.name:
             boot["sev_features"] = _DEBUG_SWAP_BIT

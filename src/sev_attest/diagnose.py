@@ -1,0 +1,243 @@
+"""Why does a measurement not match? Try what is likely, and name what fits.
+
+Most mismatches are honest mistakes, and an HMAC costs a microsecond. What is found is words and
+options for people: it never turns a no into a yes, and no secret can be built with it. The
+catalogue of what is tried is in :mod:`sev_attest._hypotheses`.
+"""
+
+import hmac
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+from sev_attest._hypotheses import (
+    RULED_OUT,
+    Change,
+    Clues,
+    Launch,
+    changes,
+    machines,
+    other_launches,
+)
+from sev_attest.errors import SevAttestError
+from sev_attest.keys import TransportKeys
+from sev_attest.launch import expected_measure
+from sev_attest.launch_info import LaunchInfo
+from sev_attest.measure.digest import MeasuredGuest
+from sev_attest.measure.kernel_hashes import KernelHashes
+from sev_attest.measure.ovmf import Firmware
+from sev_attest.measure.vmsa import PROFILES, VmsaPages, VmsaProfile
+from sev_attest.policy import GuestPolicy
+
+__all__ = ["BUDGET", "Clues", "Diagnosis", "Finding", "explain_mismatch"]
+
+BUDGET = 5.0
+"""Seconds that a search takes at most, unless told otherwise."""
+_TELL_EVERY = 4096
+_Combination = tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A difference from what was stated, with which the measurement fits.
+
+    ``hypothesis`` joins the ids of its changes with ``+`` ("vcpus+cmdline"), ``detail`` ends the
+    sentence "it fits if ...", ``changes`` says the same by option. ``meaning`` is what it means for
+    security, where the owner decided otherwise; empty for a slip that the owner may mend.
+    """
+
+    hypothesis: str
+    detail: str
+    changes: Mapping[str, object]
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What a search found: ``findings`` (likeliest first), or else what it ruled out.
+
+    ``tried`` counts combinations; ``complete`` is False if time ran out before all were tried.
+    """
+
+    findings: tuple[Finding, ...]
+    tried: int
+    ruled_out: tuple[str, ...]
+    complete: bool
+
+
+def explain_mismatch(
+    info: LaunchInfo,
+    *,
+    keys: TransportKeys,
+    policy: GuestPolicy,
+    guest: MeasuredGuest | bytes,
+    vcpus: int | None = None,
+    profile: VmsaProfile | None = None,
+    clues: Clues | None = None,
+    budget: float = BUDGET,
+    progress: Callable[[int], object] | None = None,
+) -> Diagnosis:
+    """Look for a small difference from what was stated, with which the measurement fits.
+
+    ``guest`` is what was measured, or a launch digest (32 bytes) that was given; ``profile`` is
+    what its vCPUs' pages were built by, None for pages that were given. ``clues`` are what else is
+    at hand. The search ends with the first hit, or after ``budget`` seconds; ``progress`` is called
+    now and then with the number of combinations tried.
+
+    Does not verify: anything. A finding is no verdict; the launch stays untrusted.
+    """
+    end = time.monotonic() + budget
+    stated = Launch(
+        keys=keys,
+        api_major=info.api_major,
+        api_minor=info.api_minor,
+        build_id=info.build_id,
+        policy=policy.value,
+    )
+    if isinstance(guest, MeasuredGuest):
+        stated = _with_guest(stated, guest, vcpus, profile)
+    trial = _Trial(info, guest if isinstance(guest, bytes) else None)
+    tried = 0
+    done: set[str] = set()
+    for stage in _stages(stated, clues or Clues()):
+        seen: list[str] = []
+        for combination in stage:
+            names = [change.hypothesis for change in combination]
+            if time.monotonic() > end:
+                # Of the first stage, what came before is done: there each comes by itself.
+                finished = set(seen) - set(names) if not done else set()
+                return _ruled_out(tried, done | finished, complete=False)
+            tried += 1
+            if progress is not None and tried % _TELL_EVERY == 0:
+                progress(tried)
+            if trial.fits(_changed(stated, combination)):
+                found = _finding(combination)
+                return Diagnosis(findings=(found,), tried=tried, ruled_out=(), complete=True)
+            if names != seen[-1:]:
+                seen += names
+        done |= set(seen)
+    return _ruled_out(tried, done, complete=True)
+
+
+def _with_guest(
+    launch: Launch, guest: MeasuredGuest, vcpus: int | None, profile: VmsaProfile | None
+) -> Launch:
+    launch = launch._replace(firmware=guest.firmware, es=guest.vmsa is not None, vcpus=vcpus or 1)
+    if guest.kernel is not None:
+        kernel = guest.kernel
+        launch = launch._replace(
+            hashes=True, kernel=kernel.kernel, initrd=kernel.initrd, cmdline=kernel.cmdline
+        )
+    if profile is None:
+        return launch._replace(given=guest.vmsa)
+    return launch._replace(layout=profile.name, cpu=profile.cpu)
+
+
+def _stages(stated: Launch, clues: Clues) -> Iterator[Iterable[_Combination]]:
+    """Give what is tried, one stage after the other: singles, likely pairs, and the wide ones."""
+    likely: list[Change] = []
+
+    def singles() -> Iterator[_Combination]:
+        for change in changes(stated, clues):
+            if change.likely:
+                likely.append(change)
+            yield (change,)
+
+    yield singles()
+    rank = {hypothesis: number for number, hypothesis in enumerate(RULED_OUT)}
+    pairs = [
+        (one, two) for one, two in combinations(likely, 2) if one.parts.keys().isdisjoint(two.parts)
+    ]
+    yield sorted(pairs, key=lambda pair: rank[pair[0].hypothesis] + rank[pair[1].hypothesis])
+    yield machines(stated)
+    yield ((change,) for change in other_launches(stated))
+
+
+def _changed(stated: Launch, combination: _Combination) -> Launch:
+    parts = {name: part for change in combination for name, part in change.parts.items()}
+    return stated._replace(**parts)  # type: ignore[arg-type] # each change has parts of a Launch
+
+
+def _finding(combination: _Combination) -> Finding:
+    return Finding(
+        hypothesis="+".join(change.hypothesis for change in combination),
+        detail=", and ".join(change.detail for change in combination),
+        changes={name: value for change in combination for name, value in change.options.items()},
+        meaning="; ".join(change.meaning for change in combination if change.meaning),
+    )
+
+
+def _ruled_out(tried: int, done: set[str], *, complete: bool) -> Diagnosis:
+    words = tuple(words for hypothesis, words in RULED_OUT.items() if hypothesis in done)
+    return Diagnosis(findings=(), tried=tried, ruled_out=words, complete=complete)
+
+
+class _Trial:
+    """Computes what launches would measure, and compares; what was hashed is not hashed again."""
+
+    def __init__(self, info: LaunchInfo, digest: bytes | None) -> None:
+        self._info = info
+        self._given = digest
+        self._digests: dict[object, tuple[Iterator[bytes], list[bytes]]] = {}
+
+    def fits(self, launch: Launch) -> bool:
+        """Tell whether this launch would have that measurement."""
+        digest = self._digest(launch)
+        return digest is not None and hmac.compare_digest(
+            expected_measure(
+                launch.keys.tik,
+                api=(launch.api_major, launch.api_minor),
+                build_id=launch.build_id,
+                policy=GuestPolicy(launch.policy),
+                digest=digest,
+                nonce=self._info.nonce,
+            ),
+            self._info.measure,
+        )
+
+    def _digest(self, launch: Launch) -> bytes | None:
+        """Compute a launch digest; None for a guest that cannot be."""
+        if launch.firmware is None:
+            return self._given
+        booted = launch.hashes and (launch.kernel, launch.initrd, launch.cmdline)
+        state = launch.es and (launch.layout, launch.cpu, launch.order)
+        key = id(launch.firmware), booted, state
+        if key not in self._digests:
+            self._digests[key] = _each(launch, launch.firmware), []
+        rest, found = self._digests[key]
+        count = launch.vcpus if launch.es else 1
+        while len(found) < count:
+            digest = next(rest, None)
+            if digest is None:
+                return None
+            found.append(digest)
+        return found[count - 1]
+
+
+def _each(launch: Launch, firmware: Firmware) -> Iterator[bytes]:
+    """Give the digests for 1, 2, ... vCPUs; none for a guest that cannot be."""
+    kernel = None
+    if launch.hashes:
+        kernel = KernelHashes(kernel=launch.kernel, initrd=launch.initrd, cmdline=launch.cmdline)
+    try:
+        guest = MeasuredGuest(
+            firmware=firmware,
+            kernel=kernel,
+            vmsa=_pages(launch, firmware) if launch.es else None,
+        )
+    except SevAttestError:  # this firmware starts no such guest
+        return
+    yield from guest.each()
+
+
+def _pages(launch: Launch, firmware: Firmware) -> VmsaPages:
+    pages = launch.given
+    if pages is None or launch.layout or launch.cpu:
+        profile = VmsaProfile(name=launch.layout or PROFILES[0], cpu=launch.cpu)
+        pages = profile.pages(0 if profile.layout == "krun" else firmware.reset_address())
+    if launch.order == "boot":
+        return VmsaPages(boot=pages.boot, ap=pages.boot)
+    if launch.order == "swapped":
+        return VmsaPages(boot=pages.ap or pages.boot, ap=pages.boot)
+    return pages

@@ -1,0 +1,444 @@
+"""The search for what explains a mismatch: it names exactly what was different."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+import sev_attest as sev
+from sev_attest._hypotheses import RULED_OUT
+from sev_attest._wire import guid_bytes, le
+from sev_attest.diagnose import Clues, Diagnosis, explain_mismatch
+from sev_attest.measure.kernel_hashes import KernelHashes
+from sev_attest.measure.vmsa import PROFILES, QEMU_MODELS
+from sev_attest.spec import EFI_NV_DATA_VOLUME
+from sev_attest.testing import Platform, ovmf_image
+
+OVMF = ovmf_image(1 << 14)
+OTHER = ovmf_image(1 << 14, seed=b"other", reset_address=0x80_8004)
+STORE = (bytes(16) + guid_bytes(EFI_NV_DATA_VOLUME) + le(1 << 12, 8)).ljust(1 << 12, b"\xff")
+LINE = b"root=/dev/vda quiet splash"
+MILAN = sev.CpuModel.named("EPYC-Milan")
+KEYS = sev.TransportKeys(tek=b"another tek here", tik=b"another tik here")
+
+
+@dataclass
+class Launch:
+    """A guest as it was launched, and as it was stated; a spoiler changes one of the two."""
+
+    platform: Platform
+    session: sev.Session
+    measured: dict[str, Any]
+    stated: dict[str, Any]
+    clues: dict[str, Any] = field(default_factory=dict)
+
+    def measurement(self) -> bytes:
+        """Launch it on the firmware model, command by command."""
+        guest, platform = self.measured, self.platform
+        handle = platform.launch_start(
+            guest["policy"], self.session.godh.to_bytes(), self.session.blob
+        )
+        platform.launch_update_data(handle, guest["firmware"])
+        if guest["kernel"] is not None:
+            line = KernelHashes.of(guest["line"]).kernel  # its hash, with whatever is at its end
+            hashes = KernelHashes.of(guest["kernel"], guest["initrd"])
+            platform.launch_update_data(handle, replace(hashes, cmdline=line).to_bytes())
+        for page in guest["pages"]:
+            platform.launch_update_vmsa(handle, page)
+        return platform.launch_measure(handle)
+
+    def diagnose(self, budget: float = 600) -> Diagnosis:
+        """Launch it, and ask why it does not match what is stated."""
+        stated = self.stated
+        info = sev.LaunchInfo(
+            measurement=self.measurement(),
+            api_major=stated["api"][0],
+            api_minor=stated["api"][1],
+            build_id=stated["build"],
+        )
+        policy = sev.GuestPolicy(stated["policy"])
+        firmware = sev.Firmware.read(stated["firmware"])
+        kernel = None
+        if stated["kernel"] is not None:
+            kernel = KernelHashes.of(stated["kernel"], stated["initrd"], stated["line"])
+        pages = stated["pages"] or stated["profile"].pages(0x80_B004)
+        guest = sev.MeasuredGuest(
+            firmware=firmware, kernel=kernel, vmsa=pages if policy.es else None
+        )
+        digest = guest.digests(stated["vcpus"])[-1]
+        with pytest.raises(sev.MeasurementMismatch):
+            sev.verify_launch(info, keys=stated["keys"], policy=policy, digest=digest)
+        return explain_mismatch(
+            info,
+            keys=stated["keys"],
+            policy=policy,
+            guest=guest,
+            vcpus=stated["vcpus"],
+            profile=None if stated["pages"] else stated["profile"],
+            clues=Clues(cmdline=stated["line"], image=stated["firmware"], **self.clues),
+            budget=budget,
+        )
+
+
+def pages(
+    count: int, name: str = "qemu-legacy", cpu: sev.CpuModel = MILAN, reset: int = 0x80_B004
+) -> list[bytes]:
+    return list(sev.VmsaProfile(name=name, cpu=cpu).pages(reset).for_vcpus(count))
+
+
+@pytest.fixture
+def launch(milan: Platform) -> Launch:
+    return new_launch(milan)
+
+
+def new_launch(platform: Platform, policy: int = 5) -> Launch:
+    session = sev.Session.create_unverified(platform.export().pdh, policy=sev.GuestPolicy(policy))
+    es = bool(policy & 4)
+    same = {"policy": policy, "firmware": OVMF, "kernel": b"kernel", "initrd": b"initrd"}
+    measured = {**same, "line": LINE + b"\0", "pages": pages(4) if es else []}
+    stated = {
+        **same,
+        "line": LINE,
+        "vcpus": 4,
+        "profile": sev.VmsaProfile(cpu=MILAN),
+        "pages": None,
+    }
+    stated |= {"keys": session.keys, "api": platform.api, "build": platform.build}
+    return Launch(platform, session, measured, stated)
+
+
+Spoiler = Callable[[Launch], None]
+
+
+def states(**parts: object) -> Spoiler:
+    """Let the owner state something else than what was launched."""
+    return lambda launch: launch.stated.update(parts)
+
+
+def launches(**parts: object) -> Spoiler:
+    """Let the host launch something else than what is stated."""
+    return lambda launch: launch.measured.update(parts)
+
+
+def at_hand(images: dict[str, bytes], spoiler: Spoiler) -> Spoiler:
+    def spoil(launch: Launch) -> None:
+        launch.clues["images"] = list(images.items())
+        spoiler(launch)
+
+    return spoil
+
+
+def swap_keys(launch: Launch) -> None:
+    keys = launch.stated["keys"]
+    launch.stated["keys"] = sev.TransportKeys(tek=keys.tik, tik=keys.tek)
+
+
+def other_keys(launch: Launch) -> None:
+    unused = sev.TransportKeys(tek=bytes(16), tik=bytes(16))
+    launch.clues["keys"] = {"unused": unused, "vm2": launch.stated["keys"]}
+    launch.stated["keys"] = KEYS
+
+
+def swap_pages(launch: Launch) -> None:
+    boot, ap = pages(2)
+    launch.stated["pages"] = sev.VmsaPages(boot=ap, ap=boot)
+
+
+def recorded(launch: Launch) -> None:
+    launch.clues["recorded"] = 5
+    launch.stated["policy"] = 0x3001_0006
+
+
+SINGLES: dict[str, tuple[str, Spoiler]] = {
+    "tik-and-tek": ("keys.swapped", swap_keys),
+    "another-pair": ("keys.other", other_keys),
+    "no-hashes": ("kernel.hashes-off", launches(kernel=None)),
+    "two-vcpus": ("vcpus", states(vcpus=2)),
+    "512-vcpus": ("vcpus", launches(pages=pages(512))),
+    **{
+        f"profile-{name}": ("vmsa.profile", launches(pages=pages(4, name))) for name in PROFILES[1:]
+    },
+    **{
+        f"model-{name}": ("cpu.model", launches(pages=pages(4, cpu=sev.CpuModel.named(name))))
+        for name in QEMU_MODELS
+        if name != "EPYC-Milan"
+    },
+    **{
+        f"line-{number}": ("cmdline", launches(line=measured))
+        for number, measured in enumerate(
+            (
+                LINE + b"\n\0",
+                LINE + b"\r\n\0",
+                LINE + b"\0\0",
+                LINE,
+                LINE + b" \0",
+                b" " + LINE + b"\0",
+                b'"' + LINE + b'"\0',
+                b"'" + LINE + b"'\0",
+                b"root=/dev/vda  quiet splash\0",
+                b"root=/dev/vda quiet  splash\0",
+                b'root="/dev/vda" quiet splash\0',
+                b"\0",
+            )
+        )
+    },
+    **{
+        f"stated-line-{number}": ("cmdline", states(line=line))
+        for number, line in enumerate(
+            (
+                LINE + b"\n",
+                LINE + b"  ",
+                b" " + LINE,
+                b" " + LINE + b" ",
+                LINE.replace(b" ", b"   "),
+                b'root="/dev/vda" quiet splash',
+                b"root='/dev/vda' quiet splash",
+            )
+        )
+    },
+    "no-initrd": ("kernel.no-initrd", launches(initrd=None)),
+    "initrd-for-kernel": ("kernel.swapped", states(kernel=b"initrd", initrd=b"kernel")),
+    "another-ovmf": (
+        "firmware.other",
+        at_hand({"a/OVMF.fd": b"", "b/OVMF.fd": OVMF}, states(firmware=OTHER)),
+    ),
+    "store-and-code": (
+        "firmware.joined",
+        at_hand({"VARS.fd": STORE}, launches(firmware=STORE + OVMF)),
+    ),
+    "code-of-the-whole": ("firmware.code-alone", states(firmware=STORE + OVMF)),
+    "numbers-swapped": ("numbers.swapped", states(api=(24, 55), build=1)),
+    "numbers-as-hex": ("numbers.base", states(build=0x24)),
+    "hex-as-decimal": ("numbers.base", states(api=(1, 37))),  # 0x37 is 55, and was typed so
+    "all-as-hex": ("numbers.base", states(api=(1, 0x55), build=0x24)),
+    "recorded-policy": ("policy.session", recorded),
+    **{
+        f"bit-{bit}": ("policy.bit", states(policy=5 ^ 1 << bit)) for bit in (0, 1, 3, 5, 7, 16, 29)
+    },
+    **{
+        f"bits-{one}-{two}": ("policy.bits", states(policy=5 ^ 1 << one ^ 1 << two))
+        for one, two in ((0, 1), (1, 3), (5, 16), (28, 29))
+    },
+    "pages-swapped": ("vmsa.swapped", swap_pages),
+    "reset-vector-for-all": ("vmsa.boot-for-all", launches(pages=pages(1) * 4)),
+    "nothing-of-vcpus": ("vmsa.none", launches(pages=[])),
+    "older-build": ("numbers.one", states(build=25)),
+    "another-minor": ("numbers.one", states(api=(1, 200))),
+    "another-major": ("numbers.one", states(api=(9, 55))),
+    "stepping": (
+        "cpu.stepping",
+        launches(pages=pages(4, cpu=sev.CpuModel(family=25, model=1, stepping=2))),
+    ),
+    "stepping-of-genoa": (
+        "cpu.stepping",
+        launches(pages=pages(4, cpu=sev.CpuModel(family=25, model=17, stepping=1))),
+    ),
+    "another-launch": ("launch.other", states(api=(2, 17), build=99)),
+}
+
+
+@pytest.mark.parametrize(("hypothesis", "spoil"), SINGLES.values(), ids=SINGLES)
+def test_a_single_difference_is_named(launch: Launch, hypothesis: str, spoil: Spoiler) -> None:
+    spoil(launch)
+    (finding,) = launch.diagnose().findings
+    assert finding.hypothesis == hypothesis
+    assert finding.changes
+    assert (finding.hypothesis in MENDABLE) is (finding.meaning == "") or "older" in finding.meaning
+
+
+MENDABLE = {
+    *("keys.swapped", "keys.other", "vcpus", "vmsa.profile", "cpu.model", "cpu.stepping"),
+    *("vmsa.swapped", "numbers.swapped", "numbers.base", "numbers.one"),
+}
+"""What is a slip of the owner's; everything else is the owner's decision, and has a meaning."""
+
+
+def test_every_hypothesis_is_shown_here() -> None:
+    elsewhere = {"es.on", "es.off"}
+    assert {hypothesis for hypothesis, _ in SINGLES.values()} | elsewhere == RULED_OUT.keys()
+
+
+@pytest.mark.parametrize(
+    ("policy", "stated", "hypothesis"),
+    [
+        (1, 5, "es.off"),
+        (0x21, 0x15, "numbers.base"),  # 21 was meant as hex; so its ES bit is another
+        (5, 1, "es.on"),
+    ],
+)
+def test_sev_and_sev_es_are_told_apart(
+    milan: Platform, policy: int, stated: int, hypothesis: str
+) -> None:
+    launch = new_launch(milan, policy)
+    launch.stated["policy"] = stated
+    (finding,) = launch.diagnose().findings
+    assert finding.hypothesis == hypothesis
+    assert finding.changes["policy"] == policy
+
+
+def test_code_with_variables_behind_it_is_found(milan: Platform) -> None:
+    """Plain SEV alone, and no kernel: such an image has no footer at its end."""
+    launch = new_launch(milan, 1)
+    launch.measured["kernel"] = launch.stated["kernel"] = None
+    launch.clues["images"] = [("VARS.fd", STORE)]
+    launch.measured["firmware"] = OVMF + STORE
+    (finding,) = launch.diagnose().findings
+    assert finding.hypothesis == "firmware.joined"
+
+
+def other_profile(launch: Launch) -> None:
+    launch.stated["profile"] = replace(launch.stated["profile"], name="qemu-init2")
+
+
+def other_model(launch: Launch) -> None:
+    launch.stated["profile"] = replace(
+        launch.stated["profile"], cpu=sev.CpuModel.named("EPYC-Rome")
+    )
+
+
+IN_PAIRS: dict[str, Spoiler] = {
+    "keys.swapped": swap_keys,
+    "keys.other": other_keys,
+    "kernel.no-initrd": launches(initrd=None),
+    "cmdline": launches(line=LINE + b"\n\0"),
+    "vcpus": states(vcpus=2),
+    "vmsa.profile": other_profile,
+    "cpu.model": other_model,
+    "firmware.other": at_hand({"OVMF.fd": OVMF}, states(firmware=OTHER)),
+    "numbers.swapped": states(api=(24, 55), build=1),
+    "policy.bit": states(policy=4),
+    "kernel.hashes-off": launches(kernel=None),
+}
+PAIRS = [
+    pair
+    for pair in combinations(IN_PAIRS, 2)
+    # Two ways to have one thing, or one that hides the other:
+    if pair != ("keys.swapped", "keys.other")
+    and not ("kernel.hashes-off" in pair and {"kernel.no-initrd", "cmdline"} & set(pair))
+]
+
+
+def test_there_are_enough_pairs() -> None:
+    assert len(PAIRS) >= 40
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_two_differences_are_named(launch: Launch, pair: tuple[str, str]) -> None:
+    for hypothesis in pair:
+        IN_PAIRS[hypothesis](launch)
+    (finding,) = launch.diagnose().findings
+    assert set(finding.hypothesis.split("+")) == set(pair)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_known_vcpu_state_is_found(launch: Launch, seed: int) -> None:
+    """Number, model and profile may all be others, also where pages were given or none at all."""
+    draw = random.Random(seed)
+    count, name = draw.randrange(1, 513), draw.choice(PROFILES)
+    cpu = sev.CpuModel.named(draw.choice([model for model in QEMU_MODELS if model != "EPYC-Milan"]))
+    launch.measured["pages"] = pages(count, name, cpu)
+    if seed % 3 == 1:
+        launch.stated["pages"] = sev.VmsaPages(boot=bytes(4096), ap=bytes(4096))
+    if seed % 3 == 2:
+        launch.stated["policy"] = 1
+    (finding,) = launch.diagnose().findings
+    assert finding.changes.get("num_cpus", 4) == count
+    assert finding.changes.get("vmsa_profile", "qemu-legacy") == name
+
+
+def test_a_boot_page_alone_is_enough_for_one_vcpu(launch: Launch) -> None:
+    launch.measured["pages"] = pages(1)
+    launch.stated |= {"pages": sev.VmsaPages(boot=pages(1, cpu=MILAN)[0]), "vcpus": 1}
+    launch.stated["build"] = 25
+    (finding,) = launch.diagnose().findings
+    assert finding.hypothesis == "numbers.one"
+
+
+def test_a_search_without_result_says_what_it_rules_out(launch: Launch) -> None:
+    launch.measured["firmware"] = OTHER
+    told: list[int] = []
+    launch.clues = {"images": [("a", b""), ("b", OVMF), ("broken", broken()), ("c", STORE)]}
+    diagnosis = launch.diagnose()
+    assert (diagnosis.findings, diagnosis.complete, told) == ((), True, [])
+    absent = {"es.on", "keys.other", "policy.session", "vmsa.swapped", "firmware.code-alone"}
+    expected = [words for name, words in RULED_OUT.items() if name not in absent]
+    assert list(diagnosis.ruled_out) == expected
+    assert diagnosis.tried > 100_000
+
+
+def broken() -> bytes:
+    """Make firmware whose footer lies, so that no vCPU can be started by it."""
+    image = bytearray(OVMF)
+    image[-50:-48] = b"\xff\xff"
+    return bytes(image)
+
+
+def test_a_given_digest_leaves_keys_and_numbers_to_try(launch: Launch) -> None:
+    info = sev.LaunchInfo(
+        measurement=launch.measurement(), api_major=1, api_minor=55, build_id=0x24
+    )
+    digest = sev.MeasuredGuest(
+        firmware=sev.Firmware.read(OVMF),
+        kernel=KernelHashes.of(b"kernel", b"initrd", LINE),
+        vmsa=sev.VmsaProfile(cpu=MILAN).pages(0x80_B004),
+    ).digests(4)[-1]
+    told: list[int] = []
+
+    def diagnose(digest: bytes) -> Diagnosis:
+        return explain_mismatch(
+            info,
+            keys=launch.session.keys,
+            policy=sev.GuestPolicy(5),
+            guest=digest,
+            progress=told.append,
+            budget=600,
+        )
+
+    (finding,) = diagnose(digest).findings
+    assert (finding.hypothesis, finding.changes) == ("numbers.base", {"build_id": 24})
+    assert not told
+    assert diagnose(bytes(32)).complete
+    assert told == sorted(told)
+    assert len(told) > 10
+
+
+def test_whatever_time_there_is_the_search_ends_without_a_finding(milan: Platform) -> None:
+    """300 launches of what nobody could guess; how far each search gets depends on its time."""
+    draw = random.Random(1)
+    kinds = [new_launch(milan, 5), new_launch(milan, 1)]
+    for number in range(300):
+        launch = kinds[number % 2]
+        launch.measured["firmware"] = draw.randbytes(4096)
+        diagnosis = launch.diagnose(budget=0.01 * (number % 4))
+        assert not diagnosis.findings
+        assert not diagnosis.complete
+        assert set(diagnosis.ruled_out) <= set(RULED_OUT.values())
+
+
+def test_an_image_whose_first_volume_is_larger_than_itself_is_tried_as_it_is(
+    launch: Launch,
+) -> None:
+    launch.stated |= {"firmware": STORE.replace(le(1 << 12, 8), le(1 << 40, 8)) + OVMF}
+    launch.stated |= {"initrd": None, "api": (0, 0), "build": 0}
+    launch.measured |= {"initrd": None, "firmware": launch.stated["firmware"]}
+    (finding,) = launch.diagnose().findings
+    assert finding.hypothesis == "launch.other"
+
+
+def test_no_time_is_no_search(launch: Launch) -> None:
+    launch.stated["vcpus"] = 2
+    diagnosis = launch.diagnose(budget=0)
+    assert (diagnosis.findings, diagnosis.tried, diagnosis.ruled_out) == ((), 0, ())
+
+
+def test_a_diagnosis_shows_no_key_and_no_expected_measurement(launch: Launch) -> None:
+    launch.stated["vcpus"] = 2
+    other_keys(launch)
+    shown = repr(launch.diagnose()) + repr(launch.clues)
+    for key in (launch.session.keys, KEYS):
+        for secret in (key.tik, key.tek):
+            assert secret.hex() not in shown
+            assert repr(secret)[2:-1] not in shown
