@@ -1,0 +1,237 @@
+"""``sev-attest ledger``: the launches that this owner has made."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sev_attest.cli import render
+from sev_attest.cli.inputs import OUTPUT, ledger_option, open_ledger, options, output_options
+from sev_attest.cli.outputs import write_all
+from sev_attest.errors import Unsupported, WrongState
+from sev_attest.owner.ledger import (
+    Event,
+    Head,
+    Ledger,
+    LedgerDamaged,
+    LedgerEntry,
+    LedgerTrouble,
+    State,
+)
+
+_ID_NEEDED = 8
+_ID_SHOWN = 12
+_session = click.argument("session", metavar="NAME-OR-ID")
+_common = options(ledger_option, output_options)
+
+
+class _HeadType(click.ParamType[Head]):
+    """The head of a log: COUNT:HASH."""
+
+    name = "head"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Head:
+        """Read what `ledger verify` prints."""
+        found = re.fullmatch(r"([0-9]{1,15}):([0-9a-f]{64})", str(value).strip())
+        if found is None:
+            self.fail("this is no COUNT:HASH as `ledger verify` prints it", param, ctx)
+        return Head(int(found[1]), found[2])
+
+
+@click.group("ledger", no_args_is_help=False)
+def command() -> None:
+    """Every session that was made here, and that each is used for one launch only."""
+
+
+@command.command("list")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice([state.value for state in State]),
+    multiple=True,
+    help="Only sessions in this state; can be repeated.",
+)
+@_common
+def list_(
+    *, states: tuple[str, ...], ledger: str | None, as_json: bool, quiet: bool, verbose: bool
+) -> None:
+    """List all sessions, one per line, the oldest first."""
+    try:
+        with _open(ledger) as opened:
+            found, now = opened.entries(), opened.now
+    except LedgerTrouble as error:
+        if error.check != "ledger.missing":
+            raise
+        found, now = (), ""
+    shown = [entry for entry in found if not states or entry.state in states]
+    if as_json:
+        sessions = [_entry_facts(entry, now) for entry in shown]
+        render.document("ledger list", ok=True, sessions=sessions)
+    elif not quiet:
+        if not shown:
+            click.echo("no launches in that state" if found else "no launches yet")
+        width = max((len(render.one_line(entry.name)) for entry in shown), default=0)
+        for entry in shown:
+            name = render.one_line(entry.name) or "-"
+            shortened = entry.session_id[: None if verbose else _ID_SHOWN]
+            click.echo(f"{shortened}  {name:<{width}}  {render.one_line(entry.explain(now))}")
+
+
+@command.command("show")
+@_session
+@_common
+def show(*, session: str, ledger: str | None, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Show a session and everything that happened in it."""
+    with _open(ledger) as opened:
+        entry = _find(opened, session)
+        events, now = opened.events(entry.session_id), opened.now
+    facts = _entry_facts(entry, now)
+    if as_json:
+        render.document("ledger show", ok=True, session=facts, events=_event_facts(events))
+    elif not quiet:
+        for name, value in facts.items():
+            if value:
+                click.echo(f"{name.replace('_', ' ')}: {render.one_line(str(value))}")
+        for event in events:
+            click.echo(render.one_line(f"{event.time}  {event.kind}  {event.detail}"))
+            if verbose:
+                click.echo(f"    event {event.head}")
+
+
+@command.command("close")
+@_session
+@click.option("--reason", default="", metavar="TEXT", help="Kept in the ledger.")
+@_common
+def close(
+    *, session: str, reason: str, ledger: str | None, as_json: bool, quiet: bool, verbose: bool
+) -> None:
+    """End a session that released nothing: no measurement is accepted in it any more."""
+    with _open(ledger) as opened:
+        entry = opened.close(_find(opened, session).session_id, reason)
+        now = opened.now
+    if as_json:
+        render.document("ledger close", ok=True, session=_entry_facts(entry, now))
+    elif not quiet:
+        click.echo(f"OK: {render.one_line(entry.label)} is closed")
+        if verbose:
+            click.echo(f"session id: {entry.session_id}")
+
+
+@command.command("export")
+@click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Write it here.")
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@_common
+def export(
+    *, output: str | None, force: bool, ledger: str | None, as_json: bool, quiet: bool,
+    verbose: bool,
+) -> None:  # fmt: skip
+    """Give all sessions and events as one JSON document."""
+    with _open(ledger) as opened:
+        contents, now = opened.contents(), opened.now
+    everything = {
+        "head": str(contents.head),
+        "sessions": [_entry_facts(entry, now) for entry in contents.entries],
+        "events": _event_facts(contents.events),
+    }
+    counts = f"{len(contents.entries)} sessions, {len(contents.events)} events"
+    if output is not None:
+        head = {"schema": "sev-attest/ledger export/1", "ok": True}
+        text = json.dumps(head | everything, indent=2).encode() + b"\n"
+        write_all([(Path(output), text)], force=force)
+        if as_json:
+            render.document("ledger export", ok=True, files=[output], head=everything["head"])
+        elif not quiet:
+            told = f": {counts}" if verbose else ""
+            click.echo(f"wrote {render.one_line(output)}{told}")
+    elif as_json or not quiet:
+        render.document("ledger export", ok=True, **everything)
+
+
+@command.command("verify")
+@click.option(
+    "--head",
+    type=_HeadType(),
+    metavar="COUNT:HASH",
+    help="What an earlier `ledger verify` printed: it must be part of this ledger.",
+)
+@_common
+def verify(
+    *, head: Head | None, ledger: str | None, as_json: bool, quiet: bool, verbose: bool
+) -> None:
+    """Check that nobody changed the ledger behind its back.
+
+    Its log must be whole, and the sessions what the log tells. Keep the head that this prints on
+    another machine: only --head tells that the whole ledger was replaced by an older copy.
+    """
+    with _open(ledger) as opened:
+        place = opened.place
+        try:
+            found = opened.verify(head)
+        except LedgerDamaged as error:
+            error.facts = {"findings": list(error.findings)}
+            for finding in error.findings[1:]:
+                error.add_note(finding)
+            raise
+    notes = [] if head else ["compared with no head (--head), an older copy would look as good"]
+    if as_json:
+        render.document("ledger verify", ok=True, head=str(found), notes=notes)
+    elif not quiet:
+        click.echo(f"OK: the ledger is as its {found.count} events tell; head {found}")
+        if verbose:
+            click.echo(f"ledger: {render.one_line(place)}")
+        render.notes(notes)
+
+
+def _open(given: str | None) -> Ledger:
+    """Open the ledger that is there; raises LedgerTrouble if there is none, and makes none."""
+    opened = open_ledger(given, create=False)
+    if opened is None:
+        raise Unsupported("--ledger none leaves nothing to show", check="usage")
+    return opened
+
+
+def _find(ledger: Ledger, text: str) -> LedgerEntry:
+    """Find the session by its name, or by the beginning of its id (8 digits or more)."""
+    entries = ledger.entries()
+    found = [entry for entry in entries if entry.name == text]
+    if not found and len(text) >= _ID_NEEDED:
+        found = [entry for entry in entries if entry.session_id.startswith(text)]
+    if not found:
+        raise WrongState(
+            f"no session {text!r} is in the ledger {ledger.place}",
+            check="ledger.unknown",
+            hint="`sev-attest ledger list` shows all",
+        )
+    if len(found) > 1:
+        candidates = ", ".join(f"{e.session_id[:_ID_SHOWN]} ({e.state})" for e in found[:8])
+        raise Unsupported(
+            f"{len(found)} sessions are called {text!r}: {candidates}",
+            check="usage",
+            hint="give as much of the id as tells them apart",
+        )
+    return found[0]
+
+
+def _entry_facts(entry: LedgerEntry, now: str) -> dict[str, Any]:
+    _, name, state, created, changed, expires, measurement, note = entry.to_row()
+    return {
+        "session_id": entry.session_id,
+        "name": name,
+        "state": state,
+        "explained": entry.explain(now),
+        "created": created,
+        "changed": changed,
+        "expires": expires,
+        "measurement": measurement,
+        "note": note,
+    }
+
+
+def _event_facts(events: Iterable[Event]) -> list[dict[str, Any]]:
+    names = ("seq", "time", "session_id", "kind", "detail", "previous", "hash")
+    return [dict(zip(names, event.to_row(), strict=True)) for event in events]

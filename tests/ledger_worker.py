@@ -1,0 +1,187 @@
+"""A process that takes steps on a ledger for the tests: in a race, or until it is killed.
+
+``race PLACE``: for each id that comes on standard input, tries to release it, and says how it went.
+``die PLACE ID POINT``: makes a launch from its creation to its release, and is killed at POINT.
+"""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sev_attest.errors import SevAttestError, WrongState
+from sev_attest.owner.ledger import Ledger, book, stores
+
+MEASUREMENT = bytes(range(48))
+STEPS = ("create", "bind", "release")
+_STATEMENTS = {
+    book._LOOK: "look",
+    book._TELL: "event",
+    book._ENTER: "row",
+    book._MOVE: "row",
+    book._HEAD: "head",
+    "COMMIT": "commit",
+}
+POINTS = [
+    *(
+        f"{step} {when} {what}"
+        for step in STEPS
+        for what in ("begin", "look", "event", "row", "head", "commit")
+        for when in ("before", "after")
+    ),
+    "release before output",
+]
+"""Where a worker can be killed."""
+
+
+def session_id(number: int) -> str:
+    return f"{number:064x}"
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(Path(__file__)), *map(str, arguments)]
+
+
+@contextmanager
+def racers(place: object, count: int) -> Iterator[Callable[[str], list[str]]]:
+    """Start processes; the function that is given has all of them try to release one session."""
+    workers = [
+        subprocess.Popen(
+            command("race", place), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(count)
+    ]
+
+    def answer(worker: subprocess.Popen[str]) -> str:
+        assert worker.stdout is not None
+        return worker.stdout.readline().strip()
+
+    def race(session: str) -> list[str]:
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write(f"{session}\n")
+            worker.stdin.flush()
+        return [answer(worker) for worker in workers]
+
+    try:
+        assert [answer(worker) for worker in workers] == ["ready"] * count
+        yield race
+    finally:
+        for worker in workers:
+            worker.communicate()
+
+
+def run_races(ledger: Ledger, place: object, *, workers: int, rounds: int) -> Counter[str]:
+    """Race for one session after another; exactly one process wins each."""
+    seen: Counter[str] = Counter()
+    with racers(place, workers) as race:
+        for number in range(rounds):
+            session = session_id(number)
+            ledger.create(session)
+            ledger.bind(session, MEASUREMENT)
+            answers = race(session)
+            assert sorted(answers) == ["ledger.released"] * (workers - 1) + ["won"]
+            seen[str(answers.index("won"))] += 1
+            assert [e.kind for e in ledger.events(session)] == ["created", "measured", "released"]
+    assert ledger.verify().count == 3 * rounds
+    return seen
+
+
+def die_and_restart(ledger: Ledger, place: object, session: str, point: str) -> None:
+    """Have a worker killed at a point; then what it left is sound, and at most one release."""
+    died = subprocess.run(command("die", place, session, point), capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL, (point, died)
+    assert died.stdout == b""
+    ledger.verify()
+    kinds = [event.kind for event in ledger.events(session)]
+    entry = ledger.get(session)
+    if entry is None:
+        assert kinds == []
+        assert point.startswith("create ")
+        entry = ledger.create(session)
+    else:
+        assert kinds == ["created", "measured", "released"][: len(kinds)]
+        assert kinds[-1] == entry.state
+        assert entry.explain(ledger.now)
+    # A release that is in the ledger is never made again, whether or not its output was seen.
+    left_already = entry.state == "released"
+    assert left_already == (point in ("release after commit", "release before output"))
+    if left_already:
+        with pytest.raises(WrongState) as refused:
+            ledger.release(session, MEASUREMENT)
+        assert refused.value.check == "ledger.released"
+    else:
+        ledger.bind(session, MEASUREMENT)
+        ledger.release(session, MEASUREMENT)
+    kinds = [event.kind for event in ledger.events(session)]
+    assert kinds == ["created", "measured", "released"]
+
+
+def _say(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+def _race(place: str) -> None:
+    with Ledger.open(place, create=False, timeout=60) as ledger:
+        _say("ready")
+        for line in sys.stdin:
+            try:
+                ledger.release(line.strip(), MEASUREMENT)
+            except SevAttestError as error:
+                _say(error.check)
+            else:
+                _say("won")
+
+
+def _die(place: str, session: str, point: str) -> None:
+    now = ""
+
+    def reach(reached: str) -> None:
+        if f"{now} {reached}" == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly(execute: Callable[..., Any]) -> Callable[..., Any]:
+        def run(connection: object, sql: str, *values: Any) -> Any:
+            what = _STATEMENTS.get(sql, "begin" if sql.startswith("BEGIN") else "")
+            reach(f"before {what}")
+            result = execute(connection, sql, *values)
+            reach(f"after {what}")
+            return result
+
+        return run
+
+    class Deadly(sqlite3.Connection):
+        execute = deadly(sqlite3.Connection.execute)
+
+    def launch() -> None:
+        nonlocal now
+        with Ledger.open(place, create=False) as ledger:
+            now = "create"
+            ledger.create(session)
+            now = "bind"
+            ledger.bind(session, MEASUREMENT)
+            now = "release"
+            ledger.release(session, MEASUREMENT)
+            reach("before output")
+            _say("released")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Deadly))
+        patched = deadly(stores._PostgresConnection.execute)
+        patch.setattr(stores._PostgresConnection, "execute", patched)
+        launch()
+
+
+if __name__ == "__main__":
+    ROLES: dict[str, Callable[..., None]] = {"race": _race, "die": _die}
+    ROLES[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,239 @@
+"""``sev-attest ledger``."""
+
+import base64
+import json
+import sqlite3
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from conftest import Run
+from ledger_worker import MEASUREMENT, session_id
+from sev_attest.cli.inputs import open_ledger
+from sev_attest.owner.ledger import Ledger, default_place
+
+ONE, TWO, THREE = "aa" + "1" * 62, "ab" + "2" * 62, session_id(3)
+COMMANDS = ("list", "show vm1", "close vm1", "export", "verify")
+
+
+@pytest.fixture
+def ledger(here: Path) -> Ledger:
+    """Make the user's own ledger, with three launches in it."""
+    ledger = Ledger.open(default_place())
+    ledger.create(ONE, name="vm1")
+    ledger.create(TWO, name="vm2")
+    ledger.bind(TWO, MEASUREMENT)
+    ledger.release(TWO, MEASUREMENT)
+    ledger.create(THREE, name="vm1")
+    ledger.close(THREE, "a test\x1b[2J")
+    ledger.disconnect()
+    return ledger
+
+
+def test_list_explains_every_session_in_a_line(run: Run, ledger: Ledger) -> None:
+    ran = run("ledger", "list")
+    assert ran.code == 0
+    assert sorted(line.split()[:3] for line in ran.lines) == [
+        ["000000000000", "vm1", "closed:"],
+        [ONE[:12], "vm1", "created:"],
+        [TWO[:12], "vm2", "released:"],
+    ]
+    assert "created: not measured yet" in ran.out
+    assert "if the guest never got it, make a new session" in ran.out
+    assert "a test\\x1b[2J" in ran.out
+    assert TWO in run("ledger", "list", "-v").out
+    assert run("ledger", "list", "-q").out == ""
+
+
+def test_list_by_state_and_as_json(run: Run, ledger: Ledger) -> None:
+    ran = run("ledger", "list", "--state", "released", "--state", "failed", "--json")
+    document = json.loads(ran.out)
+    assert (document["schema"], document["ok"]) == ("sev-attest/ledger list/1", True)
+    (session,) = document["sessions"]
+    assert (session["session_id"], session["state"]) == (TWO, "released")
+    assert session["measurement"] == base64.b64encode(MEASUREMENT).decode()
+    assert session["explained"].startswith("released: its secret left on ")
+    assert run("ledger", "list", "--state", "failed").out == "no launches in that state\n"
+    assert run("ledger", "list", "--state", "odd").code == 2
+
+
+def test_a_session_without_a_name_shows_too(run: Run, here: Path) -> None:
+    with Ledger.open("other") as ledger:
+        ledger.bind(ONE, MEASUREMENT, adopt=True)
+    assert run("ledger", "list", "--ledger", "other").lines[0].startswith(f"{ONE[:12]}  -")
+
+
+@pytest.mark.parametrize("name", ["vm2", TWO[:8], TWO])
+def test_show_tells_all_that_happened(run: Run, ledger: Ledger, name: str) -> None:
+    ran = run("ledger", "show", name)
+    assert ran.code == 0
+    assert f"session id: {TWO}\nname: vm2\nstate: released\n" in ran.out
+    assert [line.split()[1] for line in ran.lines[-3:]] == ["created", "measured", "released"]
+    assert f"    event {ledger.events(TWO)[-1].head}" in run("ledger", "show", name, "-v").lines
+    document = json.loads(run("ledger", "show", name, "--json").out)
+    assert document["session"]["session_id"] == TWO
+    assert [event["kind"] for event in document["events"]] == ["created", "measured", "released"]
+    assert run("ledger", "show", name, "-q").out == ""
+
+
+def test_a_name_or_prefix_of_several_is_ambiguous(run: Run, ledger: Ledger) -> None:
+    ran = run("ledger", "show", "vm1")
+    assert ran.code == 2
+    assert "error: 2 sessions are called 'vm1': " in ran.err
+    assert f"{ONE[:12]} (created)" in ran.err
+    assert run("ledger", "show", ONE[:8]).code == 0
+
+
+def test_an_exact_name_goes_before_the_beginning_of_an_id(run: Run, ledger: Ledger) -> None:
+    ledger.create(session_id(4), name=ONE[:8])
+    ran = run("ledger", "close", ONE[:8])
+    assert ran.code == 0
+    closed = ledger.get(session_id(4))
+    assert closed is not None
+    assert closed.state == "closed"
+    assert run("ledger", "show", ONE[:9]).lines[2] == "state: created"
+    ledger.disconnect()
+
+
+def test_an_unknown_name_is_a_wrong_state(run: Run, ledger: Ledger) -> None:
+    for name in ("vm9", "", ONE[:7]):
+        ran = run("ledger", "close", name)
+        assert ran.code == 5
+        assert ran.err.startswith(f"error: no session '{name}' is in the ledger ")
+
+
+def test_close_ends_a_session_once(run: Run, ledger: Ledger) -> None:
+    ran = run("ledger", "close", ONE[:8], "--reason", "never started", "-v")
+    assert (ran.code, ran.lines) == (0, ["OK: vm1 is closed", f"session id: {ONE}"])
+    assert "closed on " in run("ledger", "show", ONE[:8]).out
+    again = run("ledger", "close", ONE[:8], "--json")
+    document = json.loads(again.out)
+    assert (again.code, document["schema"]) == (5, "sev-attest/ledger close/1")
+    assert document["errors"][0]["check"] == "ledger.closed"
+    assert ": never started; " in document["errors"][0]["message"]
+    assert run("ledger", "close", TWO[:8]).code == 5  # its secret left
+
+
+def test_close_as_json_and_quietly(run: Run, ledger: Ledger) -> None:
+    document = json.loads(run("ledger", "close", ONE[:8], "--json").out)
+    assert document["session"]["state"] == "closed"
+    ledger.create(session_id(4), name="vm4")
+    quiet = run("ledger", "close", "vm4", "-q")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    ledger.create(session_id(5), name="vm5")
+    assert run("ledger", "close", "vm5").lines == ["OK: vm5 is closed"]
+
+
+def test_export_gives_everything(run: Run, ledger: Ledger) -> None:
+    for options in ((), ("--json",), ("-q", "--json")):
+        document = json.loads(run("ledger", "export", *options).out)
+        assert document["schema"] == "sev-attest/ledger export/1"
+        assert len(document["sessions"]) == 3
+        assert document["head"] == str(ledger.verify())
+        assert [event["seq"] for event in document["events"]] == [1, 2, 3, 4, 5, 6]
+    assert run("ledger", "export", "-q").out == ""
+
+
+def test_export_to_a_file_of_the_owner_alone(run: Run, ledger: Ledger) -> None:
+    assert run("ledger", "export", "-o", "all.json").out == "wrote all.json\n"
+    path = Path("all.json")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert json.loads(path.read_bytes()) == json.loads(run("ledger", "export").out)
+    assert run("ledger", "export", "-o", "all.json").code == 6
+    forced = ("ledger", "export", "--output", "all.json", "--force")
+    assert run(*forced, "-v").out == "wrote all.json: 3 sessions, 6 events\n"
+    assert json.loads(run(*forced, "--json").out)["files"] == ["all.json"]
+    assert run(*forced, "-q").out == ""
+
+
+def test_verify_prints_the_head_to_note(run: Run, ledger: Ledger) -> None:
+    ran = run("ledger", "verify")
+    head = str(ledger.verify())
+    assert ran.lines == [
+        f"OK: the ledger is as its 6 events tell; head {head}",
+        "note: compared with no head (--head), an older copy would look as good",
+    ]
+    held = run("ledger", "verify", "--head", head, "-v")
+    assert held.lines[1:] == [f"ledger: {default_place()}"]
+    document = json.loads(run("ledger", "verify", "--head", head, "--json").out)
+    assert (document["ok"], document["head"], document["notes"]) == (True, head, [])
+    assert run("ledger", "verify", "-q").out == ""
+
+
+def test_verify_tells_each_thing_that_is_wrong(run: Run, ledger: Ledger) -> None:
+    with sqlite3.connect(ledger.place) as connection:
+        connection.execute("UPDATE sev_attest_session SET state = 'measured'")
+    connection.close()
+    ran = run("ledger", "verify")
+    assert ran.code == 1
+    assert ran.err.startswith(
+        "error: the ledger was changed behind its back: the row of session 000000000000 is not "
+        "what its events tell (and 2 more)\nhint: "
+    )
+    assert ran.err.count("note: the row of session") == 2
+    document = json.loads(run("ledger", "verify", "--json").out)
+    assert (document["exit"], len(document["findings"])) == (1, 3)
+
+
+def test_verify_with_another_head_fails(run: Run, ledger: Ledger) -> None:
+    assert run("ledger", "verify", "--head", f"9:{'0' * 64}").code == 1
+    for head in ("9", f"x:{'0' * 64}", f"9:{'0' * 63}"):
+        assert run("ledger", "verify", "--head", head).code == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_ledger_that_is_missing_is_not_made(run: Run, here: Path, command: str) -> None:
+    ran = run("ledger", *command.split(), "--ledger", "folder/none.sqlite3")
+    if command == "list":
+        assert (ran.code, ran.out, ran.err) == (0, "no launches yet\n", "")
+        document = json.loads(run("ledger", "list", "--json").out)
+        assert (document["ok"], document["sessions"]) == (True, [])
+    else:
+        assert ran.code == 6
+        assert ran.err == (
+            "error: ledger folder/none.sqlite3: there is no ledger\n"
+            "hint: `sev-attest session` begins one\n"
+        )
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_file_that_is_no_ledger_is_an_error(run: Run, here: Path, command: str) -> None:
+    Path("spoilt").write_bytes(b"not a ledger" * 100)
+    Path("spoilt").chmod(0o600)
+    ran = run("ledger", *command.split(), "--ledger", "spoilt")
+    assert ran.code == 6
+    assert ran.err.startswith("error: ledger spoilt: this is no ledger, or it is damaged")
+
+
+def test_without_a_ledger_there_is_nothing_to_show(run: Run) -> None:
+    ran = run("ledger", "list", "--ledger", "none")
+    assert (ran.code, ran.err) == (2, "error: --ledger none leaves nothing to show\n")
+    assert run("ledger", "list", "--ledger", "").code == 2
+
+
+def test_commands_open_the_ledger_that_is_named(here: Path) -> None:
+    assert open_ledger("none") is None
+    for given, place in ((None, default_place()), ("mine", here / "mine")):
+        ledger = open_ledger(given)
+        assert ledger is not None
+        ledger.disconnect()
+        assert place.exists()
+
+
+def test_a_server_is_named_without_its_url(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("no route to host")
+
+    monkeypatch.setattr(psycopg, "connect", fail)
+    ran = run("ledger", "list", "--ledger", "postgresql://owner@db.example/keys?sslmode=require")
+    assert ran.code == 6
+    assert ran.err.startswith(
+        "error: ledger PostgreSQL db.example/keys: the connection failed (no route to host)\n"
+    )
+    assert "sslmode" not in ran.err
+    refused = run("ledger", "list", "--ledger", "postgresql://owner:hunter2@db.example/keys")
+    assert refused.code == 2
+    assert "hunter2" not in refused.err
+    assert "PGPASSFILE" in refused.err

@@ -1,0 +1,1087 @@
+"""owner/ledger/: every session is used once, whoever races, dies or meddles."""
+
+import base64
+import json
+import os
+import pickle
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+import sev_attest as sev
+from ledger_worker import MEASUREMENT, POINTS, die_and_restart, run_races, session_id
+from sev_attest.errors import Insecure, SevAttestError, Unsupported, WrongState
+from sev_attest.owner.ledger import (
+    Head,
+    Ledger,
+    LedgerDamaged,
+    LedgerEntry,
+    LedgerTrouble,
+    State,
+    default_place,
+    stores,
+)
+from sev_attest.owner.ledger.audit import findings
+from sev_attest.owner.ledger.story import event_hash
+
+ONE, TWO = session_id(1), session_id(2)
+OTHER = bytes(48)
+NOON = datetime(2026, 1, 2, 12, 0, 0, 999999, tzinfo=UTC)
+STEPS: dict[str, Callable[[Ledger], object]] = {
+    "create": lambda ledger: ledger.create(ONE),
+    "bind": lambda ledger: ledger.bind(ONE, MEASUREMENT),
+    "adopt": lambda ledger: ledger.bind(ONE, MEASUREMENT, adopt=True),
+    "release": lambda ledger: ledger.release(ONE, MEASUREMENT),
+    "fail": lambda ledger: ledger.fail(ONE, "why"),
+    "close": lambda ledger: ledger.close(ONE, "why"),
+    "log": lambda ledger: ledger.log(ONE, "mismatch", "seen"),
+}
+
+
+class Clock:
+    """A clock that moves only when told."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def ahead(self, seconds: int) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite3"
+
+
+@pytest.fixture
+def ledger(place: Path, clock: Clock) -> Iterator[Ledger]:
+    with Ledger.open(place, clock=clock) as opened:
+        yield opened
+
+
+def kinds(ledger: Ledger, session: str = ONE) -> list[str]:
+    return [event.kind for event in ledger.events(session)]
+
+
+def released(ledger: Ledger, session: str = ONE) -> None:
+    ledger.create(session)
+    ledger.bind(session, MEASUREMENT)
+    ledger.release(session, MEASUREMENT)
+
+
+# The states.
+
+
+def test_a_launch_from_its_creation_to_its_release(ledger: Ledger, clock: Clock) -> None:
+    made = ledger.create(ONE, name="vm1", expires=NOON + timedelta(hours=1))
+    assert made == LedgerEntry(
+        session_id=ONE,
+        name="vm1",
+        state=State.CREATED,
+        created="2026-01-02T12:00:00+00:00",
+        changed="2026-01-02T12:00:00+00:00",
+        expires="2026-01-02T13:00:00+00:00",
+        measurement=None,
+        note="",
+    )
+    clock.ahead(60)
+    bound = ledger.bind(ONE, MEASUREMENT)
+    measured_at = "2026-01-02T12:01:00+00:00"
+    assert bound == replace(
+        made, state=State.MEASURED, changed=measured_at, measurement=MEASUREMENT
+    )
+    clock.ahead(60)
+    assert ledger.bind(ONE, MEASUREMENT) == bound
+    left = ledger.release(ONE, MEASUREMENT)
+    assert left == replace(bound, state=State.RELEASED, changed="2026-01-02T12:02:00+00:00")
+    assert ledger.bind(ONE, MEASUREMENT) == left
+    assert ledger.get(ONE) == left
+    assert ledger.get(TWO) is None
+    assert ledger.entries() == (left,)
+    assert kinds(ledger) == ["created", "measured", "released"]
+    assert ledger.verify() == ledger.events()[-1].head
+    assert ledger.contents().head == ledger.verify(ledger.events()[0].head)
+
+
+ALLOWED = {
+    # state: what may happen in it, and the state that it leads to
+    None: {"create": "created", "adopt": "measured"},
+    "created": {
+        "bind": "measured",
+        "adopt": "measured",
+        "release": "released",
+        "fail": "failed",
+        "close": "closed",
+    },
+    "measured": {
+        "bind": "measured",
+        "adopt": "measured",
+        "release": "released",
+        "fail": "failed",
+        "close": "closed",
+    },
+    "released": {"bind": "released", "adopt": "released", "fail": "failed"},
+    "failed": {},
+    "closed": {},
+    "expired": {},
+}
+WAYS = {
+    None: [],
+    "created": ["create"],
+    "measured": ["create", "bind"],
+    "released": ["create", "bind", "release"],
+    "failed": ["create", "fail"],
+    "closed": ["adopt", "close"],
+    "expired": ["create", "bind"],
+}
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "log"])
+@pytest.mark.parametrize("state", ALLOWED)
+def test_only_the_steps_of_the_table_are_allowed(
+    ledger: Ledger, clock: Clock, state: str | None, step: str
+) -> None:
+    for way in WAYS[state]:
+        STEPS[way](ledger)
+    if state == "expired":
+        ledger.disconnect()
+        with sqlite3.connect(ledger.place) as connection:
+            connection.execute(
+                "UPDATE sev_attest_session SET expires = '2026-01-01T00:00:00+00:00'"
+            )
+        connection.close()
+        with pytest.raises(WrongState):
+            ledger.bind(ONE, MEASUREMENT)
+    if step in ALLOWED[state]:
+        STEPS[step](ledger)
+        entry = ledger.get(ONE)
+        assert entry is not None
+        assert entry.state == ALLOWED[state][step]
+        return
+    before = ledger.get(ONE)
+    with pytest.raises(Insecure if step == "create" else WrongState) as refused:
+        STEPS[step](ledger)
+    known = "reused" if step == "create" else state or "unknown"
+    assert refused.value.check == f"ledger.{known}"
+    assert ledger.get(ONE) == before
+
+
+def test_another_measurement_is_refused_shown_and_noted(ledger: Ledger, clock: Clock) -> None:
+    ledger.create(ONE, name="vm1")
+    ledger.bind(ONE, MEASUREMENT)
+    clock.ahead(10)
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: ledger.bind(ONE, OTHER),
+        lambda: ledger.bind(ONE, OTHER, adopt=True),
+        lambda: ledger.release(ONE, OTHER),
+    )
+    for attempt in attempts:
+        with pytest.raises(Insecure) as refused:
+            attempt()
+        bound = base64.b64encode(MEASUREMENT).decode()
+        assert refused.value.check == "ledger.reused"
+        assert str(refused.value) == (
+            "session vm1 was used for another launch: since 2026-01-02T12:00:00+00:00 it is bound "
+            f"to the measurement {bound}"
+        )
+        assert refused.value.facts["bound"] == {
+            "measurement": bound,
+            "at": "2026-01-02T12:00:00+00:00",
+        }
+    assert kinds(ledger) == ["created", "measured", "refused", "refused", "refused"]
+    assert (
+        json.loads(ledger.events(ONE)[2].detail)["measurement"] == base64.b64encode(OTHER).decode()
+    )
+    ledger.release(ONE, MEASUREMENT)
+    ledger.fail(ONE, "the packet did not get out")
+    with pytest.raises(Insecure):
+        ledger.bind(ONE, OTHER)
+    ledger.verify()
+
+
+def test_a_session_past_its_time_expires_at_the_next_step(ledger: Ledger, clock: Clock) -> None:
+    for session in (ONE, TWO):
+        ledger.create(session, name="vm", expires=NOON + timedelta(seconds=30))
+    ledger.bind(TWO, MEASUREMENT)
+    clock.ahead(29)
+    ledger.bind(ONE, MEASUREMENT)
+    clock.ahead(1)
+    entry = ledger.get(ONE)
+    assert entry is not None
+    assert "its time was over on 2026-01-02T12:00:30+00:00" in entry.explain(ledger.now)
+    with pytest.raises(WrongState, match="its time was over") as refused:
+        ledger.release(ONE, MEASUREMENT)
+    assert refused.value.check == "ledger.expired"
+    with pytest.raises(WrongState):
+        ledger.bind(TWO, MEASUREMENT)
+    assert [entry.state for entry in ledger.entries()] == ["expired", "expired"]
+    assert kinds(ledger) == ["created", "measured", "expired"]
+    ledger.verify()
+
+
+def test_a_release_is_not_undone_by_the_time(ledger: Ledger, clock: Clock) -> None:
+    ledger.create(ONE, expires=NOON + timedelta(seconds=30))
+    ledger.bind(ONE, MEASUREMENT)
+    ledger.release(ONE, MEASUREMENT)
+    clock.ahead(60)
+    assert ledger.bind(ONE, MEASUREMENT).state is State.RELEASED
+
+
+def test_every_state_explains_itself(ledger: Ledger) -> None:
+    ledger.create(ONE, name="vm1")
+    for step, words in {
+        "log": "created: not measured yet",
+        "bind": "measured: measured on 2026-01-02T12:00:00+00:00, no secret has left",
+        "release": "released: its secret left on 2026-01-02T12:00:00+00:00; if the guest never",
+        "fail": "failed: failed on 2026-01-02T12:00:00+00:00: why; make a new session",
+    }.items():
+        STEPS[step](ledger)
+        (entry,) = ledger.entries()
+        assert entry.explain(ledger.now).startswith(words)
+
+
+def test_what_another_tool_made_is_adopted_in_one_step(ledger: Ledger) -> None:
+    entry = ledger.bind(ONE, MEASUREMENT, adopt=True)
+    assert (entry.name, entry.label, entry.note) == ("", ONE[:12], "made by another tool")
+    assert kinds(ledger) == ["created", "measured"]
+    ledger.verify()
+
+
+def test_what_was_seen_is_noted_and_changes_nothing(ledger: Ledger) -> None:
+    ledger.create(ONE)
+    before = ledger.get(ONE)
+    ledger.log(ONE, "mismatch", "half a pair \ud800 and a NUL \0")
+    assert ledger.get(ONE) == before
+    assert json.loads(ledger.events()[-1].detail) == {"text": "half a pair \\ud800 and a NUL \\x00"}
+    with pytest.raises(WrongState):
+        ledger.log(TWO, "mismatch")
+    for kind in ("released", "refused", "", "Big", "two words"):
+        with pytest.raises(ValueError, match="kind of an event"):
+            ledger.log(ONE, kind)
+    ledger.verify()
+
+
+def test_arguments_are_checked_and_never_quoted(ledger: Ledger) -> None:
+    key = "a key given by mistake"
+    for wrong in (
+        lambda: ledger.create(key),
+        lambda: ledger.get(key),
+        lambda: ledger.events(key),
+        lambda: ledger.bind(ONE, key.encode()),
+        lambda: ledger.create(ONE, expires=datetime(2026, 1, 1)),  # noqa: DTZ001 - that is the point
+    ):
+        with pytest.raises(ValueError, match=r"64 hex digits|48 bytes|time zone") as refused:
+            wrong()
+        assert key not in str(refused.value)
+    assert ledger.entries() == ()
+
+
+class Model(RuleBasedStateMachine):
+    """The ledger does what ten lines say."""
+
+    sessions = st.sampled_from([ONE, TWO])
+    measurements = st.sampled_from([MEASUREMENT, OTHER])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(os.environ["XDG_STATE_HOME"], os.urandom(8).hex())
+        self.clock = Clock()
+        self.ledger = Ledger.open(self.folder / "ledger", clock=self.clock)
+        self.state: dict[str, str] = {}
+        self.bound: dict[str, bytes] = {}
+        self.ends: dict[str, datetime] = {}
+
+    def teardown(self) -> None:
+        self.ledger.disconnect()
+
+    def expect(self, step: str, session: str, measurement: bytes = b"") -> str:
+        """Give the check id of the refusal, or nothing."""
+        state = self.state.get(session)
+        if step == "create" and state:
+            return "reused"
+        if step == "adopt" and not state:
+            self.state[session] = state = "created"
+        if step in ("bind", "adopt", "release") and state:
+            if self.bound.get(session, measurement) != measurement:
+                return "reused"
+            overdue = session in self.ends and self.ends[session] <= self.clock.time
+            if state in ("created", "measured") and overdue:
+                self.state[session] = "expired"
+                return "expired"
+        if step not in ALLOWED[state]:
+            return state or "unknown"
+        self.state[session] = ALLOWED[state][step]
+        if step in ("bind", "adopt", "release"):
+            self.bound[session] = measurement
+        return ""
+
+    def do(self, expected: str, step: Callable[[], object]) -> None:
+        found = ""
+        try:
+            step()
+        except SevAttestError as error:
+            found = error.check
+        assert found == (f"ledger.{expected}" if expected else "")
+
+    @rule(session=sessions, seconds=st.none() | st.integers(1, 5))
+    def create(self, session: str, seconds: int | None) -> None:
+        expected = self.expect("create", session)
+        ends = None if seconds is None else self.clock.time + timedelta(seconds=seconds)
+        if not expected and ends is not None:
+            self.ends[session] = ends.replace(microsecond=0)
+        self.do(expected, lambda: self.ledger.create(session, expires=ends))
+
+    @rule(session=sessions, measurement=measurements, adopt=st.booleans())
+    def bind(self, session: str, measurement: bytes, *, adopt: bool) -> None:
+        expected = self.expect("adopt" if adopt else "bind", session, measurement)
+        self.do(expected, lambda: self.ledger.bind(session, measurement, adopt=adopt))
+
+    @rule(session=sessions, measurement=measurements)
+    def release(self, session: str, measurement: bytes) -> None:
+        expected = self.expect("release", session, measurement)
+        self.do(expected, lambda: self.ledger.release(session, measurement))
+
+    @rule(session=sessions)
+    def fail(self, session: str) -> None:
+        self.do(self.expect("fail", session), lambda: self.ledger.fail(session, "r"))
+
+    @rule(session=sessions)
+    def close(self, session: str) -> None:
+        self.do(self.expect("close", session), lambda: self.ledger.close(session))
+
+    @rule(seconds=st.integers(1, 3))
+    def wait(self, seconds: int) -> None:
+        self.clock.ahead(seconds)
+
+    @invariant()
+    def rows_and_log_agree(self) -> None:
+        self.ledger.verify()
+        assert {e.session_id: e.state for e in self.ledger.entries()} == self.state
+        told = [(e.session_id, e.kind) for e in self.ledger.events() if e.kind in set(State)]
+        assert len(told) == len(set(told))
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(settings.default, max_examples=25, stateful_step_count=20)
+
+
+# Races and deaths. The long ones are in tests/live.
+
+
+def test_of_racing_processes_exactly_one_wins(ledger: Ledger, place: Path) -> None:
+    run_races(ledger, place, workers=4, rounds=10)
+
+
+def test_of_racing_threads_exactly_one_wins(ledger: Ledger) -> None:
+    ledger.create(ONE)
+    ledger.bind(ONE, MEASUREMENT)
+    won: list[LedgerEntry] = []
+    ready = threading.Barrier(6)
+
+    def race() -> None:
+        ready.wait()
+        with suppress(WrongState):
+            won.append(ledger.release(ONE, MEASUREMENT))
+
+    threads = [threading.Thread(target=race) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert kinds(ledger).count("released") == 1
+
+
+def test_of_those_who_make_the_ledger_one_wins(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def beaten(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        with Ledger.open(place) as first:
+            first.create(ONE)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", beaten)
+    with Ledger.open(place) as second:
+        assert second.get(ONE) is not None
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+@pytest.mark.parametrize("point", POINTS[-13:])
+def test_who_is_killed_leaves_no_second_release(ledger: Ledger, place: Path, point: str) -> None:
+    die_and_restart(ledger, place, ONE, point)
+
+
+def test_a_child_leaves_its_parent_s_connections_alone(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.create(ONE)
+    (parents,) = ledger._idle
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    ledger.bind(ONE, MEASUREMENT)
+    ledger.disconnect()
+    assert parents not in ledger._idle
+    assert parents.execute("SELECT 1").fetchone() == (1,)
+    parents.close()
+
+
+def test_an_interrupted_step_is_undone(ledger: Ledger, clock: Clock) -> None:
+    def interrupt() -> datetime:
+        raise KeyboardInterrupt
+
+    ledger._clock = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        ledger.create(ONE)
+    ledger._clock = clock
+    assert ledger.get(ONE) is None
+
+
+# Trouble: exit 6, and no release.
+
+
+def test_the_file_is_its_owner_s_alone(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "folder" / "ledger ?#%é.sqlite3"
+    before = os.umask(0)
+    try:
+        with Ledger.open(place) as ledger:
+            ledger.create(ONE)
+            modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in place.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {f"{place.name}{end}": 0o600 for end in ("", "-wal", "-shm")}
+    for folder in (place.parent, place.parent.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+def test_every_commit_is_synced(ledger: Ledger) -> None:
+    (connection,) = ledger._idle
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_a_ledger_that_is_missing_is_not_made_unasked(place: Path) -> None:
+    with pytest.raises(LedgerTrouble, match="there is no ledger") as refused:
+        Ledger.open(place, create=False)
+    assert (refused.value.check, refused.value.exit_code) == ("ledger.missing", 6)
+    assert not place.exists()
+
+
+def _link(place: Path) -> None:
+    Ledger.open(place.with_name("real")).disconnect()
+    place.symlink_to("real")
+
+
+def _writable(place: Path) -> None:
+    Ledger.open(place).disconnect()
+    place.chmod(0o620)
+
+
+def _open_folder(place: Path) -> None:
+    Ledger.open(place).disconnect()
+    place.parent.chmod(0o777)
+
+
+def _garbage(place: Path) -> None:
+    place.write_bytes(b"no database at all" * 100)
+    place.chmod(0o600)
+
+
+def _empty(place: Path) -> None:
+    place.touch(mode=0o600)
+
+
+def _meddled(*statements: str) -> Callable[[Path], None]:
+    def meddle(place: Path) -> None:
+        with Ledger.open(place) as ledger:
+            ledger.create(ONE)
+            ledger.bind(ONE, MEASUREMENT)
+        connection = sqlite3.connect(place)
+        with connection:
+            for statement in ("PRAGMA ignore_check_constraints = 1", *statements):
+                connection.execute(statement)
+        connection.close()
+
+    return meddle
+
+
+UNGUARDED = tuple(f"DROP TRIGGER sev_attest_keeps_{number}" for number in range(3))
+TROUBLES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
+    "symbolic link": (_link, "ledger.place", "it is a symbolic link"),
+    "folder": (Path.mkdir, "ledger.place", "it is no file"),
+    "writable by others": (_writable, "ledger.place", "others can write to it"),
+    "folder for anybody": (_open_folder, "ledger.place", "anybody can write in its folder"),
+    "garbage": (_garbage, "ledger.damaged", "file is not a database"),
+    "empty": (_empty, "ledger.damaged", "its tables are not there"),
+    "foreign": (
+        _meddled("DROP TABLE sev_attest_event"),
+        "ledger.damaged",
+        "its tables are not there",
+    ),
+    "newer": (
+        _meddled("UPDATE sev_attest_ledger SET version = 2"),
+        "ledger.schema",
+        "version 2, this one knows 1",
+    ),
+    "older": (
+        _meddled("UPDATE sev_attest_ledger SET version = 0"),
+        "ledger.damaged",
+        "its version is not there",
+    ),
+    "no head": (_meddled("DELETE FROM sev_attest_ledger"), "ledger.damaged", "version"),
+    "odd head": (
+        _meddled("UPDATE sev_attest_ledger SET events = 'x'"),
+        "ledger.damaged",
+        "the head of its log is missing",
+    ),
+    "head set back": (
+        _meddled(f"UPDATE sev_attest_ledger SET events = 0, hash = '{'0' * 64}'"),
+        "ledger.damaged",
+        "or it is damaged",
+    ),
+    "odd head hash": (
+        _meddled("UPDATE sev_attest_ledger SET hash = x'00'"),
+        "ledger.damaged",
+        "the head of its log is missing",
+    ),
+    "odd state": (
+        _meddled("UPDATE sev_attest_session SET state = 'fine'"),
+        "ledger.damaged",
+        "it has a row that the ledger does not write",
+    ),
+    "odd type": (
+        _meddled("UPDATE sev_attest_session SET changed = x'00'"),
+        "ledger.damaged",
+        "it has a row that the ledger does not write",
+    ),
+    "odd measurement": (
+        _meddled("UPDATE sev_attest_session SET measurement = '%'"),
+        "ledger.damaged",
+        "it has a row that the ledger does not write",
+    ),
+    "odd column": (
+        _meddled("ALTER TABLE sev_attest_session RENAME COLUMN note TO notes"),
+        "ledger.damaged",
+        "no such column",
+    ),
+    "no text": (
+        _meddled("UPDATE sev_attest_session SET note = CAST(x'ff' AS TEXT)"),
+        "ledger.damaged",
+        "UTF-8",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_a_file_that_is_no_sound_ledger_releases_nothing(place: Path, name: str) -> None:
+    spoil, check, words = TROUBLES[name]
+    spoil(place)
+    with pytest.raises(LedgerTrouble) as refused, Ledger.open(place) as ledger:
+        ledger.release(ONE, MEASUREMENT)
+    assert (refused.value.check, refused.value.exit_code) == (check, 6)
+    assert words in str(refused.value)
+    assert refused.value.hint or check == "ledger.place"
+
+
+def test_a_ledger_of_another_user_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: place.parent.stat().st_uid + 1)
+    with pytest.raises(LedgerTrouble, match="it belongs to another user"):
+        Ledger.open(place)
+
+
+def test_a_row_that_was_set_back_is_not_released_again(ledger: Ledger) -> None:
+    released(ledger)
+    with sqlite3.connect(ledger.place) as connection:
+        connection.execute("UPDATE sev_attest_session SET state = 'measured'")
+    connection.close()
+    with pytest.raises(LedgerTrouble) as refused:
+        ledger.release(ONE, MEASUREMENT)
+    assert refused.value.check == "ledger.damaged"
+    with pytest.raises(LedgerDamaged):
+        ledger.verify()
+
+
+def test_a_row_that_moves_although_it_is_locked_is_noticed(ledger: Ledger) -> None:
+    ledger.create(ONE)
+    with sqlite3.connect(ledger.place) as connection:
+        connection.execute(
+            "CREATE TRIGGER meddle AFTER INSERT ON sev_attest_event"
+            " BEGIN UPDATE sev_attest_session SET state = 'closed'; END"
+        )
+    connection.close()
+    with pytest.raises(LedgerTrouble, match="a row changed while it was locked"):
+        ledger.bind(ONE, MEASUREMENT)
+    assert kinds(ledger) == ["created"]
+
+
+def test_a_locked_ledger_is_an_error_and_then_goes_on(place: Path) -> None:
+    with Ledger.open(place, timeout=0) as ledger:
+        ledger.create(ONE)
+        ledger.bind(ONE, MEASUREMENT)
+        other = sqlite3.connect(place, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerTrouble, match="another process holds it locked") as refused:
+            ledger.release(ONE, MEASUREMENT)
+        assert refused.value.check == "ledger.locked"
+        assert kinds(ledger) == ["created", "measured"]
+        other.close()
+        ledger.release(ONE, MEASUREMENT)
+
+
+@pytest.mark.parametrize(
+    ("limit", "check"),
+    [
+        ("PRAGMA query_only = 1", "ledger.read-only"),
+        ("PRAGMA max_page_count = 1", "ledger.full"),
+    ],
+)
+def test_a_full_or_read_only_database_releases_nothing(
+    ledger: Ledger, limit: str, check: str
+) -> None:
+    ledger.create(ONE)
+    ledger.bind(ONE, MEASUREMENT)
+    (connection,) = ledger._idle
+    connection.execute(limit)
+    with pytest.raises(LedgerTrouble) as refused:
+        ledger.log(ONE, "filler", "x" * 10000)
+    assert refused.value.check == check
+    ledger.release(ONE, MEASUREMENT)
+    ledger.verify()
+
+
+@pytest.mark.parametrize(
+    ("number", "check"),
+    [(13, "permission"), (30, "read-only"), (28, "full"), (5, "trouble")],
+)
+def test_a_ledger_that_cannot_be_made_is_an_error(
+    place: Path, monkeypatch: pytest.MonkeyPatch, number: int, check: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(LedgerTrouble) as refused:
+        Ledger.open(place)
+    assert refused.value.check == f"ledger.{check}"
+    assert os.strerror(number) in str(refused.value)
+    assert list(place.parent.iterdir()) == []
+
+
+def test_sqlite_s_trouble_while_it_is_made_is_an_error(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores.Sqlite, "schema", ("CREATE nonsense",))
+    with pytest.raises(LedgerTrouble):
+        Ledger.open(place)
+    assert list(place.parent.iterdir()) == []
+
+
+def test_a_file_that_vanished_is_an_error(place: Path) -> None:
+    with Ledger.open(place) as ledger:
+        ledger.disconnect()
+        place.rename(place.with_name("elsewhere"))
+        place.mkdir()
+        with pytest.raises(LedgerTrouble, match="unable to open") as refused:
+            ledger.create(ONE)
+    assert refused.value.check == "ledger.permission"
+
+
+def test_unknown_trouble_has_a_name_too() -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    assert stores.Sqlite(Path("x"), 1).trouble(error).check == "ledger.trouble"
+
+
+# The log.
+
+
+def test_the_log_only_grows(ledger: Ledger) -> None:
+    released(ledger)
+    connection = sqlite3.connect(ledger.place)
+    for statement in (
+        "UPDATE sev_attest_event SET time = 'never'",
+        "DELETE FROM sev_attest_event",
+        "DELETE FROM sev_attest_session",
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match="the ledger only grows"):
+            connection.execute(statement)
+    connection.close()
+    ledger.verify()
+
+
+def test_the_hash_of_an_event_can_be_made_by_others(ledger: Ledger) -> None:
+    released(ledger)
+    (*_, event) = ledger.events()
+    *fields, own = event.to_row()
+    dumped = json.dumps(fields, separators=(",", ":"))
+    hashed = subprocess.run(
+        ["sha256sum"], input=dumped.encode(), stdout=subprocess.PIPE, check=True
+    )
+    assert hashed.stdout.decode().split()[0] == own
+
+
+@pytest.fixture
+def grown(ledger: Ledger) -> Ledger:
+    """Give a ledger in which two sessions were released and one was not."""
+    for number in (1, 2):
+        released(ledger, session_id(number))
+    ledger.create(session_id(3), name="vm3")
+    ledger.disconnect()
+    return ledger
+
+
+EVENT_COLUMNS = ("seq", "time", "session_id", "kind", "detail", "previous", "hash")
+ROW_COLUMNS = ("name", "state", "created", "changed", "expires", "measurement", "note")
+EDITS = {
+    **{
+        f"event {column}": (f"UPDATE sev_attest_event SET {column} = '77' WHERE seq = 4",)
+        for column in EVENT_COLUMNS
+    },
+    **{
+        f"row {column}": (
+            f"UPDATE sev_attest_session SET {column} = 'failed' WHERE session_id = '{ONE}'",
+        )
+        for column in ROW_COLUMNS
+    },
+    "event type": ("UPDATE sev_attest_event SET detail = x'00' WHERE seq = 4",),
+    "first deleted": ("DELETE FROM sev_attest_event WHERE seq = 1",),
+    "middle deleted": ("DELETE FROM sev_attest_event WHERE seq = 4",),
+    "last deleted": ("DELETE FROM sev_attest_event WHERE seq = 7",),
+    "all deleted": ("DELETE FROM sev_attest_event",),
+    "renumbered": (
+        "DELETE FROM sev_attest_event WHERE seq = 4",
+        "UPDATE sev_attest_event SET seq = 4 WHERE seq = 5",
+        "UPDATE sev_attest_event SET seq = 5 WHERE seq = 6",
+        "UPDATE sev_attest_event SET seq = 6 WHERE seq = 7",
+    ),
+    "reordered": (
+        "UPDATE sev_attest_event SET seq = 99 WHERE seq = 3",
+        "UPDATE sev_attest_event SET seq = 3 WHERE seq = 4",
+        "UPDATE sev_attest_event SET seq = 4 WHERE seq = 99",
+    ),
+    "cut off with its head": (
+        "DELETE FROM sev_attest_event WHERE seq = 7",
+        "UPDATE sev_attest_ledger SET events = 6",
+        "UPDATE sev_attest_ledger SET hash = (SELECT hash FROM sev_attest_event WHERE seq = 6)",
+    ),
+    "head hash": ("UPDATE sev_attest_ledger SET hash = 'x'",),
+    "head gone": ("DELETE FROM sev_attest_ledger",),
+    "row deleted": (f"DELETE FROM sev_attest_session WHERE session_id = '{ONE}'",),
+    "row added": (
+        "INSERT INTO sev_attest_session VALUES ('9', '', 'created', '', '', '', '', '')",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_verify_detects(grown: Ledger, name: str) -> None:
+    connection = sqlite3.connect(grown.place)
+    with connection:
+        for statement in ("PRAGMA ignore_check_constraints = 1", *UNGUARDED, *EDITS[name]):
+            connection.execute(statement)
+    connection.close()
+    with pytest.raises(LedgerDamaged) as refused:
+        grown.verify()
+    assert (refused.value.check, refused.value.exit_code) == ("ledger.verify", 1)
+    assert refused.value.findings
+    assert refused.value.findings[0] in str(refused.value)
+    copied = pickle.loads(pickle.dumps(refused.value))
+    assert (copied.findings, str(copied)) == (refused.value.findings, str(refused.value))
+
+
+def test_events_of_odd_types_are_damage(grown: Ledger) -> None:
+    connection = sqlite3.connect(grown.place)
+    with connection:
+        for statement in (*UNGUARDED, *EDITS["event type"]):
+            connection.execute(statement)
+    connection.close()
+    for read in (grown.events, grown.contents):
+        with pytest.raises(LedgerTrouble, match="a row that the ledger does not write"):
+            read()
+
+
+def test_only_a_noted_head_detects_an_older_copy(ledger: Ledger, place: Path) -> None:
+    ledger.create(ONE)
+    ledger.bind(ONE, MEASUREMENT)
+    early = ledger.verify()
+    ledger.disconnect()
+    copy = place.read_bytes()
+    ledger.release(ONE, MEASUREMENT)
+    noted = ledger.verify(early)
+    assert str(noted) == f"3:{noted.hash}"
+    ledger.disconnect()
+    place.write_bytes(copy)
+    assert ledger.verify() == early
+    with pytest.raises(LedgerDamaged, match="an older copy of the ledger, or another one"):
+        ledger.verify(noted)
+    with pytest.raises(LedgerDamaged):
+        ledger.verify(Head(1, noted.hash))
+
+
+def _chained(*told: tuple[str, str]) -> list[tuple[Any, ...]]:
+    """Forge a log whose hashes are all right."""
+    rows: list[tuple[Any, ...]] = []
+    previous = "0" * 64
+    for seq, (kind, detail) in enumerate(told, 1):
+        fields = (seq, "2026-01-02T12:00:00+00:00", ONE, kind, detail, previous)
+        previous = event_hash(fields)
+        rows.append((*fields, previous))
+    return rows
+
+
+BEGUN = ("created", '{"name":"","expires":null,"note":""}')
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ([("released", "{}")], "event 1: the session is released before it was created"),
+        ([BEGUN, BEGUN], "event 2: the session is created a second time"),
+        ([BEGUN, ("released", "{}")], "event 2: the session is released although it was created"),
+        ([("created", "{}")], "event 1: the session has a detail of no known form"),
+        ([("created", "[]")], "event 1: the session has a detail of no known form"),
+        ([BEGUN, ("closed", "[]")], "event 2: the session has a detail of no known form"),
+        ([BEGUN, ("measured", "no json")], "event 2: the session has a detail of no known form"),
+        ([BEGUN, ("closed", "[" * 99999)], "event 2: the session has a detail of no known form"),
+        (
+            [BEGUN, ("measured", '{"measurement":"%"}')],
+            "event 2: the session has a detail of no known form",
+        ),
+    ],
+)
+def test_a_log_with_good_hashes_must_tell_a_story_that_can_be(
+    told: list[tuple[str, str]], found: str
+) -> None:
+    events = _chained(*told)
+    head = (len(events), events[-1][6])
+    assert found in findings([], events, head, None)
+
+
+def test_a_bound_row_without_its_event_still_refuses(ledger: Ledger) -> None:
+    ledger.create(ONE)
+    with sqlite3.connect(ledger.place) as connection:
+        text = base64.b64encode(MEASUREMENT).decode()
+        connection.execute(
+            "UPDATE sev_attest_session SET state = 'measured', measurement = ?", (text,)
+        )
+    connection.close()
+    with pytest.raises(Insecure, match="since an unknown time"):
+        ledger.bind(ONE, OTHER)
+
+
+# Where it is.
+
+
+def test_the_default_place_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert default_place() == Path("/state/sev-attest/ledger.sqlite3")
+    monkeypatch.setenv("HOME", "/home/owner")
+    for unset in ("", "relative/state"):
+        monkeypatch.setenv("XDG_STATE_HOME", unset)
+        assert default_place() == Path("/home/owner/.local/state/sev-attest/ledger.sqlite3")
+
+    def homeless() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(Unsupported, match="no home"):
+        default_place()
+
+
+def test_a_ledger_opens_without_cryptography_and_without_psycopg() -> None:
+    code = (
+        "import sys, sev_attest.owner.ledger as l; l.Ledger.open(l.default_place());"
+        "sys.exit(bool({'cryptography', 'click', 'psycopg'} & sys.modules.keys()))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:hunter2@host/db",
+        "postgres://user:hunter2@host/db",
+        "postgresql://user:@host/db",
+        "postgresql://user:hun/ter2@host/db",
+        "postgresql://user:1/hunter2@host/db",
+        "postgresql://user:1?hunter2@host/db",
+        "postgresql://user:1#hunter2@host/db",
+        "postgresql://host/db?password=hunter2",
+        "postgresql://host/db?user=x&sslpassword=hunter2",
+        "postgresql://host/db?%70assword=hunter2",
+        "postgresql:hunter2",
+        "mysql://user:hunter2@host/db",
+    ],
+)
+def test_a_url_with_a_password_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(Unsupported) as refused:
+        Ledger.open(url)
+    assert refused.value.check in ("ledger.url", "ledger.place")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_postgresql_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(Unsupported) as refused:
+        Ledger.open("postgresql:///db")
+    assert refused.value.check == "ledger.postgres"
+    assert "sev-attest[postgres]" in refused.value.hint
+
+
+class Server:
+    """Stands in for a server: the same statements, on SQLite. The real one is in tests/live."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connections: list[sqlite3.Connection] = []
+        self.fails: dict[str, Exception] = {}
+        self.said: list[bytes] = []
+
+    def connect(self, url: str, *, autocommit: bool, connect_timeout: int) -> "Server":
+        assert autocommit
+        self.connections.append(sqlite3.connect(self.path, isolation_level=None))
+        return self
+
+    def execute(self, query: bytes, values: tuple[Any, ...] | None) -> sqlite3.Cursor:
+        self.said.append(query)
+        sql = query.decode()
+        for words, error in self.fails.items():
+            if words in sql:
+                raise error
+        if "set_config" in sql or "LANGUAGE plpgsql" in sql or "CREATE TRIGGER" in sql:
+            sql, values = "SELECT 1", None
+        elif sql.startswith("BEGIN"):
+            sql = "BEGIN IMMEDIATE"
+        elif "pg_class" in sql:
+            sql = stores.Sqlite.tables
+        return self.connections[-1].execute(sql.replace("%s", "?"), values or ())
+
+    def close(self) -> None:
+        self.connections.pop().close()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    made = Server(tmp_path / "server")
+    monkeypatch.setattr(psycopg, "connect", made.connect)
+    return made
+
+
+def test_postgresql_takes_the_same_steps(server: Server) -> None:
+    with pytest.raises(LedgerTrouble) as refused:
+        Ledger.open("postgresql://owner@db.example:5432/keys", create=False)
+    assert refused.value.check == "ledger.missing"
+    for _ in range(2):
+        with Ledger.open("postgresql://owner@db.example:5432/keys") as ledger:
+            assert repr(ledger) == "Ledger('PostgreSQL db.example:5432/keys')"
+            with suppress(SevAttestError):
+                released(ledger)
+            assert kinds(ledger)[:3] == ["created", "measured", "released"]
+            ledger.verify()
+    assert any(b"LOCK TABLE sev_attest_ledger IN EXCLUSIVE MODE" in said for said in server.said)
+    assert server.connections == []
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql:///keys", "PostgreSQL the local socket/keys"),
+        ("postgresql:///?host=/run/pg&dbname=keys", "PostgreSQL /run/pg/keys"),
+        ("postgres://a,b:5433/keys", "PostgreSQL a,b:5433/keys"),
+        ("postgresql://", "PostgreSQL the local socket/"),
+    ],
+)
+def test_messages_name_the_server_and_the_database(url: str, place: str) -> None:
+    assert stores.Postgres(url, 1).place == place
+
+
+@pytest.mark.parametrize(
+    ("state", "check"),
+    [
+        ("55P03", "locked"),
+        ("25006", "read-only"),
+        ("53100", "full"),
+        ("42501", "permission"),
+        ("23505", "damaged"),
+        ("57P01", "connection"),
+        ("22000", "trouble"),
+    ],
+)
+def test_postgresql_s_errors_are_named(server: Server, state: str, check: str) -> None:
+    error = psycopg.errors.lookup(state)("words") if state != "22000" else psycopg.DataError()
+    error.sqlstate = state
+    server.fails = {"LOCK": error}
+    with Ledger.open("postgresql:///keys") as ledger:
+        with pytest.raises(LedgerTrouble) as refused:
+            ledger.create(ONE)
+        assert refused.value.check == f"ledger.{check}"
+        server.fails.clear()
+        ledger.create(ONE)
+    server.fails = {"set_config": error}
+    with pytest.raises(LedgerTrouble):
+        Ledger.open("postgresql:///keys")
+    assert server.connections == []
+
+
+def test_a_broken_connection_says_that_the_outcome_is_not_known(server: Server) -> None:
+    with Ledger.open("postgresql:///keys") as ledger:
+        server.fails = {"COMMIT": psycopg.OperationalError("server closed\nthe connection")}
+        with pytest.raises(LedgerTrouble, match=r"the connection failed \(server closed\)") as told:
+            ledger.create(ONE)
+        assert (told.value.check, told.value.exit_code) == ("ledger.connection", 6)
+        assert "may have been done" in told.value.hint
+
+
+# Keys.
+
+
+def test_no_key_or_secret_is_in_it(session: sev.Session, place: Path, clock: Clock) -> None:
+    keys = session.keys
+    forms = [
+        form
+        for key in (keys.tik, keys.tek)
+        for form in (key, key.hex().encode(), base64.b64encode(key), repr(key).encode()[2:-1])
+    ]
+    said: list[str] = []
+    with Ledger.open(place, clock=clock) as ledger:
+        released(ledger, keys.session_id)
+        refusals: tuple[Callable[[], object], ...] = (
+            lambda: ledger.create(keys.session_id),
+            lambda: ledger.bind(keys.session_id, OTHER),
+            lambda: ledger.release(keys.session_id, MEASUREMENT),
+            lambda: ledger.create(keys.tik.hex()),
+            lambda: ledger.bind(keys.session_id, keys.tik + keys.tek),
+        )
+        for step in refusals:
+            with pytest.raises((SevAttestError, ValueError)) as refused:
+                step()
+            said += [str(refused.value), repr(refused.value), str(vars(refused.value))]
+        said += [repr(ledger), repr(ledger.contents())]
+        files = b"".join(path.read_bytes() for path in place.parent.iterdir())
+    for form in forms:
+        assert form not in files
+        assert form not in "\n".join(said).encode()
