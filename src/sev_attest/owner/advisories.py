@@ -1,0 +1,293 @@
+"""Known weaknesses of the platform, and which of them touch a launch.
+
+The weaknesses are data (``advisories.toml``); here they are read and held against the facts of a
+launch. Only what the chain proves (the generation) or the measurement covers (API, build, policy)
+counts as a fact, and only after both were verified.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache, lru_cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any, cast
+
+from sev_attest.chain.roots import Generation
+from sev_attest.errors import MalformedInput, Unsupported
+from sev_attest.policy import BITS, GuestPolicy
+
+GENERATIONS = tuple(generation.value for generation in Generation)
+MIN_API = "min-api"
+"""Beside the names of the policy's bits: whether it demands a minimum API."""
+POLICY_NAMES = (*(name for name, _, _ in BITS.values()), MIN_API)
+SURE = {
+    "cve": "a CVE record",
+    "doc": "a paper or document",
+    "src": "source code",
+    "thr": "a public discussion",
+    "inf": "a conclusion of our own",
+}
+"""How sure an advisory is: what it rests on."""
+
+_STRUCTURE = "advisories"
+_ID = re.compile(r"CVE-[0-9]{4}-[0-9]{4,7}|[a-z0-9]+(-[a-z0-9]+)*")
+_BYTE = range(256)
+_NUMBERS = 3
+
+
+class Verdict(StrEnum):
+    """What can be said of one weakness and one launch."""
+
+    AFFECTED = "affected"
+    UNSEEN = "attestation cannot see this"
+    NOT_AFFECTED = "not affected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advisory:
+    """One known weakness.
+
+    It touches the ``generations`` named (empty: all), under policies that have one of ``if_policy``
+    and none of ``unless_policy`` (names of :data:`POLICY_NAMES`; empty: any). ``fixed`` gives the
+    first good firmware as (API major, API minor, build) by generation, where it is public.
+    ``unseen`` says why attestation cannot show whether a launch is free of it; "" if it can.
+    ``sure`` is a key of :data:`SURE`, ``action`` what the owner can do.
+    """
+
+    id: str
+    title: str
+    action: str
+    sure: str
+    sources: tuple[str, ...]
+    generations: tuple[str, ...] = ()
+    fixed: Mapping[str, tuple[int, int, int]] = field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
+    if_policy: tuple[str, ...] = ()
+    unless_policy: tuple[str, ...] = ()
+    unseen: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """What is said of one weakness for one launch, and why, in words."""
+
+    advisory: Advisory
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    generation: str | None
+    api: tuple[int, int] | None
+    build: int | None
+    policy: frozenset[str] | None
+
+
+@cache
+def load() -> tuple[Advisory, ...]:
+    """Read the advisories that come with sev-attest."""
+    return parse(resources.files(__package__).joinpath("advisories.toml").read_text("utf-8"))
+
+
+@lru_cache(maxsize=64)  # a service asks for one platform again and again
+def evaluate(
+    *,
+    generation: str | None,
+    api: tuple[int, int] | None,
+    build: int | None,
+    policy: GuestPolicy | None,
+) -> tuple[Exposure, ...]:
+    """Judge every advisory for a launch, in the order of :func:`load`.
+
+    A fact that is not known is None (``generation``: also if the root is not AMD's), and never
+    counts in the launch's favour. Raises Unsupported for a generation that there is not, and for
+    numbers out of 0..255.
+
+    Does not verify: the facts. Take them from a verified chain and a verified launch.
+    """
+    if generation is not None and generation not in GENERATIONS:
+        raise Unsupported(
+            f"no generation {generation!r}: {', '.join(GENERATIONS)}", check="advisories.generation"
+        )
+    numbers = (*(api or ()), *(() if build is None else (build,)))
+    if not all(number in _BYTE for number in numbers):
+        raise Unsupported("API and build are in 0..255", check="advisories.firmware")
+    facts = _Facts(
+        generation=generation,
+        api=api,
+        build=build,
+        policy=None if policy is None else _names(policy),
+    )
+    return tuple(_judge(advisory, facts) for advisory in load())
+
+
+def _names(policy: GuestPolicy) -> frozenset[str]:
+    names = {name for bit, (name, _, _) in BITS.items() if bit in policy.bits}
+    return frozenset(names | {MIN_API} if any(policy.min_api) else names)
+
+
+def _judge(advisory: Advisory, facts: _Facts) -> Exposure:
+    excluded = _excluded(advisory, facts)
+    missing = _missing(advisory, facts)
+    if excluded:
+        verdict, reason = Verdict.NOT_AFFECTED, excluded
+    elif missing:
+        verdict, reason = Verdict.UNSEEN, missing
+    elif advisory.fixed:
+        verdict, reason = _by_firmware(advisory, facts)
+    elif advisory.unseen:
+        verdict, reason = Verdict.UNSEEN, advisory.unseen
+    else:
+        verdict, reason = Verdict.AFFECTED, _touched(advisory, facts)
+    return Exposure(advisory=advisory, verdict=verdict, reason=reason)
+
+
+def _excluded(advisory: Advisory, facts: _Facts) -> str:
+    """Say which fact rules the weakness out, if one does."""
+    if advisory.generations and facts.generation not in (None, *advisory.generations):
+        return f"known of {', '.join(advisory.generations)}, not of {facts.generation}"
+    if facts.policy is None:
+        return ""
+    against = facts.policy.intersection(advisory.unless_policy)
+    if against:
+        return f"the policy has {' and '.join(sorted(against))}"
+    if advisory.if_policy and facts.policy.isdisjoint(advisory.if_policy):
+        return f"the policy lacks {' and '.join(advisory.if_policy)}"
+    return ""
+
+
+def _missing(advisory: Advisory, facts: _Facts) -> str:
+    """Say which fact would be needed and is not known."""
+    if facts.generation is None and (advisory.generations or advisory.fixed):
+        return "the generation is not known"
+    if facts.policy is None and (advisory.if_policy or advisory.unless_policy):
+        return "the policy is not known"
+    return ""
+
+
+def _by_firmware(advisory: Advisory, facts: _Facts) -> tuple[Verdict, str]:
+    good = advisory.fixed.get(facts.generation or "")
+    if good is None:
+        return Verdict.UNSEEN, f"no fixed build is public for {facts.generation}"
+    if facts.api is None:
+        return Verdict.UNSEEN, "the API version is not known"
+    # A build that is not known is taken as the best there could be.
+    if (*facts.api, _BYTE[-1] if facts.build is None else facts.build) < good:
+        return Verdict.AFFECTED, f"firmware before {firmware_text(good)}"
+    if facts.build is None:
+        return Verdict.UNSEEN, "the build is not known"
+    if advisory.unseen:
+        return Verdict.UNSEEN, advisory.unseen
+    return Verdict.NOT_AFFECTED, f"fixed in {firmware_text(good)}"
+
+
+def _touched(advisory: Advisory, facts: _Facts) -> str:
+    if advisory.unless_policy:
+        return f"the policy lacks {' and '.join(advisory.unless_policy)}"
+    if advisory.generations:
+        return f"known of {facts.generation}"
+    return "known of every generation"
+
+
+def firmware_text(firmware: tuple[int, int, int]) -> str:
+    """Write (API major, API minor, build) for people: "1.55 build 22"."""
+    major, minor, build = firmware
+    return f"{major}.{minor} build {build}"
+
+
+def parse(text: str) -> tuple[Advisory, ...]:
+    """Read advisories from TOML: tables ``[[advisory]]`` with the fields of :class:`Advisory`.
+
+    Raises MalformedInput for anything else, a field or value that is not known among it.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MalformedInput(_STRUCTURE, "format", f"this is no TOML: {error}") from None
+    if tables.keys() != {"advisory"} or not _is_list(tables["advisory"], dict):
+        raise MalformedInput(_STRUCTURE, "format", "there are tables [[advisory]], nothing else")
+    found = tuple(map(_advisory, tables["advisory"]))
+    ids = [advisory.id for advisory in found]
+    for twice in {one for one in ids if ids.count(one) > 1}:
+        raise MalformedInput(_STRUCTURE, "id", f"{twice!r} is there twice")
+    return found
+
+
+def _advisory(row: Mapping[str, Any]) -> Advisory:
+    def refuse(name: str, reason: str) -> MalformedInput:
+        return MalformedInput(_STRUCTURE, name, f"in {row.get('id')!r}: {reason}")
+
+    for name in sorted(row.keys() - _FIELDS.keys()):
+        raise refuse(name, "there is no such field")
+    for name in sorted(_REQUIRED - row.keys()):
+        raise refuse(name, "is missing")
+    for name, value in row.items():
+        if not _FIELDS[name](value):
+            raise refuse(name, f"{value!r} is no value for it")
+    if not set(row.get("generations", GENERATIONS)).issuperset(row.get("fixed", ())):
+        raise refuse("fixed", "names a generation that it does not touch")
+    if not set(row.get("if_policy", ())).isdisjoint(row.get("unless_policy", ())):
+        raise refuse("if_policy", "no policy both has and lacks a name")
+    return Advisory(**{name: _frozen(value) for name, value in row.items()})
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return MappingProxyType({key: tuple(entry) for key, entry in value.items()})
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(entry) is kind for entry in value)
+
+
+def _is_line(value: object) -> bool:
+    """Hold it to one line of text that fits a terminal and a table."""
+    return isinstance(value, str) and value.isprintable() and "|" not in value and bool(value)
+
+
+def _are_lines(value: object) -> bool:
+    return _is_list(value, str) and all(map(_is_line, cast("list[str]", value)))
+
+
+def _are_of(names: tuple[str, ...]) -> Callable[[object], bool]:
+    """Accept some of these names, in their order."""
+
+    def check(value: object) -> bool:
+        return isinstance(value, list) and bool(value) and value == [n for n in names if n in value]
+
+    return check
+
+
+def _is_fixed(value: object) -> bool:
+    return (
+        isinstance(value, dict) and value.keys() <= set(GENERATIONS) and bool(value)
+        and all(map(_is_firmware, value.values()))
+    )  # fmt: skip
+
+
+def _is_firmware(value: object) -> bool:
+    """Hold it to API major, API minor and build."""
+    numbers = cast("list[int]", value) if _is_list(value, int) else []
+    return len(numbers) == _NUMBERS and all(number in _BYTE for number in numbers)
+
+
+_FIELDS: Mapping[str, Callable[[object], bool]] = {
+    "id": lambda value: isinstance(value, str) and bool(_ID.fullmatch(value)),
+    "title": _is_line,
+    "action": _is_line,
+    "sure": lambda value: isinstance(value, str) and value in SURE,
+    "sources": _are_lines,
+    "generations": _are_of(GENERATIONS),
+    "fixed": _is_fixed,
+    "if_policy": _are_of(POLICY_NAMES),
+    "unless_policy": _are_of(POLICY_NAMES),
+    "unseen": _is_line,
+}
+"""What each field of an advisory must be."""
+_REQUIRED = {"id", "title", "action", "sure", "sources"}
