@@ -171,6 +171,41 @@ class ChainInvalid(NotVerified):
         return type(self), (self.failures, self.held)
 
 
+class Failure:
+    """One demand that was not met: its ``check`` id, words, and what to do."""
+
+    __slots__ = ("check", "hint", "message")
+
+    def __init__(self, check: str, message: str, hint: str = "") -> None:
+        """Name the demand and say why it was not met."""
+        self.check = check
+        self.message = message
+        self.hint = hint
+
+    def __repr__(self) -> str:
+        """Show the id and the words."""
+        return f"{type(self).__name__}({self.check!r}, {self.message!r})"
+
+
+class RequirementsNotMet(NotVerified):
+    """A right measurement of a launch that its owner does not want.
+
+    ``failures`` holds every demand that was not met; ``check`` is the first's.
+    """
+
+    def __init__(self, failures: tuple[Failure, ...] = ()) -> None:
+        """Collect what was not met; there is at least one."""
+        first = failures[0]
+        super().__init__(
+            "; ".join(failure.message for failure in failures), check=first.check, hint=first.hint
+        )
+        self.failures = failures
+
+    def __reduce__(self) -> tuple[type["RequirementsNotMet"], tuple[tuple[Failure, ...]]]:
+        """Pickle by what it was made of (for worker processes)."""
+        return type(self), (self.failures,)
+
+
 class LaunchRefused(NotVerified):
     """What the host reports contradicts what the owner demands of this launch."""
 

@@ -24,6 +24,7 @@ CHECKS = {
     "launch.measurement": "the measurement is the HMAC of what the owner means, under this TIK",
 }
 """Every check id of a launch, in the order of the steps, and what it holds."""
+MISMATCH = "Measurement does not match, VM is not trustworthy"
 
 _SEAL = object()
 
@@ -62,10 +63,7 @@ def expected_measure(
     Keep it from the host: a host that has it can report it as its own.
     """
     message = (
-        le(Context.LAUNCH_MEASURE, 1)
-        + le(api[0], 1)
-        + le(api[1], 1)
-        + le(build_id, 1)
+        bytes((Context.LAUNCH_MEASURE, *api, build_id))  # a byte each
         + le(policy.value, 4)
         + digest
         + nonce
@@ -136,9 +134,7 @@ def verify_launch(
         ),
         info.measure,
     ):
-        raise MeasurementMismatch(
-            "Measurement does not match, VM is not trustworthy", check="launch.measurement"
-        )
+        raise MeasurementMismatch(MISMATCH, check="launch.measurement")
     return VerifiedLaunch(info=info, policy=policy, digest=digest, keys=keys, _seal=_SEAL)
 
 

@@ -8,14 +8,14 @@ from typing import TextIO
 import click
 
 from sev_attest.cli import render
-from sev_attest.errors import ChainInvalid, SevAttestError
+from sev_attest.errors import ChainInvalid, RequirementsNotMet, SevAttestError
 
 USAGE = 2
 INPUT_TROUBLE = 6
 INTERNAL = 70
 INTERRUPTED = 130
 
-_GROUPS = ("certs", "report", "secret", "vmsa")
+_GROUPS = ("certs", "domain", "ledger", "report", "requirements", "secret", "vmsa")
 Problem = tuple[str, str, str]
 """Check id, message, hint."""
 
@@ -60,7 +60,7 @@ def _explain(error: Exception) -> tuple[int, list[Problem]]:
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "sev-attest"
         return USAGE, [("usage", error.format_message(), f"`{command} --help` shows the options")]
-    if isinstance(error, ChainInvalid):
+    if isinstance(error, ChainInvalid | RequirementsNotMet):
         return error.exit_code, [(f.check, f.message, f.hint) for f in error.failures]
     if isinstance(error, SevAttestError):
         return error.exit_code, [(error.check, str(error), error.hint)]

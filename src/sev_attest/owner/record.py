@@ -1,19 +1,25 @@
-"""The record of one launch: NAME.launch.json. It holds no secret."""
+"""The record of one launch: NAME.launch.json. It holds no secret.
+
+Its MAC is HMAC-SHA256(TIK, "sev-attest record" || SHA-256(TEK) || fields), the fields as compact
+JSON with sorted names: whoever lacks the session's keys cannot change it, and no other TEK passes.
+"""
 
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 from sev_attest.chain._amd_keys import AMD_KEYS
-from sev_attest.errors import MalformedInput
+from sev_attest.errors import LaunchRefused, MalformedInput
 from sev_attest.policy import GuestPolicy
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sev_attest.keys import TransportKeys
     from sev_attest.session import Session
 
 SCHEMA = "sev-attest/launch/1"
@@ -25,6 +31,7 @@ _HEX = {
     "session_id": 64,
     "godh_sha256": 64,
     "session_sha256": 64,
+    "mac": 64,
 }
 """Fields that are hex, and how many digits they have."""
 
@@ -51,6 +58,7 @@ class LaunchRecord:
     session_id: str
     godh_sha256: str
     session_sha256: str
+    mac: str = ""
 
     @classmethod
     def of(
@@ -72,7 +80,30 @@ class LaunchRecord:
             session_id=session.keys.session_id,
             godh_sha256=hashlib.sha256(session.godh.to_bytes()).hexdigest(),
             session_sha256=hashlib.sha256(session.blob).hexdigest(),
-        )
+        ).signed(session.keys)
+
+    def signed(self, keys: "TransportKeys") -> "LaunchRecord":
+        """Give it the MAC of the session's keys."""
+        return replace(self, mac=self._mac(keys))
+
+    def require(self, keys: "TransportKeys") -> None:
+        """Hold it to a session's keys; raises LaunchRefused."""
+        if not hmac.compare_digest(self.session_id, keys.session_id):
+            raise LaunchRefused(
+                "the keys are not those of the session in the record", check="record.session"
+            )
+        if not hmac.compare_digest(self.mac, self._mac(keys)):
+            raise LaunchRefused(
+                "the record was changed, or the TEK is not that of its session",
+                check="record.mac",
+                hint="take the record and the keys that `sev-attest session` wrote together",
+            )
+
+    def _mac(self, keys: "TransportKeys") -> str:
+        fields = {name: getattr(self, name) for name in self.__annotations__ if name != "mac"}
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+        message = b"sev-attest record" + hashlib.sha256(keys.tek).digest() + text
+        return hmac.digest(keys.tik, message, "sha256").hex()
 
     def to_bytes(self) -> bytes:
         """Write it as JSON."""

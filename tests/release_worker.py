@@ -1,0 +1,181 @@
+"""A process that goes for the release of a session, for the tests: in a race, or until it dies.
+
+``race PLACE``: for each case that comes on standard input, tries to release its secret with the
+ledger at PLACE, and says how it went.
+``die NAME POINT OPTION...``: runs `session --name NAME` and `validate` with a secret, and is killed
+at the point of that number; 0 is none, and tells them all.
+"""
+
+import base64
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import sev_attest as sev
+from sev_attest.cli import exits
+from sev_attest.cli.main import cli
+from sev_attest.owner.advisories import load
+from sev_attest.owner.requirements import AllowedLaunch, Minimum
+from sev_attest.testing import Authority, Platform, launch_guest, ovmf_image
+
+ANY = frozenset({"*"})
+SECRETS = {"luks-key": b"the disk key"}
+OVMF = ovmf_image(1 << 13)
+
+
+def demands(*digests: bytes) -> sev.Requirements:
+    """Demand what a simulated platform of the usual age meets."""
+    return sev.Requirements(
+        generations=frozenset({"test"}),
+        ceks=ANY,
+        platform_ids=ANY,
+        pdhs=ANY,
+        minimum={"test": Minimum(api=(1, 55), build=24)},
+        launches=(AllowedLaunch(name="web", digests=dict.fromkeys(digests, "")),),
+        acknowledged=frozenset(advisory.id for advisory in load()),
+    )
+
+
+def case_line(keys: sev.TransportKeys, record: sev.LaunchRecord, report: str, digest: bytes) -> str:
+    """Write a case for the workers."""
+    case = {
+        "tk": (keys.tek + keys.tik).hex(),
+        "record": record.to_bytes().decode(),
+        "report": report,
+        "digest": digest.hex(),
+    }
+    return json.dumps(case)
+
+
+@contextmanager
+def racers(place: object, count: int) -> Iterator[Callable[[str], list[str]]]:
+    """Start processes; the function that is given has all of them go for one case at once."""
+    command = [sys.executable, str(Path(__file__)), "race", str(place)]
+    workers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+
+    def answer(worker: subprocess.Popen[str]) -> str:
+        assert worker.stdout is not None
+        return worker.stdout.readline().strip()
+
+    def race(case: str) -> list[str]:
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write(f"{case}\n")
+            worker.stdin.flush()
+        return [answer(worker) for worker in workers]
+
+    try:
+        assert [answer(worker) for worker in workers] == ["ready"] * count
+        yield race
+    finally:
+        for worker in workers:
+            worker.communicate()
+
+
+def _say(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+def _race(place: str) -> None:
+    with sev.Ledger.open(place, create=False, timeout=60) as ledger:
+        _say("ready")
+        for line in sys.stdin:
+            case = json.loads(line)
+            try:
+                sev.release(
+                    sev.LaunchInfo.from_text(case["report"]),
+                    keys=sev.TransportKeys.from_tk(case["tk"].encode()),
+                    record=sev.LaunchRecord.from_bytes(case["record"].encode()),
+                    requirements=demands(bytes.fromhex(case["digest"])),
+                    ledger=ledger,
+                    secrets=SECRETS,
+                )
+            except sev.SevAttestError as error:
+                _say(error.check)
+            else:
+                _say("won")
+
+
+def platform() -> Platform:
+    """Give the platform of those who die: the same keys each time."""
+    return Platform(b"deaths", authority=Authority(2048))
+
+
+def session_command(name: str) -> list[str]:
+    """Make a session, in the folder where chain, root, firmware and secret are."""
+    given = ["--name", name, "chain", "1", "--trust-root", "root", "--ledger", "ledger"]
+    return ["session", *given]
+
+
+def validate_command(name: str) -> list[str]:
+    """Release the secret to the launch whose report is there."""
+    given = ["--launch-info", f"{name}.info", "--record", f"{name}.launch.json", "-f", "fw"]
+    keys = ["--tik", f"{name}_tik.bin", "--tek", f"{name}_tek.bin", "--ledger", "ledger"]
+    packet = ["--secret-header", f"{name}.header", "--secret-payload", f"{name}.payload"]
+    return ["validate", *given, *keys, *packet, "-s", "luks-key:key"]
+
+
+def _launch(name: str) -> None:
+    """Start the guest, as the host does."""
+    godh, session = (
+        base64.b64decode(Path(f"{name}_{kind}.b64").read_bytes()) for kind in ("godh", "session")
+    )
+    guest = launch_guest(platform(), policy=1, godh=godh, session=session, firmware=OVMF)
+    Path(f"{name}.info").write_text(guest.domlaunchsecinfo())
+
+
+def _die(name: str, number: str, *options: str) -> None:
+    passed: list[str] = []
+    now = ""
+
+    def reach(point: str) -> None:
+        passed.append(f"{now} {point}")
+        if len(passed) == int(number):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            point = f"{what} {arguments[1].split()[0]}" if what == "execute" else what
+            reach(f"before {point}")
+            result = function(*arguments, **more)
+            reach(f"after {point}")
+            return result
+
+        return call
+
+    class Deadly(sqlite3.Connection):
+        execute = deadly("execute", sqlite3.Connection.execute)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Deadly))
+        patch.setattr(click, "echo", deadly("echo", click.echo))
+        for function in ("fsync", "link", "rename", "unlink"):
+            patch.setattr(os, function, deadly(function, getattr(os, function)))
+        for step in ("create", "bind", "release", "fail", "disconnect"):
+            patch.setattr(sev.Ledger, step, deadly(f"ledger {step}", getattr(sev.Ledger, step)))
+        now = "session"
+        codes = [exits.run(cli, [*session_command(name), *options])]
+        _launch(name)
+        now = "validate"
+        codes.append(exits.run(cli, [*validate_command(name), *options]))
+    _say(json.dumps({"codes": codes, "points": passed}))
+
+
+if __name__ == "__main__":
+    ROLES: dict[str, Callable[..., None]] = {"race": _race, "die": _die}
+    ROLES[sys.argv[1]](*sys.argv[2:])
