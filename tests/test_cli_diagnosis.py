@@ -1,9 +1,13 @@
 """What ``sev-attest validate`` says of a mismatch: what would fit, and what to do."""
 
 import json
+import os
 import shlex
 import sys
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 import sev_attest as sev
 from conftest import Run
 from sev_attest.cli import diagnosis
+from sev_attest.owner.ledger import default_place
 from sev_attest.testing import Guest, Host, Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image(1 << 14)
@@ -44,7 +49,17 @@ def session(milan: Platform, here: Path) -> sev.Session:
     for name, data in files.items():
         Path(name).write_bytes(data)
     report(milan, session)
+    record(session)
+    with sev.Ledger.open(default_place()) as ledger:
+        ledger.create(session.keys.session_id, name="vm")
     return session
+
+
+def record(session: sev.Session, **parts: Any) -> None:
+    """Write the record of a session, as if its platform had been verified."""
+    made = sev.LaunchRecord.of(session, "vm", datetime.now(UTC))
+    made = replace(made, **{"root": "a root", **parts}).signed(session.keys)
+    Path("vm.launch.json").write_bytes(made.to_bytes())
 
 
 def report(platform: Platform, session: sev.Session, **guest: Any) -> Guest:
@@ -85,16 +100,20 @@ def corrected(err: str) -> list[str]:
             (*KEYS, *VCPUS[:2], "-0", "ap.vmsa", "-1", "boot.vmsa"),
             "--vmsa-cpu0 and --vmsa-cpu1 are in each other's place",
         ),
-        ((*KEYS, *VCPUS, "--build-id", "0x24"), "build was 24, not 36"),
-        ((*KEYS, *VCPUS, "--api-minor", "1", "--api-major", "55"), "API major was 1, not 55"),
+        ((*KEYS, *VCPUS, "--build-id", "18"), "build was 24, not 18"),
+        (
+            (*KEYS, *VCPUS, "--api-minor", "24", "--build-id", "55"),
+            "API minor was 55, not 24 and build was 24, not 55",
+        ),
         (("--tik", "o_tik.bin", "--tek", "o_tek.bin", *VCPUS), "the keys are those of vm_tik.bin"),
         (("--tk", "o_tk.bin", *VCPUS), "the keys are those of vm_tik.bin"),
         (
             ("--tk", "elsewhere/tk.bin", "--keys", ".", *VCPUS),
             "the keys are those of vm_tik.bin",
         ),
+        ((*KEYS, *VCPUS[2:], "-n", "4", "--build-id", "0x17"), "build was 24, not 23"),
         (
-            (*KEYS, *VCPUS[:2], "-0", "kernel.vmsa", "-1", "kernel.vmsa"),
+            (*KEYS, *VCPUS[:2], *["--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "9"]),
             "its CPU model was EPYC-Milan",
         ),
     ],
@@ -110,7 +129,6 @@ def test_a_slip_is_named_and_the_corrected_command_is_right(
         ("elsewhere/tk.bin", 32),
     ):
         Path(name).write_bytes(b"k" * size)
-    Path("kernel.vmsa").write_bytes(bytes(4096))
     Path("x_tik.bin").write_bytes(b"no key")
     Path("tk.txt").write_bytes(b"no key")
     ran = run(*ASKED, *options)
@@ -119,8 +137,131 @@ def test_a_slip_is_named_and_the_corrected_command_is_right(
     assert error == MISMATCH
     assert hint.startswith("hint: the measurement fits if ")
     assert fits in hint
-    again = run(*corrected(ran.err))
+    command = corrected(ran.err)
+    assert ("--record" in command) is fits.startswith("the keys are those of ")
+    again = run(*command)
     assert (again.code, again.lines[0]) == (0, "OK: Looks good to me")
+
+
+def test_a_stepping_is_given_by_numbers(milan: Platform, session: sev.Session, run: Run) -> None:
+    report(milan, session, cpu=sev.CpuModel(family=25, model=1, stepping=2).signature)
+    ran = run(*ASKED, *KEYS, *VCPUS)
+    command = corrected(ran.err)
+    assert "--cpu-model-name" not in command
+    assert command[command.index("--cpu-stepping") + 1] == "2"
+    assert run(*command).code == 0
+
+
+def test_a_cpu_model_is_given_by_name(session: sev.Session, run: Run) -> None:
+    numbers = ("--cpu-family", "23", "--cpu-model", "49", "--cpu-stepping", "0")
+    command = corrected(run(*ASKED, *KEYS, *VCPUS[:2], *numbers).err)
+    assert "--cpu-family" not in command
+    assert command[command.index("--cpu-model-name") + 1] == "EPYC-Milan"
+
+
+OTHER_KEYS = ("--tik", "o_tik.bin", "--tek", "o_tek.bin")
+
+
+def other_keys() -> None:
+    for name in ("o_tik.bin", "o_tek.bin"):
+        Path(name).write_bytes(b"k" * 16)
+
+
+@pytest.mark.parametrize("parts", [{"root": None}, {"policy": 1}, None])
+def test_keys_of_a_session_that_nobody_verified_are_not_proposed(
+    session: sev.Session, run: Run, parts: dict[str, object] | None
+) -> None:
+    other_keys()
+    if parts is None:
+        Path("vm.launch.json").unlink()
+    else:
+        record(session, **parts)
+    ran = run(*ASKED, *OTHER_KEYS, *VCPUS)
+    _, hint, note = ran.err.splitlines()
+    assert hint.endswith("the keys are those of vm_tik.bin")
+    assert "in another session (vm_tik.bin), of which no record of a verified platform" in note
+    found = json.loads(run(*ASKED, *OTHER_KEYS, *VCPUS, "--json").out)["diagnosis"]
+    assert [set(finding) for finding in found] == [ENTRY]
+    assert found[0]["command"] is None
+    assert "do not trust it" in found[0]["meaning"]
+
+
+def test_keys_whose_record_was_edited_are_not_proposed(session: sev.Session, run: Run) -> None:
+    other_keys()
+    path = Path("vm.launch.json")
+    path.write_text(path.read_text().replace('"a root"', '"a better root"'))
+    ran = run(*ASKED, *OTHER_KEYS, *VCPUS)
+    assert (ran.code, "the keys are those of vm_tik.bin" in ran.err) == (1, True)
+    assert "of which no record of a verified platform" in ran.err
+    assert "if you meant that" not in ran.err
+
+
+ENTRY = {"hypothesis", "detail", "changes", "meaning", "command"}
+
+
+def test_a_found_sessions_record_takes_the_place_of_the_one_that_was_named(
+    milan: Platform, session: sev.Session, run: Run
+) -> None:
+    other = sev.Session.create_unverified(milan.export().pdh, policy=sev.GuestPolicy(5))
+    for name, key in (("o_tik.bin", other.keys.tik), ("o_tek.bin", other.keys.tek)):
+        Path(name).write_bytes(key)
+    Path("vm.launch.json").rename("right.launch.json")
+    record(other)
+    command = corrected(run(*ASKED, *OTHER_KEYS, *VCPUS, "--record", "vm.launch.json").err)
+    assert command[command.index("--record") + 1] == "right.launch.json"
+    assert run(*command).code == 0
+
+
+@pytest.mark.parametrize(
+    "encode", [bytes.hex, lambda key: b64encode(key).decode() + "\n"], ids=["hex", "base64"]
+)
+def test_keys_are_found_in_whatever_form_and_name(
+    session: sev.Session, run: Run, encode: Callable[[bytes], str]
+) -> None:
+    other_keys()
+    for name in ("vm_tik.bin", "vm_tek.bin", "vm_tk.bin"):
+        Path(name).unlink()
+    Path("tiktik.key").write_text(encode(session.keys.tik))
+    Path("tiktek.key").write_text(encode(session.keys.tek))
+    ran = run(*ASKED, *OTHER_KEYS, *VCPUS)
+    assert "the keys are those of tiktik.key" in ran.err
+    assert run(*corrected(ran.err)).code == 0
+
+
+def test_a_corrected_command_makes_no_packet(session: sev.Session, run: Run) -> None:
+    secret = ("-s", "luks-key:disk.key", "--secret-header", "h", "--secret-payload", "p")
+    ran = run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:], *secret)
+    command = corrected(ran.err)
+    assert not {"--inject-secret", "--secret-header", "--secret-payload"} & set(command)
+    again = run(*command)
+    assert (again.code, Path("h").exists(), Path("p").exists()) == (0, False, False)
+
+
+def test_what_is_not_printable_is_quoted_so_that_a_shell_reads_it(
+    milan: Platform, session: sev.Session, run: Run
+) -> None:
+    line = "it's \\ caf\u00e9\n"
+    report(milan, session, cmdline=line.encode())
+    asked = [line if word == LINE else word for word in ASKED]
+    ran = run(*asked, *KEYS, "-n", "2", *VCPUS[2:])
+    assert r"--cmdline $'it\x27s \x5c café\x0a' " in ran.err
+
+
+def test_a_command_that_would_not_work_again_is_not_offered_whole(
+    session: sev.Session, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("o_tk.bin").write_bytes(b"k" * 32)
+    asked = [*ASKED[:6], "-", *ASKED[7:], *VCPUS, "--json", "--tk", "o_tk.bin"]
+    with Path("OVMF.fd").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        found = json.loads(run(*asked).out)["diagnosis"]
+        file.seek(0)
+        ran = run(*(word for word in asked if word != "--json"))
+    assert (found[0]["hypothesis"], found[0]["command"]) == ("keys.other", None)
+    assert ran.err.splitlines()[2] == (
+        "note: if you meant that: the same with --record vm.launch.json --tik vm_tik.bin "
+        "--tek vm_tek.bin, without --tk"
+    )
 
 
 def test_swapped_keys_in_one_file_cannot_be_mended_by_options(
@@ -134,6 +275,7 @@ def test_swapped_keys_in_one_file_cannot_be_mended_by_options(
         "hint: the measurement fits if TIK and TEK are in each other's place"
     )
     assert "if you meant that" not in ran.err
+    assert "note: the file for --tk holds TEK, then TIK" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -143,7 +285,9 @@ def test_swapped_keys_in_one_file_cannot_be_mended_by_options(
         ((), {"kernel": None}, "without kernelHashes='yes'", "the host chose them"),
         ((), {"cmdline": LINE.encode() + b"\n"}, "ended in a newline", "yours to decide"),
         ((), {"firmware": ovmf_image(1 << 14, seed=b"2")}, "was more/two.fd", "can lie"),
-        (("--build-id", "30"), {}, "build was 24, not 30", "older firmware than it reports"),
+        (("--build-id", "30"), {}, "build was 24, not 30", "older firmware than these"),
+        (("--vmsa-profile", "qemu-legacy+debug-swap"), {}, "VMSA profile qemu-legacy", "kernel's"),
+        ((), {"kernel": b"initrd", "initrd": b"kernel"}, "in each other's place", "wrong order"),
     ],
 )
 def test_what_the_owner_decided_is_not_mended_but_explained(
@@ -221,6 +365,7 @@ def test_whatever_is_found_it_stays_a_mismatch_and_no_secret_leaves(
         guest = launch_guest(milan, policy=1, godh=godh, session=blob, firmware=OVMF,
                              kernel=b"kernel", initrd=b"initrd", cmdline=LINE.encode())  # fmt: skip
         Path("info").write_text(guest.domlaunchsecinfo())
+    Path("vm.launch.json").unlink()
     secret = ("-s", "luks-key:disk.key", "--secret-header", "h", "--secret-payload", "p")
     ran = run(*ASKED, *KEYS, *VCPUS, *secret, *insecure, "--json", *options)
     found = json.loads(ran.out)
@@ -234,11 +379,8 @@ def test_whatever_is_found_it_stays_a_mismatch_and_no_secret_leaves(
         assert key.hex() not in ran.out
 
 
-def test_nothing_found_is_said_with_what_it_rules_out(
-    milan: Platform, session: sev.Session, run: Run
-) -> None:
-    report(milan, session, firmware=ovmf_image(1 << 14, seed=b"nobody has this"))
-    ran = run(*ASKED, *KEYS, *VCPUS, "--diagnose-budget", "600")
+def test_nothing_found_is_said_with_what_it_rules_out(session: sev.Session, run: Run) -> None:
+    ran = run(*ASKED[:5], "--launch-digest", "00" * 32, *KEYS, "--diagnose-budget", "600")
     error, hint, note, *rest = ran.err.splitlines()
     assert (ran.code, error, rest) == (1, MISMATCH, [])
     assert hint.startswith("hint: none of ")
@@ -254,7 +396,10 @@ def test_time_that_is_up_is_said(session: sev.Session, run: Run) -> None:
             "to compare with what the host started"
         ),
         "note: the time for the search is up: --diagnose-budget SECONDS gives it more",
-        "note: a guest with kernelHashes='yes' needs --kernel, --initrd and --cmdline",
+        (
+            "note: with kernelHashes='yes', state all that is booted: "
+            "--kernel, --initrd, --cmdline missing"
+        ),
     ]
 
 
@@ -283,20 +428,20 @@ def test_firmware_and_keys_from_a_pipe_leave_no_folder_to_look_in(
         monkeypatch.setattr(sys, "stdin", file)
         asked = [*ASKED[:6], "-", *ASKED[7:]]
         ran = run(*asked, *KEYS, "-n", "2", *VCPUS[2:])
-    assert "with 4 vCPUs, not 2" in ran.err
+    assert "note: if you meant that: the same with --num-cpus 4" in ran.err.splitlines()
 
 
 def test_a_terminal_shows_how_far_the_search_is(
-    milan: Platform, session: sev.Session, run: Run, monkeypatch: pytest.MonkeyPatch
+    session: sev.Session, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report(milan, session, firmware=ovmf_image(1 << 14, seed=b"nobody has this"))
+    monkeypatch.setattr("sev_attest.diagnose._TELL_EVERY", 2)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    ran = run(*ASKED, *KEYS, *VCPUS)
-    assert "\rlooking for what fits: 4096 combinations" in ran.err
+    ran = run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:])
+    assert "\rlooking for what fits: 2 combinations" in ran.err
     assert f"\r\033[K{MISMATCH}" in ran.err
 
 
-def test_what_cannot_be_read_is_no_clue(
+def test_what_cannot_be_read_is_not_at_hand(
     session: sev.Session, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_arguments: object) -> bytes:
@@ -304,10 +449,40 @@ def test_what_cannot_be_read_is_no_clue(
 
     Path("other.fd").write_bytes(b"x")
     Path("x_tik.bin").write_bytes(b"x")
-    monkeypatch.setattr(diagnosis, "_bytes", refuse)
+    for name in ("_open", "_read"):
+        monkeypatch.setattr(diagnosis, name, refuse)
+        assert "with 4 vCPUs, not 2" in run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:]).err
+    monkeypatch.setattr(os, "scandir", refuse)
     assert "with 4 vCPUs, not 2" in run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:]).err
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    assert "with 4 vCPUs, not 2" in run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:]).err
+
+
+def test_no_pipe_and_no_device_holds_the_search_up(
+    milan: Platform, session: sev.Session, run: Run
+) -> None:
+    report(milan, session, firmware=ovmf_image(1 << 14, seed=b"2"))
+    Path("a_tik.bin").write_bytes(b"k" * 16)
+    for name in ("a_tek.bin", "b_tik.bin", "tk.bin", "a.launch.json", "a.fd"):
+        os.mkfifo(name)
+    Path("folder_tik.bin").mkdir()
+    Path("zero.fd").symlink_to("/dev/zero")
+    Path("zz.fd").write_bytes(ovmf_image(1 << 14, seed=b"2"))
+    assert "its firmware was zz.fd" in run(*ASKED, *KEYS, *VCPUS).err
+
+
+def test_an_interrupted_search_leaves_the_verdict(
+    session: sev.Session, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(diagnosis, "explain_mismatch", interrupt)
+    asked = (*ASKED, *KEYS, "-n", "2", *VCPUS[2:])
+    ran = run(*asked)
+    assert (ran.code, ran.err.splitlines()[0]) == (1, MISMATCH)
+    assert "note: the search was interrupted" in ran.err.splitlines()
+    found = json.loads(run(*asked, "--json").out)
+    assert (found["ok"], found["exit"]) == (False, 1)
+    assert "the search was interrupted" in found["notes"]
 
 
 def test_a_bug_in_the_search_changes_no_verdict(
@@ -336,14 +511,86 @@ def test_explain_shows_ranges_and_fields_whatever_the_verdict(
     assert "build: 25" in wrong.lines
 
 
-def test_a_folder_full_of_keys_is_searched_to_a_bound(
-    session: sev.Session, run: Run, monkeypatch: pytest.MonkeyPatch
+LEFT_OUT = {"keys.other", "firmware.other", "firmware.joined"}
+
+
+def kept(*_arguments: object, **given: Any) -> sev.Diagnosis:
+    """Look at every clue, and find nothing."""
+    clues = given["clues"]
+    images, keys = [name for name, _ in clues.images], list(clues.keys)
+    shown = (*images, *keys, *sorted(clues.left_out))
+    return sev.Diagnosis(findings=(), tried=0, ruled_out=shown, complete=not clues.left_out)
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"),
+    [
+        ({}, ["a.fd", "a_tik.bin", "b_tik.bin"]),
+        ({"_MOST_FILES": 1}, ["OVMF.fd", "a_tik.bin", *LEFT_OUT]),
+        ({"_MOST_NAMES": 2}, [*LEFT_OUT]),
+        ({"_MOST_IMAGE": 8192}, ["a.fd", "firmware.joined", "firmware.other"]),
+        ({"_MOST_SMALL": 8}, ["a.fd"]),  # larger than a key is no key
+    ],
+)
+def test_what_is_passed_over_is_not_ruled_out(
+    session: sev.Session,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: dict[str, int],
+    shown: list[str],
 ) -> None:
-    for name in ("a_tik.bin", "a_tek.bin"):
+    for name in ("a_tik.bin", "a_tek.bin", "b_tik.bin", "b_tek.bin"):
         Path(name).write_bytes(name.encode().ljust(16))
-    monkeypatch.setattr(diagnosis, "_MOST_FILES", 1)
-    options = ("--tik", "o_tik.bin", "--tek", "o_tek.bin", *VCPUS)
-    for name in ("o_tik.bin", "o_tek.bin"):
-        Path(name).write_bytes(name.encode().ljust(16))
-    ran = run(*ASKED, *options, "--diagnose-budget", "0.2")
-    assert (ran.code, "the keys are those of" in ran.err) == (1, False)
+    for name, size in (("a.fd", 8192), ("b.fd", 8191), ("c.fd", 0), ("d.txt", 4096)):
+        Path(name).write_bytes(bytes(size))
+    for name, value in limit.items():
+        monkeypatch.setattr(diagnosis, name, value)
+    monkeypatch.setattr(diagnosis, "explain_mismatch", kept)
+    asked = (*ASKED, *KEYS, *VCPUS, "-n", "2")
+    found = json.loads(run(*asked, "--json").out)["search"]
+    complete = not LEFT_OUT & set(shown)
+    assert found["complete"] is complete
+    assert set(shown) <= set(found["ruled_out"])
+    assert LEFT_OUT & set(shown) == LEFT_OUT & set(found["ruled_out"])
+    assert not {"b.fd", "c.fd", "d.txt"} & set(found["ruled_out"])
+    note = "note: not all that was at hand was tried: too many files, or too large"
+    assert (note in run(*asked).err.splitlines()) is not complete
+
+
+@pytest.mark.parametrize("budget", ["0", "600"])
+def test_without_time_nothing_is_looked_at(
+    session: sev.Session, run: Run, monkeypatch: pytest.MonkeyPatch, budget: str
+) -> None:
+    looked = []
+
+    def read(path: Path, _most: int) -> bytes:
+        looked.append(path)
+        raise OSError
+
+    monkeypatch.setattr(diagnosis, "_read", read)
+    run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:], "--diagnose-budget", budget)
+    assert bool(looked) is (budget != "0")
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        (("-k", "kernel", "-r", "initrd"), "--cmdline"),
+        (("-k", "kernel"), "--initrd, --cmdline"),
+        ((), "--kernel, --initrd, --cmdline"),
+        (("--kernel-hashes", f"{'00' * 32}::"), None),
+    ],
+)
+def test_what_was_not_stated_of_a_kernel_is_said(
+    session: sev.Session,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    missing: str | None,
+) -> None:
+    monkeypatch.setattr(diagnosis, "explain_mismatch", kept)
+    ran = run(*ASKED[:7], *KEYS, *VCPUS, *options)
+    assert ran.code == 1
+    assert ("state all that is booted" in ran.err) is (missing is not None)
+    if missing:
+        assert f"state all that is booted: {missing} missing" in ran.err

@@ -7,8 +7,8 @@ A kernel that was measured though none was stated cannot be tried: nothing tells
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import combinations, permutations, product
 from typing import NamedTuple
 
@@ -17,12 +17,20 @@ from sev_attest.errors import SevAttestError
 from sev_attest.keys import TransportKeys
 from sev_attest.measure.kernel_hashes import NO_CMDLINE, NO_INITRD
 from sev_attest.measure.ovmf import Firmware
-from sev_attest.measure.vmsa import PROFILES, QEMU_MODELS, CpuModel, VmsaPages, VmsaProfile
+from sev_attest.measure.vmsa import (
+    PROFILES,
+    QEMU_MODELS,
+    CpuModel,
+    VmsaPages,
+    VmsaProfile,
+    values_of,
+)
 from sev_attest.policy import BITS, GuestPolicy
 from sev_attest.spec import PolicyBit
 
 MOST_VCPUS = 512
 _LIKELY_VCPUS = 128
+_LIKELY_LINES = 16 + 2 * 64  # what is done to a whole line, and to each of 64 words
 _BYTE = 0xFF
 _POLICY_LIMIT = 0xFFFF_FFFF
 _NUMBERS = ("api_major", "api_minor", "build_id")
@@ -31,7 +39,23 @@ _FIRMWARE = (
     "firmware decides what the guest runs, and can lie about it: state this one only if you know "
     "where it comes from"
 )
-_OLDER = "then the host ran older firmware than it reports: take that for an attack"
+_OLDER = (
+    "then it ran on older firmware than these numbers say: if the host reported them for this "
+    "launch, take that for an attack"
+)
+_CLAIMED = (
+    "it may be of another launch, or the host reports numbers of firmware that it did not run: ask "
+    "for measurement and numbers of one launch, and use no session for two"
+)
+_VMM = (
+    "that is another VMM's or another kernel's vCPU state: state it only if you know that the host "
+    "runs it"
+)
+_PAGES = (
+    "then its vCPUs did not start as your pages say, but as the host set them up: state it so only "
+    "if you know why (`sev-attest vmsa diff` compares pages)"
+)
+_QEMU = tuple(name for name in PROFILES if VmsaProfile.needs_cpu(name))
 
 RULED_OUT = {
     "keys.swapped": "TIK and TEK in each other's place",
@@ -58,7 +82,7 @@ RULED_OUT = {
     "numbers.one": "another API major, API minor or build",
     "cpu.stepping": "another CPU stepping",
     "policy.bits": "a policy with two other bits",
-    "launch.other": "another launch of this session, on other firmware",
+    "launch.other": "API 0.x and 1.x with any build, as of another launch",
 }
 """Every hypothesis, likeliest first, and what is ruled out where none of its changes fits."""
 RANK = {hypothesis: rank for rank, hypothesis in enumerate(RULED_OUT)}
@@ -109,15 +133,21 @@ class Change:
 class Clues:
     """What else is at hand: keys and firmware images by name, and how the owner stated the rest.
 
+    ``verified`` names those keys whose session's record has a verified platform and this policy.
     ``image`` is the stated firmware, ``cmdline`` the stated command line, and ``recorded`` the
-    policy in a record of this session.
+    policy in a record of this session. ``typed`` names what the owner typed of "api_major",
+    "api_minor" and "build_id"; the rest is the host's claim. ``left_out`` names the hypotheses of
+    which not all was looked at; it may grow as ``images`` are read.
     """
 
     keys: Mapping[str, TransportKeys] = field(default_factory=dict)
+    verified: Collection[str] = ()
     images: Iterable[tuple[str, bytes]] = ()
     image: bytes | None = None
     cmdline: bytes | None = None
     recorded: int | None = None
+    typed: Collection[str] = ()
+    left_out: Collection[str] = ()
 
 
 def changes(stated: Launch, clues: Clues) -> Iterator[Change]:
@@ -128,7 +158,7 @@ def changes(stated: Launch, clues: Clues) -> Iterator[Change]:
     if stated.es:
         yield from _vcpus(stated)
         yield from _plain(stated)
-    yield from _numbers(stated)
+    yield from _numbers(stated, clues)
     yield from _policies(stated, clues)
     if stated.firmware is not None:
         yield from _firmware(clues)
@@ -143,11 +173,16 @@ def _keys(stated: Launch, clues: Clues) -> Iterator[Change]:
         options={"keys": "swapped"},
     )
     for name, keys in clues.keys.items():
+        unknown = (
+            f"then the measurement was made in another session ({name}), of which no record of a "
+            "verified platform and this policy is at hand: do not trust it"
+        )
         yield Change(
             hypothesis="keys.other",
             detail=f"the keys are those of {name}",
             parts={"keys": keys},
             options={"keys": name},
+            meaning="" if name in clues.verified else unknown,
         )
 
 
@@ -172,10 +207,11 @@ def _kernel(stated: Launch, clues: Clues) -> Iterator[Change]:
             detail="kernel and initrd are in each other's place",
             parts={"kernel": stated.initrd, "initrd": stated.kernel},
             options={"kernel": "the initrd", "initrd": "the kernel"},
-            meaning=_KERNEL,
+            meaning=f"if you named them in the wrong order, swap --kernel and --initrd; {_KERNEL}",
         )
     seen = {stated.cmdline}
-    for what, measured in _command_lines(clues.cmdline) if clues.cmdline is not None else ():
+    lines = _command_lines(clues.cmdline) if clues.cmdline is not None else ()
+    for number, (what, measured) in enumerate(lines):
         digest = hashlib.sha256(measured).digest()
         if digest not in seen:
             seen.add(digest)
@@ -185,6 +221,7 @@ def _kernel(stated: Launch, clues: Clues) -> Iterator[Change]:
                 parts={"cmdline": digest},
                 options={"cmdline": measured.removesuffix(b"\0").decode(errors="backslashreplace")},
                 meaning=_KERNEL,
+                likely=number < _LIKELY_LINES,
             )
 
 
@@ -222,15 +259,18 @@ def _command_lines(line: bytes) -> Iterator[tuple[str, bytes]]:
 def _vcpus(stated: Launch) -> Iterator[Change]:
     yield from counts(stated.vcpus)
     if stated.given is None:
-        yield from layouts(stated.layout)
-        yield from cpus(stated.cpu)
+        yield from layouts(stated)
+        yield from cpus(stated)
         yield from _steppings(stated.cpu)
     elif stated.given.ap is not None:
+        slip = _at_reset_vector(stated.given.ap) and not _at_reset_vector(stated.given.boot)
+        other = "then the boot vCPU started as you meant the others to: do not trust it"
         yield Change(
             hypothesis="vmsa.swapped",
             detail="--vmsa-cpu0 and --vmsa-cpu1 are in each other's place",
             parts={"order": "swapped"},
             options={"vmsa": "swapped"},
+            meaning="" if slip else other,
         )
     yield Change(
         hypothesis="vmsa.boot-for-all",
@@ -248,6 +288,11 @@ def _vcpus(stated: Launch) -> Iterator[Change]:
     )
 
 
+def _at_reset_vector(page: bytes) -> bool:
+    values = values_of(page)
+    return (values["cs.base"], values["rip"]) == (0xFFFF_0000, 0xFFF0)
+
+
 def counts(stated: int) -> Iterator[Change]:
     """Every other number of vCPUs."""
     for count in range(1, MOST_VCPUS + 1):
@@ -262,21 +307,31 @@ def counts(stated: int) -> Iterator[Change]:
             )
 
 
-def layouts(stated: str | None) -> Iterator[Change]:
+def layouts(stated: Launch) -> Iterator[Change]:
     """Every other VMSA profile."""
     for name in PROFILES:
-        if name != stated:
+        if name != stated.layout:
             yield Change(
                 hypothesis="vmsa.profile",
                 detail=f"its vCPUs were set up as in VMSA profile {name}",
                 parts={"layout": name},
                 options={"vmsa_profile": name},
+                meaning=_PAGES if stated.given else _set_up(stated.layout or PROFILES[0], name),
             )
 
 
-def cpus(stated: CpuModel | None) -> Iterator[Change]:
+def _set_up(stated: str, name: str) -> str:
+    """Say what it means if vCPUs were set up otherwise; nothing for QEMU's two ways."""
+    dropped = "+" in stated and "+" not in name  # debug-swap: without it, more is the host's
+    if stated in _QEMU and name in _QEMU and not dropped:
+        return ""
+    krun = "; krun's other vCPUs start outside the measured firmware" if name == "krun" else ""
+    return _VMM + krun
+
+
+def cpus(stated: Launch) -> Iterator[Change]:
     """Every other CPU model of QEMU's; of those with one signature, the first."""
-    seen = {stated and stated.signature}
+    seen = {stated.cpu and stated.cpu.signature}
     for name in QEMU_MODELS:
         cpu = CpuModel.named(name)
         if cpu.signature not in seen:
@@ -285,7 +340,8 @@ def cpus(stated: CpuModel | None) -> Iterator[Change]:
                 hypothesis="cpu.model",
                 detail=f"its CPU model was {name}",
                 parts={"cpu": cpu},
-                options=_cpu_options(cpu),
+                options={"cpu_model_name": name},
+                meaning=_PAGES if stated.given else "",
             )
 
 
@@ -302,13 +358,9 @@ def _steppings(stated: CpuModel | None) -> Iterator[Change]:
                     hypothesis="cpu.stepping",
                     detail=f"its CPU was family {numbers}",
                     parts={"cpu": cpu},
-                    options=_cpu_options(cpu),
+                    options={f"cpu_{name}": number for name, number in asdict(cpu).items()},
                     likely=False,
                 )
-
-
-def _cpu_options(cpu: CpuModel) -> dict[str, object]:
-    return {"cpu_family": cpu.family, "cpu_model": cpu.model, "cpu_stepping": cpu.stepping}
 
 
 def _firmware(clues: Clues) -> Iterator[Change]:
@@ -370,24 +422,27 @@ def _encrypted_state(stated: Launch) -> Change:
     )
 
 
-def _numbers(stated: Launch) -> Iterator[Change]:
+def _numbers(stated: Launch, clues: Clues) -> Iterator[Change]:
     values = {name: getattr(stated, name) for name in _NUMBERS}
     for order in list(permutations(_NUMBERS))[1:]:
-        parts = dict(zip(_NUMBERS, (values[name] for name in order), strict=True))
-        if parts != values:
-            yield _number("numbers.swapped", stated, parts)
+        parts = {
+            name: values[other]
+            for name, other in zip(_NUMBERS, order, strict=True)
+            if values[other] != values[name]
+        }
+        if parts:
+            yield _number("numbers.swapped", stated, clues, parts)
     hexed = {name: _other_base(value) for name, value in values.items()}
     for size in range(1, len(_NUMBERS) + 1):
         for names in combinations(_NUMBERS, size):
             for bases in product((0, 1), repeat=size):
                 parts = {n: hexed[n][base] for n, base in zip(names, bases, strict=True)}
                 if all(0 <= part <= _BYTE and part != values[n] for n, part in parts.items()):
-                    yield _number("numbers.base", stated, parts)
+                    yield _number("numbers.base", stated, clues, parts)
     for name in reversed(_NUMBERS):
         for value in range(_BYTE + 1):
             if value != values[name]:
-                meaning = _OLDER if value < values[name] else ""
-                yield _number("numbers.one", stated, {name: value}, meaning, likely=False)
+                yield _number("numbers.one", stated, clues, {name: value}, likely=False)
 
 
 def _other_base(value: int) -> tuple[int, int]:
@@ -399,8 +454,8 @@ def _other_base(value: int) -> tuple[int, int]:
 def _number(
     hypothesis: str,
     stated: Launch,
+    clues: Clues,
     parts: Mapping[str, int],
-    meaning: str = "",
     *,
     likely: bool = True,
 ) -> Change:
@@ -408,14 +463,20 @@ def _number(
     found = [
         f"{words[name]} was {value}, not {getattr(stated, name)}" for name, value in parts.items()
     ]
+    claimed = "" if set(parts) <= set(clues.typed) else _CLAIMED
+    older = _firmware_of(stated._replace(**parts)) < _firmware_of(stated)  # type: ignore[arg-type] # numbers alone
     return Change(
         hypothesis=hypothesis,
         detail=" and ".join(found),
         parts=parts,
         options=parts,
-        meaning=meaning,
+        meaning=_OLDER if older else claimed,
         likely=likely,
     )
+
+
+def _firmware_of(launch: Launch) -> tuple[int, int, int]:
+    return launch.api_major, launch.api_minor, launch.build_id
 
 
 def _policies(stated: Launch, clues: Clues) -> Iterator[Change]:
@@ -444,8 +505,9 @@ def _policy(hypothesis: str, stated: Launch, value: int, *, likely: bool) -> Cha
                if (bit in policy.bits) is not (bit in other.bits)]  # fmt: skip
     if policy.min_api != other.min_api:
         meaning.append(f"it starts on SEV API {policy.min_api[0]}.{policy.min_api[1]} and later")
-    if policy.reserved:
-        meaning.append("it has reserved bits, which no firmware takes")
+    if policy.reserved != other.reserved:
+        whose = "it has" if policy.reserved else "you stated"
+        meaning.append(f"{whose} reserved bits, which no firmware takes")
     return Change(
         hypothesis=hypothesis,
         detail=f"its policy was {policy}, not {other}",
@@ -457,14 +519,17 @@ def _policy(hypothesis: str, stated: Launch, value: int, *, likely: bool) -> Cha
 
 
 def other_launches(stated: Launch) -> Iterator[Change]:
-    """Every API and build at once: the numbers of another launch."""
-    for major, minor, build in product(sorted({0, 1, stated.api_major}), range(256), range(256)):
+    """Every API and build at once: the numbers of another launch, or of other firmware."""
+    majors = dict.fromkeys((stated.api_major, 1, 0))
+    reported = _firmware_of(stated)
+    for major, minor, build in product(majors, range(256), range(256)):
+        parts = {"api_major": major, "api_minor": minor, "build_id": build}
         yield Change(
             hypothesis="launch.other",
-            detail=f"it is of another launch in this session, on API {major}.{minor} build {build}",
-            parts={"api_major": major, "api_minor": minor, "build_id": build},
-            options={"api_major": major, "api_minor": minor, "build_id": build},
-            meaning="ask for measurement and numbers of one launch, and use no session for two",
+            detail=f"it was made on API {major}.{minor} build {build}",
+            parts=parts,
+            options=parts,
+            meaning=_OLDER if (major, minor, build) < reported else _CLAIMED,
         )
 
 
@@ -475,9 +540,9 @@ def machines(stated: Launch) -> Iterator[tuple[Change, ...]]:
     none: tuple[Change | None, ...] = (None,)
     head = () if stated.es else (_encrypted_state(stated),)
     numbers = (*none, *counts(stated.vcpus))
-    for layout in (*none, *layouts(stated.layout)):
+    for layout in (*none, *layouts(stated)):
         name = layout.options["vmsa_profile"] if layout else stated.layout
         shows_cpu = name is None or VmsaProfile.shows_cpu(str(name))
-        for cpu in (*none, *(cpus(stated.cpu) if shows_cpu else ())):
+        for cpu in (*none, *(cpus(stated) if shows_cpu else ())):
             for number in numbers:
                 yield tuple(change for change in (*head, number, cpu, layout) if change)

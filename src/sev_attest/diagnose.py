@@ -7,11 +7,13 @@ catalogue of what is tried is in :mod:`sev_attest._hypotheses`.
 
 import hmac
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement, product
 
 from sev_attest._hypotheses import (
+    RANK,
     RULED_OUT,
     Change,
     Clues,
@@ -24,7 +26,7 @@ from sev_attest.errors import SevAttestError
 from sev_attest.keys import TransportKeys
 from sev_attest.launch import expected_measure
 from sev_attest.launch_info import LaunchInfo
-from sev_attest.measure.digest import MeasuredGuest
+from sev_attest.measure.digest import MeasuredGuest, pages_for
 from sev_attest.measure.kernel_hashes import KernelHashes
 from sev_attest.measure.ovmf import Firmware
 from sev_attest.measure.vmsa import PROFILES, VmsaPages, VmsaProfile
@@ -35,6 +37,7 @@ __all__ = ["BUDGET", "Clues", "Diagnosis", "Finding", "explain_mismatch"]
 BUDGET = 5.0
 """Seconds that a search takes at most, unless told otherwise."""
 _TELL_EVERY = 4096
+_MOST_KEPT = 1024
 _Combination = tuple[Change, ...]
 
 
@@ -44,7 +47,7 @@ class Finding:
 
     ``hypothesis`` joins the ids of its changes with ``+`` ("vcpus+cmdline"), ``detail`` ends the
     sentence "it fits if ...", ``changes`` says the same by option. ``meaning`` is what it means for
-    security, where the owner decided otherwise; empty for a slip that the owner may mend.
+    security, where the owner decided otherwise or the host did; empty for a slip of the owner's.
     """
 
     hypothesis: str
@@ -57,7 +60,8 @@ class Finding:
 class Diagnosis:
     """What a search found: ``findings`` (likeliest first), or else what it ruled out.
 
-    ``tried`` counts combinations; ``complete`` is False if time ran out before all were tried.
+    ``tried`` counts combinations; ``complete`` is False if time ran out before all were tried, or
+    the clues left something out.
     """
 
     findings: tuple[Finding, ...]
@@ -98,26 +102,23 @@ def explain_mismatch(
     if isinstance(guest, MeasuredGuest):
         stated = _with_guest(stated, guest, vcpus, profile)
     trial = _Trial(info, guest if isinstance(guest, bytes) else None)
+    clues = clues or Clues()
     tried = 0
     done: set[str] = set()
-    for stage in _stages(stated, clues or Clues()):
-        seen: list[str] = []
+    for stage in _stages(stated, clues):
+        seen: set[str] = set()
         for combination in stage:
-            names = [change.hypothesis for change in combination]
-            if time.monotonic() > end:
-                # Of the first stage, what came before is done: there each comes by itself.
-                finished = set(seen) - set(names) if not done else set()
-                return _ruled_out(tried, done | finished, complete=False)
+            if time.monotonic() >= end:
+                return _ruled_out(tried, done, clues, complete=False)
             tried += 1
             if progress is not None and tried % _TELL_EVERY == 0:
                 progress(tried)
             if trial.fits(_changed(stated, combination)):
                 found = _finding(combination)
                 return Diagnosis(findings=(found,), tried=tried, ruled_out=(), complete=True)
-            if names != seen[-1:]:
-                seen += names
-        done |= set(seen)
-    return _ruled_out(tried, done, complete=True)
+            seen.update(change.hypothesis for change in combination)
+        done |= seen
+    return _ruled_out(tried, done, clues, complete=True)
 
 
 def _with_guest(
@@ -145,13 +146,21 @@ def _stages(stated: Launch, clues: Clues) -> Iterator[Iterable[_Combination]]:
             yield (change,)
 
     yield singles()
-    rank = {hypothesis: number for number, hypothesis in enumerate(RULED_OUT)}
-    pairs = [
-        (one, two) for one, two in combinations(likely, 2) if one.parts.keys().isdisjoint(two.parts)
-    ]
-    yield sorted(pairs, key=lambda pair: rank[pair[0].hypothesis] + rank[pair[1].hypothesis])
+    yield _pairs(likely)
     yield machines(stated)
     yield ((change,) for change in other_launches(stated))
+
+
+def _pairs(likely: Iterable[Change]) -> Iterator[_Combination]:
+    """Give pairs of changes, likeliest first, without keeping them."""
+    groups: dict[int, list[Change]] = defaultdict(list)
+    for change in likely:
+        groups[RANK[change.hypothesis]].append(change)
+    for one, two in sorted(combinations_with_replacement(sorted(groups), 2), key=sum):
+        pairs = combinations(groups[one], 2) if one == two else product(groups[one], groups[two])
+        for pair in pairs:
+            if pair[0].parts.keys().isdisjoint(pair[1].parts):
+                yield pair
 
 
 def _changed(stated: Launch, combination: _Combination) -> Launch:
@@ -164,12 +173,14 @@ def _finding(combination: _Combination) -> Finding:
         hypothesis="+".join(change.hypothesis for change in combination),
         detail=", and ".join(change.detail for change in combination),
         changes={name: value for change in combination for name, value in change.options.items()},
-        meaning="; ".join(change.meaning for change in combination if change.meaning),
+        meaning="; ".join(dict.fromkeys(c.meaning for c in combination if c.meaning)),
     )
 
 
-def _ruled_out(tried: int, done: set[str], *, complete: bool) -> Diagnosis:
+def _ruled_out(tried: int, done: set[str], clues: Clues, *, complete: bool) -> Diagnosis:
+    done = done.difference(clues.left_out)
     words = tuple(words for hypothesis, words in RULED_OUT.items() if hypothesis in done)
+    complete = complete and not clues.left_out
     return Diagnosis(findings=(), tried=tried, ruled_out=words, complete=complete)
 
 
@@ -204,6 +215,8 @@ class _Trial:
         state = launch.es and (launch.layout, launch.cpu, launch.order)
         key = id(launch.firmware), booted, state
         if key not in self._digests:
+            if len(self._digests) == _MOST_KEPT:
+                self._digests.clear()
             self._digests[key] = _each(launch, launch.firmware), []
         rest, found = self._digests[key]
         count = launch.vcpus if launch.es else 1
@@ -235,7 +248,7 @@ def _pages(launch: Launch, firmware: Firmware) -> VmsaPages:
     pages = launch.given
     if pages is None or launch.layout or launch.cpu:
         profile = VmsaProfile(name=launch.layout or PROFILES[0], cpu=launch.cpu)
-        pages = profile.pages(0 if profile.layout == "krun" else firmware.reset_address())
+        pages = pages_for(profile, firmware)
     if launch.order == "boot":
         return VmsaPages(boot=pages.boot, ap=pages.boot)
     if launch.order == "swapped":

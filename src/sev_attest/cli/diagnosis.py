@@ -1,86 +1,135 @@
 """Say why a measurement does not match: gather what else is at hand, search, put it into words."""
 
+import errno
 import os
 import shlex
+import stat
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sev_attest._encoding import blob
 from sev_attest.cli.guest import cpu_model, profile
-from sev_attest.cli.inputs import STDIN
+from sev_attest.cli.inputs import STDIN, option_name
+from sev_attest.cli.owner import PACKET
 from sev_attest.diagnose import Clues, Diagnosis, Finding, explain_mismatch
-from sev_attest.errors import MeasurementMismatch, SevAttestError
+from sev_attest.errors import LaunchRefused, MeasurementMismatch, SevAttestError
 from sev_attest.keys import TransportKeys
 from sev_attest.owner.record import LaunchRecord
+from sev_attest.policy import GuestPolicy
 
 if TYPE_CHECKING:
     from sev_attest.cli.validate import Case
 
-_KEY_SIZE = 16
 _MOST_FILES = 64
+_MOST_NAMES = 1000
+_MOST_SMALL = 64 << 10
 _MOST_IMAGE = 16 << 20
+_IMAGE_UNIT = 4096  # QEMU takes no other sizes
 _IMAGES = (".fd", ".bin", ".rom")
 _RECORD = ".launch.json"
+_KERNEL = ("kernel", "initrd", "cmdline")
+_NUMBERS = ("api_major", "api_minor", "build_id")
+_ONCE = ("/dev/fd/", "/dev/stdin", "/proc/")
+_NO_SECRET = dict.fromkeys(("inject_secret", *PACKET))
 
 
 def diagnose(error: MeasurementMismatch, case: "Case", keys: TransportKeys) -> None:
     """Add to the error what would fit, or what was ruled out. It stays a mismatch."""
     given, measured = case.given, case.measured
-    found = _key_files(given, keys)
-    clues = Clues(
-        keys={name: other for name, (other, _) in found.items()},
-        images=_images(given),
-        image=_image(given["firmware"]),
-        cmdline=None if given["cmdline"] is None else os.fsencode(given["cmdline"]),
-        recorded=_recorded(given, keys),
-    )
+    at_hand = _AtHand(given, time.monotonic() + given["diagnose_budget"])
+    sessions, records = at_hand.sessions()
     shown = case.text and sys.stderr.isatty()
-    diagnosis = explain_mismatch(
-        case.info,
-        keys=keys,
-        policy=case.policy,
-        guest=measured.guest or measured.digest,
-        vcpus=given["num_cpus"],
-        profile=profile(given, cpu_model(given)),
-        clues=clues,
-        budget=given["diagnose_budget"],
-        progress=_show_progress if shown else None,
-    )
-    if shown:
-        click.echo("\r\033[K", nl=False, err=True)
-    files = {name: paths for name, (_, paths) in found.items()}
-    commands = [_command(finding, given, files) for finding in diagnosis.findings]
+    try:
+        diagnosis = explain_mismatch(
+            case.info,
+            keys=keys,
+            policy=case.policy,
+            guest=measured.guest or measured.digest,
+            vcpus=given["num_cpus"],
+            profile=profile(given, cpu_model(given)),
+            clues=_clues(case, keys, at_hand, sessions, records),
+            budget=at_hand.end - time.monotonic(),
+            progress=_show_progress if shown else None,
+        )
+    finally:
+        if shown:
+            click.echo("\r\033[K", nl=False, err=True)
+    told: list[dict[str, object]] = []
+    for finding in diagnosis.findings:
+        command, note = _advice(finding, given, sessions)
+        told.append(asdict(finding) | {"command": command})
+        error.hint = f"the measurement fits if {finding.detail}"
+        error.add_note(note)
     error.facts |= {
-        "diagnosis": [
-            asdict(finding) | {"command": command}
-            for finding, command in zip(diagnosis.findings, commands, strict=True)
-        ],
+        "diagnosis": told,
         "search": {
             "tried": diagnosis.tried,
             "complete": diagnosis.complete,
             "ruled_out": diagnosis.ruled_out,
         },
     }
-    for finding, command in zip(diagnosis.findings, commands, strict=True):
-        error.hint = f"the measurement fits if {finding.detail}"
-        error.add_note(finding.meaning if command is None else f"if you meant that: {command}")
     if not diagnosis.findings:
-        _say_nothing_fits(error, diagnosis)
-        if measured.guest and measured.guest.kernel is None:
-            error.add_note("a guest with kernelHashes='yes' needs --kernel, --initrd and --cmdline")
+        _say_nothing_fits(error, diagnosis, late=time.monotonic() >= at_hand.end)
+        missing = [option_name(name) for name in _KERNEL if given[name] is None]
+        if measured.guest and missing and given["kernel_hashes"] is None:
+            names = ", ".join(missing)
+            error.add_note(f"with kernelHashes='yes', state all that is booted: {names} missing")
 
 
-def _say_nothing_fits(error: MeasurementMismatch, diagnosis: Diagnosis) -> None:
+def _vouches(record: LaunchRecord, keys: TransportKeys, policy: GuestPolicy) -> bool:
+    """Tell whether `validate` would take this record of a verified platform with these keys."""
+    try:
+        record.require(keys)
+    except LaunchRefused:
+        return False
+    return record.root is not None and record.policy == policy.value
+
+
+def _clues(
+    case: "Case",
+    keys: TransportKeys,
+    at_hand: "_AtHand",
+    sessions: "dict[str, _Session]",
+    records: "dict[str, tuple[Path, LaunchRecord]]",
+) -> Clues:
+    """Put together what the search may use; keys with a good record get the option for it."""
+    given = case.given
+    verified = set()
+    for name, session in sessions.items():
+        path, record = records.get(session.keys.session_id, (None, None))
+        if record and _vouches(record, session.keys, case.policy):
+            session.options["record"] = str(path)
+            verified.add(name)
+    own = records.get(keys.session_id)
+    return Clues(
+        keys={name: session.keys for name, session in sessions.items() if session.keys != keys},
+        verified=verified,
+        images=at_hand.images(),
+        image=at_hand.image(),
+        cmdline=None if given["cmdline"] is None else os.fsencode(given["cmdline"]),
+        recorded=own and own[1].policy,
+        typed={name for name in _NUMBERS if given[name] is not None},
+        left_out=at_hand.left_out,
+    )
+
+
+def _say_nothing_fits(error: MeasurementMismatch, diagnosis: Diagnosis, *, late: bool) -> None:
     error.hint = (
         f"none of {diagnosis.tried} likely differences explains it; "
         "--explain shows what went into it, to compare with what the host started"
     )
-    if not diagnosis.complete:
+    if not diagnosis.complete and late:
         error.add_note("the time for the search is up: --diagnose-budget SECONDS gives it more")
+    elif not diagnosis.complete:
+        error.add_note("not all that was at hand was tried: too many files, or too large")
     if diagnosis.ruled_out:
         error.add_note(f"ruled out: {'; '.join(diagnosis.ruled_out)}")
 
@@ -92,125 +141,178 @@ def _show_progress(tried: int) -> None:
 # what is at hand
 
 
-def _folders(*places: str | None, folder: str | None) -> list[Path]:
-    """Give the folders of files that were named, and one that was named itself."""
-    found = [Path(place).parent for place in places if place not in (None, STDIN)]
-    return list(dict.fromkeys([*found, *([Path(folder)] if folder else [])]))
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """Keys that were found, and the options that name them."""
+
+    keys: TransportKeys
+    options: dict[str, str | None]
 
 
-def _files(folders: list[Path]) -> Iterator[Path]:
-    for folder in folders:
-        try:
-            paths = sorted(path for path in folder.iterdir() if path.is_file())
-        except OSError:
-            continue  # what cannot be looked into is no clue
-        yield from paths
+@dataclass(frozen=True, slots=True)
+class _AtHand:
+    """Looks through the folders of files that were named, until ``end``.
 
-
-def _key_files(
-    given: dict[str, Any], keys: TransportKeys
-) -> dict[str, tuple[TransportKeys, dict[str, str | None]]]:
-    """Find other keys, by the file's name: NAME_tik.bin with NAME_tek.bin, or TEK and TIK in one.
-
-    Beside the keys: the options that name their files.
+    ``left_out`` names the hypotheses of which something was passed over: its time was up, or there
+    were too many files, or too large ones.
     """
-    found: dict[str, tuple[TransportKeys, dict[str, str | None]]] = {}
-    for path in _files(_folders(given["tik"], given["tk"], folder=given["keys"])):
-        if len(found) == _MOST_FILES:
-            break
-        partner = path.with_name(path.name.replace("tik", "tek"))
-        try:
-            if partner != path:
-                pair = TransportKeys(tik=_bytes(path, _KEY_SIZE), tek=_bytes(partner, _KEY_SIZE))
-                files: dict[str, str | None] = {"tik": str(path), "tek": str(partner), "tk": None}
-            elif "tk" in path.name:
-                pair = TransportKeys.from_tk(_bytes(path, 2 * _KEY_SIZE))
-                files = {"tk": str(path), "tik": None, "tek": None}
-            else:
-                continue
-        except (OSError, SevAttestError):
-            continue  # no keys, whatever its name says
-        if pair != keys:
-            found[str(path)] = pair, files
-    return found
 
+    given: dict[str, Any]
+    end: float
+    left_out: set[str] = field(default_factory=set)
 
-def _bytes(path: Path, most: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(most + 1)
+    def sessions(self) -> tuple[dict[str, _Session], dict[str, tuple[Path, LaunchRecord]]]:
+        """Find keys, by the name of their file, and records, by the id of their session."""
+        sessions: dict[str, _Session] = {}
+        records: dict[str, tuple[Path, LaunchRecord]] = {}
+        for path in self._files("tik", "tk", folder="keys", hypotheses=("keys.other",)):
+            with suppress(OSError, SevAttestError):  # no keys or record, whatever its name says
+                if path.name.endswith(_RECORD):
+                    record = LaunchRecord.from_bytes(_read(path, _MOST_SMALL))
+                    records.setdefault(record.session_id, (path, record))
+                elif session := _session(path):
+                    sessions[str(path)] = session
+            if len(sessions) > _MOST_FILES:
+                sessions.popitem()
+                self.left_out.add("keys.other")
+        return sessions, records
 
-
-def _image(path: str | None) -> bytes | None:
-    """Read a firmware image again; None if it is gone, a pipe or too large."""
-    try:
-        if path is None or path == STDIN or not Path(path).is_file():
+    def image(self) -> bytes | None:
+        """Read the stated firmware again; None if it is gone, a pipe or too large."""
+        path = self.given["firmware"]
+        if path in (None, STDIN) or time.monotonic() >= self.end:
             return None
-        data = _bytes(Path(path), _MOST_IMAGE)
-    except OSError:
+        with suppress(OSError):
+            return _read(Path(path), _MOST_IMAGE)
         return None
-    return data if len(data) <= _MOST_IMAGE else None
 
-
-def _images(given: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Read other firmware images, one at a time."""
-    folders = _folders(given["firmware"], folder=given["firmware_dir"])
-    paths = [path for path in _files(folders) if path.suffix in _IMAGES]
-    for path in paths[:_MOST_FILES]:
-        data = _image(str(path))
-        if data:
+    def images(self) -> Iterator[tuple[str, bytes]]:
+        """Read other firmware images, one at a time."""
+        hypotheses = ("firmware.other", "firmware.joined")
+        count = 0
+        for path in self._files("firmware", folder="firmware_dir", hypotheses=hypotheses):
+            if path.suffix not in _IMAGES:
+                continue
+            try:
+                data = _read(path, _MOST_IMAGE)
+            except OSError as error:
+                if error.errno == errno.EFBIG:
+                    self.left_out.update(hypotheses)
+                continue
+            if not data or len(data) % _IMAGE_UNIT:
+                continue
+            if count == _MOST_FILES:
+                self.left_out.update(hypotheses)
+                return
+            count += 1
             yield str(path), data
 
-
-def _recorded(given: dict[str, Any], keys: TransportKeys) -> int | None:
-    """Find the record of this session beside its keys, and give its policy."""
-    for path in _files(_folders(given["tik"], given["tk"], folder=given["keys"])):
-        if path.name.endswith(_RECORD):
+    def _files(self, *named: str, folder: str, hypotheses: tuple[str, ...]) -> Iterator[Path]:
+        """Give what lies beside the files that options name, and in the folder that one names."""
+        places = [self.given[name] for name in named]
+        folders = [Path(place).parent for place in places if place not in (None, STDIN)]
+        folders += [Path(self.given[folder])] if self.given[folder] else []
+        for found in dict.fromkeys(folders):
             try:
-                record = LaunchRecord.from_bytes(_bytes(path, _MOST_IMAGE))
-            except (OSError, SevAttestError):
-                continue
-            if record.session_id == keys.session_id:
-                return record.policy
+                with os.scandir(found) as entries:
+                    names = sorted(entry.name for entry in islice(entries, _MOST_NAMES + 1))
+            except OSError:
+                continue  # what cannot be looked into is not at hand
+            if len(names) > _MOST_NAMES:
+                self.left_out.update(hypotheses)
+            for name in names[:_MOST_NAMES]:
+                if time.monotonic() >= self.end:
+                    self.left_out.update(hypotheses)
+                    return
+                yield found / name
+
+
+def _session(path: Path) -> _Session | None:
+    """Read NAME_tik.bin with NAME_tek.bin, or TEK and TIK in one file; None for another name."""
+    head, tik, tail = path.name.rpartition("tik")
+    if tik:
+        tek = path.with_name(f"{head}tek{tail}")
+        keys = TransportKeys(tik=_key(path, "TIK"), tek=_key(tek, "TEK"))
+        return _Session(keys, {"tik": str(path), "tek": str(tek), "tk": None})
+    if "tk" in path.name:
+        keys = TransportKeys.from_tk(_read(path, _MOST_SMALL))
+        return _Session(keys, {"tk": str(path), "tik": None, "tek": None})
     return None
+
+
+def _key(path: Path, name: str) -> bytes:
+    return blob(_read(path, _MOST_SMALL), (16,), name)
+
+
+def _read(path: Path, most: int) -> bytes:
+    """Read a file that somebody put there; raises OSError for a large one, a pipe or a device."""
+    with open(path, "rb", opener=_open) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read(most)
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # so that no pipe lets us wait
 
 
 # the command that would be right
 
 
-def _command(
-    finding: Finding, given: dict[str, Any], files: dict[str, dict[str, str | None]]
-) -> str | None:
-    """Write the corrected command; None where the owner decided, or no option says it."""
+def _advice(
+    finding: Finding, given: dict[str, Any], sessions: dict[str, _Session]
+) -> tuple[str | None, str]:
+    """Give the corrected command, None where there is none, and what to tell people.
+
+    It only checks again: it makes no packet for a secret.
+    """
     if finding.meaning:
-        return None
+        return None, finding.meaning
     changes = dict(finding.changes)
     keys, pages = changes.pop("keys", None), changes.pop("vmsa", None)
     if keys == "swapped":
         if given["tk"] is not None:
-            return None
+            return None, "the file for --tk holds TEK, then TIK: --tik and --tek take one each"
         changes |= {"tik": given["tek"], "tek": given["tik"]}
     elif keys is not None:
-        changes |= files[str(keys)]
+        changes |= sessions[str(keys)].options
     if pages is not None:
         changes |= {"vmsa_cpu0": given["vmsa_cpu1"], "vmsa_cpu1": given["vmsa_cpu0"]}
     if "cpu_family" in changes:
         changes["cpu_model_name"] = None
-    if "cpu_family" in changes or "vmsa_profile" in changes:
-        changes |= {"vmsa_cpu0": None, "vmsa_cpu1": None}
+    elif "cpu_model_name" in changes:
+        changes |= {"cpu_family": None, "cpu_model": None, "cpu_stepping": None}
     context = click.get_current_context()
-    return shlex.join(["sev-attest", *_words(context, context.params | changes)])
+    values = context.params | changes | _NO_SECRET
+    if any(value == STDIN or str(value).startswith(_ONCE) for value in values.values()):
+        without = [f"without {option_name(n)}" for n in changes if changes[n] is None and given[n]]
+        words = _words(context, dict.fromkeys(context.params) | changes)
+        options = ", ".join([" ".join(words), *without])
+        return None, f"if you meant that: the same with {options}"
+    command = " ".join(["sev-attest", str(context.info_name), *_words(context, values)])
+    return command, f"if you meant that: {command}"
 
 
 def _words(context: click.Context, values: dict[str, Any]) -> Iterator[str]:
-    """Write a command and its options as they would be typed."""
-    yield str(context.info_name)
+    """Write options as they would be typed."""
     for parameter in context.command.params:
         value = values[str(parameter.name)]
         if value == parameter.get_default(context) or value is None:
             continue
-        option = max(parameter.opts, key=len)
-        if value is True:
-            yield option
-        else:
-            for one in value if isinstance(value, tuple) else (value,):
-                yield from (option, str(one))
+        yield max(parameter.opts, key=len)
+        if value is not True:
+            yield _quoted(str(value))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell, so that it can be read and typed again."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = (
+        c if c.isprintable() and c not in "'\\" else "".join(f"\\x{b:02x}" for b in os.fsencode(c))
+        for c in word
+    )
+    return f"$'{''.join(plain)}'"
