@@ -1,0 +1,362 @@
+"""``sev_attest.host.qmp``, and the commands that use it, on a QMP that is simulated."""
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import sev_attest as sev
+from conftest import Ran, Run
+from sev_attest.host import HostTrouble
+from sev_attest.host.qmp import Connection, address
+from sev_attest.testing import Platform, launch_guest, ovmf_image
+from sev_attest.testing.lab.monitor import SevMonitor
+
+OVMF = ovmf_image(8192)
+URI = "qmp+tcp://host.example.org:4444"
+SKU = ("--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1")
+INJECT = ("--inject-secret", "luks-key:key")
+GUID = "736869e5-84f0-4973-92ec-06879ce3da0b"
+
+
+class QMPError(Exception):
+    """qemu.qmp's."""
+
+
+class ExecuteError(QMPError):
+    """qemu.qmp's."""
+
+
+@dataclass
+class Client:
+    """qemu.qmp's client, connected to a stand-in's monitor."""
+
+    monitor: SevMonitor
+    status: object = field(default_factory=lambda: {"status": "prelaunch", "running": False})
+    cpus: object = field(default_factory=lambda: [{}, {}])
+    broken: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    logger: Any = None
+    sev: dict[str, Any] = field(default_factory=dict)
+    """What query-sev says otherwise; ... is nothing."""
+    own: dict[str, object] = field(default_factory=dict)
+
+    def __call__(self, name: str) -> "Client":
+        assert name == "sev-attest"
+        return self
+
+    async def _do(self, call: str) -> None:
+        self.calls.append(call)
+        if call in self.broken:
+            await self.broken[call]()
+
+    async def connect(self, where: object) -> None:
+        assert isinstance(where, str | Connected)
+        await self._do("connect")
+
+    async def disconnect(self) -> None:
+        await self._do("disconnect")
+
+    async def execute(self, command: str, arguments: dict[str, object] | None) -> object:
+        await self._do(command)
+        own = {"query-status": self.status, "query-cpus-fast": self.cpus} | self.own
+        if command in own:
+            return own[command]
+        request = {"execute": command, "arguments": arguments or {}}
+        said = self.monitor(json.dumps(request).encode())
+        if said is None:
+            return {}
+        reply = json.loads(said)
+        if "error" in reply:
+            raise ExecuteError(reply["error"]["desc"])
+        if command == "query-sev":
+            told = reply["return"] | self.sev
+            return {name: value for name, value in told.items() if value is not ...}
+        return reply["return"]
+
+
+@dataclass
+class Connected:
+    """The socket of a connection, made without one."""
+
+    there: str = "192.0.2.1"
+    here: str = "192.0.2.7"
+
+    def getpeername(self) -> tuple[str, int]:
+        return self.there, 4444
+
+    def getsockname(self) -> tuple[str, int]:
+        return self.here, 1
+
+
+@dataclass
+class Lab:
+    """A launched guest behind QMP, and its owner's files."""
+
+    run: Run
+    client: Client
+    session: sev.Session
+
+    def validate(self, *options: object, uri: str = URI) -> Ran:
+        known = ("--firmware", "fw", "--num-cpus", 2, *SKU)
+        return self.run("validate", "--tk", "tk", "--connect", uri, *known, *options)
+
+    @property
+    def secret(self) -> dict[str, bytes]:
+        assert self.client.monitor.guest is not None
+        return self.client.monitor.guest.secrets
+
+
+@pytest.fixture
+def lab(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Give a lab with a guest that is paused."""
+    platform = Platform(b"lab")
+    session = sev.Session.create_unverified(platform.export().pdh, policy=sev.GuestPolicy(5))
+    files = {"fw": OVMF, "tk": session.keys.tek + session.keys.tik, "key": b"the disk key"}
+    for name, data in files.items():
+        Path(name).write_bytes(data)
+    guest = launch_guest(
+        platform,
+        policy=5,
+        godh=session.godh.to_bytes(),
+        session=session.blob,
+        firmware=OVMF,
+        vcpus=2,
+    )
+    client = Client(SevMonitor(platform, guest))
+    library: Any = ModuleType("qemu.qmp")
+    library.QMPClient, library.QMPError, library.ExecuteError = client, QMPError, ExecuteError
+    monkeypatch.setitem(sys.modules, "qemu", ModuleType("qemu"))
+    monkeypatch.setitem(sys.modules, "qemu.qmp", library)
+    monkeypatch.setattr(socket, "create_connection", lambda where: PLACES[where[0]]())
+    return Lab(run, client, session)
+
+
+def fails(error: Exception) -> Callable[[], Any]:
+    async def fail() -> None:
+        raise error
+
+    return fail
+
+
+def nowhere() -> Connected:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def no_name() -> Connected:
+    raise UnicodeError("label empty or too long")
+
+
+PLACES: dict[str, Callable[[], Connected]] = {
+    "host.example.org": Connected,
+    "host": Connected,
+    "own": lambda: Connected("192.0.2.7", "192.0.2.7"),
+    "0.0.0.0": lambda: Connected("127.0.0.1", "127.0.0.1"),
+    "127.1": lambda: Connected("127.0.0.1", "127.0.0.1"),
+    "2130706433": lambda: Connected("127.0.0.1", "127.0.0.1"),
+    "::ffff:127.0.0.1": lambda: Connected("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+    "nowhere": nowhere,
+    "no..name": no_name,
+}
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+def test_a_guest_behind_a_socket_is_attested_gets_its_secret_and_runs(lab: Lab) -> None:
+    ran = lab.validate(*INJECT)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines[:2] == ["OK: Looks good to me", "OK: Injected 1 secrets"]
+    assert lab.secret == {GUID: b"the disk key"}
+    assert lab.client.calls[-3:] == ["sev-inject-launch-secret", "cont", "disconnect"]
+    lab.client.status = {"status": "running"}
+    ran = lab.validate(*INJECT)
+    assert (ran.code, "not paused, but running" in ran.err) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("uri", "local"),
+    [
+        ("qmp+unix:///run/vm%201.sock", True),
+        ("qmp+tcp://127.1:1", True),
+        ("qmp+tcp://0.0.0.0:1", True),
+        ("QMP+TCP://2130706433:1", True),
+        ("qmp+tcp://[::ffff:127.0.0.1]:1", True),
+        ("qmp+tcp://own:1", True),
+        ("qmp+tcp://host:1", False),
+    ],
+)
+def test_what_may_be_this_machine_is_refused(lab: Lab, uri: str, *, local: bool) -> None:
+    ran = lab.validate(*INJECT, uri=uri)
+    assert (ran.code, "host itself" in ran.err) == ((3, True) if local else (0, False))
+    assert (lab.secret == {}) == local
+
+
+def test_an_address_is_a_path_or_a_host_and_port() -> None:
+    assert address("qmp+unix:///run/vm%201.sock") == "/run/vm 1.sock"
+    assert address("qmp+tcp://[::1]:4444") == ("::1", 4444)
+    for uri in (
+        *("qmp+unix://run/vm", "qmp+unix:", "qmp+tcp://host", "qmp+tcp://:1", "qmp+x:///a"),
+        *("qmp+tcp://host:x", "qmp+tcp://[:1", "qmp+tcp://host:99999"),
+    ):
+        with pytest.raises(sev.Unsupported, match="neither qmp"):
+            address(uri)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "no..name"])
+def test_a_host_that_cannot_be_found(lab: Lab, name: str) -> None:
+    ran = lab.validate(uri=f"qmp+tcp://me:secret@{name}:1?x")
+    assert ran.code == 6
+    assert ran.err.startswith(f"error: connecting to qmp+tcp://{name}:1: ")
+    assert "secret" not in ran.err
+
+
+def test_a_password_in_a_uri_is_not_shown(lab: Lab) -> None:
+    ran = lab.validate(uri="qmp+tcp://me:secret@host")
+    assert (ran.code, "error: qmp+tcp://host is neither" in ran.err) == (2, True)
+    assert "secret" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "shown"),
+    [
+        ({"enabled": False}, 5, "the guest was started without SEV"),
+        ({"enabled": 1}, 6, "QMP reply enabled: is missing"),
+        ({"state": "running"}, 5, "not paused, but in the state running of SEV"),
+        ({"state": "launch-update"}, 5, "not paused, but in the state launch-update of SEV"),
+        ({"state": "\ud800" * 100}, 5, "state \\xd800"),
+        ({"state": None}, 6, "QMP reply state: is missing"),
+        ({"api-major": None}, 6, "is no number"),
+        ({"api-major": ...}, 6, "api_major missing"),
+        ({"policy": ..., "build-id": ...}, 6, "build_id, policy missing"),
+    ],
+)
+def test_a_guest_must_be_where_the_firmware_takes_a_secret(
+    lab: Lab, changes: dict[str, Any], code: int, shown: str
+) -> None:
+    lab.client.sev |= changes
+    ran = lab.validate(*INJECT)
+    assert (ran.code, lab.secret) == (code, {})
+    assert shown in ran.err
+    assert "virsh" not in ran.err
+    assert "libvirt" not in ran.err
+    assert "sev-inject-launch-secret" not in lab.client.calls
+
+
+def test_the_insecure_go_on_in_another_state_and_are_told(lab: Lab) -> None:
+    lab.client.sev["state"] = "launch-update"
+    ran = lab.validate("--insecure")
+    assert ran.code == 0
+    assert "note: INSECURE: the guest is not paused, but in the state launch-update" in ran.out
+
+
+@pytest.mark.parametrize("command", ["query-sev-capabilities", "query-sev-launch-measure"])
+def test_a_reply_that_is_no_json_or_too_long_is_not_read(lab: Lab, command: str) -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for reply, shown in ((deep, "an answer that cannot be read"), ("A" * (1 << 17), "more than")):
+        lab.client.own[command] = {"data": reply}
+        if command == "query-sev-capabilities":
+            ran = lab.run("session", "--name", "vm1", "--connect", URI, "5")
+        else:
+            ran = lab.validate()
+        assert (ran.code, shown in ran.err) == (6, True)
+        assert len(ran.err) < 1000
+    while deep:
+        deep = deep.pop()  # type: ignore[assignment] # one by one: all at once goes too deep
+
+
+def test_a_mismatch_releases_nothing(lab: Lab) -> None:
+    ran = lab.validate("--num-cpus", "3", *INJECT)
+    assert (ran.code, lab.secret) == (1, {})
+
+
+def test_what_qmp_tells_is_taken_by_the_insecure_alone(lab: Lab) -> None:
+    options = ("--tk", "tk", "--connect", URI, "--firmware", "fw")
+    refused = lab.run("validate", *options, *SKU)
+    assert (refused.code, "number of vCPUs" in refused.err) == (3, True)
+    assert lab.run("validate", *options, *SKU, "--insecure").code == 0
+    ran = lab.run("validate", *options, "--insecure")
+    assert (ran.code, "does not say which CPU" in ran.err) == (2, True)
+    ran = lab.run("validate", *options[:4], "--insecure", "-n", "2", *SKU)
+    assert (ran.code, "--firmware (or --launch-digest) is needed" in ran.err) == (2, True)
+    lab.client.cpus = {}
+    ran = lab.run("validate", *options, *SKU, "--insecure")
+    assert (ran.code, "is no list" in ran.err) == (6, True)
+    connection = Connection(URI, 1)
+    assert connection.cpu() is None
+    connection.close()
+
+
+@pytest.mark.parametrize("status", [{}, [], {"status": 1}])
+def test_a_reply_of_another_shape_is_malformed(lab: Lab, status: object) -> None:
+    lab.client.status = status
+    ran = lab.validate()
+    assert (ran.code, "QMP reply status" in ran.err) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "code", "shown"),
+    [
+        ("connect", QMPError("Failed to establish connection"), 6, "Failed to establish"),
+        ("query-status", EOFError(), 6, "the connection is lost"),
+        ("query-sev", ExecuteError("no such command"), 6, "no such command"),
+        ("sev-inject-launch-secret", ConnectionResetError("gone"), 6, "do not send it again"),
+        ("sev-inject-launch-secret", ExecuteError("SEV: no"), 5, "SEV: no"),
+        ("cont", QMPError("gone"), 6, "the guest has its secret"),
+        ("cont", RecursionError(), 6, "QMP's `cont` lets it run"),
+        ("connect", ValueError("secret"), 6, "an answer that cannot be read"),
+        ("query-status", RecursionError(), 6, "query-status: an answer that cannot be read"),
+        ("query-sev", ExecuteError("no " * 10_000), 6, "query-sev: no no no"),
+        ("sev-inject-launch-secret", UnicodeError("secret"), 6, "do not send it again"),
+        ("disconnect", QMPError("gone"), 0, ""),
+    ],
+)
+def test_a_call_that_fails_ends_it_in_words(
+    lab: Lab, call: str, error: Exception, code: int, shown: str
+) -> None:
+    lab.client.broken[call] = fails(error)
+    ran = lab.validate(*INJECT)
+    assert ran.code == code
+    assert shown in ran.err
+    assert lab.client.calls.count("sev-inject-launch-secret") <= 1
+    assert lab.client.calls[-1] == "disconnect"
+
+
+def test_a_qemu_that_does_not_answer_is_not_waited_for(lab: Lab) -> None:
+    connection = Connection(URI, 0.01)
+    lab.client.broken["query-status"] = hangs
+    with pytest.raises(HostTrouble, match=r"no answer in 0.01 seconds"):
+        connection.state()
+    connection.close()
+
+
+def test_without_the_extra_it_says_what_to_install(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "qemu.qmp", None)
+    ran = lab.validate()
+    assert (ran.code, "pip install 'sev-attest[qmp]'" in ran.err) == (2, True)
+
+
+def test_a_socket_is_one_guest_s(lab: Lab) -> None:
+    assert "--domain has no place" in lab.validate("--domain", "vm1").err
+
+
+def test_a_session_is_made_for_the_host_s_own_chain(lab: Lab) -> None:
+    platform = lab.client.monitor.platform
+    authority = platform.authority
+    Path("root").write_bytes(authority.ask.to_bytes() + authority.ark.to_bytes())
+    Path("cek").write_bytes(platform.export().cek.to_bytes())
+    trust = ("--trust-root", "root", "--cek", "cek")
+    ran = lab.run("session", "--name", "vm1", "--connect", URI, "5", *trust)
+    assert (ran.code, ran.out.splitlines()[0]) == (0, "<launchSecurity type='sev'>")
