@@ -75,6 +75,7 @@ class Platform:
     """One simulated platform: the same ``seed`` gives the same keys, nonces and signatures.
 
     It is powered on and initialised. ``api`` and ``build`` are what it reports and measures with.
+    With another ``boot`` it draws other nonces; its keys stay.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Platform:
         authority: Authority | None = None,
         api: tuple[int, int] = (1, 55),
         build: int = 24,
+        boot: bytes = b"",
     ) -> None:
         """Make a platform whose CEK ``authority`` signs (default: a 4096-bit one)."""
         self._seed = seed
@@ -97,6 +99,7 @@ class Platform:
         self._keys = {Usage.CEK: self._new_key()}
         self._id = self._random(64)
         self._become_self_owned()
+        self._seed += boot
         self.init()
 
     # the platform

@@ -234,6 +234,14 @@ def _footer_entry(firmware: bytes, wanted: UUID) -> bytes:
     return b""
 
 
+def cpu_signature(name: str) -> int:
+    """Find the CPUID signature of one of :data:`CPUS`, in any version; raises QemuError."""
+    model = re.sub(r"(-IBPB)?(-v\d+)?$", "", name)
+    if model not in CPUS:
+        raise QemuError(f"{model!r} is none of the CPU models {', '.join(CPUS)}")
+    return CPUS[model]
+
+
 def _area(firmware: bytes, wanted: UUID) -> tuple[int, int]:
     base, size = struct.unpack("<II", _footer_entry(firmware, wanted).ljust(8, b"\0"))
     return base, size
@@ -250,10 +258,7 @@ def guest_of_domain(xml: str, *, profile: str = "qemu-legacy") -> GuestInputs:
     policy = domain.findtext("launchSecurity/policy")
     if security is None or policy is None:
         raise QemuError("the domain has no <launchSecurity type='sev'> with a <policy>")
-    model = re.sub(r"(-IBPB)?(-v\d+)?$", "", domain.findtext("cpu/model") or "")
-    es = int(policy, 16) & _ES
-    if es and model not in CPUS:
-        raise QemuError(f"the domain names none of the CPU models {', '.join(CPUS)}")
+    cpu = cpu_signature(domain.findtext("cpu/model") or "") if int(policy, 16) & _ES else 0
     vcpu = domain.find("vcpu")
     count = "1" if vcpu is None else vcpu.get("current") or vcpu.text or "1"
 
@@ -275,6 +280,6 @@ def guest_of_domain(xml: str, *, profile: str = "qemu-legacy") -> GuestInputs:
         initrd=file("os/initrd"),
         cmdline=(domain.findtext("os/cmdline") or "").encode(),
         vcpus=int(count),
-        cpu=CPUS.get(model, 0),
+        cpu=cpu,
         profile=profile,
     )

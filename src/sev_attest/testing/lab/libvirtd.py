@@ -1,0 +1,218 @@
+"""A folder with all that the lab needs, and a libvirtd of its own in it."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import sev_attest
+from sev_attest.testing.lab import standin
+from sev_attest.testing.platform import Platform
+
+NAME = "qemu-system-x86_64"
+_FOLDERS = ("bin", "home", "config", "cache", "data", "run", "images", standin.MONITORS)
+_WAIT = 60.0
+"""Seconds for libvirtd to open its socket."""
+_PAUSE = 0.1
+_SBIN = ":/usr/sbin:/sbin"
+"""Where libvirtd is, which need not be on a user's path."""
+
+
+class LabError(Exception):
+    """The lab cannot be had here, or has broken down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a program did."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Lab:
+    """One host: libvirtd in session mode, whose QEMU has SEV.
+
+    ``seed`` makes the platform (:class:`Platform`). Use it as a context: libvirtd starts, and at
+    the end everything of it is gone but the folder. That is to be empty or an earlier lab, with a
+    short name: sockets are made in it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: bytes = b"lab",
+        show: Callable[[str], object] = lambda _line: None,
+    ) -> None:
+        """Lay out the folder; ``show`` is given each command line and what it printed.
+
+        Raises LabError if a program is missing, or for root; OSError.
+        """
+        self.folder = folder
+        self.platform = Platform(seed)
+        self._show = show
+        if os.geteuid() == 0:
+            raise LabError("libvirtd's session mode is not for root: be another user")
+        self._real = _program(NAME)
+        self._libvirtd = _program("libvirtd")
+        self._process: subprocess.Popen[bytes] | None = None
+        for name in _FOLDERS:
+            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write(seed)
+
+    def _write(self, seed: bytes) -> None:
+        chain = self.platform.export()
+        authority = self.platform.authority
+        root = authority.ask.to_bytes() + authority.ark.to_bytes()
+        files = {
+            standin.SEED: seed,
+            "test-root.cert": root,
+            "cek.cert": chain.cek.to_bytes(),
+        }
+        for name, data in files.items():
+            (self.folder / name).write_bytes(data)
+        (self.folder / standin.LOG).touch()
+        program = self.folder / "bin" / NAME
+        program.write_text(_wrapper(self.folder, self._real))
+        program.chmod(0o755)
+
+    @property
+    def socket(self) -> Path:
+        """Where libvirtd listens."""
+        return self.folder / "run" / "libvirt" / "libvirt-sock"
+
+    @property
+    def pid(self) -> int:
+        """The process id of libvirtd; raises LabError if it does not run."""
+        if self._process is None:
+            raise LabError("libvirtd does not run")
+        return self._process.pid
+
+    @property
+    def uri(self) -> str:
+        """What to connect to."""
+        return f"qemu+unix:///session?socket={self.socket}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What libvirtd sees of the world."""
+        variables = {
+            "HOME": "home",
+            "XDG_CONFIG_HOME": "config",
+            "XDG_CACHE_HOME": "cache",
+            "XDG_DATA_HOME": "data",
+            "XDG_RUNTIME_DIR": "run",
+        }
+        kept = {name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ}
+        places = {name: str(self.folder / folder) for name, folder in variables.items()}
+        path = f"{self.folder / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {**kept, **places, "PATH": path}
+
+    def __enter__(self) -> Self:
+        """Start libvirtd and wait for its socket."""
+        with (self.folder / "libvirtd.log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - a program of the system's
+                [self._libvirtd],
+                env=self.environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait(self) -> None:
+        ends = time.monotonic() + _WAIT
+        while self.virsh("uri").code != 0:
+            if self._process is None or self._process.poll() is not None:
+                raise LabError(f"libvirtd ended: see {self.folder / 'libvirtd.log'}")
+            if time.monotonic() > ends:
+                raise LabError(f"libvirtd does not answer: see {self.folder / 'libvirtd.log'}")
+            time.sleep(_PAUSE)
+
+    def __exit__(self, *_exception: object) -> None:
+        """End what was started."""
+        self.stop()
+
+    def stop(self) -> None:
+        """End the guests, libvirtd and its virtlogd: those whose process ids this lab wrote."""
+        run = self.folder / "run" / "libvirt"
+        for path in (*run.glob("qemu/run/*.pid"), run / "virtlogd.pid"):
+            _end(path, self.folder)
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def virsh(self, *arguments: object) -> Ran:
+        """Run virsh on this host."""
+        return self.run("virsh", "-c", self.uri, *arguments)
+
+    def run(self, *command: object, variables: Mapping[str, str] | None = None) -> Ran:
+        """Run a program, show it and what it printed."""
+        words = [str(word) for word in command]
+        ran = subprocess.run(  # noqa: S603 - the tester's own
+            words, env=variables, capture_output=True, text=True, check=False
+        )
+        self._show(f"$ {shlex.join(words)}\n{ran.stdout}{ran.stderr}")
+        return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+def main(arguments: list[str], *, pause: Callable[[], object] = signal.pause) -> int:
+    """Keep a lab in the folder that is named, until Ctrl-C."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("usage: python -m sev_attest.testing.lab FOLDER", file=sys.stderr)  # noqa: T201
+        return 2
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt), Lab(Path(arguments[0]).resolve()) as lab:
+            print(f"export LIBVIRT_DEFAULT_URI='{lab.uri}'", flush=True)  # noqa: T201
+            pause()
+    except (LabError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def _program(name: str) -> str:
+    path = os.environ.get("PATH", os.defpath) + _SBIN
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise LabError(f"{name} is not installed: see docs/lab.md")
+    return found
+
+
+def _wrapper(folder: Path, real: str) -> str:
+    """Write the program that stands in for QEMU."""
+    source = Path(sev_attest.__file__).parent.parent
+    code = (
+        "import sys; from pathlib import Path; from sev_attest.testing.lab import standin; "
+        "sys.exit(standin.run(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))"
+    )
+    words = (sys.executable, "-P", "-c", code, str(folder), real)
+    return f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(source))} exec {shlex.join(words)} "$@"\n'
+
+
+def _end(pid_file: Path, folder: Path) -> None:
+    """End the process of a pid file, if it is one of this folder's."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(pid_file.read_text())
+        if os.fsencode(folder) in Path("/proc", str(pid), "environ").read_bytes():
+            os.kill(pid, signal.SIGTERM)

@@ -1,0 +1,526 @@
+"""The lab: a guest owner's whole story with real libvirtd, virsh, QEMU (TCG) and OVMF."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sev_attest.testing import ovmf_image
+from sev_attest.testing.lab import Lab, Ran
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() == 0, reason="libvirtd's session mode is not for root: see docs/lab.md"
+)
+
+DEBIAN_OVMF = Path("/usr/share/ovmf/OVMF.fd")
+"""It has an area neither for kernel hashes nor for secrets."""
+ARRIVED = "secret 736869e5-84f0-4973-92ec-06879ce3da0b: 12 bytes"
+PEER = "virt-qemu-sev-validate"
+CPU = ("--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1")
+CMDLINE = "console=ttyS0  quiet "
+
+
+def a_kernel() -> bytes:
+    """Make what QEMU takes for a kernel."""
+    image = bytearray(8192)
+    image[0x1F1] = 1  # setup_sects
+    image[0x1FE:0x200] = b"\x55\xaa"
+    struct.pack_into("<4sH", image, 0x202, b"HdrS", 0x20C)
+    image[0x211] = 1  # loaded high
+    struct.pack_into("<I", image, 0x22C, 0x7FFF_FFFF)  # initrd_addr_max
+    return bytes(image)
+
+
+def amdsev() -> bytes:
+    """Read an OVMF of the AmdSev kind, where there is one; else make an image with its footer."""
+    folder = os.environ.get("SEV_ATTEST_REAL_DATA")
+    real = Path(folder, "firmware", "OVMF.amdsev.fd") if folder else None
+    return real.read_bytes() if real and os.access(real, os.R_OK) else ovmf_image(1 << 20)
+
+
+@dataclass
+class Guest:
+    """A guest as its owner means it to be; the host's files are copies of the owner's."""
+
+    name: str
+    policy: int
+    firmware: str = "amdsev.fd"
+    vcpus: int = 2
+    kernel: bool = False
+    loader: str = "type='rom'"
+
+    def xml(self, lab: Lab) -> str:
+        """Write its domain, as somebody might who knows of no session yet."""
+        images = lab.folder / "images"
+        boot = ""
+        if self.kernel:
+            boot = f"<kernel>{images}/vmlinuz</kernel><initrd>{images}/initrd</initrd>"
+            boot += f"<cmdline>{CMDLINE}</cmdline>"
+        return f"""
+<domain type='qemu'>
+  <name>{self.name}</name>
+  <memory unit='MiB'>256</memory>
+  <vcpu>{self.vcpus}</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <loader {self.loader} stateless='yes'>{images}/{self.firmware}</loader>
+    {boot}
+  </os>
+  <features><acpi/></features>
+  <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>EPYC-Milan</model></cpu>
+  <devices><emulator>{lab.folder}/bin/qemu-system-x86_64</emulator></devices>
+  <launchSecurity type='sev'><policy>{self.policy:#x}</policy></launchSecurity>
+</domain>
+"""
+
+
+@dataclass
+class Owner:
+    """The owner: a folder with files, and commands that are run in it."""
+
+    lab: Lab
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def sev_attest(self, *arguments: object, code: int = 0) -> Ran:
+        ran = self.lab.run(sys.executable, "-m", "sev_attest", *arguments)
+        assert ran.code == code, ran.err
+        assert "Traceback" not in ran.err
+        return ran
+
+    def trust(self) -> tuple[object, ...]:
+        root = self.lab.folder / "test-root.cert"
+        return ("--cek", self.lab.folder / "cek.cert", "--trust-root", root)
+
+    def make_session(self, guest: Guest) -> str:
+        """Ask for the chain, verify it, make a session; gives the <launchSecurity> element."""
+        sev_info = self.lab.virsh("nodesevinfo")
+        chain = self.path(f"{guest.name}.info")
+        chain.write_text(sev_info.out)
+        # What libvirt passes on is the firmware's CEK; AMD serves the signed one.
+        trust = self.trust()
+        self.sev_attest("verify", chain, *trust)
+        hashes = ["--kernel-hashes"] if guest.kernel else []
+        names = ("--name", guest.name, "--out", self.folder)
+        return self.sev_attest("session", *names, chain, guest.policy, *trust, *hashes).out
+
+    def prepare(self, guest: Guest) -> Path:
+        """Put the session into the domain's XML; gives the file to be defined."""
+        xml, prepared = self.path(f"{guest.name}.xml"), self.path(f"{guest.name}-prepared.xml")
+        xml.write_text(guest.xml(self.lab))
+        session = ("--session", self.path(guest.name))
+        # It cannot be mended that the lab has no KVM: that is named, and nothing else.
+        ran = self.sev_attest("domain", "prepare", xml, *session, "--output", prepared, code=4)
+        errors = [line.split(",")[0] for line in ran.err.splitlines() if line.startswith("E ")]
+        assert errors == ["E domain.type"], ran.err
+        # A libvirtd without privileges may lock no memory, and TCG has no need of it.
+        text = prepared.read_text()
+        assert text.count("<locked/>") == 1
+        prepared.write_text(text.replace("<locked/>", ""))
+        return prepared
+
+    def launch(self, guest: Guest, policy: str = "") -> Ran:
+        """Have the host define the domain and start it, paused; with another policy if asked to."""
+        xml = self.prepare(guest)
+        if policy:
+            xml.write_text(re.sub("<policy>[^<]*", f"<policy>{policy}", xml.read_text()))
+        assert self.lab.virsh("define", xml).code == 0
+        return self.lab.virsh("start", "--paused", guest.name)
+
+    def launched(self, guest: Guest) -> None:
+        """Go from the chain to the guest that is paused."""
+        self.make_session(guest)
+        assert self.launch(guest).code == 0
+
+    def keys(self, guest: Guest) -> tuple[object, ...]:
+        files = (self.path(f"{guest.name}_{key}.bin") for key in ("tik", "tek"))
+        return tuple(word for pair in zip(("--tik", "--tek"), files, strict=True) for word in pair)
+
+    def record(self, guest: Guest) -> tuple[object, ...]:
+        return ("--record", self.path(f"{guest.name}.launch.json"))
+
+    def describe(self, guest: Guest) -> tuple[object, ...]:
+        """Give the options that describe the guest, but for its CPU."""
+        options: tuple[object, ...] = ("--firmware", self.path(guest.firmware))
+        if guest.policy & 4:
+            options += ("--num-cpus", guest.vcpus, *CPU)
+        if guest.kernel:
+            options += ("--kernel", self.path("vmlinuz"), "--initrd", self.path("initrd"))
+            options += ("--cmdline", CMDLINE)
+        return options
+
+    def arrived(self) -> list[str]:
+        """Take the notes of what guests have been given."""
+        log = self.lab.folder / "standin.log"
+        lines = [line for line in log.read_text().splitlines() if line.startswith("secret ")]
+        log.write_text("")
+        return lines
+
+    def connect(self, guest: Guest) -> tuple[object, ...]:
+        return ("--connect", self.lab.uri, "--domain", guest.name, "--insecure")
+
+
+def show(text: str) -> None:
+    """Print what is run and said, but no page of base64."""
+    print(re.sub(r"[A-Za-z0-9+/=]{100,}", lambda found: f"{found[0][:24]}...", text))
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Start a host, cold, and clear it away at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="sev-lab-"))
+    try:
+        with Lab(folder, show=show) as host:
+            yield host
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def owner(lab: Lab) -> Iterator[Owner]:
+    """Give the owner a folder; the files of guests are there, and at the host."""
+    with tempfile.TemporaryDirectory(prefix="sev-owner-") as name:
+        files = {"amdsev.fd": amdsev(), "vmlinuz": a_kernel(), "initrd": b"an initrd"}
+        files |= {"ovmf.fd": DEBIAN_OVMF.read_bytes(), "disk.key": b"the disk key"}
+        for file, data in files.items():
+            Path(name, file).write_bytes(data)
+            (lab.folder / "images" / file).write_bytes(data)
+        yield Owner(lab, Path(name))
+
+
+GUESTS = [
+    Guest("sev", policy=0x1),
+    Guest("sev-kernel", policy=0x1, kernel=True),
+    Guest("sev-es", policy=0x5, vcpus=3),
+    Guest("sev-es-kernel", policy=0x5, kernel=True),
+    Guest("sev-es-flash", policy=0x5, loader="type='pflash' readonly='yes'"),
+]
+
+
+@pytest.mark.parametrize("guest", GUESTS, ids=lambda guest: guest.name)
+def test_the_whole_story(lab: Lab, owner: Owner, guest: Guest) -> None:
+    owner.launched(guest)
+    info = lab.virsh("domlaunchsecinfo", guest.name)
+    owner.path("info").write_text(info.out)
+    known = (*owner.keys(guest), *owner.describe(guest))
+    offline = owner.sev_attest(
+        "validate", "--launch-info", owner.path("info"), *known, *owner.record(guest)
+    )
+    assert offline.out.startswith("OK: Looks good to me")
+    peer = lab.run(PEER, *known, *owner.connect(guest))
+    assert (peer.code, peer.out) == (0, "OK: Looks good to me\n")
+    secret = ("--inject-secret", f"luks-key:{owner.path('disk.key')}")
+    ours = owner.sev_attest(
+        "validate", *known, *owner.record(guest), *owner.connect(guest), *secret
+    )
+    assert ours.out.splitlines()[:2] == ["OK: Looks good to me", "OK: Injected 1 secrets"]
+    assert lab.virsh("domstate", guest.name).out.strip() == "running"
+    assert owner.arrived() == [ARRIVED]
+    again = owner.sev_attest("validate", *known, *owner.connect(guest)[:-1], *secret, code=3)
+    assert "host itself" in again.err
+    again = owner.sev_attest("validate", *known, *owner.connect(guest), *secret, code=5)
+    assert f"session {guest.name} is released" in again.err
+    unkept = ("--ledger", "none")
+    again = owner.sev_attest("validate", *known, *owner.connect(guest), *secret, *unkept, code=5)
+    assert "paused" in again.err
+    assert lab.virsh("destroy", guest.name).code == 0
+    gone = owner.sev_attest("validate", *known, *owner.connect(guest), code=5)
+    assert "does not run" in gone.err
+
+
+def test_the_host_is_asked_for_its_chain(lab: Lab, owner: Owner) -> None:
+    options = ("--name", "asked", "--out", owner.folder, "--connect", lab.uri, *owner.trust())
+    refused = owner.sev_attest("session", *options, "5", code=3)
+    assert "host itself" in refused.err
+    made = owner.sev_attest("session", *options, "5", "--insecure")
+    assert made.out.startswith("<launchSecurity")
+    assert owner.path("asked_tik.bin").stat().st_size == 16
+
+
+def test_a_secret_of_the_peer_s_arrives_as_well(lab: Lab, owner: Owner) -> None:
+    guest = Guest("peer", policy=5)
+    owner.launched(guest)
+    secret = ("--inject-secret", f"luks-key:{owner.path('disk.key')}")
+    known = (*owner.keys(guest), *owner.describe(guest), *owner.connect(guest))
+    assert lab.run(PEER, *known, *secret).code == 0
+    assert owner.arrived() == [ARRIVED]
+    assert lab.virsh("domstate", guest.name).out.strip() == "running"
+    lab.virsh("destroy", guest.name)
+
+
+def refuses(owner: Owner, started: Guest, meant: Guest) -> None:
+    """Have one guest started and another meant: neither tool may take it, no secret may leave."""
+    owner.launched(started)
+    secret = ("--inject-secret", f"luks-key:{owner.path('disk.key')}")
+    known = (*owner.keys(meant), *owner.describe(meant), *owner.connect(meant))
+    ours = owner.sev_attest("validate", *known, *owner.record(meant), *secret, code=1)
+    assert "Measurement does not match, VM is not trustworthy" in ours.err
+    assert owner.lab.run(PEER, *known, *secret).code == 1
+    assert owner.lab.virsh("domstate", meant.name).out.strip() == "paused"
+    assert owner.arrived() == []
+    owner.lab.virsh("destroy", meant.name)
+
+
+def test_other_firmware_on_the_host_is_refused(lab: Lab, owner: Owner) -> None:
+    firmware = bytearray(owner.path("amdsev.fd").read_bytes())
+    firmware[100] ^= 1
+    (lab.folder / "images" / "other.fd").write_bytes(firmware)
+    refuses(owner, Guest("other", policy=1, firmware="other.fd"), Guest("other", policy=1))
+
+
+def test_a_wrong_number_of_vcpus_is_refused(owner: Owner) -> None:
+    refuses(owner, Guest("vcpus", policy=5, vcpus=3), Guest("vcpus", policy=5, vcpus=2))
+
+
+def test_another_kernel_is_refused(lab: Lab, owner: Owner) -> None:
+    guest = Guest("kernel", policy=1, kernel=True)
+    image = lab.folder / "images" / "initrd"
+    image.write_bytes(b"another initrd")
+    try:
+        refuses(owner, guest, guest)
+    finally:
+        image.write_bytes(owner.path("initrd").read_bytes())
+
+
+def test_a_packet_is_for_one_launch_even_in_a_session_that_is_used_again(
+    lab: Lab, owner: Owner
+) -> None:
+    guest = Guest("again", policy=5)
+    owner.launched(guest)
+    info = owner.path("info")
+    info.write_text(lab.virsh("domlaunchsecinfo", guest.name).out)
+    header, payload = owner.path("header"), owner.path("payload")
+    packet = ("--secret-header", header, "--secret-payload", payload)
+    secret = ("--inject-secret", f"luks-key:{owner.path('disk.key')}")
+    known = (*owner.keys(guest), *owner.describe(guest), *owner.record(guest))
+    owner.sev_attest("validate", "--launch-info", info, *known, *secret, *packet)
+    lab.virsh("destroy", guest.name)
+    assert lab.virsh("start", "--paused", guest.name).code == 0
+    files = ("--secrethdr", header, "--secret", payload)
+    refused = lab.virsh("domsetlaunchsecstate", guest.name, *files)
+    assert "fw_error=11 'Bad measurement'" in refused.err
+    info.write_text(lab.virsh("domlaunchsecinfo", guest.name).out)
+    reused = owner.sev_attest("validate", "--launch-info", info, *known, code=3)
+    assert "was used for another launch" in reused.err
+    assert (
+        "E domain.session.reused"
+        in owner.sev_attest(
+            "domain",
+            "check",
+            owner.path("again-prepared.xml"),
+            "--session",
+            owner.path("again"),
+            code=4,
+        ).out
+    )
+    lab.virsh("destroy", guest.name)
+
+
+def test_the_firmware_opens_only_a_session_of_its_own_and_of_the_same_policy(
+    lab: Lab, owner: Owner
+) -> None:
+    guest = Guest("policy", policy=5)
+    owner.make_session(guest)
+    started = owner.launch(guest, policy="0x0001")
+    assert "LAUNCH_START ret=1 fw_error=11 'Bad measurement'" in started.err
+
+
+def test_with_debian_s_ovmf_a_guest_is_attested_but_takes_no_secret(lab: Lab, owner: Owner) -> None:
+    guest = Guest("debian", policy=1, firmware="ovmf.fd")
+    owner.launched(guest)
+    known = (*owner.keys(guest), *owner.describe(guest), *owner.connect(guest))
+    assert owner.sev_attest("validate", *known).out.startswith("OK")
+    assert lab.run(PEER, *known).code == 0
+    secret = ("--inject-secret", f"luks-key:{owner.path('disk.key')}")
+    assert "no area" in owner.sev_attest("validate", *known, *secret, code=2).err
+    lab.virsh("destroy", guest.name)
+
+
+def test_what_the_host_says_is_taken_only_by_the_insecure(lab: Lab, owner: Owner) -> None:
+    guest = Guest("trusting", policy=5, kernel=True)
+    plain = Guest("plain-trusting", policy=1, kernel=True)
+    boot = ["firmware", "kernel", "initrd", "cmdline"]
+    for started, taken in ((guest, ["number of vCPUs", *boot, "CPU"]), (plain, boot)):
+        owner.launched(started)
+        options = (*owner.keys(started), *owner.connect(started))
+        ours = owner.sev_attest("validate", *options)
+        for what in taken:
+            assert f"note: INSECURE: the {what} is what the host says" in ours.out
+    # For SEV-ES it takes the host's CPU to be the guest's.
+    assert lab.run(PEER, *options).code == 0
+    lab.virsh("destroy", plain.name)
+    by_uuid = lab.virsh("domuuid", guest.name).out.strip()
+    by_id = lab.virsh("domid", guest.name).out.strip()
+    for name in (by_uuid, by_id):
+        there = ("--connect", lab.uri, "--domain", name, "--insecure")
+        assert owner.sev_attest("validate", *owner.keys(guest), *there).out.startswith("OK")
+    lab.virsh("destroy", guest.name)
+
+
+def test_a_domain_that_cannot_be_attested_is_refused_by_both(lab: Lab, owner: Owner) -> None:
+    guest = Guest("plain", policy=1)
+    owner.make_session(guest)
+    xml = owner.path("plain.xml")
+    xml.write_text(re.sub("<launchSecurity.*</launchSecurity>", "", guest.xml(lab)))
+    assert lab.virsh("define", xml).code == 0
+    assert lab.virsh("start", "--paused", guest.name).code == 0
+    known = (*owner.keys(guest), *owner.describe(guest), *owner.connect(guest))
+    assert "launchSecurity" in owner.sev_attest("validate", *known, code=4).err
+    assert lab.run(PEER, *known).code == 4
+    lab.virsh("destroy", guest.name)
+    there = ("--connect", lab.uri, "--domain", "nobody", "--insecure")
+    missing = owner.sev_attest("validate", *owner.keys(guest), *there, code=6)
+    assert "there is no domain nobody" in missing.err
+    elsewhere = ("--connect", f"{lab.uri}.none", "--domain", "nobody", "--insecure")
+    assert "connect" in owner.sev_attest("validate", *owner.keys(guest), *elsewhere, code=6).err
+
+
+def guide_examples() -> list[str]:
+    """Read the domains of libvirt's guide, where it lies beside the real data."""
+    folder = os.environ.get("SEV_ATTEST_REAL_DATA")
+    guide = Path(folder).parent / "launch-security-sev.txt" if folder else None
+    if guide is None or not os.access(guide, os.R_OK):
+        pytest.skip("SEV_ATTEST_REAL_DATA names no folder that libvirt's guide lies beside")
+    text = guide.read_text(encoding="utf-8")
+    return re.findall(r"^<domain type='kvm'>.*?^</domain>", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_libvirt_s_guide_are_accepted_once_prepared(lab: Lab, owner: Owner) -> None:
+    examples = guide_examples()
+    assert len(examples) == 2
+    owner.make_session(Guest("guide", policy=3))
+    for number, example in enumerate(examples):
+        # The host's own: its emulator, and no KVM.
+        here = example.replace("type='kvm'", "type='qemu'")
+        here = here.replace("/usr/bin/qemu-kvm", f"{lab.folder}/bin/qemu-system-x86_64")
+        xml, prepared = owner.path(f"guide-{number}.xml"), owner.path(f"guide-{number}-out.xml")
+        xml.write_text(here)
+        owner.sev_attest(
+            "domain", "prepare", xml, "--session", owner.path("guide"), "-o", prepared, code=4
+        )
+        refused, accepted = lab.virsh("define", "--validate", xml), lab.virsh("define", prepared)
+        assert refused.code == 1
+        assert accepted.code == 0, accepted.err
+
+
+@pytest.fixture
+def qmp(lab: Lab, owner: Owner) -> Iterator[Path]:
+    """Run QEMU without libvirt, paused; gives its QMP socket."""
+    guest = Guest("qmp", policy=5, vcpus=3)
+    owner.make_session(guest)
+    path = owner.path("qmp.sock")
+    sev = {
+        "dh-cert-file": owner.path("qmp_godh.b64"),
+        "session-file": owner.path("qmp_session.b64"),
+        "policy": 5,
+        "cbitpos": 51,
+        "reduced-phys-bits": 1,
+    }
+    properties = ",".join(f"{name}={value}" for name, value in sev.items())
+    words: list[object] = [lab.folder / "bin" / "qemu-system-x86_64", "-S", "-nodefaults"]
+    words += ["-display", "none", "-m", "64", "-smp", "3", "-cpu", "EPYC-Milan"]
+    words += ["-machine", "q35,accel=tcg,confidential-guest-support=sev0"]
+    words += ["-object", f"sev-guest,id=sev0,{properties}"]
+    words += ["-bios", owner.path("amdsev.fd"), "-qmp", f"unix:{path},server=on,wait=off"]
+    print("$", *words)
+    process = subprocess.Popen([str(word) for word in words], stderr=subprocess.DEVNULL)
+    while not path.exists():
+        assert process.poll() is None
+    yield path
+    process.terminate()
+    process.wait()
+
+
+def test_the_same_through_a_qmp_socket(owner: Owner, qmp: Path) -> None:
+    guest = Guest("qmp", policy=5, vcpus=3)
+    known = (*owner.keys(guest), *owner.describe(guest), *owner.record(guest))
+    known += ("--connect", f"qmp+unix://{qmp}")
+    assert "host itself" in owner.sev_attest("validate", *known, code=3).err
+    secret = ("--inject-secret", f"luks-key:{owner.path('disk.key')}")
+    ran = owner.sev_attest("validate", *known, "--insecure", *secret)
+    assert ran.out.splitlines()[1] == "OK: Injected 1 secrets"
+    assert owner.arrived() == [ARRIVED]
+    again = owner.sev_attest("validate", *known, "--insecure", *secret, code=5)
+    assert "session qmp is released" in again.err
+    unkept = ("--ledger", "none")
+    again = owner.sev_attest("validate", *known, "--insecure", *secret, *unkept, code=5)
+    assert "Not in correct state" in again.err
+    asked = ("--name", "qmp2", "--out", owner.folder, "--connect", f"qmp+unix://{qmp}")
+    made = owner.sev_attest("session", *asked, *owner.trust(), "5", "--insecure")
+    assert made.out.startswith("<launchSecurity")
+
+
+def test_a_qmp_port_of_this_machine_is_known_for_that(owner: Owner) -> None:
+    guest = Guest("port", policy=5)
+    owner.make_session(guest)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [shutil.which("qemu-system-x86_64"), "-machine", "none", "-display", "none"]
+    words += ["-qmp", f"tcp:127.0.0.1:{port},server=on,wait=off"]
+    print("$", *words)
+    process = subprocess.Popen([str(word) for word in words])
+    try:
+        for host in ("127.1", "[::ffff:127.0.0.1]", "localhost"):
+            known = ("--launch-digest", "0" * 64, *owner.keys(guest))
+            known += ("--connect", f"qmp+tcp://me:secret@{host}:{port}")
+            while (
+                ran := owner.lab.run(sys.executable, "-m", "sev_attest", "validate", *known)
+            ).code == 6:
+                assert "Connection refused" in ran.err
+            assert "host itself" in ran.err
+            assert ran.code == 3
+            ran = owner.sev_attest("validate", *known, "--insecure", code=5)
+            assert "started without SEV" in ran.err
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_a_libvirtd_that_does_not_answer_is_not_waited_for(lab: Lab, owner: Owner) -> None:
+    guest = Guest("hanging", policy=5)
+    owner.make_session(guest)
+    pid = lab.pid
+    os.kill(pid, signal.SIGSTOP)
+    print(f"$ kill -STOP {pid}  # libvirtd")
+    try:
+        known = (*owner.keys(guest), *owner.describe(guest), *owner.connect(guest))
+        ran = owner.sev_attest("validate", *known, "--timeout", "1", code=6)
+        assert "no answer in 1 seconds" in ran.err
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_the_lab_leaves_nothing_running() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="sev-lab-"))
+    with Lab(folder, show=print) as host:
+        assert host.virsh("nodesevinfo").code == 0
+        assert processes_of(folder)
+    ends = time.monotonic() + 30
+    while processes_of(folder):
+        assert time.monotonic() < ends, processes_of(folder)
+    shutil.rmtree(folder)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """List the processes that have the folder in their environment or command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+            if os.fsencode(folder) in words:
+                found.append(process.name)
+    return found
