@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sev_attest as sev
+from sev_attest import _crypto
 from sev_attest.chain import verify
 from sev_attest.chain._amd_keys import AMD_KEYS
 from sev_attest.chain.files import MAX_FILE, Collected, certificate_of, read_contents
@@ -122,8 +123,8 @@ def test_the_pinned_keys_have_the_fingerprints_that_amd_s_certificates_have() ->
 def test_the_pinned_roots_sign_themselves_and_their_ask() -> None:
     for root in sev.amd_roots():
         assert root.ask is not None
-        assert verify._ark_signs(root.ark, root.ark)
-        assert verify._ark_signs(root.ark, root.ask)
+        assert verify._rsa_signs(root.ark, root.ark)
+        assert verify._rsa_signs(root.ark, root.ask)
 
 
 # the check
@@ -261,6 +262,85 @@ def test_a_wrong_algorithm_or_curve_is_refused_even_if_it_is_signed(milan: Platf
         pdh = sev.Certificate.build(**(base | change))  # type: ignore[arg-type]
         signed = replace(pdh, signatures=(milan.sign(Usage.PEK, pdh.body), chain.cek.signatures[1]))
         assert checks(replace(chain, pdh=signed), roots) == {expected}
+
+
+P384 = 2**384 - 2**128 - 2**96 + 2**32 - 1
+
+
+def test_only_points_of_the_curve_in_their_one_form_are_loaded(milan: Platform) -> None:
+    good = milan.export().pdh.public_key
+    assert _crypto.p384_point(good) is not None
+    # x = 0 is on the curve: its y is a root of b, which is a square
+    b = int(
+        "b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875a"
+        "c656398d8a2ed19d2a85c8edd3ec2aef",
+        16,
+    )
+    root = pow(b, (P384 + 1) // 4, P384)
+    assert _crypto.p384_point(replace(good, x=0, y=root)) is not None
+    for x, y in (
+        (0, 0),
+        (P384, root),
+        (P384, 0),
+        (0, P384),
+        (0, root + P384),
+        (good.x + P384, good.y),
+        (good.x, good.y + P384),
+        (good.x, P384 - good.y + 1),
+        (good.y, good.x),
+        (2**384 - 1, 2**384 - 1),
+        (2**384, good.y),
+        (2**576 - 1, 2**576 - 1),
+    ):
+        assert _crypto.p384_point(replace(good, x=x, y=y)) is None
+    assert _crypto.p384_point(replace(good, y=P384 - good.y)) is not None
+
+
+def test_a_root_s_own_signatures_are_computed_once_and_a_stranger_s_each_time(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[bytes] = []
+    compute = _crypto.rsa_pss_holds
+
+    def count(key: Any, signature: bytes, message: bytes) -> bool:
+        computed.append(message)
+        return compute(key, signature, message)
+
+    monkeypatch.setattr(_crypto, "rsa_pss_holds", count)
+    verify._root_signs.cache_clear()
+    authority = platform.authority
+    data = replace(platform.export(), ask=authority.ask, ark=authority.ark).to_bytes()
+    ca = [authority.ark.body, authority.ask.body]
+    cek = platform.export().cek.body
+    for expected in ([*ca, cek], [cek], [cek]):
+        computed.clear()
+        sev.verify_chain(sev.Chain.from_bytes(data), roots=[authority.root])
+        assert computed == expected
+    # the same certificates, with another root trusted, or with a signature changed
+    forged = replace(authority.ask, signature=authority.ask.signature[:-1] + b"\0")
+    whole = sev.Chain.from_bytes(data)
+    for chain, roots in (
+        (whole, list(sev.amd_roots())),
+        (replace(whole, ask=forged), [authority.root]),
+    ):
+        for _ in range(2):
+            computed.clear()
+            assert checks(chain, roots)
+            assert chain.ask is not None
+            assert chain.ask.body in computed
+
+
+def test_a_root_whose_own_signatures_do_not_hold_is_refused_every_time(platform: Platform) -> None:
+    ask, ark = platform.authority.ask, platform.authority.ark
+    bad_ark = sev.CaCertificate.from_bytes(flipped(ark.to_bytes(), 8 * (len(ark.to_bytes()) - 9)))
+    bad_ask = sev.CaCertificate.from_bytes(flipped(ask.to_bytes(), 8 * (len(ask.to_bytes()) - 9)))
+    for root, failed in (
+        (sev.Root(ark=bad_ark, ask=ask), "chain.ark.self-signed"),
+        (sev.Root(ark=ark, ask=bad_ask), "chain.ask.signed-by-ark"),
+    ):
+        for _ in range(2):
+            chain = replace(platform.export(), ask=root.ask, ark=root.ark)
+            assert checks(chain, [root]) == {failed}
 
 
 def test_a_certificate_in_the_wrong_role_is_refused(milan: Platform) -> None:

@@ -1,7 +1,9 @@
 """measure/: firmware, kernel hashes, vCPU state, the launch digest."""
 
 import hashlib
+import threading
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from uuid import UUID
 
@@ -12,7 +14,8 @@ from sevsnpmeasure import guest as peer
 from sevsnpmeasure.vmm_types import VMMType
 
 import sev_attest as sev
-from sev_attest.measure.ovmf import sha256_of
+from sev_attest.measure import ovmf
+from sev_attest.measure.ovmf import sha256_of, sha256_of_both
 from sev_attest.spec import OVMF_FOOTER, OVMF_SEV_INFO
 from sev_attest.testing import ovmf_image
 
@@ -62,6 +65,57 @@ def test_files_are_streamed_never_held_whole() -> None:
     sev.launch_digest(OVMF, kernel=kernel, initrd=initrd)  # type: ignore[arg-type]
     assert (kernel.left, initrd.left) == (0, 0)
     assert max(kernel.largest, initrd.largest) <= 1 << 20
+
+
+def test_two_sources_are_hashed_side_by_side_only_if_both_are_large_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ovmf, "_LARGE", 1000)
+    (tmp_path / "small").write_bytes(b"s" * 999)
+    (tmp_path / "large").write_bytes(b"l" * 1000)
+    (tmp_path / "larger").write_bytes(b"m" * (1 << 20))
+    threads: set[int] = set()
+    whole = ovmf.sha256_of
+
+    def watched(source: ovmf.Source) -> bytes:
+        threads.add(threading.get_ident())
+        return whole(source)
+
+    monkeypatch.setattr(ovmf, "sha256_of", watched)
+    places = [tmp_path / name for name in ("small", "large", "larger")]
+    sources: dict[ovmf.Source, bytes] = {place: place.read_bytes() for place in places}
+    sources[b"l" * 5000] = b"l" * 5000
+    for pair in product(sources, repeat=2):
+        threads.clear()
+        expected = tuple(hashlib.sha256(sources[source]).digest() for source in pair)
+        assert sha256_of_both(*pair) == expected
+        assert len(threads) == (2 if all(source in places[1:] for source in pair) else 1)
+
+
+def test_one_open_file_is_not_read_by_two_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ovmf, "_LARGE", 1000)
+    (tmp_path / "large").write_bytes(b"l" * 5000)
+    with (tmp_path / "large").open("rb") as file:
+        hashes = sha256_of_both(file, file)
+    assert hashes == (hashlib.sha256(b"l" * 5000).digest(), hashlib.sha256(b"").digest())
+
+
+def test_what_goes_wrong_beside_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ovmf, "_LARGE", 1000)
+    (tmp_path / "large").write_bytes(b"l" * 5000)
+    with (tmp_path / "large").open("rb") as good, (tmp_path / "large").open("rb") as bad:
+
+        class Broken:
+            fileno = bad.fileno
+
+            def read(self, _size: int) -> bytes:
+                raise OSError(5, "Input/output error")
+
+        for pair in ((good, Broken()), (Broken(), good)):
+            with pytest.raises(OSError, match="Input/output"):
+                sha256_of_both(*pair)
 
 
 def test_the_footer_says_what_the_image_declares() -> None:

@@ -23,6 +23,7 @@ from sev_attest.chain.certificate import EccPublicKey
 from sev_attest.spec import Algorithm, Curve
 
 _P384 = ec.SECP384R1()
+_P384_PRIME = 2**384 - 2**128 - 2**96 + 2**32 - 1
 _HASHES: dict[Algorithm, hashes.HashAlgorithm] = {
     Algorithm.RSA_SHA256: hashes.SHA256(),
     Algorithm.RSA_SHA384: hashes.SHA384(),
@@ -31,8 +32,11 @@ _ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
 
 
 def p384_point(key: EccPublicKey) -> ec.EllipticCurvePublicKey | None:
-    """Load a P-384 key; None if it is of another curve or no point on it."""
-    if key.curve is not Curve.P384:
+    """Load a P-384 key; None if it is of another curve or no point on it.
+
+    A coordinate is less than the field's prime: OpenSSL would reduce one that is not.
+    """
+    if key.curve is not Curve.P384 or key.x >= _P384_PRIME or key.y >= _P384_PRIME:
         return None
     try:
         return ec.EllipticCurvePublicNumbers(key.x, key.y, _P384).public_key()

@@ -1,7 +1,6 @@
 """Binary, base64 and hex, told apart by content: what people hold keys and blobs in."""
 
 import binascii
-import json
 import re
 from collections.abc import Collection, Iterator
 
@@ -50,6 +49,8 @@ def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
 
     Raises MalformedInput for text that is no JSON, or whose documents are no objects.
     """
+    import json
+
     whole = text.removeprefix(_BOM).decode("utf-8", errors="replace").rstrip()
     decoder = json.JSONDecoder()
     values: list[object] = []

@@ -124,3 +124,12 @@ class Status(IntEnum):
     INVALID_PARAM = 22
     RESOURCE_LIMIT = 23
     SECURE_DATA_INVALID = 24
+
+
+MAX_VCPUS = 4096
+"""QEMU's q35 machine takes no more."""
+VMSA_PROFILES = (
+    "qemu-legacy", "qemu-init2", "krun", "ec2", "gce",
+    "qemu-legacy+debug-swap", "qemu-init2+debug-swap",
+)  # fmt: skip
+"""How a VMM sets up vCPUs (:class:`VmsaProfile`)."""

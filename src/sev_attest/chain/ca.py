@@ -22,7 +22,7 @@ The signature covers everything before it, with SHA-256 (2048 bits) or SHA-384 (
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from sev_attest._wire import Reader, le
@@ -57,6 +57,8 @@ class CaCertificate:
     public_key: RsaPublicKey
     signature: bytes
     """RSA-PSS value, big-endian; empty if the certificate carries none."""
+    parsed: bool = field(default=False, init=False, repr=False, compare=False)
+    """Whether :meth:`from_bytes` made it: then its fields say what its bytes do."""
     body: bytes
     """The signed bytes as they came."""
 
@@ -87,7 +89,7 @@ class CaCertificate:
         if len(data) != signed:
             signature = reader.raw(size, "signature")[::-1]
         Reader(data, _STRUCTURE, signed + len(signature))  # exact length
-        return cls(
+        found = cls(
             key_id=key_id,
             certifying_id=certifying_id,
             usage=usage,
@@ -95,6 +97,8 @@ class CaCertificate:
             signature=signature,
             body=data[:signed],
         )
+        object.__setattr__(found, "parsed", True)  # frozen; a copy with changes has it no more
+        return found
 
     @classmethod
     def build(

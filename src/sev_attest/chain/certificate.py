@@ -21,7 +21,7 @@ zeros; an RSA value is little-endian in front, zeros behind. An empty slot has u
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from sev_attest._wire import Reader, le
@@ -60,7 +60,7 @@ class Signature:
     @property
     def empty(self) -> bool:
         """Whether nobody signed here."""
-        return self.usage is Usage.INVALID or not any(self.value)
+        return self.usage is Usage.INVALID or not self.value.strip(b"\0")
 
     @classmethod
     def ecdsa(cls, usage: Usage, algorithm: Algorithm, r: int, s: int) -> "Signature":
@@ -70,14 +70,14 @@ class Signature:
 
     def ecdsa_numbers(self) -> tuple[int, int] | None:
         """Read R and S; None if anything stands behind them."""
-        if any(self.value[2 * _COORDINATE :]):
+        if self.value[2 * _COORDINATE :].strip(b"\0"):
             return None
         r = int.from_bytes(self.value[:_COORDINATE], "little")
         return r, int.from_bytes(self.value[_COORDINATE : 2 * _COORDINATE], "little")
 
     def rsa_value(self, size: int) -> bytes | None:
         """Read an RSA signature of ``size`` bytes, big-endian; None if anything stands behind."""
-        return None if any(self.value[size:]) else self.value[size - 1 :: -1]
+        return None if self.value[size:].strip(b"\0") else self.value[size - 1 :: -1]
 
     def to_bytes(self) -> bytes:
         """Write the 520 bytes of the slot."""
@@ -95,6 +95,8 @@ class Certificate:
     algorithm: Algorithm
     public_key: EccPublicKey
     signatures: tuple[Signature, Signature]
+    parsed: bool = field(default=False, init=False, repr=False, compare=False)
+    """Whether :meth:`from_bytes` made it: then its fields say what its bytes do."""
     body: bytes
     """The signed bytes as they came: the first 1044."""
 
@@ -116,15 +118,17 @@ class Certificate:
         x = reader.number(_COORDINATE, "Qx")  # 0x014
         y = reader.number(_COORDINATE, "Qy")  # 0x05c
         reader.zeros(880, "pub_key")  # 0x0a4
-        first, second = (
-            Signature(
-                usage=reader.code(Usage, f"sig{slot}_usage"),  # 0x414, 0x61c
-                algorithm=reader.code(Algorithm, f"sig{slot}_algo"),  # 0x418, 0x620
-                value=reader.raw(_VALUE, f"sig{slot}"),  # 0x41c, 0x624
-            )
-            for slot in (1, 2)
+        first = Signature(
+            usage=reader.code(Usage, "sig1_usage"),  # 0x414
+            algorithm=reader.code(Algorithm, "sig1_algo"),  # 0x418
+            value=reader.raw(_VALUE, "sig1"),  # 0x41c
         )
-        return cls(
+        second = Signature(
+            usage=reader.code(Usage, "sig2_usage"),  # 0x61c
+            algorithm=reader.code(Algorithm, "sig2_algo"),  # 0x620
+            value=reader.raw(_VALUE, "sig2"),  # 0x624
+        )
+        found = cls(
             version=version,
             api_major=api_major,
             api_minor=api_minor,
@@ -134,6 +138,8 @@ class Certificate:
             signatures=(first, second),
             body=data[:_BODY_SIZE],
         )
+        object.__setattr__(found, "parsed", True)  # frozen; a copy with changes has it no more
+        return found
 
     @classmethod
     def build(

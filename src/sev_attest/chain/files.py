@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sev_attest import _crypto
 from sev_attest._encoding import (
@@ -22,7 +23,7 @@ from sev_attest._encoding import (
     looks_like_json,
     looks_like_text,
 )
-from sev_attest._wire import Reader
+from sev_attest._wire import number_at
 from sev_attest.chain import certificate as sev
 from sev_attest.chain.ca import CaCertificate
 from sev_attest.chain.certificate import Certificate
@@ -39,8 +40,16 @@ _TAKEN = (
     "what is read: SEV and ASK/ARK certificates, one or several, binary, base64 or hex; `virsh "
     "nodesevinfo` text; QMP or KubeVirt JSON; sevtool's zip; X.509 PEM of ASK and ARK"
 )
+_KINDS: dict[str, type[Certificate] | type[CaCertificate]] = {
+    **dict.fromkeys(("pdh", "pek", "oca", "cek"), Certificate),
+    **dict.fromkeys(("ask", "ark"), CaCertificate),
+}
+"""What a chain's certificates are."""
 _HEADER = 0x40
+_SEV_USAGES = (*sev.ROLES, Usage.INVALID)
+_CA_USAGES = (Usage.ARK, Usage.ASK)
 _CA_BITS = (2048, 4096)
+_CA_MODULUS = 0x3C
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,17 +102,18 @@ class Chain:
         links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
         return b"".join(link.to_bytes() for link in links if link is not None)
 
-    def parsed_again(self) -> "Chain":
-        """Parse every certificate's bytes anew, so that no field says another thing than they do.
+    def as_parsed(self) -> "Chain":
+        """Give the chain with no certificate of which a field says another thing than its bytes.
 
-        Raises MalformedInput for a certificate that could not have been parsed.
+        Those that were put together by hand are parsed from their bytes; raises MalformedInput for
+        one that could not have been.
         """
-        links = (self.pdh, self.pek, self.oca, self.cek)
-        pdh, pek, oca, cek = (Certificate.from_bytes(link.to_bytes()) for link in links)
-        ask, ark = (
-            link and CaCertificate.from_bytes(link.to_bytes()) for link in (self.ask, self.ark)
-        )
-        return replace(self, pdh=pdh, pek=pek, oca=oca, cek=cek, ask=ask, ark=ark)
+        by_hand: dict[str, Any] = {}
+        for name, kind in _KINDS.items():
+            link = getattr(self, name)
+            if link is not None and not (type(link) is kind and link.parsed):
+                by_hand[name] = kind.from_bytes(link.to_bytes())
+        return replace(self, **by_hand) if by_hand else self
 
     def with_cek(self, cek: Certificate) -> "Chain":
         """Put another CEK in place (the one that AMD signed)."""
@@ -152,7 +162,7 @@ class Collected:
                 "a platform's PDH was expected",
             )
         known, known_source = self.by_role.get(found.role, (found, source))
-        if known.to_bytes() != found.to_bytes():
+        if known is not found and known.to_bytes() != found.to_bytes():
             unsigned = found if _is_unsigned_cek(found) else known
             if known.body != found.body or not _is_unsigned_cek(unsigned):
                 elsewhere = known_source not in ("", source)
@@ -280,23 +290,16 @@ def _kind(data: bytes) -> type[Certificate] | type[CaCertificate] | None:
     """Tell the two kinds apart by the codes in the first 64 bytes."""
     if len(data) < _HEADER:
         return None
-    header = Reader(data, "certificate")
-    header.raw(8, "header")
-    if header.number(4, "usage") in (*sev.ROLES, Usage.INVALID):
+    if number_at(data, 0x08) in _SEV_USAGES:
         return Certificate
-    header.raw(0x24 - 12, "header")
-    usage = header.number(4, "usage")
-    header.raw(0x3C - 0x28, "header")
-    if usage in (Usage.ARK, Usage.ASK) and header.number(4, "bits") in _CA_BITS:
+    if number_at(data, 0x24) in _CA_USAGES and number_at(data, _CA_MODULUS) in _CA_BITS:
         return CaCertificate
     return None
 
 
 def _ca_size(data: bytes) -> int:
     """Find where an ASK or ARK ends; one without signature ends before a certificate or nothing."""
-    header = Reader(data, "certificate")
-    header.raw(0x3C, "header")
-    size = header.number(4, "bits") // 8
+    size = number_at(data, _CA_MODULUS) // 8
     unsigned = _HEADER + 2 * size
     rest = data[unsigned:]
     return unsigned if not rest or _kind(rest) else unsigned + size

@@ -18,12 +18,17 @@ Every failed step is reported, not only the first; a step that cannot be made (t
 CEK that carries none) does not count as held. Parsing has already held each certificate to its
 exact length, version 1 and zeros in its reserved fields.
 
+A trusted root's own signatures (steps 2 and 3 for an ARK and an ASK that are the root's to the
+byte, signatures included) are computed once in a process, not for every chain. Whatever else a
+chain brings is computed each time.
+
 Relied on, marked second-hand in our facts: every generation's platform keys are P-384 with SHA-256
 (seen on Naples and in published Rome chains; AMD's own tool expects the same of all).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, replace
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
@@ -104,12 +109,16 @@ def verify_chain(chain: Chain, *, roots: Sequence[Root] | None = None) -> Verifi
         roots = amd_roots()
     if not roots:
         raise Unsupported("no trusted root was given: nothing can be verified", check="chain.roots")
-    chain = complete(chain.parsed_again(), roots)
+    given = chain.as_parsed()
+    chain = complete(given, roots)
+    # complete() adds no other ASK than one that signs the CEK: no need to compute that again.
+    fits = given.ask is None and chain.ask is not None
     root = _trusted(chain.ark, roots)
+    points = {role: _crypto.p384_point(c.public_key) for c, role in _platform(chain)}
     steps = (
         *_ca_steps(chain, root),
-        *(step for c in _platform(chain) for step in _key_steps(*c)),
-        *_link_steps(chain),
+        *(step for c, role in _platform(chain) for step in _key_steps(c, role, points[role])),
+        *_link_steps(chain, points, ask_fits=fits),
     )
     failures = tuple(failure for _, failure in steps if failure is not None)
     held = frozenset(check for check, failure in steps if failure is None)
@@ -129,7 +138,8 @@ def complete(chain: Chain, roots: Sequence[Root]) -> Chain:
         ask = next((ask for ask in asks if _ask_signs(ask, chain.cek)), None)
         chain = replace(chain, ask=ask)
     if chain.ark is None and chain.ask is not None:
-        ark = next((root.ark for root in roots if _ark_signs(root.ark, chain.ask)), None)
+        signers = (root.ark for root in roots if _ark_signs(root.ark, chain.ask, root))
+        ark = next(signers, None)
         chain = replace(chain, ark=ark)
     return chain
 
@@ -144,7 +154,20 @@ def _trusted(ark: CaCertificate | None, roots: Sequence[Root]) -> Root | None:
     return next((root for root in roots if root.ark.public_key == ark.public_key), None)
 
 
-def _ark_signs(ark: CaCertificate, signed: CaCertificate) -> bool:
+def _ark_signs(ark: CaCertificate, signed: CaCertificate, root: Root | None) -> bool:
+    """Tell whether the ARK signs itself or an ASK; ``root`` is the one that it may be of."""
+    if root is not None and ark == root.ark and signed in (root.ark, root.ask):
+        return _root_signs(root.ark, signed)
+    return _rsa_signs(ark, signed)
+
+
+@lru_cache(maxsize=64)
+def _root_signs(ark: CaCertificate, signed: CaCertificate) -> bool:
+    """Compute once what a trusted root is made of: no stranger's certificate comes in here."""
+    return _rsa_signs(ark, signed)
+
+
+def _rsa_signs(ark: CaCertificate, signed: CaCertificate) -> bool:
     return ark.public_key.bits == signed.public_key.bits and _crypto.rsa_pss_holds(
         ark.public_key, signed.signature, signed.body
     )
@@ -176,7 +199,7 @@ def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
             "chain.ark.trusted",
             "ARK",
             holds=root is not None,
-            otherwise=_untrusted(ark),
+            otherwise="" if root else _untrusted(ark),
             hint="a test platform's root can be named on purpose (--trust-root)",
         )
     # 2. the ARK signs itself
@@ -185,7 +208,7 @@ def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
         yield _step(
             "chain.ark.self-signed",
             "ARK",
-            holds=ark.usage is Usage.ARK and (known or _ark_signs(ark, ark)),
+            holds=ark.usage is Usage.ARK and (known or _ark_signs(ark, ark, root)),
             otherwise="the ARK's signature over itself does not hold",
         )
     # 3. the ARK signs the ASK
@@ -193,7 +216,7 @@ def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
         yield _step(
             "chain.ask.signed-by-ark",
             "ASK",
-            holds=ask.usage is Usage.ASK and _ark_signs(ark, ask),
+            holds=ask.usage is Usage.ASK and _ark_signs(ark, ask, root),
             otherwise="the ARK's signature over the ASK does not hold",
         )
 
@@ -209,6 +232,8 @@ def _untrusted(ark: CaCertificate | None) -> str:
 
 
 Point = EllipticCurvePublicKey | None
+Points = Mapping[Usage, Point]
+"""The platform's keys by role; None for one that is no point on P-384."""
 
 
 def _platform(chain: Chain) -> tuple[tuple[Certificate, Usage], ...]:
@@ -221,7 +246,7 @@ def _platform(chain: Chain) -> tuple[tuple[Certificate, Usage], ...]:
     )
 
 
-def _key_steps(certificate: Certificate, role: Usage) -> Iterator[Step]:
+def _key_steps(certificate: Certificate, role: Usage, point: Point) -> Iterator[Step]:
     # 4. the key is what its role calls for
     name, key = role.name, certificate.public_key
     algorithm = Algorithm.ECDH_SHA256 if role is Usage.PDH else Algorithm.ECDSA_SHA256
@@ -242,13 +267,10 @@ def _key_steps(certificate: Certificate, role: Usage) -> Iterator[Step]:
     )
     yield step("curve", holds=on_p384, otherwise=f"key is on curve {key.curve.name}, expected P384")
     if on_p384:
-        point = _crypto.p384_point(key)
         yield step("point", holds=point is not None, otherwise="key is no point on its curve")
 
 
-def _link_steps(chain: Chain) -> Iterator[Step]:
-    points = {usage: _crypto.p384_point(c.public_key) for c, usage in _platform(chain)}
-
+def _link_steps(chain: Chain, points: Points, *, ask_fits: bool) -> Iterator[Step]:
     def link(certificate: Certificate, role: Usage, signer: Usage) -> Step:
         holds = _ecdsa_signs(points[signer], signer, certificate)
         return _link(certificate, role, signer, holds=holds)
@@ -257,7 +279,8 @@ def _link_steps(chain: Chain) -> Iterator[Step]:
     signed = not chain.cek.unsigned
     yield "chain.cek.unsigned", None if signed else _unsigned_cek(chain)
     if signed:
-        yield _link(chain.cek, Usage.CEK, Usage.ASK, holds=_ask_signs(chain.ask, chain.cek))
+        holds = ask_fits or _ask_signs(chain.ask, chain.cek)
+        yield _link(chain.cek, Usage.CEK, Usage.ASK, holds=holds)
     # 6. the OCA signs itself
     yield link(chain.oca, Usage.OCA, Usage.OCA)
     # 7. the OCA and the CEK both sign the PEK
@@ -278,14 +301,17 @@ def _ecdsa_signs(point: Point, signer: Usage, certificate: Certificate) -> bool:
 def _link(certificate: Certificate, role: Usage, signer: Usage, *, holds: bool) -> Step:
     name, by = role.name, signer.name
     itself = role is signer
+    how = "self-signed" if itself else f"signed-by-{by.lower()}"
+    check = f"chain.{name.lower()}.{how}"
+    if holds:
+        return check, None
     signature = certificate.signature_by(signer)
     if signature is None:
         message = f"the {name} carries no signature of {'its own' if itself else f'the {by}'}"
     else:
         over = "itself" if itself else f"the {name}"
         message = f"the {by}'s signature over {over} does not hold ({signature.algorithm.name})"
-    how = "self-signed" if itself else f"signed-by-{by.lower()}"
-    return _step(f"chain.{name.lower()}.{how}", name, holds=holds, otherwise=message)
+    return check, ChainFailure(check, name, message)
 
 
 def _unsigned_cek(chain: Chain) -> ChainFailure:

@@ -8,11 +8,15 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from sev_attest.errors import Unsupported
-from sev_attest.measure.kernel_hashes import KernelHashes
 from sev_attest.measure.ovmf import Firmware, Source
-from sev_attest.measure.vmsa import MAX_VCPUS, CpuModel, VmsaPages, VmsaProfile
+from sev_attest.spec import MAX_VCPUS
+
+if TYPE_CHECKING:
+    from sev_attest.measure.kernel_hashes import KernelHashes
+    from sev_attest.measure.vmsa import CpuModel, VmsaPages, VmsaProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +37,8 @@ class MeasuredGuest:
     """
 
     firmware: Firmware
-    kernel: KernelHashes | None = None
-    vmsa: VmsaPages | None = None
+    kernel: "KernelHashes | None" = None
+    vmsa: "VmsaPages | None" = None
 
     def __post_init__(self) -> None:
         """Refuse a kernel with firmware that has no place for its hash (NotAttestable)."""
@@ -93,14 +97,22 @@ class MeasuredGuest:
         return found
 
 
+def pages_for(profile: "VmsaProfile", firmware: Firmware) -> "VmsaPages":
+    """Build the vCPUs' pages for this firmware; raises MalformedInput if it starts no SEV-ES guest.
+
+    libkrun starts vCPUs at an address of its own.
+    """
+    return profile.pages(0 if profile.layout == "krun" else firmware.reset_address())
+
+
 def launch_digest(
     firmware: Firmware | Source,
     *,
-    kernel: KernelHashes | Source | None = None,
+    kernel: "KernelHashes | Source | None" = None,
     initrd: Source | None = None,
     cmdline: str | bytes | None = None,
     vcpus: int | None = None,
-    vmsa: VmsaPages | VmsaProfile | CpuModel | None = None,
+    vmsa: "VmsaPages | VmsaProfile | CpuModel | None" = None,
 ) -> bytes:
     """Compute the launch digest (32 bytes) of what the owner means to start.
 
@@ -114,6 +126,9 @@ def launch_digest(
     >>> launch_digest(b"firmware").hex()[:16]
     'c3bf47ea1f4a4a60'
     """
+    from sev_attest.measure.kernel_hashes import KernelHashes
+    from sev_attest.measure.vmsa import CpuModel, VmsaProfile
+
     if kernel is None and (initrd is not None or cmdline is not None):
         raise Unsupported("an initrd or a command line needs a kernel", check="kernel.missing")
     if (vcpus is None) is not (vmsa is None):
@@ -129,5 +144,5 @@ def launch_digest(
     if isinstance(vmsa, CpuModel):
         vmsa = VmsaProfile(cpu=vmsa)
     if isinstance(vmsa, VmsaProfile):
-        vmsa = vmsa.pages(firmware.reset_address())
+        vmsa = pages_for(vmsa, firmware)
     return MeasuredGuest(firmware=firmware, kernel=kernel, vmsa=vmsa).digests(vcpus)[-1]

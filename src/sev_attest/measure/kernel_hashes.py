@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sev_attest._wire import guid_bytes, le
 from sev_attest.errors import MalformedInput
-from sev_attest.measure.ovmf import Source, sha256_of
+from sev_attest.measure.ovmf import Source, sha256_of, sha256_of_both
 from sev_attest.spec import (
     KERNEL_HASHES_CMDLINE,
     KERNEL_HASHES_INITRD,
@@ -50,11 +50,12 @@ class KernelHashes:
         ``cmdline`` is hashed exactly as it stands, blanks and all, with one NUL behind it.
         """
         line = cmdline.encode() if isinstance(cmdline, str) else cmdline or b""
-        return cls(
-            kernel=sha256_of(kernel),
-            initrd=NO_INITRD if initrd is None else sha256_of(initrd),
-            cmdline=hashlib.sha256(line + b"\0").digest(),
-        )
+        if initrd is None:
+            hashes = sha256_of(kernel), NO_INITRD
+        else:
+            hashes = sha256_of_both(kernel, initrd)
+        digest = hashlib.sha256(line + b"\0").digest()
+        return cls(kernel=hashes[0], initrd=hashes[1], cmdline=digest)
 
     def to_bytes(self) -> bytes:
         """Write the 176 bytes that are measured."""

@@ -24,10 +24,9 @@ from dataclasses import dataclass
 
 from sev_attest._wire import le
 from sev_attest.errors import MalformedInput, Unsupported
+from sev_attest.spec import MAX_VCPUS, VMSA_PROFILES
 
 PAGE_SIZE = 4096
-MAX_VCPUS = 4096
-"""QEMU's q35 machine takes no more."""
 
 # the page
 
@@ -205,7 +204,7 @@ _DEBUG_SWAP = "+debug-swap"
 _DEBUG_SWAP_BIT = 0x20
 _WITH_CPU = ("qemu-legacy", "qemu-init2")
 
-PROFILES = (*_DIFFERENCES, *(f"{name}{_DEBUG_SWAP}" for name in _WITH_CPU))
+PROFILES = VMSA_PROFILES
 """Names of the layouts that are known."""
 
 

@@ -1,0 +1,806 @@
+"""How fast it is: each measure in turn with its reference (A B A B ...), in one table.
+
+A line's ratio is the median over the rounds of ours to the reference's of the same round, so that a
+machine that slows down for a while slows both. docs/performance.md explains each line.
+"""
+
+import argparse
+import base64
+import hashlib
+import hmac
+import json
+import os
+import platform
+import secrets
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import cryptography
+from cryptography.hazmat.backends.openssl import backend
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+
+import sev_attest as sev
+from sev_attest import _crypto
+from sev_attest.cli.verify import verify_each
+from sev_attest.launch import expected_measure
+from sev_attest.measure.ovmf import sha256_of
+from sev_attest.owner.advisories import load
+from sev_attest.owner.ledger import book
+from sev_attest.owner.requirements import AllowedLaunch, Minimum, Requirements
+from sev_attest.spec import Usage
+from sev_attest.testing import Authority, Platform, ovmf_image
+
+Run = Callable[[], float]
+"""Does the work once; gives what it took (seconds, MiB or another amount)."""
+MIB = 1 << 20
+TOOL = [str(Path(sys.executable).parent / "sev-attest")]
+POLICY = 0x5
+ANY = frozenset({"*"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of the table: what is measured, against what, and what is to be reached.
+
+    ``ratio`` is "rate" (the reference's time over ours: more is better), "share" (ours over the
+    reference's: less is better) or "more" (ours less the reference's, in ``unit``).
+    """
+
+    name: str
+    what: str
+    against: str
+    reach: str
+    ratio: str
+    unit: str = "ms"
+    ours: Run
+    reference: Run
+    rounds: int = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much work there is."""
+
+    folder: Path
+    short: bool
+
+    def of(self, full: int, short: int) -> int:
+        """Choose between the full run's number and the short one's."""
+        return short if self.short else full
+
+
+# What takes how long
+
+
+def timed(work: Callable[[], object], times: int = 1) -> Run:
+    """Time some work: seconds for one, out of ``times`` in a row."""
+
+    def run() -> float:
+        begin = time.perf_counter()
+        for _ in range(times):
+            work()
+        return (time.perf_counter() - begin) / times
+
+    return run
+
+
+def in_threads(work: Callable[[], object], threads: int, times: int) -> Run:
+    """Time work that ``threads`` do at once: seconds for one piece of it, all together."""
+
+    def run() -> float:
+        each = timed(work, times)
+        begin = time.perf_counter()
+        running = [threading.Thread(target=each) for _ in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        return (time.perf_counter() - begin) / times / threads
+
+    return run
+
+
+def child(command: list[str], *, memory: bool = False) -> Run:
+    """Time a whole process, which must succeed: seconds, or with ``memory`` its peak in MiB."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    # A process inherits the peak of the one that starts it: a small one has to.
+    starter = [sys.executable, "-I", "-S", "-c", _STARTER] if memory else []
+
+    def run() -> float:
+        begin = time.perf_counter()
+        ran = subprocess.run(  # noqa: S603 - commands of our own
+            [*starter, *command], capture_output=True, check=False, env=environment
+        )
+        took = time.perf_counter() - begin
+        if ran.returncode:
+            raise RuntimeError(f"{command} gave {ran.returncode}: {ran.stderr.decode()}")
+        return int(ran.stderr.split()[-1]) / 1024 if memory else took
+
+    return run
+
+
+_STARTER = """
+import os, sys
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def works(command: list[str]) -> bool:
+    """Tell whether a peer is there and runs."""
+    try:
+        child(command)()
+    except (OSError, RuntimeError):
+        return False
+    return True
+
+
+# What is worked on
+
+
+def chain_of(bits: int) -> tuple[Platform, bytes]:
+    """Make a platform with RSA keys of that size, and its whole chain as `sevctl export --full`."""
+    authority = Authority(bits)
+    made = Platform(b"bench", authority=authority)
+    chain = replace(made.export(), ask=authority.ask, ark=authority.ark)
+    return made, chain.to_bytes()
+
+
+def bare_checks(bits: int, *, load: bool = False) -> Callable[[], None]:
+    """Give the checks that a chain cannot do without; ``load`` the keys for each, or beforehand."""
+    made, _ = chain_of(bits)
+    chain, ask = made.export(), made.authority.ask
+    links = (
+        (chain.oca, chain.oca, Usage.OCA),
+        (chain.pek, chain.oca, Usage.OCA),
+        (chain.pek, chain.cek, Usage.CEK),
+        (chain.pdh, chain.pek, Usage.PEK),
+    )
+    ecdsa = ec.ECDSA(hashes.SHA256())
+    curve = ec.SECP384R1()
+    todo: list[tuple[Any, tuple[Any, ...]]] = []
+    for signed, signer, usage in links:
+        point, signature = signer.public_key, signed.signature_by(usage)
+        numbers = signature.ecdsa_numbers() if signature else None
+        if numbers is None:
+            raise RuntimeError("the simulated platform's chain does not hold")
+        key = cache(ec.EllipticCurvePublicNumbers(point.x, point.y, curve).public_key)
+        todo.append((key, (utils.encode_dss_signature(*numbers), signed.body, ecdsa)))
+    digest: hashes.HashAlgorithm = hashes.SHA256() if bits == 2048 else hashes.SHA384()
+    cek = chain.cek.signature_by(Usage.ASK)
+    scheme = padding.PSS(padding.MGF1(digest), digest.digest_size)
+    public = ask.public_key
+    value = cek.rsa_value(bits // 8) if cek else None
+    rsa_key = cache(rsa.RSAPublicNumbers(public.exponent, public.modulus).public_key)
+    todo.append((rsa_key, (value or b"", chain.cek.body, scheme, digest)))
+
+    def check() -> None:
+        for key, arguments in todo:
+            if load:
+                key.cache_clear()
+            key().verify(*arguments)
+
+    return check
+
+
+def whole_check(bits: int) -> Callable[[], object]:
+    """Give the check of a chain from its bytes, up to a root that is trusted."""
+    made, data = chain_of(bits)
+    roots = [made.authority.root]
+    return lambda: sev.verify_chain(sev.Chain.from_bytes(data), roots=roots)
+
+
+@cache
+def platform_of_bench() -> sev.VerifiedChain:
+    """Give a verified platform."""
+    made, data = chain_of(4096)
+    return sev.verify_chain(sev.Chain.from_bytes(data), roots=[made.authority.root])
+
+
+def content(path: Path, size: int) -> Path:
+    """Write a file of ``size`` bytes that look random, no two MiB alike."""
+    if not path.exists():
+        block = secrets.token_bytes(MIB)
+        with path.open("wb") as file:
+            for number in range(0, size, MIB):
+                file.write((number.to_bytes(8, "little") + block[8:])[: size - number])
+    return path
+
+
+def firmware(scale: Scale) -> Path:
+    """Write an OVMF image of 4 MiB."""
+    path = scale.folder / "firmware"
+    if not path.exists():
+        path.write_bytes(ovmf_image(4 * MIB))
+    return path
+
+
+def boot_files(scale: Scale, initrd: int) -> tuple[Path, Path]:
+    """Write a kernel of 64 MiB (short: 4) and an initrd of ``initrd`` MiB."""
+    kernel = scale.of(64, 4)
+    return (
+        content(scale.folder / "kernel", kernel * MIB),
+        content(scale.folder / f"initrd-{initrd}", initrd * MIB),
+    )
+
+
+def validate_options(scale: Scale) -> list[str]:
+    """Write what a launch of plain SEV needs, and give the options that validate takes of it."""
+    image = firmware(scale)
+    keys = {"tik": bytes(range(16)), "tek": bytes(16)}
+    for name, key in keys.items():
+        (scale.folder / name).write_bytes(key)
+    nonce = bytes(16)
+    measure = expected_measure(
+        keys["tik"],
+        api=(1, 55),
+        build_id=24,
+        policy=sev.GuestPolicy(1),
+        digest=hashlib.sha256(image.read_bytes()).digest(),
+        nonce=nonce,
+    )
+    return [
+        "--measurement", _base64(measure + nonce), "--api-major", "1", "--api-minor", "55",
+        "--build-id", "24", "--policy", "1", "--firmware", str(image),
+        "--tik", str(scale.folder / "tik"), "--tek", str(scale.folder / "tek"),
+    ]  # fmt: skip
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+# The lines
+
+
+def chain_lines(_scale: Scale) -> Iterator[Line]:
+    """A platform's chain, from bytes to verdict."""
+    for bits, shape in ((2048, "Naples"), (4096, "Rome")):
+        bare, whole = bare_checks(bits), whole_check(bits)
+        for slug, keys, reference in (
+            ("", "loaded beforehand", bare),
+            ("-loading", "loaded for it, as an unseen chain needs", bare_checks(bits, load=True)),
+        ):
+            yield Line(
+                name=f"verify_chain-{shape.lower()}{slug}",
+                what=f"verify_chain from bytes, {shape} shape",
+                against=f"4 ECDSA P-384 and 1 RSA on `cryptography`, keys {keys}",
+                reach=">= 0.92",
+                ratio="rate",
+                ours=timed(whole, 40),
+                reference=timed(reference, 40),
+                rounds=25,
+            )
+    for name, work, reach in (
+        ("verify_chain-threads", whole_check(4096), ">= 1.8"),
+        ("bare-threads", bare_checks(4096), "(bound)"),
+    ):
+        yield Line(
+            name=name,
+            what=f"{name.partition('-')[0].replace('bare', 'the bare checks')} from two threads",
+            against="one thread",
+            reach=reach,
+            ratio="rate",
+            ours=in_threads(work, 2, 100),
+            reference=in_threads(work, 1, 100),
+            rounds=15,
+        )
+
+
+def launch_lines(_scale: Scale) -> Iterator[Line]:
+    """One launch: its session, and the verdict over its measurement."""
+    verified, policy = platform_of_bench(), sev.GuestPolicy(POLICY)
+    peer = _crypto.p384_point(verified.pdh.public_key)
+    if peer is None:
+        raise RuntimeError("the simulated platform's PDH is no point")
+    numbers = peer.public_numbers()
+    for slug, when, key in (
+        ("", "PDH loaded beforehand", lambda: peer),
+        ("-loading", "PDH loaded for it", numbers.public_key),
+    ):
+        yield Line(
+            name=f"session{slug}",
+            what="Session.create",
+            against=f"P-384 key generation and ECDH, {when}",
+            reach=">= 0.85",
+            ratio="rate",
+            ours=timed(lambda: sev.Session.create(verified, policy=policy), 100),
+            reference=timed(partial(_agree, key), 100),
+            rounds=25,
+        )
+    keys, info, digest = launch()
+    tik, message = keys.tik, bytes(56)
+    yield Line(
+        name="verify_launch",
+        what="verify_launch, digest known",
+        against="hmac.digest of as many bytes",
+        reach=">= 0.30",
+        ratio="rate",
+        unit="µs",
+        ours=timed(lambda: sev.verify_launch(info, keys=keys, policy=policy, digest=digest), 4000),
+        reference=timed(lambda: hmac.digest(tik, message, "sha256"), 4000),
+        rounds=25,
+    )
+
+
+def _agree(load: Callable[[], ec.EllipticCurvePublicKey]) -> bytes:
+    return ec.generate_private_key(ec.SECP384R1()).exchange(ec.ECDH(), load())
+
+
+def launch() -> tuple[sev.TransportKeys, sev.LaunchInfo, bytes]:
+    """Make the keys of a launch, what an honest host reports of it, and its digest."""
+    keys = sev.TransportKeys(tik=secrets.token_bytes(16), tek=secrets.token_bytes(16))
+    digest, nonce = bytes(32), secrets.token_bytes(16)
+    measure = expected_measure(
+        keys.tik,
+        api=(1, 55),
+        build_id=24,
+        policy=sev.GuestPolicy(POLICY),
+        digest=digest,
+        nonce=nonce,
+    )
+    info = sev.LaunchInfo(
+        measurement=measure + nonce, api_major=1, api_minor=55, build_id=24, policy=POLICY
+    )
+    return keys, info, digest
+
+
+def digest_lines(scale: Scale) -> Iterator[Line]:
+    """The launch digest: large files, and many vCPUs."""
+    image = firmware(scale)
+    kernel, initrd = boot_files(scale, scale.of(512, 16))
+    parts = (image, kernel, initrd)
+
+    def one_core() -> None:
+        for path in parts:
+            with path.open("rb") as file:
+                hashlib.file_digest(file, "sha256")
+
+    def whole() -> bytes:
+        return sev.launch_digest(image, kernel=kernel, initrd=initrd, cmdline="console=ttyS0")
+
+    files = f"4 MiB firmware, {scale.of(64, 4)} MiB kernel, {scale.of(512, 16)} MiB initrd"
+    yield Line(
+        name="launch_digest",
+        what=f"launch_digest of {files}",
+        against="hashlib.sha256 over the same files, one core",
+        reach=">= 1.4",
+        ratio="rate",
+        ours=timed(whole),
+        reference=timed(one_core),
+    )
+    yield Line(
+        name="launch_digest-bound",
+        what="the initrd's SHA-256 alone, from memory",
+        against="hashlib.sha256 over the same files, one core",
+        reach="(bound)",
+        ratio="rate",
+        ours=timed(partial(hashlib.sha256, initrd.read_bytes())),
+        reference=timed(one_core),
+    )
+    even = content(scale.folder / "even", kernel.stat().st_size)
+    yield Line(
+        name="launch_digest-even",
+        what=f"kernel and initrd of {scale.of(64, 4)} MiB each",
+        against="hashlib.sha256 over the same files, one core",
+        reach="(by the way)",
+        ratio="rate",
+        ours=timed(lambda: sev.KernelHashes.of(kernel, even)),
+        reference=timed(lambda: [_file_digest(path) for path in (kernel, even)]),
+    )
+    small = content(scale.folder / "initrd-small", MIB)
+    measure = [*TOOL, "measure", "--firmware", str(image), "--kernel", str(kernel), "--initrd"]
+    yield Line(
+        name="launch_digest-memory",
+        what=f"peak memory of `measure` with a {scale.of(512, 16)} MiB initrd",
+        against="with a 1 MiB initrd",
+        reach="<= 8 MiB more",
+        ratio="more",
+        unit="MiB",
+        ours=child([*measure, str(initrd)], memory=True),
+        reference=child([*measure, str(small)], memory=True),
+        rounds=5,
+    )
+    guest = es_guest(image)
+    yield Line(
+        name="digests",
+        what="digests for 1 to 512 vCPUs",
+        against="the digest for 512 vCPUs",
+        reach="<= 1.5",
+        ratio="share",
+        ours=timed(lambda: guest.digests(512), 5),
+        reference=timed(lambda: one_digest(guest, 512), 5),
+        rounds=25,
+    )
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def es_guest(image: Path) -> sev.MeasuredGuest:
+    """Describe an SEV-ES guest."""
+    found = sev.Firmware.read(image)
+    profile = sev.VmsaProfile(cpu=sev.CpuModel.named("EPYC-Milan"))
+    return sev.MeasuredGuest(firmware=found, vmsa=profile.pages(found.reset_address()))
+
+
+def one_digest(guest: sev.MeasuredGuest, vcpus: int) -> bytes:
+    """Hash an SEV-ES guest for one number of vCPUs, in the plainest way."""
+    digest = guest.firmware.hasher()
+    for page in guest.vmsa.for_vcpus(vcpus) if guest.vmsa else ():
+        digest.update(page)
+    return digest.digest()
+
+
+def tool_lines(scale: Scale) -> Iterator[Line]:
+    """Whole processes, beside those of other tools."""
+    options = validate_options(scale)
+    bare = [*TOOL, "validate", *options, "--ledger", "none"]
+    kept = [*TOOL, "validate", *options, "--ledger", str(scale.folder / "ledger.sqlite3")]
+    floor = [sys.executable, "-c", "import click, hashlib"]
+    peer = virt_qemu_sev_validate(options)
+    processes = scale.of(41, 3)
+    for how, command in (("no ledger", bare), ("with its ledger", kept)):
+        slug = "" if command is bare else "-ledger"
+        if peer:
+            for unit, reach in (("ms", "<= 0.65"), ("MiB", "<= 0.60")):
+                memory = unit == "MiB"
+                yield Line(
+                    name=f"validate{slug}-peer{'-memory' if memory else ''}",
+                    what=f"`validate`, {how}{', peak memory' if memory else ''}",
+                    against="virt-qemu-sev-validate, same inputs",
+                    reach=reach,
+                    ratio="share",
+                    unit=unit,
+                    ours=child(command, memory=memory),
+                    reference=child(peer, memory=memory),
+                    rounds=3 if memory else processes,
+                )
+        yield Line(
+            name=f"validate{slug}-floor",
+            what=f"`validate`, {how}",
+            against="python -c 'import click, hashlib'",
+            reach="<= 1.25",
+            ratio="share",
+            ours=child(command),
+            reference=child(floor),
+            rounds=processes,
+        )
+    image = str(firmware(scale))
+    if snp := sev_snp_measure(image):
+        yield Line(
+            name="measure-peer",
+            what="`measure`, SEV-ES, 4 vCPUs",
+            against="sev-snp-measure --mode seves, same inputs",
+            reach="<= 1.3",
+            ratio="share",
+            ours=child([*TOOL, "measure", "--firmware", image, "--policy", "5", "--num-cpus", "4",
+                        "--cpu-model-name", "EPYC-Milan"]),
+            reference=child(snp),
+            rounds=processes,
+        )  # fmt: skip
+
+
+PEERS = ("virt-qemu-sev-validate", "sev-snp-measure")
+absent: list[str] = []
+
+
+def virt_qemu_sev_validate(options: list[str]) -> list[str]:
+    """Find libvirt's tool, with an interpreter that it runs under; empty if there is none."""
+    path = shutil.which(PEERS[0])
+    candidates = [[path], ["/usr/bin/python3", path]] if path else []
+    arguments = [*options, "--insecure"]
+    return _first([[*candidate, *arguments] for candidate in candidates], PEERS[0])
+
+
+def sev_snp_measure(image: str) -> list[str]:
+    """Find AMD's and IBM's tool; empty if there is none."""
+    path = Path(sys.executable).parent / PEERS[1]
+    arguments = ["--mode", "seves", "--vcpus", "4", "--vcpu-type", "EPYC-Milan", "--ovmf", image]
+    return _first([[sys.executable, str(path), *arguments]], PEERS[1])
+
+
+def _first(commands: list[list[str]], name: str) -> list[str]:
+    found = next((command for command in commands if works(command)), [])
+    if not found:
+        absent.append(name)
+    return found
+
+
+def ledger_lines(scale: Scale) -> Iterator[Line]:
+    """The release of a secret, with its transaction."""
+    rounds, times = scale.of(15, 3), scale.of(100, 10)
+    ledger = sev.Ledger.open(scale.folder / "released.sqlite3")
+    bare = sev.Ledger.open(scale.folder / "bare.sqlite3")
+    record = sev.LaunchRecord.of(
+        sev.Session.create(platform_of_bench(), policy=sev.GuestPolicy(POLICY)),
+        "bench",
+        datetime.now(UTC),
+    )
+    record = replace(record, root="AMD Milan", generation="milan")
+    _, _, digest = launch()
+    demands = Requirements(
+        generations=ANY, ceks=ANY, platform_ids=ANY, pdhs=ANY,
+        minimum={"milan": Minimum(api=(1, 55), build=24)},
+        acknowledged=frozenset(advisory.id for advisory in load()),
+        launches=(AllowedLaunch(name="bench", digests={digest: ""}),),
+    )  # fmt: skip
+    ready: list[Callable[[], object]] = []
+
+    def prepare() -> None:
+        for _ in range(times + 1):
+            keys, info, _ = launch()
+            session = keys.session_id
+            ledger.create(session)
+            ready.append(partial(
+                sev.release, info, keys=keys, requirements=demands, ledger=ledger, digest=digest,
+                record=replace(record, session_id=session).signed(keys),
+                secrets={"luks-key": bytes(32)},
+            ))  # fmt: skip
+
+    def ours() -> float:
+        prepare()
+        ready.pop()()
+        return timed(lambda: ready.pop()(), times)()  # noqa: PLW0108 - another one each time
+
+    transaction = BareTransaction(scale.folder / "bare.sqlite3", bare)
+
+    def reference() -> float:
+        transaction.prepare(times + 1)
+        transaction.run()
+        return timed(transaction.run, times)()
+
+    yield Line(
+        name="release",
+        what="release() with a SQLite ledger",
+        against="the bare transaction, synced",
+        reach=">= 0.5",
+        ratio="rate",
+        ours=ours,
+        reference=reference,
+        rounds=rounds,
+    )
+
+
+class BareTransaction:
+    """What a release does to the database, with values that are made beforehand."""
+
+    def __init__(self, path: Path, ledger: sev.Ledger) -> None:
+        """Use the tables of a ledger of its own."""
+        self._ledger = ledger
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._sessions: list[str] = []
+
+    def prepare(self, count: int) -> None:
+        """Open as many sessions."""
+        for _ in range(count):
+            self._sessions.append(secrets.token_hex(32))
+            self._ledger.create(self._sessions[-1])
+        self._events = self._connection.execute(book._KEPT_HEAD).fetchone()[0]  # noqa: SLF001
+
+    def run(self) -> None:
+        """Bind and release a session."""
+        session, text = self._sessions.pop(), "x" * 64
+        execute, at = self._connection.execute, "2026-01-01T00:00:00+00:00"
+        execute("BEGIN IMMEDIATE")
+        execute(book._LOOK, (session,)).fetchone()  # noqa: SLF001
+        for before, state in (("created", "measured"), ("measured", "released")):
+            count = self._events
+            execute(book._TELL, (count + 1, at, session, state, text, text, text))  # noqa: SLF001
+            execute(book._MOVE, (state, at, text, "", session, before))  # noqa: SLF001
+            execute(book._HEAD, (count + 1, text, count))  # noqa: SLF001
+            self._events += 1
+        execute("COMMIT")
+
+
+def search_lines(scale: Scale) -> Iterator[Line]:
+    """The search for what explains a mismatch, on its own."""
+    options = validate_options(scale)
+    options[options.index("--policy") + 1] = str(POLICY)
+    options[options.index("--measurement") + 1] = _base64(secrets.token_bytes(48))
+    command = [
+        *TOOL, "validate", *options, "--num-cpus", "1", "--cpu-model-name", "EPYC-Milan",
+        "--ledger", "none", "--diagnose-budget", "60",
+    ]  # fmt: skip
+
+    def search() -> float:
+        begin = time.perf_counter()
+        ran = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
+        if ran.returncode != 1 or b"hint: " not in ran.stderr:
+            raise RuntimeError(f"the search ended with {ran.returncode}: {ran.stderr.decode()}")
+        return time.perf_counter() - begin
+
+    yield Line(
+        name="diagnosis",
+        what="`validate` of a mismatch: 512 vCPUs x CPU models x profiles, 4 MiB firmware",
+        against="5 s",
+        reach="<= 1",
+        ratio="share",
+        unit="s",
+        ours=search,
+        reference=lambda: 5.0,
+        rounds=scale.of(5, 1),
+    )
+
+
+def growth_lines(scale: Scale) -> Iterator[Line]:
+    """How it grows: ten and a hundred times the work, per piece of it."""
+    chains, vcpus, initrd = scale.of(20, 2), scale.of(40, 4), scale.of(5, 1)
+    made, data = chain_of(4096)
+    root = scale.folder / "root"
+    root.write_bytes(made.authority.ark.to_bytes())
+    folder = scale.folder / "chains"
+    folder.mkdir()
+    names = [str(folder / str(number)) for number in range(100 * chains)]
+    for name in names:
+        Path(name).write_bytes(data)
+
+    given = {"sev": None, "oca": None, "cek": None, "ca": None, "trust_root": (str(root),)}
+
+    def verify(count: int) -> Run:
+        return timed(lambda: [v for v in verify_each(names[:count], given) if v.root is None])
+
+    guest = es_guest(firmware(scale))
+
+    def digest(mib: int) -> Run:
+        path = content(scale.folder / f"initrd-{mib}", mib * MIB)
+        return timed(lambda: sha256_of(path))
+
+    work: tuple[tuple[str, str, int, Callable[[int], Run]], ...] = (
+        ("chains", "chains in one call of `verify --each`", chains, verify),
+        ("vcpus", "vCPUs, all digests", vcpus, lambda n: timed(lambda: guest.digests(n))),
+        ("initrd", "MiB of initrd", initrd, digest),
+    )
+    for slug, what, base, run in work:
+        for times in (10, 100):
+            yield Line(
+                name=f"grows-{slug}-{times}",
+                what=f"{base * times} {what}",
+                against=f"{times} x the time for {base}",
+                reach="<= 1",
+                ratio="share",
+                ours=run(base * times),
+                reference=_times(run(base), times),
+                rounds=scale.of(7, 2),
+            )
+
+
+def _times(run: Run, times: int) -> Run:
+    return lambda: run() * times
+
+
+GROUPS = (
+    chain_lines,
+    launch_lines,
+    digest_lines,
+    tool_lines,
+    ledger_lines,
+    search_lines,
+    growth_lines,
+)
+
+
+# The table
+
+UNITS = {"s": 1.0, "ms": 1e3, "µs": 1e6, "MiB": 1.0}
+
+
+def measured(line: Line, *, short: bool) -> dict[str, Any]:
+    """Run both sides of a line in turn, and sum up."""
+    line.ours()  # once each to warm up
+    line.reference()
+    pairs = []
+    for number in range(min(line.rounds, 3) if short else line.rounds):
+        # Whoever goes second may find a warmer cache: they take turns in that too.
+        sides = (line.ours, line.reference) if number % 2 == 0 else (line.reference, line.ours)
+        first, second = sides[0](), sides[1]()
+        pairs.append((first, second) if number % 2 == 0 else (second, first))
+    sums = {
+        "rate": lambda ours, reference: reference / ours,
+        "share": lambda ours, reference: ours / reference,
+        "more": lambda ours, reference: ours - reference,
+    }
+    ratios = sorted(sums[line.ratio](*pair) for pair in pairs)
+    factor = UNITS[line.unit]
+    return {
+        "name": line.name,
+        "what": line.what,
+        "against": line.against,
+        "unit": line.unit,
+        "ours": statistics.median(ours for ours, _ in pairs) * factor,
+        "reference": statistics.median(reference for _, reference in pairs) * factor,
+        "ratio": statistics.median(ratios),
+        "spread": [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]],
+        "rounds": len(ratios),
+        "reach": line.reach,
+    }
+
+
+def row(found: dict[str, Any]) -> str:
+    """Write one line of the table."""
+    low, high = found["spread"]
+    return (
+        f"| {found['what']} | {found['ours']:.4g} {found['unit']} | {found['against']} | "
+        f"{found['reference']:.4g} {found['unit']} | **{found['ratio']:.2f}** | "
+        f"{low:.2f} - {high:.2f} | {found['reach']} |"
+    )
+
+
+def machine() -> dict[str, object]:
+    """Name what all this ran on."""
+    model = platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "cryptography": cryptography.__version__,
+        "openssl": backend.openssl_version_text(),
+        "sqlite": sqlite3.sqlite_version,
+    }
+
+
+@contextmanager
+def scale_of(*, short: bool) -> Iterator[Scale]:
+    """Work in a folder that is gone afterwards."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sev-attest-bench-"))
+        yield Scale(folder=Path(folder), short=short)
+
+
+def main() -> None:
+    """Run the lines that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="small inputs, few rounds")
+    parser.add_argument("--json", metavar="FILE", help="write the figures here too")
+    parser.add_argument("--only", metavar="NAME", default="", help="lines whose name begins so")
+    given = parser.parse_args()
+    facts = machine()
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    print("\n| what | median | against | median | ratio | quartiles | reach |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    found = []
+    with scale_of(short=given.short) as scale:
+        for group in GROUPS:
+            for line in group(scale):
+                if line.name.startswith(given.only):
+                    found.append(measured(line, short=given.short))
+                    print(row(found[-1]), flush=True)
+    for name in absent:
+        print(f"\nabsent: {name}")
+    if given.json:
+        document = {
+            "schema": "sev-attest/bench/1",
+            "short": given.short,
+            "machine": facts,
+            "lines": found,
+            "absent": absent,
+        }
+        Path(given.json).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
