@@ -259,6 +259,12 @@ def test_validate_imports_no_cryptography_and_only_click_beside_the_standard_lib
     assert tops - {"__mp_main__"} == {"click", "sev_attest"}
 
 
+def test_what_goes_nowhere_is_lost_without_a_word() -> None:
+    with main._nowhere() as stream:
+        stream.write("⬑")
+        assert stream.name == os.devnull
+
+
 def test_every_public_name_is_there_and_no_other_is() -> None:
     assert set(sev.__all__) == {
         "AttestationReport",
@@ -270,6 +276,7 @@ def test_every_public_name_is_there_and_no_other_is() -> None:
         "Clues",
         "CpuModel",
         "Diagnosis",
+        "Failure",
         "Finding",
         "Firmware",
         "Generation",
@@ -279,6 +286,7 @@ def test_every_public_name_is_there_and_no_other_is() -> None:
         "LaunchInfo",
         "LaunchRecord",
         "LaunchRefused",
+        "Ledger",
         "MalformedInput",
         "MeasuredGuest",
         "MeasuredRange",
@@ -286,6 +294,8 @@ def test_every_public_name_is_there_and_no_other_is() -> None:
         "NotAttestable",
         "NotVerified",
         "OwnerKey",
+        "Requirements",
+        "RequirementsNotMet",
         "Root",
         "SecretPacket",
         "Session",
@@ -303,6 +313,7 @@ def test_every_public_name_is_there_and_no_other_is() -> None:
         "build_secret_unverified",
         "explain_mismatch",
         "launch_digest",
+        "release",
         "verify_chain",
         "verify_launch",
         "verify_report",

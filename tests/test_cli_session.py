@@ -197,7 +197,8 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(write_all.__globals__["os"], "fsync", full)
-    ran = run("session", "--name", "vm1", "chain", "5", "--out", "out", *TRUSTING)
+    ran = run("session", "--name", "vm1", "chain", "5", "--out", "out", *TRUSTING,
+              "--ledger", "none")  # fmt: skip
     assert ran.code == 6
     assert ran.err == "error: out/vm1_tik.bin: No space left on device\n"
     assert written() == []

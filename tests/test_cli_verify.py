@@ -229,6 +229,73 @@ def test_a_forged_chain_with_amd_s_ids_is_refused(
     assert f"carries the id of the AMD {generation.title()} ARK, but another key" in ran.err
 
 
+# many chains
+
+
+def test_each_of_many_chains_gets_its_line(run: Run, files: sev.Chain) -> None:
+    foreign = replace(Platform(b"another").export().pdh, signatures=files.pdh.signatures)
+    Path("bad-pdh").write_bytes(replace(files, pdh=foreign).to_bytes())
+    Path("junk").write_bytes(b"hello?")
+    root = f"not AMD's: ARK {getattr(files.ark, 'fingerprint', '')[:16]}"
+    good = run("verify", "--each", "full", "single", "full", "--trust-root", "root")
+    assert (good.code, good.err) == (0, "")
+    assert good.lines == [f"OK: full: {root}", f"OK: single: {root}", f"OK: full: {root}"]
+    mixed = ("verify", "--each", "full", "bad-pdh", "junk", "nowhere", "--trust-root", "root")
+    ran = run(*mixed)
+    assert ran.code == 1
+    assert ran.lines == [
+        f"OK: full: {root}",
+        "NOT VERIFIED: bad-pdh: the PEK's signature over the PDH does not hold (ECDSA_SHA256)",
+        "NOT READ: junk: chain at byte 0x5: not base64: character '?'",
+        "NOT READ: nowhere: No such file or directory",
+    ]
+    assert ran.err == "error: 1 of 4 chains are not verified: do not trust these platforms\n"
+    quiet = run(*mixed, "-q")
+    assert (quiet.code, quiet.out) == (1, "")
+    assert quiet.err.splitlines()[1:] == [f"note: {line}" for line in ran.lines[1:]]
+
+
+def test_each_of_many_chains_is_in_the_json(run: Run, files: sev.Chain) -> None:
+    good = json.loads(run("verify", "--each", "full", "--trust-root", "root", "--json").out)
+    assert (good["schema"], good["ok"]) == ("sev-attest/verify/1", True)
+    assert [chain["input"] for chain in good["chains"]] == ["full"]
+    Path("junk").write_bytes(b"hello?")
+    ran = run("verify", "--each", "full", "junk", "--trust-root", "root", "--json")
+    assert ran.code == 6
+    document = json.loads(ran.out)
+    assert [chain["ok"] for chain in document["chains"]] == [True, False]
+    assert document["chains"][1]["errors"][0]["check"] == "chain.base64"
+    assert document["errors"][0]["message"] == "chain each: 1 of 2 could not be read"
+    other = Platform(b"another").export()
+    Path("bad").write_bytes(replace(files, oca=other.oca).to_bytes())
+    refused = run("verify", "--each", "bad", "single/pdh.cert", "--trust-root", "root")
+    assert refused.code == 1
+    assert refused.lines[0].endswith(
+        "the OCA's signature over the PEK does not hold (ECDSA_SHA256)"
+    )
+    assert refused.lines[1].startswith("NOT READ: single/pdh.cert: chain: no PEK, OCA, CEK")
+    both = run("verify", "--each", "bad", "full")
+    assert "NOT VERIFIED: bad: the ARK is no trusted root" in both.lines[0]
+    assert both.lines[0].endswith("(and 1 more)")
+    assert both.err.startswith("error: 2 of 2 chains are not verified")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "--each needs the chains as INPUT"),
+        ("full --cek full", "--each excludes --cek"),
+        ("full -", "--each takes no standard input"),
+    ],
+)
+def test_each_takes_whole_chains_alone(
+    run: Run, files: sev.Chain, arguments: str, words: str
+) -> None:
+    ran = run("verify", "--each", *arguments.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.err
+
+
 # real platforms
 
 

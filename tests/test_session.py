@@ -161,6 +161,8 @@ def test_a_record_holds_no_key(session: sev.Session) -> None:
         ({"cek": "xyz"}, "launch-record.cek"),
         ({"generation": "zen"}, "launch-record.generation"),
         ({"generation": "milan", "root": None}, "launch-record.generation"),
+        ({"mac": ""}, "launch-record.mac"),
+        ({"mac": None}, "launch-record.mac"),
     ],
 )
 def test_a_record_with_an_odd_field_is_refused(change: dict[str, object], check: str) -> None:
@@ -168,6 +170,13 @@ def test_a_record_with_an_odd_field_is_refused(change: dict[str, object], check:
     with pytest.raises(sev.MalformedInput) as caught:
         sev.LaunchRecord.from_bytes(json.dumps(fields_).encode())
     assert caught.value.check == check
+
+
+def test_a_record_without_its_mac_is_refused() -> None:
+    fields_ = json.loads(sev.LaunchRecord.of(SESSION, "vm1", NOW).to_bytes())
+    del fields_["mac"]
+    with pytest.raises(sev.MalformedInput, match="launch record mac: is missing"):
+        sev.LaunchRecord.from_bytes(json.dumps(fields_).encode())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ Did it start what I meant?  :func:`launch_digest`, :class:`LaunchInfo`, :func:`v
                             -> :class:`VerifiedLaunch`
 Why does it not match?      :func:`explain_mismatch` -> :class:`Diagnosis`
 Only then, the secret       :func:`build_secret` -> :class:`SecretPacket`
+All of it, once for each    :func:`release`, :class:`Requirements`, :class:`Ledger`
 What went wrong             :class:`SevAttestError` and what derives from it
 ==========================  =====================================================================
 

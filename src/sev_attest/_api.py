@@ -10,12 +10,14 @@ from sev_attest.diagnose import Clues, Diagnosis, Finding, explain_mismatch
 from sev_attest.errors import (
     ChainFailure,
     ChainInvalid,
+    Failure,
     Insecure,
     LaunchRefused,
     MalformedInput,
     MeasurementMismatch,
     NotAttestable,
     NotVerified,
+    RequirementsNotMet,
     SevAttestError,
     Unsupported,
     WrongState,
@@ -27,7 +29,10 @@ from sev_attest.measure.digest import MeasuredGuest, MeasuredRange, launch_diges
 from sev_attest.measure.kernel_hashes import KernelHashes
 from sev_attest.measure.ovmf import Firmware
 from sev_attest.measure.vmsa import CpuModel, VmsaPages, VmsaProfile
+from sev_attest.owner.ledger import Ledger
 from sev_attest.owner.record import LaunchRecord
+from sev_attest.owner.release import release
+from sev_attest.owner.requirements import Requirements
 from sev_attest.policy import GuestPolicy
 from sev_attest.report import AttestationReport, VerifiedReport, verify_report
 from sev_attest.secret import SecretPacket, build_secret, build_secret_unverified
@@ -43,6 +48,7 @@ __all__ = [
     "Clues",
     "CpuModel",
     "Diagnosis",
+    "Failure",
     "Finding",
     "Firmware",
     "Generation",
@@ -52,6 +58,7 @@ __all__ = [
     "LaunchInfo",
     "LaunchRecord",
     "LaunchRefused",
+    "Ledger",
     "MalformedInput",
     "MeasuredGuest",
     "MeasuredRange",
@@ -59,6 +66,8 @@ __all__ = [
     "NotAttestable",
     "NotVerified",
     "OwnerKey",
+    "Requirements",
+    "RequirementsNotMet",
     "Root",
     "SecretPacket",
     "Session",
@@ -76,6 +85,7 @@ __all__ = [
     "build_secret_unverified",
     "explain_mismatch",
     "launch_digest",
+    "release",
     "verify_chain",
     "verify_launch",
     "verify_report",

@@ -23,18 +23,26 @@ class Reader:
         """Make the error for ``field``, which began ``back`` bytes before the present place."""
         return MalformedInput(self.structure, field, reason, offset=self._at - back)
 
+    def _short(self, size: int, field: str) -> MalformedInput:
+        return self.error(field, f"{len(self._data) - self._at} bytes left, {size} needed")
+
     def raw(self, size: int, field: str) -> bytes:
         """Take ``size`` bytes as they are."""
         end = self._at + size
         if end > len(self._data):
-            raise self.error(field, f"{len(self._data) - self._at} bytes left, {size} needed")
+            raise self._short(size, field)
         taken = self._data[self._at : end]
         self._at = end
         return taken
 
     def number(self, size: int, field: str) -> int:
         """Take an unsigned number of ``size`` bytes."""
-        return int.from_bytes(self.raw(size, field), "little")
+        end = self._at + size
+        if end > len(self._data):
+            raise self._short(size, field)
+        value = int.from_bytes(self._data[self._at : end], "little")
+        self._at = end
+        return value
 
     def code(self, codes: type[Code], field: str, size: int = 4) -> Code:
         """Take a number that must be one of ``codes``."""
@@ -48,6 +56,11 @@ class Reader:
         """Take ``size`` reserved bytes, which must be zero."""
         if self.raw(size, field).count(0) != size:
             raise self.error(field, "reserved bytes are not zero", back=size)
+
+
+def number_at(data: bytes, offset: int, size: int = 4) -> int:
+    """Look at one number, without reading on; beyond the end of ``data`` there are zeros."""
+    return int.from_bytes(data[offset : offset + size], "little")
 
 
 def le(value: int, size: int) -> bytes:

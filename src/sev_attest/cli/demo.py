@@ -74,7 +74,11 @@ def _tell(folder: Path) -> None:
         _session("vm2")
         _launch(host, "vm2")
         _run(_validate("vm2"), expected=1)
-    _say("Refused, as it must be: no secret leaves. That was the whole story.")
+        _say(
+            "Refused, as it must be: no secret leaves. The ledger knows each session's one launch."
+        )
+        _run("ledger list --ledger launches.sqlite3")
+    _say("That was the whole story.")
 
 
 def _prepare(host: Host) -> None:
@@ -94,7 +98,7 @@ def _prepare(host: Host) -> None:
 
 def _session(name: str) -> None:
     _run(f"session --name {name} host.chain {_POLICY:#x} --kernel-hashes "
-         "--trust-root test-root.cert --quiet")  # fmt: skip
+         "--trust-root test-root.cert --ledger launches.sqlite3 --quiet")  # fmt: skip
 
 
 def _launch(host: Host, name: str) -> Guest:
@@ -117,7 +121,7 @@ def _launch(host: Host, name: str) -> Guest:
 def _validate(name: str) -> str:
     return (
         f"validate --launch-info {name}.info --record {name}.launch.json {_GUEST} "
-        f"--tik {name}_tik.bin --tek {name}_tek.bin"
+        f"--tik {name}_tik.bin --tek {name}_tek.bin --ledger launches.sqlite3"
     )
 
 

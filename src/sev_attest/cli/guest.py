@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,16 +14,20 @@ from sev_attest.cli.inputs import (
     Function,
     Number,
     large_file,
+    large_files,
     option_name,
     options,
     read_small,
 )
 from sev_attest.errors import Unsupported, reading
-from sev_attest.measure.digest import MeasuredGuest, MeasuredRange
-from sev_attest.measure.kernel_hashes import KernelHashes
+from sev_attest.measure.digest import MeasuredGuest, MeasuredRange, pages_for
 from sev_attest.measure.ovmf import Firmware
-from sev_attest.measure.vmsa import MAX_VCPUS, PROFILES, CpuModel, VmsaPages, VmsaProfile
 from sev_attest.policy import GuestPolicy
+from sev_attest.spec import MAX_VCPUS, VMSA_PROFILES
+
+if TYPE_CHECKING:
+    from sev_attest.measure.kernel_hashes import KernelHashes
+    from sev_attest.measure.vmsa import CpuModel, VmsaPages, VmsaProfile
 
 VCPUS = Number(MAX_VCPUS, 1)
 
@@ -36,7 +39,8 @@ cpu_options = options(
     click.option(
         "--vmsa-profile",
         metavar="NAME",
-        help=f"How the VMM sets up vCPUs: {', '.join(PROFILES)} (default: {PROFILES[0]}).",
+        help=f"How the VMM sets up vCPUs: {', '.join(VMSA_PROFILES)} "
+        f"(default: {VMSA_PROFILES[0]}).",
     ),
 )
 
@@ -106,8 +110,11 @@ class Measured:
         return [*found, f"launch digest: {self.digest.hex()}"]
 
 
-def check_guest(given: dict[str, Any]) -> None:
-    """Refuse guest options that contradict each other; raises Unsupported."""
+def check_guest(given: dict[str, Any], *, hosted: bool = False) -> None:
+    """Refuse guest options that contradict each other; raises Unsupported.
+
+    ``hosted``: a host is there to name what is missing.
+    """
 
     def there(*names: str) -> list[str]:
         return [option_name(name) for name in names if given[name] is not None]
@@ -117,7 +124,7 @@ def check_guest(given: dict[str, Any]) -> None:
     beside = there("firmware", *_HASHES, "kernel_hashes", *_VCPU)
     rules = (
         (digest and beside, f"--launch-digest excludes {', '.join(beside)}"),
-        (not digest and not there("firmware"), "--firmware (or --launch-digest) is needed"),
+        (not (digest or hosted or there("firmware")), "--firmware (or --launch-digest) is needed"),
         (hashes and parts, f"--kernel-hashes excludes {', '.join(parts)}"),
         (parts and "--kernel" not in parts, f"--kernel is needed for {' and '.join(parts)}"),
         (built and pages, f"--vmsa-cpu0/1 exclude {', '.join(built)}"),
@@ -130,9 +137,13 @@ def check_guest(given: dict[str, Any]) -> None:
     profile(given, None)
 
 
-def cpu_model(given: dict[str, Any]) -> CpuModel | None:
+def cpu_model(given: dict[str, Any]) -> "CpuModel | None":
     """Read the CPU model of :data:`cpu_options`, if there is one; raises Unsupported."""
     numbers = [given[name] for name in _MODEL]
+    if given["cpu_model_name"] is None and numbers == [None] * len(numbers):
+        return None
+    from sev_attest.measure.vmsa import CpuModel
+
     if given["cpu_model_name"] is not None:
         if any(number is not None for number in numbers):
             raise Unsupported(
@@ -140,18 +151,20 @@ def cpu_model(given: dict[str, Any]) -> CpuModel | None:
                 check="usage",
             )
         return CpuModel.named(given["cpu_model_name"])
-    if numbers == [None] * len(numbers):
-        return None
     if None in numbers:
         raise Unsupported("--cpu-family, --cpu-model, --cpu-stepping go together", check="usage")
     return CpuModel(**{name.removeprefix("cpu_"): given[name] for name in _MODEL})
 
 
-def profile(given: dict[str, Any], cpu: CpuModel | None) -> VmsaProfile | None:
+def profile(given: dict[str, Any], cpu: "CpuModel | None") -> "VmsaProfile | None":
     """Choose the profile of :data:`cpu_options`; None if they name no vCPU state."""
     name = given["vmsa_profile"]
+    if name is None and cpu is None:
+        return None
+    from sev_attest.measure.vmsa import PROFILES, VmsaProfile
+
     if name is None:
-        return VmsaProfile(cpu=cpu) if cpu else None
+        return VmsaProfile(cpu=cpu)
     if cpu is None and name in PROFILES and VmsaProfile.needs_cpu(name):
         return None
     return VmsaProfile(name=name, cpu=cpu)
@@ -188,11 +201,15 @@ def read_guest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool) ->
         firmware = Firmware.read(file)
     kernel = _kernel_hashes(given, progress=progress)
     with reading(given["firmware"]):
-        vmsa = _vmsa(given, firmware) if policy.es else None
+        vmsa = read_vmsa(given, firmware) if policy.es else None
         return MeasuredGuest(firmware=firmware, kernel=kernel, vmsa=vmsa)
 
 
-def _kernel_hashes(given: dict[str, Any], *, progress: bool) -> KernelHashes | None:
+def _kernel_hashes(given: dict[str, Any], *, progress: bool) -> "KernelHashes | None":
+    if given["kernel"] is None and given["kernel_hashes"] is None:
+        return None
+    from sev_attest.measure.kernel_hashes import KernelHashes
+
     if given["kernel_hashes"] is not None:
         parts = given["kernel_hashes"].split(":")
         names = [name for name, text in zip(_HASHES, parts, strict=False) if text]
@@ -206,28 +223,25 @@ def _kernel_hashes(given: dict[str, Any], *, progress: bool) -> KernelHashes | N
             return KernelHashes(
                 **{n: blob(part, (32,), n, only_text=True) for n, part in digests if part}
             )
-    if given["kernel"] is None:
-        return None
-    with ExitStack() as stack:
-        files = {
-            name: stack.enter_context(large_file(given[name], progress=progress))
-            for name in ("kernel", "initrd")
-            if given[name] is not None
-        }
-        cmdline = given["cmdline"]
-        return KernelHashes.of(**files, cmdline=None if cmdline is None else os.fsencode(cmdline))
+    cmdline = None if given["cmdline"] is None else os.fsencode(given["cmdline"])
+    paths = [given[name] for name in ("kernel", "initrd") if given[name] is not None]
+    with large_files(*paths, progress=progress) as (kernel, *rest):
+        return KernelHashes.of(kernel, rest[0] if rest else None, cmdline)
 
 
-def _vmsa(given: dict[str, Any], firmware: Firmware) -> VmsaPages:
+def read_vmsa(given: dict[str, Any], firmware: Firmware) -> "VmsaPages":
+    """Build the vCPUs' state for this firmware, or read its pages; raises Unsupported for none."""
     built = profile(given, cpu_model(given))
     if built is not None:
-        return built.pages(0 if built.layout == "krun" else firmware.reset_address())
+        return pages_for(built, firmware)
     if given["vmsa_cpu0"] is None:
         raise Unsupported(
             "an SEV-ES policy needs the vCPUs' state: --vmsa-cpu0 (and --vmsa-cpu1), "
             "--cpu-model-name, or --cpu-family, --cpu-model and --cpu-stepping",
             check="usage",
         )
+    from sev_attest.measure.vmsa import VmsaPages
+
     boot = read_page(given["vmsa_cpu0"])
     ap = None if given["vmsa_cpu1"] is None else read_page(given["vmsa_cpu1"])
     return VmsaPages(boot=boot, ap=ap)
@@ -235,6 +249,8 @@ def _vmsa(given: dict[str, Any], firmware: Firmware) -> VmsaPages:
 
 def read_page(path: str) -> bytes:
     """Read a VMSA page from a file."""
+    from sev_attest.measure.vmsa import VmsaPages
+
     with reading(path):
         page = read_small(path, "VMSA page")
         VmsaPages(boot=page)  # here, so that an error names the file

@@ -5,17 +5,18 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from threading import Lock
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
 
 import click
 
-from sev_attest.errors import MalformedInput, Unsupported, reading
+from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, reading
 
 if TYPE_CHECKING:
     from sev_attest.chain.files import Collected
     from sev_attest.chain.roots import Root
+    from sev_attest.owner.ledger import Ledger
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -134,14 +135,43 @@ chain_options = options(
     ),
 )
 
+ledger_option = click.option(
+    "--ledger",
+    type=OUTPUT,
+    metavar="PATH|URL|none",
+    help="Ledger of launches: a file, or postgresql://HOST/DATABASE (default: one per user).",
+)
+
+
+def open_ledger(given: str | None, *, create: bool = True) -> "Ledger | None":
+    """Open the ledger that ``--ledger`` names; None for "none".
+
+    Raises LedgerTrouble if it cannot be used, or is missing and ``create`` is False.
+    """
+    if given == "none":
+        return None
+    from sev_attest.owner.ledger import Ledger, default_place
+
+    return Ledger.open(given or default_place(), create=create)
+
+
+def give_up(ledger: "Ledger", session_id: str, reason: str) -> None:
+    """Note that a session failed, if that can be noted: what went wrong first is what matters."""
+    with suppress(SevAttestError):
+        ledger.fail(session_id, reason)
+
 
 def read_small(path: str, what: str) -> bytes:
     """Read a small file (``-``: standard input); raises OSError, MalformedInput if large."""
-    with reading(path), nullcontext(stdin()) if path == STDIN else Path(path).open("rb") as file:
+    with reading(path), nullcontext(stdin()) if path == STDIN else _opened(path) as file:
         data = file.read(_MAX_SMALL + 1)
         if len(data) > _MAX_SMALL:
             raise MalformedInput(what, "length", f"more than {_MAX_SMALL} bytes")
     return data
+
+
+def _opened(path: str) -> BinaryIO:
+    return open(path, "rb")  # noqa: PTH123 - pathlib is slow to import
 
 
 def stdin() -> BinaryIO:
@@ -160,46 +190,84 @@ def one_stdin(names: Iterable[str | None]) -> None:
 @contextmanager
 def large_file(path: str, *, progress: bool = True) -> Iterator[BinaryIO]:
     """Open a file to be streamed (``-``: standard input); a large one may show its progress."""
-    if path == STDIN:
-        yield stdin()
-        return
-    with reading(path), Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < _PROGRESS_FROM or not (progress and sys.stderr.isatty()):
-            yield file
-            return
-        with click.progressbar(length=size, label=f"hashing {path}", file=sys.stderr) as bar:
-            yield cast("BinaryIO", _Progress(file, bar.update))
+    with large_files(path, progress=progress) as files:
+        yield files[0]
 
 
-class _Progress:
-    """A file whose reads are counted."""
+@contextmanager
+def large_files(*paths: str, progress: bool = True) -> Iterator[list[BinaryIO]]:
+    """Open several, for several threads; one bar shows how far all of them have come."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(_Source(path)) for path in paths]
+        size = sum(file.size() for file in files)
+        if size >= _PROGRESS_FROM and progress and sys.stderr.isatty():
+            label = f"hashing {', '.join(paths)}"
+            bar = click.progressbar(length=size, label=label, file=sys.stderr)
+            update, lock = stack.enter_context(bar).update, Lock()
+            for file in files:
+                file.counted(update, lock)
+        yield [cast("BinaryIO", file) for file in files]
 
-    def __init__(self, file: BinaryIO, update: Callable[[int], object]) -> None:
-        self._file = file
-        self._update = update
+
+class _Source:
+    """A file that is read to its end; what goes wrong with it carries its name."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with reading(path):
+            self._file = stdin() if path == STDIN else _opened(path)
+        self.fileno = self._file.fileno
+        self._update: Callable[[int], object] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._path != STDIN:
+            self._file.close()
+
+    def size(self) -> int:
+        """Tell how much there is to read; 0 for standard input, which nobody knows."""
+        return 0 if self._path == STDIN else os.fstat(self.fileno()).st_size
+
+    def counted(self, update: Callable[[int], object], lock: AbstractContextManager[Any]) -> None:
+        """Move a bar with every read; ``lock`` is that of the bar."""
+        self._update, self._lock = update, lock
 
     def read(self, size: int) -> bytes:
-        """Read, and move the bar."""
-        chunk = self._file.read(size)
-        self._update(len(chunk))
+        """Read up to ``size`` bytes."""
+        with reading(self._path):
+            chunk = self._file.read(size)
+        if self._update is not None:
+            with self._lock:
+                self._update(len(chunk))
         return chunk
 
 
-def collect(inputs: tuple[str, ...], given: dict[str, Any]) -> "Collected":
-    """Gather the certificates of the inputs and of :data:`chain_options`."""
+def collect(
+    inputs: tuple[str, ...], given: dict[str, Any], fetched: dict[str, bytes] | None = None
+) -> "Collected":
+    """Gather the certificates of the inputs and of :data:`chain_options`.
+
+    ``fetched`` is what came from elsewhere, by the place where it came from.
+    """
+    from pathlib import Path
+
     from sev_attest.chain.files import Collected, certificate_of, read_contents
     from sev_attest.spec import Usage
 
     sources = inputs if given["sev"] is None else (*inputs, given["sev"])
     one_stdin((*sources, given["oca"], given["cek"], given["ca"], *given["trust_root"]))
-    if not sources:
+    if not (sources or fetched):
         raise Unsupported(
             "no chain was given",
             check="usage",
             hint="name what `sevctl export` wrote, or a folder of certificates (- is stdin)",
         )
     collected = Collected()
+    for place, data in (fetched or {}).items():
+        with reading(place):
+            collected.add(read_contents(data), place)
     for source in sources:
         if source == STDIN:
             with reading("standard input"):

@@ -4,20 +4,26 @@ import os
 import signal
 import sys
 from importlib import import_module
-from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from sev_attest.cli import exits
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 _COMMANDS = {
+    "advisories": "list known weaknesses of the platform, and which of them touch a launch",
     "certs": "show, split and join certificates; make an OCA, sign a PEK with it",
     "demo": "the whole story, from the platform's chain to the verdict, on a simulated platform",
+    "domain": "check and prepare libvirt's domain XML; read what a host offers",
     "firmware": "show what an OVMF image declares, and what it can attest",
+    "ledger": "the launches this owner has made, and how far each has come",
     "measure": "compute a launch digest, or the measurement to expect",
     "policy": "explain a guest policy, or compose one from names",
     "report": "verify a running guest's attestation report",
+    "requirements": "begin and check owner.toml: what you demand of a launch",
     "secret": "wrap secrets for a launch that another tool verified",
     "session": "make the keys, the GODH and the session blob for one launch on one platform",
     "validate": "check the measurement that a host reports of a launch",
@@ -69,8 +75,8 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run ``sev-attest`` and exit."""
     # A closed stream is as good as one that nobody reads.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -79,6 +85,12 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(exits.run(cli, sys.argv[1:] if arguments is None else arguments))
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _nowhere() -> TextIO:
+    from pathlib import Path
+
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def _interrupt(_number: int, _frame: "FrameType | None") -> None:
     """End as on Ctrl-C, so that what was half written is cleaned away."""
     raise KeyboardInterrupt

@@ -1,8 +1,8 @@
 """``sev-attest measure``."""
 
-import base64
+import binascii
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from sev_attest.cli.guest import Measured, check_guest, guest_options, measure_g
 from sev_attest.cli.inputs import (
     BYTE,
     FILE,
+    OUTPUT,
     POLICY,
     NumberRange,
     one_stdin,
@@ -21,10 +22,11 @@ from sev_attest.cli.inputs import (
     read_small,
 )
 from sev_attest.errors import Unsupported, reading
-from sev_attest.launch import expected_measure
-from sev_attest.launch_info import LaunchInfo, read_measurement
-from sev_attest.measure.vmsa import MAX_VCPUS
 from sev_attest.policy import GuestPolicy
+from sev_attest.spec import MAX_VCPUS
+
+if TYPE_CHECKING:
+    from sev_attest.launch_info import LaunchInfo
 
 _NUMBERS = ("api_major", "api_minor", "build_id")
 _hmac_options = options(
@@ -45,6 +47,14 @@ _hmac_options = options(
 @_hmac_options
 @click.option("--format", "form", type=click.Choice(["hex", "base64"]), default="hex",
               help="How to print the digest.")  # fmt: skip
+@click.option(
+    "--manifest",
+    type=OUTPUT,
+    metavar="FILE",
+    help="Write every digest to this file, for `requirements`; then --cpu-model-name and "
+    "--vmsa-profile take several names, with commas.",
+)
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
 @click.option("--explain", is_flag=True, help="List every measured range and HMAC field.")
 @output_options
 def command(
@@ -56,9 +66,12 @@ def command(
     for nobody but you: a host that knows it can report it as its own. The firmware has to be there
     itself: its SHA-256 cannot stand in for it, because the digest goes on where that hash ends.
     """
-    _check_usage(given)
     policy = GuestPolicy(given["policy"] or 0)
     text = not (as_json or quiet)
+    if given["manifest"] is not None:
+        _manifest(given, policy, as_json=as_json, text=text)
+        return
+    _check_usage(given)
     counts = given["num_cpus"]
     if counts is not None and len(counts) > 1 and policy.es:
         if explain:
@@ -81,12 +94,27 @@ def command(
             for line in lines:
                 click.echo(line, err=not explain)
         shown = _shown(measured.digest, form)
-        click.echo(base64.b64encode(info.measurement).decode() if info else shown)
+        click.echo(_base64(info.measurement) if info else shown)
         render.notes(measured.notes, err=True)
 
 
+def _manifest(given: dict[str, Any], policy: GuestPolicy, *, as_json: bool, text: bool) -> None:
+    from sev_attest.cli.manifest import write_manifest
+
+    names = ("cpu_model_name", "vmsa_profile")
+    first = {name: given[name] and given[name].partition(",")[0] for name in names}
+    _check_usage(given | first)
+    if given["tik"] is not None:
+        raise Unsupported("--manifest holds digests: --tik has no place beside it", check="usage")
+    count = write_manifest(given, policy, progress=text)
+    if as_json:
+        render.document("measure", ok=True, manifest=given["manifest"], digests=count)
+    elif text:
+        click.echo(f"wrote {render.one_line(given['manifest'])}: {count} digests")
+
+
 def _facts(
-    given: dict[str, Any], policy: GuestPolicy, measured: Measured, info: LaunchInfo | None
+    given: dict[str, Any], policy: GuestPolicy, measured: Measured, info: "LaunchInfo | None"
 ) -> dict[str, object]:
     facts: dict[str, object] = {
         "policy": policy.value,
@@ -95,12 +123,16 @@ def _facts(
     }
     if info is not None:
         facts |= {name: given[name] for name in _NUMBERS} | {"nonce": info.nonce.hex()}
-        facts["measurement"] = base64.b64encode(info.measurement).decode()
+        facts["measurement"] = _base64(info.measurement)
     return facts | measured.facts
 
 
 def _shown(digest: bytes, form: str) -> str:
-    return digest.hex() if form == "hex" else base64.b64encode(digest).decode()
+    return digest.hex() if form == "hex" else _base64(digest)
+
+
+def _base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
 
 
 def _check_usage(given: dict[str, Any]) -> None:
@@ -129,8 +161,11 @@ def _table(
     return {count: digests[count - 1] for count in counts}
 
 
-def _expected(given: dict[str, Any], policy: GuestPolicy, measured: Measured) -> LaunchInfo:
+def _expected(given: dict[str, Any], policy: GuestPolicy, measured: Measured) -> "LaunchInfo":
     """Compute the measurement that an honest host would report."""
+    from sev_attest.launch import expected_measure
+    from sev_attest.launch_info import LaunchInfo, read_measurement
+
     with reading(given["tik"]):
         tik = blob(read_small(given["tik"], "TIK"), (16,), "TIK")
     if given["nonce"] is not None:

@@ -22,7 +22,7 @@ def write_all(files: Iterable[tuple[Path, bytes]], *, force: bool) -> None:
     Unsupported if two names mean one file.
     """
     pairs = list(files)
-    _check_places([path for path, _ in pairs], force=force)
+    check_places([path for path, _ in pairs], force=force)
     staged: dict[Path, Path] = {}
     kept: dict[Path, Path] = {}
     placed: list[Path] = []
@@ -47,12 +47,23 @@ def write_all(files: Iterable[tuple[Path, bytes]], *, force: bool) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def _check_places(paths: list[Path], *, force: bool) -> None:
+def check_places(paths: list[Path], *, force: bool) -> None:
+    """Refuse places that :func:`write_all` would; raises FileExists or Unsupported."""
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise Unsupported("two of the outputs are one file", check="output.twice")
     for path in paths:
         if os.path.lexists(path) and (not force or not path.is_file()):
             raise _exists(path)
+
+
+def check_folders(paths: list[Path]) -> None:
+    """Refuse folders that take no new file; raises OSError, with the place that was asked for."""
+    for path in paths:
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _undo(staged: dict[Path, Path], placed: list[Path], kept: dict[Path, Path]) -> None:

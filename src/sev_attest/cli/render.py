@@ -1,6 +1,5 @@
 """What commands print: text for people, or one JSON document."""
 
-import json
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
@@ -25,6 +24,8 @@ def one_line(text: str) -> str:
 
 def document(command: str, *, ok: bool, **fields: object) -> None:
     """Print the JSON document of a command."""
+    import json
+
     head = {"schema": f"sev-attest/{command}/1", "ok": ok}
     click.echo(json.dumps(head | fields, indent=2))
 

@@ -2,9 +2,9 @@
 
 import base64
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,14 +15,21 @@ from sev_attest.cli.inputs import (
     POLICY,
     chain_options,
     collect,
+    give_up,
+    ledger_option,
+    open_ledger,
     output_options,
     trusted_roots,
 )
-from sev_attest.cli.outputs import write_all
+from sev_attest.cli.live import connect, connect_option
+from sev_attest.cli.outputs import check_folders, check_places, write_all
 from sev_attest.errors import ChainInvalid, Insecure, Unsupported
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.policy import GuestPolicy
 from sev_attest.session import Session
+
+if TYPE_CHECKING:
+    from sev_attest.owner.ledger import Ledger
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
@@ -35,8 +42,14 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
     "--out", type=FILE, default=".", metavar="DIR", help="Folder for the files (default: here)."
 )
 @click.option("--kernel-hashes", is_flag=True, help="Have QEMU measure kernel, initrd and cmdline.")
+@click.option(
+    "--valid-for", type=click.IntRange(1, 87600), metavar="HOURS",
+    help="The ledger lets the session expire then (default: never).",
+)  # fmt: skip
+@ledger_option
 @click.option("--insecure", is_flag=True, help="Accept a bare PDH, which nothing vouches for.")
 @click.option("--force", is_flag=True, help="Write over files that exist.")
+@connect_option
 @chain_options
 @output_options
 def command(
@@ -46,6 +59,8 @@ def command(
     name: str,
     out: str,
     kernel_hashes: bool,
+    valid_for: int | None,
+    ledger: str | None,
     insecure: bool,
     force: bool,
     as_json: bool,
@@ -54,6 +69,8 @@ def command(
     **given: Any,
 ) -> None:
     """Make the session for one launch on the platform of CHAIN (as INPUT of `verify`).
+
+    With --connect, the host is asked for its chain.
 
     Writes NAME_tik.bin and NAME_tek.bin (keep them from the host), NAME_godh.b64 and
     NAME_session.b64 (for the host) and NAME.launch.json (the record: no secret in it), and prints
@@ -64,8 +81,9 @@ def command(
             f"{name!r} cannot begin a file's name: letters, digits and _ . + - can", check="name"
         )
     explain = verbose and not (as_json or quiet)
+    fetched, notes = _fetch(given, insecure=insecure)
     try:
-        session = _create(chain, GuestPolicy(policy), insecure=insecure, given=given)
+        session = _create(chain, fetched, GuestPolicy(policy), insecure=insecure, given=given)
     except ChainInvalid as error:
         if explain:
             render.steps(CHECKS, error.held, {f.check for f in error.failures}, err=True)
@@ -82,11 +100,12 @@ def command(
         folder / f"{name}_session.b64": blob,
         folder / f"{name}.launch.json": record.to_bytes(),
     }
-    write_all(files.items(), force=force)
+    expires = None if valid_for is None else now + timedelta(hours=valid_for)
+    _write(files, open_ledger(ledger), record, expires=expires, force=force)
     element = render.launch_security(
         session.policy, godh.decode(), blob.decode(), kernel_hashes=kernel_hashes
     )
-    notes = _notes(session)
+    notes += _notes(session)
     if as_json:
         render.document(
             "session",
@@ -109,10 +128,49 @@ def command(
         render.notes(notes, err=True)
 
 
+def _write(
+    files: dict[Path, bytes],
+    ledger: "Ledger | None",
+    record: LaunchRecord,
+    *,
+    expires: datetime | None,
+    force: bool,
+) -> None:
+    """Open the session in the ledger, then write its files: no keys without a row."""
+    if ledger is None:
+        write_all(files.items(), force=force)
+        return
+    with ledger:
+        check_places(list(files), force=force)
+        check_folders(list(files))
+        ledger.create(record.session_id, name=record.name, expires=expires)
+        try:
+            write_all(files.items(), force=force)
+        except BaseException:
+            give_up(ledger, record.session_id, "its files were not written")
+            raise
+
+
+def _fetch(given: dict[str, Any], *, insecure: bool) -> tuple[dict[str, bytes], list[str]]:
+    """Ask a host for its chain; gives it by the host's URI, and notes."""
+    uri = given["connect"]
+    if uri is None:
+        return {}, []
+    from sev_attest.host.place import shown
+
+    host, notes = connect(uri, given["timeout"], insecure=insecure)
+    return {shown(uri): host.chain()}, notes
+
+
 def _create(
-    inputs: tuple[str, ...], policy: GuestPolicy, *, insecure: bool, given: dict[str, Any]
+    inputs: tuple[str, ...],
+    fetched: dict[str, bytes],
+    policy: GuestPolicy,
+    *,
+    insecure: bool,
+    given: dict[str, Any],
 ) -> Session:
-    collected = collect(inputs, given)
+    collected = collect(inputs, given, fetched)
     if collected.by_role.keys() == {"PDH"}:
         if not insecure:
             raise Insecure(
