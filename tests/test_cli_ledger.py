@@ -3,6 +3,7 @@
 import base64
 import json
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -18,7 +19,7 @@ COMMANDS = ("list", "show vm1", "close vm1", "export", "verify")
 
 
 @pytest.fixture
-def ledger(here: Path) -> Ledger:
+def ledger(here: Path) -> Iterator[Ledger]:
     """Make the user's own ledger, with three launches in it."""
     ledger = Ledger.open(default_place())
     ledger.create(ONE, name="vm1")
@@ -28,7 +29,8 @@ def ledger(here: Path) -> Ledger:
     ledger.create(THREE, name="vm1")
     ledger.close(THREE, "a test\x1b[2J")
     ledger.disconnect()
-    return ledger
+    yield ledger
+    ledger.disconnect()
 
 
 def test_list_explains_every_session_in_a_line(run: Run, ledger: Ledger) -> None:

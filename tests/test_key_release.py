@@ -118,7 +118,8 @@ def setup(page: Any, here: Path, run: Run, _loopback: None) -> Iterator[Setup]:
     fill_in(Path("web/owner.toml"), host)
     checked = run(*check)
     assert (checked.code, "note: " in checked.out) == (0, False)
-    with page.Server(("127.0.0.1", 0), page.Service.open(Path("web"))) as server:
+    first = page.Service.open(Path("web"))
+    with page.Server(("127.0.0.1", 0), first) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         made = Setup(page, server, host, run)
@@ -127,7 +128,8 @@ def setup(page: Any, here: Path, run: Run, _loopback: None) -> Iterator[Setup]:
         server.shutdown()
         thread.join()
     server.service.ledger.verify()
-    server.service.ledger.disconnect()
+    for service in (first, server.service):  # a test may have put another in its place
+        service.ledger.disconnect()
 
 
 def fill_in(path: Path, host: Host) -> None:
