@@ -49,7 +49,7 @@ def command(
     build: int | None,
     policy: int | None,
     as_json: bool,
-    quiet: bool,
+    quiet: bool,  # noqa: ARG001 - all of it was asked for
     verbose: bool,
 ) -> None:
     """List known weaknesses of SEV platforms, and which of them touch a launch.
@@ -69,9 +69,9 @@ def command(
     if as_json:
         entries = documents(exposures) if given else [_document(each) for each in load()]
         render.document("advisories", ok=True, facts=facts, advisories=entries)
-    elif not quiet:
-        for line in _grouped(exposures, verbose=verbose) if given else _listed(verbose=verbose):
-            click.echo(line)
+        return
+    for line in _grouped(exposures, verbose=verbose) if given else _listed(verbose=verbose):
+        click.echo(line)
 
 
 def affected_lines(exposures: Iterable[Exposure]) -> list[str]:

@@ -20,7 +20,7 @@ and later, unless kvm_amd.debug_swap is off.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sev_attest._wire import le
 from sev_attest.errors import MalformedInput, Unsupported
@@ -260,8 +260,8 @@ class VmsaProfile:
 class VmsaPages:
     """The page of the boot vCPU, and the one that all the others (APs) share."""
 
-    boot: bytes
-    ap: bytes | None = None
+    boot: bytes = field(repr=False)
+    ap: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Hold each page to 4096 bytes (MalformedInput)."""
