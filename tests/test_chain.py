@@ -791,8 +791,9 @@ def certificate_named(name: str, *, rsa_key: bool = False) -> x509.Certificate:
     key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(CURVE)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, start)
-    return builder.not_valid_after(start + timedelta(days=9999)).sign(key, hashes.SHA384())
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1)
+    builder = builder.not_valid_before(start).not_valid_after(start + timedelta(days=9999))
+    return builder.sign(key, hashes.SHA384())
 
 
 CURVE = ec.SECP384R1()

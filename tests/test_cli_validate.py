@@ -662,7 +662,6 @@ def test_real_launches_validate(run: Run, real: Path, here: Path, case_id: str) 
     ("given", "words"),
     [
         (("--secret-header", "h", "--secret-payload", "p"), "--secret-header needs --inject-sec"),
-        (("--secret-payload", "p"), "--secret-payload needs --inject-secret"),
         (("--ignore-config",), "--ignore-config needs --domain or --connect"),
     ],
 )

@@ -302,7 +302,8 @@ def test_events_without_end_are_not_kept(tmp_path: Path) -> None:
                 asked = json.loads(line)
                 if asked["execute"] == "query-status":
                     file.write((event.encode() + b"\n") * FLOOD)
-                reply = {"return": {"status": "shutdown"}, "id": asked["id"]}
+                own = {name: value for name, value in asked.items() if name == "id"}
+                reply = {"return": {"status": "shutdown"}} | own
                 file.write(json.dumps(reply).encode() + b"\n")
                 file.flush()
 

@@ -185,21 +185,19 @@ def refuse_unmeasured(
             check="usage",
             hint="an SEV-ES policy has bit 2 set: --policy 0x5, for one",
         )
-    refuse_hidden_cpu(given)
 
 
-def refuse_hidden_cpu(given: dict[str, Any]) -> None:
-    """Refuse a CPU model beside a profile that shows guests another; raises Unsupported."""
-    cpu = [option_name(name) for name in (*_MODEL, "cpu_model_name") if given[name] is not None]
-    if cpu and given["vmsa_profile"] is not None:
-        from sev_attest.measure.vmsa import PROFILES, VmsaProfile
+def cpu_notes(given: dict[str, Any]) -> list[str]:
+    """Say so if the profile shows guests another CPU than the options name."""
+    name = given["vmsa_profile"]
+    cpu = [option_name(one) for one in (*_MODEL, "cpu_model_name") if given[one] is not None]
+    if name is None or not cpu:
+        return []
+    from sev_attest.measure.vmsa import VmsaProfile
 
-        name = given["vmsa_profile"]
-        if name in PROFILES and not VmsaProfile.shows_cpu(name):
-            raise Unsupported(
-                f"--vmsa-profile {name} shows guests a CPU of its own: {cpu[0]} is not measured",
-                check="usage",
-            )
+    if VmsaProfile.shows_cpu(name):
+        return []
+    return [f"profile {name} shows guests a CPU of its own: {cpu[0]} plays no part"]
 
 
 def describes_guest(given: dict[str, Any]) -> bool:
@@ -215,7 +213,6 @@ def measure_guest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool)
             return Measured(
                 blob(os.fsencode(given["launch_digest"]), (32,), "launch digest", only_text=True)
             )
-    refuse_hidden_cpu(given)
     guest = read_guest(given, policy, progress=progress)
     vcpus = given["num_cpus"] if policy.es else None
     notes = []
@@ -223,7 +220,7 @@ def measure_guest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool)
         notes.append("the firmware file is a store for UEFI variables, which is never measured")
     if not policy.es and any(given[name] is not None for name in _VCPU):
         notes.append(f"policy {policy} is plain SEV: vCPU options play no part in its measurement")
-    return Measured(guest.digests(vcpus)[-1], guest, vcpus, notes)
+    return Measured(guest.digests(vcpus)[-1], guest, vcpus, [*notes, *cpu_notes(given)])
 
 
 def read_guest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool) -> MeasuredGuest:

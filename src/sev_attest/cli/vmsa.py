@@ -9,10 +9,10 @@ from sev_attest.cli import render
 from sev_attest.cli.guest import (
     VCPUS,
     cpu_model,
+    cpu_notes,
     cpu_options,
     profile,
     read_page,
-    refuse_hidden_cpu,
 )
 from sev_attest.cli.inputs import FILE, OUTPUT, Number, large_file, one_stdin, output_options
 from sev_attest.cli.outputs import write_all
@@ -38,7 +38,6 @@ def build(
     verbose: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Write the page of a vCPU to OUT, as QEMU (or --vmsa-profile) sets it up."""
-    refuse_hidden_cpu(given)
     chosen = profile(given, cpu_model(given))
     if chosen is None:
         raise Unsupported(
@@ -55,11 +54,13 @@ def build(
     page = pages.boot if cpu == 0 else pages.ap or b""
     write_all([(Path(out), page)], force=force)
     if as_json:
-        render.document("vmsa build", ok=True, file=out, profile=chosen.name, cpu=cpu)
+        facts = {"profile": chosen.name, "cpu": cpu, "notes": cpu_notes(given)}
+        render.document("vmsa build", ok=True, file=out, **facts)
     elif not quiet:
         click.echo(f"wrote {render.one_line(out)}: vCPU {cpu}, profile {chosen.name}")
         if verbose:
             _lines(_nested(page))
+        render.notes(cpu_notes(given))
 
 
 @command.command("show")
