@@ -286,7 +286,10 @@ FLOOD = 300
 def test_events_without_end_are_not_kept(tmp_path: Path) -> None:
     """A host sends far more than is asked for: what is kept does not grow with it."""
     pytest.importorskip("qemu.qmp", reason="qemu.qmp is not installed")
-    event = json.dumps({"event": "FLOOD", "data": {"x": "x" * (1 << 18)}, "timestamp": {}})
+    event = (
+        json.dumps({"event": "FLOOD", "data": {"x": "x" * (1 << 18)}, "timestamp": {}}).encode()
+        + b"\n"
+    )
     served = socket.socket(socket.AF_UNIX)
     served.bind(str(tmp_path / "qmp"))
     served.listen(1)
@@ -300,7 +303,8 @@ def test_events_without_end_are_not_kept(tmp_path: Path) -> None:
             while request := connected.recv(4096):  # short, and one at a time
                 asked = json.loads(request)
                 if asked["execute"] == "query-status":
-                    connected.sendall((event.encode() + b"\n") * FLOOD)
+                    for _ in range(FLOOD):
+                        connected.sendall(event)
                 own = {name: value for name, value in asked.items() if name == "id"}
                 reply = {"return": {"status": "shutdown"}} | own
                 connected.sendall(json.dumps(reply).encode() + b"\n")
