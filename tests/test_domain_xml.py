@@ -350,10 +350,13 @@ CASES: dict[str, list[Case]] = {
     "domain.firmware.es": [
         case("acpi", "acpi",
              known={"firmware": sev.Firmware.read(ovmf_image(8192, reset_address=None))}),
+        case("acpi", "acpi",
+             known={"firmware": sev.Firmware.read(ovmf_image(8192, reset_address=0))}),
     ],
     "domain.firmware.kind": [
         case("acpi", "acpi", known={"firmware": sev.Firmware.read(bytes(8192))},
              beside=frozenset({"domain.firmware.es"})),
+        case("acpi", "acpi", known={"firmware": sev.Firmware.read(b"IGVM" + bytes(508))}),
     ],
     "domain.unmeasured": [
         case(HOLE, "<acpi><table type='slic'>/srv/slic.dat</table></acpi>", "I"),

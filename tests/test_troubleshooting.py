@@ -121,6 +121,7 @@ def test_a_secret_is_refused_as_the_page_says(milan: Platform, number: int) -> N
     [
         (ovmf_image(1 << 14, hash_table=None), {"kernel": b"k"}, "kernel specified but guest"),
         (ovmf_image(1 << 14, reset_address=None), {}, "SEV information block"),
+        (ovmf_image(1 << 14, reset_address=0), {}, "SEV-ES reset address is zero"),
     ],
 )
 def test_firmware_that_lacks_something_starts_nothing(

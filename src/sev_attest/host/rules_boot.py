@@ -364,11 +364,11 @@ def _hash_area(subject: Subject) -> Iterator[Found]:
 
 @rule(RULES, "domain.firmware.es", _E, "the firmware can start SEV-ES guests (--firmware)", QEMU)
 def _es_reset(subject: Subject) -> Iterator[Found]:
-    if subject.firmware is None or not subject.es:
+    if subject.firmware is None or subject.firmware.unfit or not subject.es:
         return
     try:
         subject.firmware.reset_address()
-    except MalformedInput as error:
+    except (MalformedInput, NotAttestable) as error:
         yield Found(
             subject.domain.place("os/loader"), str(error), "an OVMF build with SEV-ES support"
         )
@@ -376,14 +376,15 @@ def _es_reset(subject: Subject) -> Iterator[Found]:
 
 @rule(RULES, "domain.firmware.kind", _E, "the firmware is an OVMF image (--firmware)", GUIDE)
 def _kind(subject: Subject) -> Iterator[Found]:
+    if subject.firmware is None:
+        return
     what = {
         "VARS": "a store for UEFI variables",
         "unknown": "no OVMF image: it has no footer table",
-    }
-    kind = subject.firmware.kind if subject.firmware else ""
-    if kind in what:
+    }.get(subject.firmware.kind, subject.firmware.unfit)
+    if what:
         place = subject.domain.place("os/loader")
-        yield Found(place, f"the firmware is {what[kind]}", "an OVMF image with code in it")
+        yield Found(place, f"the firmware is {what}", "an OVMF image with code in it")
 
 
 @rule(

@@ -8,6 +8,7 @@ GUID included) and data. Numbers are little-endian. Firmware from before the foo
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -60,6 +61,10 @@ SECTIONS = {
 }
 """Types of the sections that SEV metadata lists (for SNP)."""
 _TAIL = _MAX_TABLE + _BEHIND_TABLE
+_CONTAINERS = {b"QFI\xfb": "qcow2", b"IGVM": "IGVM"}
+"""Formats that hold an image, by the bytes that they begin with."""
+_SHOWN = 200
+"""How much of a path in somebody's file is repeated, in characters."""
 
 
 def stream(source: Source, consume: Callable[[bytes], object]) -> None:
@@ -170,29 +175,88 @@ class Firmware:
 
     @property
     def kind(self) -> str:
-        """Tell what it is: "CODE", "VARS", "whole" or "unknown".
+        """What the file is: "CODE", "VARS", "whole", "SVSM", or what is no firmware image.
 
         VARS is a store for UEFI variables, CODE firmware without one in it, "whole" both in one.
+        "SVSM" is a module for SEV-SNP. "descriptor" (JSON, as libvirt and QEMU have them), "qcow2"
+        and "IGVM" are no images themselves; "unknown" is any file without a footer table.
         """
+        container = _CONTAINERS.get(self._head[:4])
+        if container is not None:
+            return container
         store = self._head[16:] == guid_bytes(EFI_NV_DATA_VOLUME)
-        if not self.tables():
-            return "VARS" if store else "unknown"
-        return "whole" if store else "CODE"
+        tables = self.tables()
+        if OVMF_SVSM_INFO in tables:
+            return "SVSM"
+        if tables:
+            return "whole" if store else "CODE"
+        if store:
+            return "VARS"
+        return "unknown" if self.described is None else "descriptor"
+
+    @property
+    def described(self) -> str | None:
+        """The path of the image that a firmware descriptor names; None if this is no descriptor.
+
+        Source: QEMU docs/interop/firmware.json.
+        """
+        if self.size > len(self._tail) or not self._tail.lstrip().startswith(b"{"):
+            return None
+        try:
+            mapping = json.loads(self._tail)["mapping"]
+            named = mapping.get("executable", mapping)["filename"]
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return None
+        return named[:_SHOWN] if isinstance(named, str) else None
+
+    @property
+    def unfit(self) -> str:
+        """Why no SEV or SEV-ES guest starts from this file; empty for firmware (or unknown)."""
+        return {
+            "SVSM": "an SVSM, which is for SEV-SNP guests: no SEV or SEV-ES guest starts from it",
+            "descriptor": f"a firmware descriptor (JSON); the firmware is {self.described}",
+            "qcow2": "a qcow2 image: QEMU measures the firmware in it, not this file "
+            "(`qemu-img convert -O raw` takes it out)",
+            "IGVM": "an IGVM file: what is measured of it is not known here",
+        }.get(self.kind, "")
+
+    def require_firmware(self, *, es: bool) -> None:
+        """Refuse what QEMU starts no SEV guest from, or no SEV-ES guest (``es``).
+
+        Raises MalformedInput for a file that is no firmware image, and NotAttestable for an SVSM
+        or, for SEV-ES, a reset address of 0. Firmware without a reset address is not refused: a VMM
+        that needs none may start it, with pages of its own.
+        """
+        if self.kind == "SVSM":
+            raise NotAttestable(f"this is {self.unfit}", check="firmware.kind")
+        if self.unfit:
+            raise MalformedInput("firmware", "format", f"this is {self.unfit}")
+        if es and OVMF_SEV_INFO in self.tables():
+            self.reset_address()
 
     def reset_address(self) -> int:
         """Where the other vCPUs start in an SEV-ES guest: CS base in bits 31-16, IP in 15-0.
 
-        Raises MalformedInput for firmware that does not say (it cannot run SEV-ES guests).
+        Raises NotAttestable for firmware that does not say, or says 0: QEMU starts no SEV-ES guest
+        from it, not even with one vCPU. Raises as :meth:`require_firmware` for other files.
         """
+        self.require_firmware(es=False)
         entry = self.tables().get(OVMF_SEV_INFO)
         if entry is None:
-            raise MalformedInput(
-                "firmware",
-                "SEV-ES reset block",
-                "there is none, so this firmware cannot start SEV-ES guests",
+            raise NotAttestable(
+                "the firmware has no SEV-ES reset block, so it cannot start SEV-ES guests",
+                check="firmware.sev-es-reset",
                 hint="take an OVMF build with SEV-ES support, or give the pages with --vmsa-cpu0/1",
             )
-        return Reader(entry, "firmware SEV-ES reset block", 4).number(4, "address")
+        address = Reader(entry, "firmware SEV-ES reset block", 4).number(4, "address")
+        # QEMU refuses it ("SEV-ES reset address is zero", target/i386/sev.c).
+        if not address:
+            raise NotAttestable(
+                "the firmware's SEV-ES reset address is 0, so it cannot start SEV-ES guests",
+                check="firmware.sev-es-reset",
+                hint="take an OVMF build with SEV-ES support",
+            )
+        return address
 
     def hash_area(self) -> tuple[int, int] | None:
         """Where the guest finds its kernel hashes: base and size; None if it declares none."""
