@@ -153,6 +153,9 @@ SECURE_FEATURE = "<firmware><feature enabled='yes' name='secure-boot'/></firmwar
 SECURE_BOOT = f"<loader stateless='yes'/>{SECURE_FEATURE}"
 EFI = ("<os>", "<os firmware='efi'>")
 CHOSEN = frozenset({"domain.loader.chosen"})
+UNMEASURED = frozenset({"domain.unmeasured"})
+SLIC = "<table type='slic'>/srv/slic.dat</table>"
+RAW = "<table type='raw'>/srv/raw.dat</table>"
 FW_CFG = "  <sysinfo type='fwcfg'><entry name='opt/x'>y</entry></sysinfo>\n  <os>"
 FIVE = "\N{ARABIC-INDIC DIGIT FIVE}"
 I440FX = (
@@ -245,6 +248,7 @@ CASES: dict[str, list[Case]] = {
     "domain.arch": [
         case("arch='x86_64'", "arch='aarch64'"),
         case(">hvm<", ">exe<", valid=False),
+        case(">hvm<", ">hvm\n<", valid=False),
         case("    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n", "", valid=False,
              beside=frozenset({"domain.machine.i440fx", "domain.virtio.model"})),
     ],
@@ -259,6 +263,20 @@ CASES: dict[str, list[Case]] = {
     "domain.virtio.gpu": [
         cases((*I440FX, ("<model type='none'/>", "<model type='virtio'/>")),
               beside=frozenset({"domain.machine.i440fx"})),
+    ],
+    "domain.acpi": [
+        case("<acpi/>", ""),
+        case("<acpi/>", "<!-- no acpi --><pae/>"),
+        case("  <features>\n    <acpi/>\n    <vmport state='off'/>\n  </features>\n", ""),
+        cases((("<acpi/>", ""), (LOADER, "<loader stateless='yes'/>"), EFI), beside=CHOSEN),
+        cases((("<acpi/>", ""), ("'pflash'", "'rom'")), "W"),
+    ],
+    "domain.acpi.table": [
+        case(HOLE, "<acpi><table>/srv/a</table></acpi>", beside=UNMEASURED, valid=False),
+        case(HOLE, "<acpi><table type='raw'>/srv/a</table></acpi>", beside=UNMEASURED, valid=False),
+        case(HOLE, "<acpi><table type='rawset'>/srv/a</table></acpi>", beside=UNMEASURED,
+             versions=CURRENT, valid=False),
+        case(HOLE, f"<acpi>{SLIC}{SLIC}</acpi>", beside=UNMEASURED, valid=False),
     ],
     "domain.loader.missing": [
         case(LOADER, ""),
@@ -278,14 +296,46 @@ CASES: dict[str, list[Case]] = {
     "domain.loader.stateless": [
         case(" stateless='yes'", ""),
         case(" stateless='yes'", " stateless='no'"),
+        cases((("'pflash'", "'rom'"), (" stateless='yes'", " stateless='no'"))),
+        case(" type='pflash' stateless='yes'", " stateless='no'"),
+        cases(((LOADER, "<loader stateless='no'/>"), EFI), beside=CHOSEN),
+        cases(((LOADER, LOADER.replace(" stateless='yes'", "")), EFI), versions=CURRENT),
         case(" type='pflash' stateless='yes'", "", "W"),
         cases(((LOADER, ""), EFI), "W", beside=CHOSEN),
         cases(((LOADER, "<loader></loader>"), EFI), "W", beside=CHOSEN),
+    ],
+    "domain.loader.readonly": [
+        case("readonly='yes' type='pflash' stateless='yes'", "type='pflash'"),
+        case("readonly='yes'", "readonly='no'"),
+        case("readonly='yes' ", ""),
+        case("readonly='yes' type='pflash' stateless='yes'", "type='pflash' readonly='no'"),
+        case("readonly='yes' type='pflash' stateless='yes'",
+             "type='pflash' readonly='no' stateless='no'",
+             beside=frozenset({"domain.loader.stateless"})),
+        case("readonly='yes' type='pflash' stateless='yes'>/srv/OVMF.amdsev.fd</loader>",
+             "type='pflash'>/srv/OVMF.amdsev.fd</loader><nvram>/srv/VARS.fd</nvram>",
+             beside=frozenset({"domain.loader.nvram"})),
+    ],
+    "domain.loader.feature": [
+        case(HOLE, "<firmware><feature enabled='no' name='secure-boot'/></firmware>"),
+        case(HOLE, "<firmware><feature enabled='no' name='enrolled-keys'/></firmware>",
+             versions=CURRENT),
+        cases(((HOLE, "<firmware><feature enabled='no' name='secure-boot'/></firmware>"),
+               ("readonly='yes' type='pflash' stateless='yes'", "type='rom'")), "W",
+              versions=replace(DEBIAN_12, libvirt=(8, 5))),
     ],
     "domain.loader.choice": [
         cases((EFI,)),
         cases((EFI,), "I", versions=replace(CURRENT, libvirt=None),
               beside=frozenset({"domain.libvirt"})),
+        cases((("<os>", "<os firmware='bios'>"),), versions=CURRENT),
+        cases(((LOADER, "<loader stateless='yes' type='rom'/>"), EFI), "I",
+              versions=replace(CURRENT, libvirt=None), beside=CHOSEN | {"domain.libvirt"}),
+        cases(((LOADER, "<loader stateless='yes' readonly='no'/>"), EFI), versions=CURRENT,
+              beside=CHOSEN),
+        cases(((LOADER, "<loader stateless='yes' readonly='no'/>"), EFI),
+              versions=replace(CURRENT, libvirt=None), beside=CHOSEN | {"domain.libvirt"}),
+        cases(((LOADER, "<loader stateless='yes' secure='no'/>"), EFI), beside=CHOSEN),
         cases(((LOADER, "<loader stateless='yes'> </loader>"), ("<os>", "<os firmware='bios'>"))),
         cases(((LOADER, f"{SECURE_FEATURE}{LOADER}"), EFI),
               beside=frozenset({"domain.loader.secure"})),
@@ -308,13 +358,14 @@ CASES: dict[str, list[Case]] = {
     "domain.loader.secure": [
         case("type='pflash'", "type='pflash' secure='yes'"),
         cases(((LOADER, SECURE_BOOT), EFI), beside=CHOSEN),
+        cases(((LOADER, "<loader stateless='yes' secure='yes'/>"), EFI), beside=CHOSEN),
         cases((("type='pflash'", "type='pflash' secure='yes'"), ("0x0007", "0x0003")),
               beside=frozenset({"domain.policy.es"})),
     ],
     "domain.smm": [
-        case("<acpi/>", "<smm state='on'/>"),
-        case("<acpi/>", "<smm/>"),
-        cases((("<acpi/>", "<smm/>"), ("0x0007", "0x0003")), "W",
+        case("<acpi/>", "<acpi/><smm state='on'/>"),
+        case("<acpi/>", "<acpi/><smm/>"),
+        cases((("<acpi/>", "<acpi/><smm/>"), ("0x0007", "0x0003")), "W",
               beside=frozenset({"domain.policy.es"})),
     ],
     "domain.kernel-hashes.missing": [
@@ -334,6 +385,7 @@ CASES: dict[str, list[Case]] = {
     "domain.kernel.shim": [
         cases((HASHES, (HOLE, f"{KERNEL}<shim>/srv/shim.efi</shim>")), "W", versions=CURRENT,
               valid=False),
+        case(HOLE, "<shim>/srv/shim.efi</shim>", versions=CURRENT),
     ],
     "domain.kernel.dtb": [
         cases((HASHES, (HOLE, f"{KERNEL}<dtb>/srv/x.dtb</dtb>")), "W"),
@@ -359,7 +411,8 @@ CASES: dict[str, list[Case]] = {
         case("acpi", "acpi", known={"firmware": sev.Firmware.read(b"IGVM" + bytes(508))}),
     ],
     "domain.unmeasured": [
-        case(HOLE, "<acpi><table type='slic'>/srv/slic.dat</table></acpi>", "I"),
+        case(HOLE, f"<acpi>{SLIC}</acpi>", "I"),
+        case(HOLE, f"<acpi>{SLIC}{RAW}{RAW}</acpi>", "I", versions=CURRENT, valid=False),
         case("  <os>", FW_CFG, "I"),
     ],
     "domain.qemu-commandline": [
@@ -511,6 +564,9 @@ CASES: dict[str, list[Case]] = {
     ],
     "domain.libvirt": [
         case("acpi", "acpi", "E", versions=replace(DEBIAN_12, libvirt=(8, 5))),
+        case("type='pflash'", "type='pflash' format='qcow2'", valid=False),
+        cases(((LOADER, ""), EFI), versions=replace(DEBIAN_12, libvirt=(5, 1, 1)),
+              beside=CHOSEN | {"domain.loader.stateless"}),
         case("acpi", "acpi", "I", versions=replace(DEBIAN_12, libvirt=None)),
         cases((HASHES, (HOLE, KERNEL), (" stateless='yes'", ""), ("'pflash'", "'rom'")),
               versions=replace(DEBIAN_12, libvirt=(7, 10))),
@@ -538,7 +594,16 @@ CASES: dict[str, list[Case]] = {
     ],
     "domain.value": [
         cases((("type='sev'", "type='sev' kernelHashes='true'"),), valid=False),
-        case("readonly='yes'", "readonly='1'", valid=False),
+        case("readonly='yes'", "readonly='1'", beside=frozenset({"domain.loader.readonly"})),
+        case("readonly='yes'", "readonly='yes' format='vmdk'", valid=False),
+        cases(((LOADER, "<loader stateless='yes'/>"), (HOLE, "<firmware><feature/></firmware>"),
+               EFI), beside=CHOSEN, valid=False),
+        cases(((LOADER, "<loader stateless='yes'/>"), EFI,
+               (HOLE, "<firmware><feature enabled='no' name='x'/></firmware>")),
+              beside=CHOSEN, valid=False),
+        case(HOLE, "<boot/>", valid=False),
+        case(HOLE, "<boot dev='hda'/>", valid=False),
+        case(HOLE, "<bootmenu enable='1'/>", valid=False),
         case("suspend-to-mem enabled='no'", "suspend-to-mem enabled='off'", valid=False),
         case("<memory unit='KiB'>", "<memory unit='pages'>", valid=False),
         case("<currentMemory unit='KiB'>4194304", "<currentMemory>4 GiB", valid=False),
@@ -795,6 +860,38 @@ def test_what_libvirt_9_2_says_of_the_firmware_that_it_chose_is_left_alone() -> 
     text = CLEAN.replace(*EFI)
     subject = Subject(domain=parse_domain(text.encode()), versions=CURRENT)
     assert prepare(subject, SESSION, everything=True).xml.decode() == text
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "type='pflash'",
+        "readonly='no' type='pflash'",
+        "type='pflash' stateless='yes'",
+        "readonly='no' type='pflash' stateless='yes'",
+        "stateless='no' readonly='no' type='pflash'",
+    ],
+)
+def test_a_writable_flash_is_mended_whole(attributes: str) -> None:
+    writable = case("readonly='yes' type='pflash' stateless='yes'", attributes)
+    found = [one for one in writable.find() if one.id == "domain.loader.readonly"]
+    assert ["changes the next launch's measurement" in one.message for one in found] == [True]
+    loader = parse_domain(writable.prepare().xml).place("os/loader")
+    assert loader.attributes == {"type": "pflash", "readonly": "yes", "stateless": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("<type>linux</type>", "the guest's type is 'linux': SEV guests are hvm, on x86_64"),
+        ("<type arch='aarch64'>hvm</type>", "the guest's type is 'hvm' on aarch64: SEV guests"),
+        ("<type/>", "the guest's type is '': SEV guests"),
+    ],
+)
+def test_the_guest_s_type_is_named_as_it_stands(kind: str, words: str) -> None:
+    broken = case("<type arch='x86_64' machine='pc-q35-7.2'>hvm</type>", kind)
+    found = next(one for one in broken.find() if one.id == "domain.arch")
+    assert found.message.startswith(words)
 
 
 def test_firmware_is_named_or_chosen_once_mended_for_libvirt_9_0() -> None:

@@ -386,8 +386,12 @@ def _libvirt(subject: Subject) -> Iterator[Found]:
         needs.append(((5, 2), "virtio-non-transitional"))
     if domain.kernel_hashes:
         needs.append(((8, 0), "kernelHashes"))
+    if domain.place("os").get("firmware"):
+        needs.append(((5, 2), "firmware='efi'"))
     if loader is not None and loader.get("stateless"):
         needs.append(((8, 6), "a stateless loader"))
+    if loader is not None and loader.get("format") == "qcow2":
+        needs.append(((9, 2), "a loader in qcow2"))
     if _snp(subject):
         needs.append(((10, 5), "SEV-SNP"))
     if domain.root.find("os/shim") is not None:
@@ -467,6 +471,10 @@ _VALUES = (
     ("os/loader", "secure", _YES_NO),
     ("os/loader", "readonly", _YES_NO),
     ("os/loader", "type", ("rom", "pflash")),
+    ("os/loader", "format", ("raw", "qcow2")),
+    ("os/firmware/feature", "name", ("secure-boot", "enrolled-keys")),
+    ("os/boot", "dev", ("hd", "network", "cdrom", "fd")),
+    ("os/bootmenu", "enable", _YES_NO),
     ("features/smm", "state", _ON_OFF),
     ("features/vmport", "state", _ON_OFF),
     ("pm/suspend-to-mem", "enabled", _YES_NO),
@@ -475,12 +483,19 @@ _VALUES = (
     *((f"devices/{name}/driver", "iommu", _ON_OFF) for name in VIRTIO),
 )  # fmt: skip
 """Attributes that take one of a few words, and which."""
+_REQUIRED = (
+    ("os/firmware/feature", "name"),
+    ("os/firmware/feature", "enabled"),
+    ("os/boot", "dev"),
+)
+"""Attributes that libvirt takes no element without."""
 _SIZES = ("memory", "currentMemory", "memtune/hard_limit")
 
 
 @rule(RULES, "domain.value", _E, "values are ones that libvirt knows", "libvirt schema")
 def _value(subject: Subject) -> Iterator[Found]:
     root = subject.domain.root
+    yield from _absent(root)
     for path, attribute, known in _VALUES:
         for element in [*root.all(path)]:
             value = element.get(attribute)
@@ -494,3 +509,11 @@ def _value(subject: Subject) -> Iterator[Found]:
     for vcpu in root.all("vcpu"):
         if None in (number(vcpu.text), number(vcpu.get("current") or "1")):
             yield Found(vcpu, "<vcpu> is no number", "<vcpu>4</vcpu>, say")
+
+
+def _absent(root: Element) -> Iterator[Found]:
+    for path, attribute in _REQUIRED:
+        for element in root.all(path):
+            if element.get(attribute) is None:
+                what = f"<{element.name}> without {attribute}=: libvirt refuses it"
+                yield Found(element, what, f"<{element.name} {attribute}=...>")
