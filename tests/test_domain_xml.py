@@ -554,6 +554,11 @@ CASES: dict[str, list[Case]] = {
         case(GODH_B64, GODH_B64[4:]),
         case(BLOB_B64, BLOB_B64[4:]),
     ],
+    "domain.session.swapped": [
+        cases(((GODH_B64, "TMP"), (BLOB_B64, GODH_B64), ("TMP", BLOB_B64))),
+        cases(((GODH_B64, "TMP"), (BLOB_B64, GODH_B64), ("TMP", BLOB_B64)),
+              known={"record": RECORD}),
+    ],
     "domain.session.differs": [
         case(GODH_B64, OTHER_GODH, known={"record": RECORD}),
         case(BLOB_B64, OTHER_BLOB, known={"record": RECORD}),
@@ -590,6 +595,9 @@ CASES: dict[str, list[Case]] = {
     "domain.host": [
         case("acpi", "acpi", known={"capabilities": capabilities(supported="no")}),
         case("acpi", "acpi", known={"capabilities": capabilities(maxESGuests=0)}),
+        case("acpi", "acpi", known={"capabilities": capabilities(maxGuests=0, maxESGuests=0)}),
+        case("0x0007", "0x0003", known={"capabilities": capabilities(maxGuests=0)},
+             beside=frozenset({"domain.policy.es"})),
     ],
     "domain.value": [
         cases((("type='sev'", "type='sev' kernelHashes='true'"),), valid=False),
@@ -756,6 +764,19 @@ def test_the_session_is_put_in_in_place_of_another() -> None:
         prepared = prepare(subject, hashed)
         assert "<launchSecurity type='sev' kernelHashes='yes'>" in prepared.xml.decode()
         assert [one.id for one in prepared.remaining] == ["domain.kernel-hashes.unused"]
+
+
+def test_dh_cert_and_session_are_put_in_their_places() -> None:
+    """By the session's record if there is one, else by swapping them."""
+    swapped = CLEAN.replace(GODH_B64, "TMP").replace(BLOB_B64, GODH_B64).replace("TMP", BLOB_B64)
+    subject = Subject(domain=parse_domain(swapped.encode()), versions=DEBIAN_12)
+    assert prepare(subject, SESSION).xml.decode() == CLEAN
+    (found,) = check_domain(subject.domain, versions=DEBIAN_12)
+    assert found.message.startswith("<dhCert> and <session> are in each other's place")
+    assert xml.apply(subject.document.source, found.edits).decode() == CLEAN
+    wrapped = swapped.replace(GODH_B64, f"\n{GODH_B64}\n").replace(BLOB_B64, f" {BLOB_B64[:-1]}\n=")
+    (found,) = check_domain(parse_domain(wrapped.encode()), versions=DEBIAN_12)
+    assert found.id == "domain.session.swapped"
 
 
 def test_session_files_must_be_of_one_session() -> None:
@@ -1087,6 +1108,44 @@ def test_why_a_host_offers_none() -> None:
     assert SevCapabilities.from_bytes(unsupported).types == ()
     assert "SEV-ES" in capabilities(maxESGuests=0).limits()[0]
     assert "keeps every ASID" in capabilities(maxGuests=0).limits()[0]
+
+
+@pytest.mark.parametrize(
+    ("facts", "offered"),
+    [
+        ({"maxGuests": 0, "maxESGuests": 0}, set()),
+        ({"maxGuests": 0, "maxESGuests": 9}, {"SEV-ES"}),
+        ({"maxGuests": 9, "maxESGuests": 0}, {"SEV"}),
+        ({"maxGuests": 9, "maxESGuests": 9}, {"SEV", "SEV-ES"}),
+        ({"supported": "no"}, set()),
+    ],
+)
+def test_a_host_offers_as_many_guests_as_it_counts(
+    facts: dict[str, object], offered: set[str]
+) -> None:
+    host = capabilities(**facts)
+    assert (host.sev, host.es) == ("SEV" in offered, "SEV-ES" in offered)
+    assert bool(host.obstacles()) is not bool(offered)
+    assert bool(host.limits()) is (len(offered) == 1)
+
+
+def test_other_hosts_are_told_for_what_they_are() -> None:
+    head = b"<machine>pc-q35-7.2</machine>"
+    assert head in domcapabilities()
+    for arch in ("aarch64", "s390x", "i686"):
+        told = domcapabilities().replace(head, head + f"<arch>{arch}</arch>".encode())
+        host = SevCapabilities.from_bytes(told)
+        assert (host.arch, host.sev, host.es) == (arch, False, False)
+        assert host.obstacles() == [host.foreign]
+        assert f"for {arch} guests" in host.foreign
+    told = domcapabilities(supported="no").replace(b"<value>sev</value>", b"<value>tdx</value>")
+    host = SevCapabilities.from_bytes(told.replace(head, head + b"<arch>x86_64</arch>"))
+    assert host.obstacles() == [host.foreign]
+    assert "Intel TDX" in host.foreign
+    assert (
+        SevCapabilities.from_bytes(told.replace(b"supported='no'", b"supported='yes'")).foreign
+        == ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,32 @@ def _not_base64(subject: Subject) -> Iterator[Found]:
             yield Found(element, what, fix, _blob_edits(subject, name))
 
 
+def _swapped(subject: Subject) -> bool:
+    """Return whether dhCert and session are in each other's place, by their sizes."""
+    sizes = {name: len(_decoded(element) or b"") for name, element in _blobs(subject)}
+    return sizes == {"dhCert": _BLOBS["session"], "session": _BLOBS["dhCert"]}
+
+
+@rule(
+    RULES, "domain.session.swapped", _E, "dhCert and session are not in each other's place",
+    "AMD 55766", mends=True,
+)  # fmt: skip
+def _in_each_other_s_place(subject: Subject) -> Iterator[Found]:
+    if not _swapped(subject):
+        return
+    (_, first), (_, second) = _blobs(subject)
+    edits = [*_blob_edits(subject, "dhCert"), *_blob_edits(subject, "session")]
+    if not edits:
+        texts = ((first, second.text), (second, first.text))
+        edits = [subject.document.set_text(one, text.strip()) for one, text in texts]
+    yield Found(
+        first,
+        "<dhCert> and <session> are in each other's place: each has the other's size",
+        "swap what is in them",
+        tuple(edits),
+    )
+
+
 @rule(
     RULES,
     "domain.session.length",
@@ -262,7 +288,7 @@ def _not_base64(subject: Subject) -> Iterator[Found]:
     mends=True,
 )
 def _length(subject: Subject) -> Iterator[Found]:
-    for name, element in _blobs(subject):
+    for name, element in () if _swapped(subject) else _blobs(subject):
         data = _decoded(element)
         if data is not None and len(data) != _BLOBS[name]:
             what = f"<{name}> is {len(data)} bytes (decoded), expected {_BLOBS[name]}"
@@ -451,12 +477,15 @@ def _host(subject: Subject) -> Iterator[Found]:
     host = subject.capabilities
     if host is None or subject.domain.security is None:
         return
-    if not host.supported:
+    if host.obstacles():
         what = "this host does not offer SEV (`sev-attest domain capabilities` says why)"
-        yield Found(subject.domain.security, what, "another host")
+        yield Found(subject.domain.security, host.foreign or what, "another host")
     elif subject.es and not host.es:
         what = "this host takes no SEV-ES guests"
         yield Found(subject.domain.security, what, "another host, or plain SEV")
+    elif not subject.es and not host.sev:
+        what = "this host takes SEV-ES guests alone"
+        yield Found(subject.domain.security, what, "a session with bit 2 (es) in its policy")
 
 
 # values that mean nothing
