@@ -526,6 +526,7 @@ CASES: dict[str, list[Case]] = {
         case(POLICY, f"{POLICY}<reducedPhysBits>0</reducedPhysBits>"),
         case(POLICY, f"{POLICY}<reducedPhysBits>64</reducedPhysBits>"),
         case(POLICY, f"{POLICY}<reducedPhysBits/>"),
+        case(POLICY, f"{POLICY}<reducedPhysBits>1 </reducedPhysBits>"),
     ],
     "domain.policy.missing": [
         case(f"    {POLICY}\n", "", known={"record": RECORD}),
@@ -615,6 +616,8 @@ CASES: dict[str, list[Case]] = {
         case("<memory unit='KiB'>", "<memory unit='pages'>", valid=False),
         case("<currentMemory unit='KiB'>4194304", "<currentMemory>4 GiB", valid=False),
         case("'static'>4<", "'static'>four<", valid=False),
+        case("'static'>4<", "'static'> 4\n<", valid=False),
+        case("<memory unit='KiB'>4194304", "<memory unit='KiB'>4194304 ", valid=False),
     ],
 }  # fmt: skip
 EVERY = [

@@ -9,6 +9,7 @@ import pytest
 import sev_attest as sev
 from conftest import Run
 from sev_attest._hypotheses import RULED_OUT
+from sev_attest.host.domain_xml import RULES
 from sev_attest.testing import FirmwareError, Guest, Platform, QemuError, launch_guest, ovmf_image
 
 PAGE = (Path(__file__).parent.parent / "docs" / "troubleshooting.md").read_text()
@@ -130,6 +131,13 @@ def test_firmware_that_lacks_something_starts_nothing(
     with pytest.raises(QemuError, match=words):
         start(milan, session(milan, 5), firmware=firmware, **guest)
     assert words in PAGE
+
+
+def test_the_rules_that_the_page_names_mend_what_libvirt_refuses() -> None:
+    refusals = PAGE.split("## libvirt refuses the domain")[1].split("## ")[0]
+    named = set(re.findall(r"`(domain\.[a-z.-]+)`", refusals))
+    assert len(named) == 9
+    assert named - {"domain.loader.chosen"} <= {rule.id for rule in RULES.values() if rule.mends}
 
 
 def test_the_page_has_every_hypothesis_and_no_other() -> None:

@@ -235,8 +235,8 @@ def read_policy(text: str) -> int | None:
 
 
 def number(text: str) -> int | None:
-    """Read a decimal number; None if it is none."""
-    return int(text) if text.isascii() and _NUMBER.fullmatch(text.strip()) else None
+    """Return a decimal number; None if it is none. Blanks may stand before it, as in libvirt."""
+    return int(text) if text.isascii() and _NUMBER.fullmatch(text.lstrip()) else None
 
 
 def size(element: Element | None) -> int | None:

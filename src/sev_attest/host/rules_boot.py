@@ -465,10 +465,11 @@ def _rng_seed(subject: Subject) -> Iterator[Found]:
     "the firmware has an area for kernel hashes where they are asked for (--firmware)", QEMU,
 )  # fmt: skip
 def _hash_area(subject: Subject) -> Iterator[Found]:
-    if subject.firmware is None or not subject.domain.kernel_hashes:
+    firmware = subject.firmware
+    if firmware is None or firmware.unfit or not subject.domain.kernel_hashes:
         return
     try:
-        subject.firmware.require_hash_table()
+        firmware.require_hash_table()
     except NotAttestable as error:
         yield Found(
             subject.domain.place("os/loader"),
@@ -479,10 +480,11 @@ def _hash_area(subject: Subject) -> Iterator[Found]:
 
 @rule(RULES, "domain.firmware.es", _E, "the firmware can start SEV-ES guests (--firmware)", QEMU)
 def _es_reset(subject: Subject) -> Iterator[Found]:
-    if subject.firmware is None or subject.firmware.unfit or not subject.es:
+    firmware = subject.firmware
+    if firmware is None or firmware.unfit or not subject.es:
         return
     try:
-        subject.firmware.reset_address()
+        firmware.reset_address()
     except (MalformedInput, NotAttestable) as error:
         yield Found(
             subject.domain.place("os/loader"), str(error), "an OVMF build with SEV-ES support"
