@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from types import MappingProxyType
 from typing import BinaryIO
@@ -63,6 +64,14 @@ SECTIONS = {
 _TAIL = _MAX_TABLE + _BEHIND_TABLE
 _CONTAINERS = {b"QFI\xfb": "qcow2", b"IGVM": "IGVM"}
 """Formats that hold an image, by the bytes that they begin with."""
+_UNFIT = {
+    "SVSM": "an SVSM, which is for SEV-SNP guests: no SEV or SEV-ES guest starts from it",
+    "descriptor": "a firmware descriptor (JSON); the firmware is ",
+    "qcow2": "a qcow2 image: QEMU measures the firmware in it, not this file (`qemu-img convert "
+    "-O raw` takes it out)",
+    "IGVM": "an IGVM file: what is measured of it is not known here",
+}
+"""Kinds of files that no SEV or SEV-ES guest starts from, and what is said of them."""
 _SHOWN = 200
 """How much of a path in somebody's file is repeated, in characters."""
 
@@ -154,24 +163,7 @@ class Firmware:
 
         Raises MalformedInput for a footer whose lengths do not fit.
         """
-        footer = self._tail[: len(self._tail) - _BEHIND_TABLE]
-        if footer.endswith(guid_bytes(OVMF_SEV_INFO)):  # from before there was a footer
-            size = _entry_size(footer, "SEV-ES reset block")
-            data = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
-            return MappingProxyType({OVMF_SEV_INFO: data})
-        if not footer.endswith(guid_bytes(OVMF_FOOTER)):
-            return MappingProxyType({})
-        size = _entry_size(footer, "footer")
-        entries = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
-        tables: dict[str, bytes] = {}
-        while entries:
-            size = _entry_size(entries, "footer entry")
-            guid = guid_text(entries[-16:])
-            if guid in tables:
-                raise MalformedInput("firmware", "footer entry", f"{guid} is there twice")
-            tables[guid] = entries[len(entries) - size : len(entries) - _ENTRY_TAIL]
-            entries = entries[: len(entries) - size]
-        return MappingProxyType(tables)
+        return _tables(self._tail)
 
     @property
     def kind(self) -> str:
@@ -212,13 +204,8 @@ class Firmware:
     @property
     def unfit(self) -> str:
         """Why no SEV or SEV-ES guest starts from this file; empty for firmware (or unknown)."""
-        return {
-            "SVSM": "an SVSM, which is for SEV-SNP guests: no SEV or SEV-ES guest starts from it",
-            "descriptor": f"a firmware descriptor (JSON); the firmware is {self.described}",
-            "qcow2": "a qcow2 image: QEMU measures the firmware in it, not this file "
-            "(`qemu-img convert -O raw` takes it out)",
-            "IGVM": "an IGVM file: what is measured of it is not known here",
-        }.get(self.kind, "")
+        why = _UNFIT.get(self.kind, "")
+        return f"{why}{self.described}" if self.kind == "descriptor" else why
 
     def require_firmware(self, *, es: bool) -> None:
         """Refuse what QEMU starts no SEV guest from, or no SEV-ES guest (``es``).
@@ -227,12 +214,13 @@ class Firmware:
         or, for SEV-ES, a reset address of 0. Firmware without a reset address is not refused: a VMM
         that needs none may start it, with pages of its own.
         """
-        if self.kind == "SVSM":
-            raise NotAttestable(f"this is {self.unfit}", check="firmware.kind")
-        if self.unfit:
-            raise MalformedInput("firmware", "format", f"this is {self.unfit}")
+        why = self.unfit
+        if why and self.kind == "SVSM":
+            raise NotAttestable(f"this is {why}", check="firmware.kind")
+        if why:
+            raise MalformedInput("firmware", "format", f"this is {why}")
         if es and OVMF_SEV_INFO in self.tables():
-            self.reset_address()
+            self._reset_address()
 
     def reset_address(self) -> int:
         """Where the other vCPUs start in an SEV-ES guest: CS base in bits 31-16, IP in 15-0.
@@ -241,6 +229,9 @@ class Firmware:
         from it, not even with one vCPU. Raises as :meth:`require_firmware` for other files.
         """
         self.require_firmware(es=False)
+        return self._reset_address()
+
+    def _reset_address(self) -> int:
         entry = self.tables().get(OVMF_SEV_INFO)
         if entry is None:
             raise NotAttestable(
@@ -317,6 +308,29 @@ class Firmware:
             )
             for _ in range(reader.number(4, "count"))
         ]
+
+
+# A diagnosis asks the same few images for their tables thousands of times.
+@lru_cache(maxsize=8)
+def _tables(tail: bytes) -> Mapping[str, bytes]:
+    footer = tail[: len(tail) - _BEHIND_TABLE]
+    if footer.endswith(guid_bytes(OVMF_SEV_INFO)):  # from before there was a footer
+        size = _entry_size(footer, "SEV-ES reset block")
+        data = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
+        return MappingProxyType({OVMF_SEV_INFO: data})
+    if not footer.endswith(guid_bytes(OVMF_FOOTER)):
+        return MappingProxyType({})
+    size = _entry_size(footer, "footer")
+    entries = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
+    tables: dict[str, bytes] = {}
+    while entries:
+        size = _entry_size(entries, "footer entry")
+        guid = guid_text(entries[-16:])
+        if guid in tables:
+            raise MalformedInput("firmware", "footer entry", f"{guid} is there twice")
+        tables[guid] = entries[len(entries) - size : len(entries) - _ENTRY_TAIL]
+        entries = entries[: len(entries) - size]
+    return MappingProxyType(tables)
 
 
 def _entry_size(data: bytes, what: str) -> int:
