@@ -52,6 +52,7 @@ WITH_HASHES = replace(RECORD, kernel_hashes=True)
 SESSION = SessionFiles(record=RECORD, godh=GODH, blob=BLOB)
 DEBIAN_12 = Versions(libvirt=(9, 0), qemu=(7, 2), guest_kernel=(6, 1))
 CURRENT = Versions(libvirt=(11, 3), qemu=(10, 0), guest_kernel=(6, 12))
+CURRENT_12 = replace(CURRENT, libvirt=(12, 8))
 OLD = Versions(libvirt=(9, 0), qemu=(5, 2), guest_kernel=(6, 1))
 UNKNOWN = Versions()
 
@@ -298,7 +299,8 @@ CASES: dict[str, list[Case]] = {
         cases((("'pflash'", "'rom'"), (" stateless='yes'", " stateless='no'"))),
         case(" type='pflash' stateless='yes'", " stateless='no'"),
         cases(((LOADER, "<loader stateless='no'/>"), EFI), beside=CHOSEN),
-        cases(((LOADER, LOADER.replace(" stateless='yes'", "")), EFI), versions=CURRENT),
+        cases(((LOADER, LOADER.replace(" stateless='yes'", "")), EFI), versions=CURRENT,
+              beside=CHOSEN),
         case(" type='pflash' stateless='yes'", "", "W"),
         cases(((LOADER, ""), EFI), "W", beside=CHOSEN),
         cases(((LOADER, "<loader></loader>"), EFI), "W", beside=CHOSEN),
@@ -314,6 +316,8 @@ CASES: dict[str, list[Case]] = {
         case("readonly='yes' type='pflash' stateless='yes'>/srv/OVMF.amdsev.fd</loader>",
              "type='pflash'>/srv/OVMF.amdsev.fd</loader><nvram>/srv/VARS.fd</nvram>",
              beside=frozenset({"domain.loader.nvram"})),
+        case("readonly='yes' type='pflash'", "readonly='no' type='rom'", versions=CURRENT_12),
+        case("readonly='yes' type='pflash'", "readonly='no'", versions=CURRENT_12),
     ],
     "domain.loader.feature": [
         case(HOLE, "<firmware><feature enabled='no' name='secure-boot'/></firmware>"),
@@ -326,7 +330,7 @@ CASES: dict[str, list[Case]] = {
     "domain.loader.choice": [
         cases((EFI,)),
         cases((EFI,), "I", versions=replace(CURRENT, libvirt=None),
-              beside=frozenset({"domain.libvirt"})),
+              beside=CHOSEN | {"domain.libvirt"}),
         cases((("<os>", "<os firmware='bios'>"),), versions=CURRENT),
         cases(((LOADER, "<loader stateless='yes' type='rom'/>"), EFI), "I",
               versions=replace(CURRENT, libvirt=None), beside=CHOSEN | {"domain.libvirt"}),
@@ -347,6 +351,7 @@ CASES: dict[str, list[Case]] = {
         cases(((LOADER, "<loader stateless='yes'/>"), EFI), "W"),
         cases(((LOADER, "<loader stateless='yes'/>"), EFI, ("0x0007", "0x0003")), "W",
               beside=frozenset({"domain.policy.es"})),
+        cases((EFI,), "W", versions=CURRENT),
     ],
     "domain.loader.smm": [
         case("OVMF.amdsev.fd", "OVMF_CODE_4M.ms.fd", "W"),

@@ -22,8 +22,8 @@ _ONCE = (
     "cpu", "cpu/model", "currentMemory", "devices", "features", "features/smm", "launchSecurity",
     "launchSecurity/cbitpos", "launchSecurity/dhCert", "launchSecurity/policy",
     "launchSecurity/reducedPhysBits", "launchSecurity/session", "memory", "memoryBacking",
-    "memtune", "memtune/hard_limit", "on_reboot", "os", "os/cmdline", "os/initrd", KERNEL,
-    "os/loader", "os/nvram", "os/type", "vcpu",
+    "memtune", "memtune/hard_limit", "on_reboot", "os", "os/cmdline", "os/firmware", "os/initrd",
+    KERNEL, "os/loader", "os/nvram", "os/type", "os/varstore", "vcpu",
 )  # fmt: skip
 """What may stand in a domain once: of two, it is libvirt's code that decides which counts."""
 

@@ -245,21 +245,30 @@ def _writable(subject: Subject) -> Element | None:
 
 
 @rule(
-    RULES, "domain.loader.readonly", _E, "a flash cannot be written to by the guest",
-    "libvirt qemu_firmware.c", mends=True,
+    RULES, "domain.loader.readonly", _E,
+    "a flash cannot be written to by the guest, and no ROM is said to be writable (libvirt up to "
+    "11.3 does not mind)", "libvirt qemu_firmware.c; libvirt 12.8, run", mends=True,
 )  # fmt: skip
 def _read_only(subject: Subject) -> Iterator[Found]:
-    loader = _writable(subject)
-    if loader is not None:
+    loader, flash = subject.domain.root.find("os/loader"), _writable(subject)
+    if flash is not None:
         yield Found(
-            loader,
+            flash,
             "a writable flash: what the guest writes there changes the next launch's measurement",
             "<loader type='pflash' readonly='yes' stateless='yes'>",
             tuple(
-                subject.document.set_attribute(loader, name, "yes")
+                subject.document.set_attribute(flash, name, "yes")
                 for name in ("readonly", "stateless")
             ),
         )
+    elif (
+        loader is not None
+        and loader.get("readonly") == "no"
+        and not _selected(subject)
+        and not before(subject.versions.libvirt, (11, 4))
+    ):
+        edit = subject.document.remove_attribute(loader, "readonly")
+        yield Found(loader, "readonly='no' on a ROM: libvirt refuses it", "no readonly=", (edit,))
 
 
 @rule(
@@ -288,7 +297,7 @@ def _choice(subject: Subject) -> Iterator[Found]:
     why = "libvirt finds no such firmware" if never else "libvirt before 9.2 refuses both"
     yield Found(
         loader,
-        f"<loader> with {what} beside firmware='{firmware}': {why}",
+        f"<loader> with {what} beside firmware={firmware[:40]!r}: {why}",
         "one of them: <os> without firmware=, or <loader stateless='yes'/> alone",
         tuple(edits),
         _E if never or version is not None else _I,
@@ -327,13 +336,14 @@ def _feature(subject: Subject) -> Iterator[Found]:
     "that is stateless and for SEV", "libvirt 9.0, run",
 )  # fmt: skip
 def _chosen_firmware(subject: Subject) -> Iterator[Found]:
-    if not subject.domain.selects_firmware or subject.domain.loader_path:
+    path = subject.domain.loader_path
+    if not subject.domain.selects_firmware or (path and before(subject.versions.libvirt, (9, 2))):
         return
     feature = "amd-sev-es" if subject.es else "amd-sev"
     yield Found(
         subject.domain.place("os"),
-        f"libvirt needs a firmware descriptor that is stateless, with the feature {feature}: "
-        "Debian 12, for one, has none",
+        f"libvirt needs a firmware descriptor{' of this path' if path else ''} that is stateless, "
+        f"with the feature {feature}: Debian 12, for one, has none",
         "the path of an OVMF build for SEV in <loader type='rom'>, without firmware='efi'",
     )
 
