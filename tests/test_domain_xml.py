@@ -922,6 +922,17 @@ def test_the_guest_s_type_is_named_as_it_stands(kind: str, words: str) -> None:
     assert found.message.startswith(words)
 
 
+def test_an_empty_list_of_features_is_harmless() -> None:
+    text = CLEAN.replace(HOLE, "<firmware></firmware>")
+    assert check_domain(parse_domain(text.encode()), versions=CURRENT) == []
+
+
+@pytest.mark.parametrize("name", ["firmware", "varstore"])
+def test_of_two_nobody_says_which_counts(name: str) -> None:
+    with pytest.raises(sev.MalformedInput, match=f"<{name}> is there twice"):
+        parse_domain(CLEAN.replace(HOLE, f"<{name}/><{name}/>").encode())
+
+
 def test_firmware_is_named_or_chosen_once_mended_for_libvirt_9_0() -> None:
     for loader, firmware in (
         (LOADER, ""),

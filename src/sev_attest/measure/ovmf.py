@@ -8,7 +8,6 @@ GUID included) and data. Numbers are little-endian. Firmware from before the foo
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -194,6 +193,8 @@ class Firmware:
         """
         if self.size > len(self._tail) or not self._tail.lstrip().startswith(b"{"):
             return None
+        import json
+
         try:
             mapping = json.loads(self._tail)["mapping"]
             named = mapping.get("executable", mapping)["filename"]
