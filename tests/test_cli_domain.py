@@ -398,6 +398,40 @@ def test_why_a_host_offers_none_is_said(run: Run, files: Path) -> None:
     assert len(document["obstacles"]) == 4
 
 
+def test_a_host_that_counts_no_guests_offers_none(run: Run, files: Path) -> None:
+    Path("host.xml").write_bytes(domcapabilities(maxGuests=0, maxESGuests=0))
+    ran = run("domain", "capabilities", "host.xml")
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.startswith("error: host.xml: this host does not offer SEV\n")
+    assert "note: no guests, neither SEV nor SEV-ES" in ran.err
+    document = json.loads(run("domain", "capabilities", "host.xml", "--json").out)
+    assert (document["ok"], document["sev"], document["sev_es"]) == (False, False, False)
+    Path("host.xml").write_bytes(domcapabilities(maxGuests=0))
+    ran = run("domain", "capabilities", "host.xml")
+    assert (ran.code, ran.lines[0]) == (0, "OK: this host offers SEV-ES")
+    assert "note: no plain SEV guests" in ran.out
+
+
+def test_a_host_of_another_kind_is_named(run: Run, files: Path) -> None:
+    arm = b"<domainCapabilities><arch>aarch64</arch><features><sev supported='no'/></features>"
+    Path("host.xml").write_bytes(arm + b"</domainCapabilities>")
+    ran = run("domain", "capabilities", "host.xml")
+    assert (ran.code, ran.out) == (4, "")
+    words = "these are the capabilities for aarch64 guests"
+    assert ran.err.startswith(f"error: host.xml: {words}")
+    assert len(ran.err.splitlines()) == 1
+    document = json.loads(run("domain", "capabilities", "host.xml", "--json").out)
+    assert document["errors"][0]["message"].startswith(f"host.xml: {words}")
+    assert document["arch"] == "aarch64"
+    ran = run("domain", "check", "clean.xml", "--capabilities", "host.xml")
+    assert ran.code == 4
+    assert f", /domain/launchSecurity: {words}" in ran.out
+    tdx = domcapabilities(supported="no").replace(b"<value>sev</value>", b"<value>tdx</value>")
+    Path("host.xml").write_bytes(tdx)
+    ran = run("domain", "capabilities", "host.xml")
+    assert (ran.code, "host with Intel TDX" in ran.err) == (4, True)
+
+
 def test_the_page_s_commands_exist(run: Run) -> None:
     page = (Path(__file__).parent.parent / "docs" / "domain.md").read_text()
     lines = re.findall(r"^\$ (?:virsh .*\| )?sev-attest (domain \w+)(.*)$", page, re.MULTILINE)

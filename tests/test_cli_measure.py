@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sev_attest.policy import BITS, compose
 from sev_attest.spec import OVMF_SEV_METADATA
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.images import with_footer
+from test_measure import UNFIT
 
 OVMF = ovmf_image(8192)
 MILAN = ("--cpu-model-name", "EPYC-Milan")
@@ -269,7 +271,7 @@ def test_build_tells_what_it_did(run: Run) -> None:
         ("build fw --cpu-model-name EPYC", 6, "fw: exists already"),
         ("build - --cpu-model-name EPYC", 2, "written to a file"),
         ("build v --cpu-model-name EPYC -f nowhere", 6, "nowhere: No such file"),
-        ("build v --cpu-model-name EPYC -f tik", 6, "tik: firmware SEV-ES reset block: there is"),
+        ("build v --cpu-model-name EPYC -f tik", 4, "tik: the firmware has no SEV-ES reset block"),
         ("show tik", 6, "tik: VMSA page: 16 bytes, expected 4096"),
         ("diff tik fw", 6, "tik: VMSA page: 16 bytes, expected 4096"),
         ("diff - -", 2, "only one input can be standard input"),
@@ -375,6 +377,40 @@ def test_it_says_what_an_image_cannot(run: Run) -> None:
     attests = json.loads(run("firmware", "bare", "--json").out)["attests"]
     assert attests == {"SEV": False, "SEV-ES": False, "kernel hashes": False, "secrets": False}
     assert "nothing tells what it can do" in run("firmware", "kernel").out
+
+
+def test_a_reset_address_of_0_is_told(run: Run) -> None:
+    Path("zero").write_bytes(ovmf_image(8192, reset_address=0))
+    document = json.loads(run("firmware", "zero", "--json").out)
+    assert document["attests"]["SEV"] is True
+    assert document["attests"]["SEV-ES"] is False
+    assert document["notes"][0].startswith("the SEV-ES reset address is 0: QEMU starts no SEV-ES")
+    assert "note: the SEV-ES reset address is 0" in run("firmware", "zero").out
+    for count in ("1", "2"):
+        ran = run("measure", "-f", "zero", "--policy", "4", "-n", count, *MILAN)
+        assert (ran.code, ran.out) == (4, "")
+        assert "error: zero: the firmware's SEV-ES reset address is 0" in ran.err
+    ran = run("vmsa", "build", "page", *MILAN, "-f", "zero")
+    assert (ran.code, Path("page").exists()) == (4, False)
+    assert run("measure", "-f", "zero", "--policy", "1").code == 0
+
+
+@pytest.mark.parametrize(("data", "words"), UNFIT.values(), ids=UNFIT)
+def test_what_is_no_firmware_of_sev_guests_is_named(run: Run, data: bytes, words: str) -> None:
+    Path("other").write_bytes(data)
+    document = json.loads(run("firmware", "other", "--json").out)
+    assert not any(document["attests"].values())
+    assert re.search(words, document["notes"][0])
+    assert re.search(f"(?m)note: this is .*{words}", run("firmware", "other").out)
+    for guest in ((), ("--policy", "4", "-n", "1", *MILAN)):
+        ran = run("measure", "-f", "other", *guest)
+        assert (ran.code, ran.out) == (4 if document["kind"] == "SVSM" else 6, "")
+        assert re.search(f"(?m){words}", ran.err)
+    Path("a.xml").write_text("<domain/>")
+    found = json.loads(run("domain", "check", "a.xml", "--firmware", "other", "--json").out)
+    named = [one for one in found["findings"] if one["id"].startswith("domain.firmware")]
+    assert [one["id"] for one in named] == ["domain.firmware.kind"]
+    assert re.search(words, named[0]["message"])
 
 
 def test_krun_needs_nothing_of_the_firmware(run: Run) -> None:

@@ -15,7 +15,9 @@ import pytest
 import sev_attest as sev
 from conftest import Ran, Run
 from sev_attest.launch import expected_measure
+from sev_attest.spec import OVMF_SVSM_INFO
 from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
+from sev_attest.testing.images import with_footer
 
 OVMF = ovmf_image()
 SKU = ("--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1")
@@ -527,12 +529,19 @@ B64 = base64.b64encode(bytes(48)).decode()
             "nohashes: the firmware declares an empty kernel-hash area",
         ),
         (f"{INFO} -f nofooter -k kernel", 4, "declares no kernel-hash area"),
-        # input
         (
             f"{INFO} -f nofooter --policy 5 -n 1 {' '.join(SKU)}",
-            6,
-            "nofooter: firmware SEV-ES reset",
+            4,
+            "nofooter: the firmware has no SEV-ES reset block",
         ),
+        (
+            f"{INFO} -f zero --policy 5 -n 1 {' '.join(SKU)}",
+            4,
+            "zero: the firmware's SEV-ES reset address is 0",
+        ),
+        (f"{INFO} -f svsm", 4, "svsm: this is an SVSM, which is for SEV-SNP guests"),
+        # input
+        (f"{INFO} -f descriptor", 6, "descriptor: firmware: this is a firmware descriptor (JSON)"),
         (f"{INFO} -f lying -k kernel", 6, "lying: firmware footer: its length is 65535"),
         (f"{INFO} -f empty", 6, "empty: firmware: the file is empty"),
         (f"{INFO} -f nowhere", 6, "nowhere: No such file or directory"),
@@ -566,6 +575,9 @@ def test_bad_input_gets_one_clear_line(sev_lab: Lab, options: str, code: int, wo
     sev_lab.launch()
     Path("nohashes").write_bytes(ovmf_image(hash_table=(0, 0)))
     Path("nofooter").write_bytes(bytes(4096))
+    Path("zero").write_bytes(ovmf_image(reset_address=0))
+    Path("svsm").write_bytes(with_footer({OVMF_SVSM_INFO: bytes(4)}, size=4096))
+    Path("descriptor").write_text('{"mapping": {"device": "memory", "filename": "/a/OVMF.fd"}}')
     footer = OVMF.index(bytes.fromhex("de82b596b21ff745baeaa366c55a082d"))
     Path("lying").write_bytes(OVMF[: footer - 2] + b"\xff\xff" + OVMF[footer:])
     Path("empty").touch()

@@ -30,7 +30,6 @@ from sev_attest.host.lint import before
 from sev_attest.host.prepare import NEEDED, Prepared, SessionFiles, prepare
 from sev_attest.testing import ovmf_image
 
-PAGE = (Path(__file__).parent.parent / "docs" / "domain.md").read_text()
 GODH, BLOB = bytes(range(256)) * 8 + bytes(36), bytes(range(128))
 GODH_B64, BLOB_B64 = (base64.b64encode(data).decode() for data in (GODH, BLOB))
 OTHER_GODH, OTHER_BLOB = (base64.b64encode(data[::-1]).decode() for data in (GODH, BLOB))
@@ -53,6 +52,7 @@ WITH_HASHES = replace(RECORD, kernel_hashes=True)
 SESSION = SessionFiles(record=RECORD, godh=GODH, blob=BLOB)
 DEBIAN_12 = Versions(libvirt=(9, 0), qemu=(7, 2), guest_kernel=(6, 1))
 CURRENT = Versions(libvirt=(11, 3), qemu=(10, 0), guest_kernel=(6, 12))
+CURRENT_12 = replace(CURRENT, libvirt=(12, 8))
 OLD = Versions(libvirt=(9, 0), qemu=(5, 2), guest_kernel=(6, 1))
 UNKNOWN = Versions()
 
@@ -153,6 +153,9 @@ SECURE_FEATURE = "<firmware><feature enabled='yes' name='secure-boot'/></firmwar
 SECURE_BOOT = f"<loader stateless='yes'/>{SECURE_FEATURE}"
 EFI = ("<os>", "<os firmware='efi'>")
 CHOSEN = frozenset({"domain.loader.chosen"})
+UNMEASURED = frozenset({"domain.unmeasured"})
+SLIC = "<table type='slic'>/srv/slic.dat</table>"
+RAW = "<table type='raw'>/srv/raw.dat</table>"
 FW_CFG = "  <sysinfo type='fwcfg'><entry name='opt/x'>y</entry></sysinfo>\n  <os>"
 FIVE = "\N{ARABIC-INDIC DIGIT FIVE}"
 I440FX = (
@@ -245,6 +248,7 @@ CASES: dict[str, list[Case]] = {
     "domain.arch": [
         case("arch='x86_64'", "arch='aarch64'"),
         case(">hvm<", ">exe<", valid=False),
+        case(">hvm<", ">hvm\n<", valid=False),
         case("    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n", "", valid=False,
              beside=frozenset({"domain.machine.i440fx", "domain.virtio.model"})),
     ],
@@ -259,6 +263,20 @@ CASES: dict[str, list[Case]] = {
     "domain.virtio.gpu": [
         cases((*I440FX, ("<model type='none'/>", "<model type='virtio'/>")),
               beside=frozenset({"domain.machine.i440fx"})),
+    ],
+    "domain.acpi": [
+        case("<acpi/>", ""),
+        case("<acpi/>", "<!-- no acpi --><pae/>"),
+        case("  <features>\n    <acpi/>\n    <vmport state='off'/>\n  </features>\n", ""),
+        cases((("<acpi/>", ""), (LOADER, "<loader stateless='yes'/>"), EFI), beside=CHOSEN),
+        cases((("<acpi/>", ""), ("'pflash'", "'rom'")), "W"),
+    ],
+    "domain.acpi.table": [
+        case(HOLE, "<acpi><table>/srv/a</table></acpi>", beside=UNMEASURED, valid=False),
+        case(HOLE, "<acpi><table type='raw'>/srv/a</table></acpi>", beside=UNMEASURED, valid=False),
+        case(HOLE, "<acpi><table type='rawset'>/srv/a</table></acpi>", beside=UNMEASURED,
+             versions=CURRENT, valid=False),
+        case(HOLE, f"<acpi>{SLIC}{SLIC}</acpi>", beside=UNMEASURED, valid=False),
     ],
     "domain.loader.missing": [
         case(LOADER, ""),
@@ -278,14 +296,49 @@ CASES: dict[str, list[Case]] = {
     "domain.loader.stateless": [
         case(" stateless='yes'", ""),
         case(" stateless='yes'", " stateless='no'"),
+        cases((("'pflash'", "'rom'"), (" stateless='yes'", " stateless='no'"))),
+        case(" type='pflash' stateless='yes'", " stateless='no'"),
+        cases(((LOADER, "<loader stateless='no'/>"), EFI), beside=CHOSEN),
+        cases(((LOADER, LOADER.replace(" stateless='yes'", "")), EFI), versions=CURRENT,
+              beside=CHOSEN),
         case(" type='pflash' stateless='yes'", "", "W"),
         cases(((LOADER, ""), EFI), "W", beside=CHOSEN),
         cases(((LOADER, "<loader></loader>"), EFI), "W", beside=CHOSEN),
     ],
+    "domain.loader.readonly": [
+        case("readonly='yes' type='pflash' stateless='yes'", "type='pflash'"),
+        case("readonly='yes'", "readonly='no'"),
+        case("readonly='yes' ", ""),
+        case("readonly='yes' type='pflash' stateless='yes'", "type='pflash' readonly='no'"),
+        case("readonly='yes' type='pflash' stateless='yes'",
+             "type='pflash' readonly='no' stateless='no'",
+             beside=frozenset({"domain.loader.stateless"})),
+        case("readonly='yes' type='pflash' stateless='yes'>/srv/OVMF.amdsev.fd</loader>",
+             "type='pflash'>/srv/OVMF.amdsev.fd</loader><nvram>/srv/VARS.fd</nvram>",
+             beside=frozenset({"domain.loader.nvram"})),
+        case("readonly='yes' type='pflash'", "readonly='no' type='rom'", versions=CURRENT_12),
+        case("readonly='yes' type='pflash'", "readonly='no'", versions=CURRENT_12),
+    ],
+    "domain.loader.feature": [
+        case(HOLE, "<firmware><feature enabled='no' name='secure-boot'/></firmware>"),
+        case(HOLE, "<firmware><feature enabled='no' name='enrolled-keys'/></firmware>",
+             versions=CURRENT),
+        cases(((HOLE, "<firmware><feature enabled='no' name='secure-boot'/></firmware>"),
+               ("readonly='yes' type='pflash' stateless='yes'", "type='rom'")), "W",
+              versions=replace(DEBIAN_12, libvirt=(8, 5))),
+    ],
     "domain.loader.choice": [
         cases((EFI,)),
         cases((EFI,), "I", versions=replace(CURRENT, libvirt=None),
-              beside=frozenset({"domain.libvirt"})),
+              beside=CHOSEN | {"domain.libvirt"}),
+        cases((("<os>", "<os firmware='bios'>"),), versions=CURRENT),
+        cases(((LOADER, "<loader stateless='yes' type='rom'/>"), EFI), "I",
+              versions=replace(CURRENT, libvirt=None), beside=CHOSEN | {"domain.libvirt"}),
+        cases(((LOADER, "<loader stateless='yes' readonly='no'/>"), EFI), versions=CURRENT,
+              beside=CHOSEN),
+        cases(((LOADER, "<loader stateless='yes' readonly='no'/>"), EFI),
+              versions=replace(CURRENT, libvirt=None), beside=CHOSEN | {"domain.libvirt"}),
+        cases(((LOADER, "<loader stateless='yes' secure='no'/>"), EFI), beside=CHOSEN),
         cases(((LOADER, "<loader stateless='yes'> </loader>"), ("<os>", "<os firmware='bios'>"))),
         cases(((LOADER, f"{SECURE_FEATURE}{LOADER}"), EFI),
               beside=frozenset({"domain.loader.secure"})),
@@ -298,6 +351,7 @@ CASES: dict[str, list[Case]] = {
         cases(((LOADER, "<loader stateless='yes'/>"), EFI), "W"),
         cases(((LOADER, "<loader stateless='yes'/>"), EFI, ("0x0007", "0x0003")), "W",
               beside=frozenset({"domain.policy.es"})),
+        cases((EFI,), "W", versions=CURRENT),
     ],
     "domain.loader.smm": [
         case("OVMF.amdsev.fd", "OVMF_CODE_4M.ms.fd", "W"),
@@ -308,13 +362,14 @@ CASES: dict[str, list[Case]] = {
     "domain.loader.secure": [
         case("type='pflash'", "type='pflash' secure='yes'"),
         cases(((LOADER, SECURE_BOOT), EFI), beside=CHOSEN),
+        cases(((LOADER, "<loader stateless='yes' secure='yes'/>"), EFI), beside=CHOSEN),
         cases((("type='pflash'", "type='pflash' secure='yes'"), ("0x0007", "0x0003")),
               beside=frozenset({"domain.policy.es"})),
     ],
     "domain.smm": [
-        case("<acpi/>", "<smm state='on'/>"),
-        case("<acpi/>", "<smm/>"),
-        cases((("<acpi/>", "<smm/>"), ("0x0007", "0x0003")), "W",
+        case("<acpi/>", "<acpi/><smm state='on'/>"),
+        case("<acpi/>", "<acpi/><smm/>"),
+        cases((("<acpi/>", "<acpi/><smm/>"), ("0x0007", "0x0003")), "W",
               beside=frozenset({"domain.policy.es"})),
     ],
     "domain.kernel-hashes.missing": [
@@ -334,6 +389,7 @@ CASES: dict[str, list[Case]] = {
     "domain.kernel.shim": [
         cases((HASHES, (HOLE, f"{KERNEL}<shim>/srv/shim.efi</shim>")), "W", versions=CURRENT,
               valid=False),
+        case(HOLE, "<shim>/srv/shim.efi</shim>", versions=CURRENT),
     ],
     "domain.kernel.dtb": [
         cases((HASHES, (HOLE, f"{KERNEL}<dtb>/srv/x.dtb</dtb>")), "W"),
@@ -350,13 +406,17 @@ CASES: dict[str, list[Case]] = {
     "domain.firmware.es": [
         case("acpi", "acpi",
              known={"firmware": sev.Firmware.read(ovmf_image(8192, reset_address=None))}),
+        case("acpi", "acpi",
+             known={"firmware": sev.Firmware.read(ovmf_image(8192, reset_address=0))}),
     ],
     "domain.firmware.kind": [
         case("acpi", "acpi", known={"firmware": sev.Firmware.read(bytes(8192))},
              beside=frozenset({"domain.firmware.es"})),
+        case("acpi", "acpi", known={"firmware": sev.Firmware.read(b"IGVM" + bytes(508))}),
     ],
     "domain.unmeasured": [
-        case(HOLE, "<acpi><table type='slic'>/srv/slic.dat</table></acpi>", "I"),
+        case(HOLE, f"<acpi>{SLIC}</acpi>", "I"),
+        case(HOLE, f"<acpi>{SLIC}{RAW}{RAW}</acpi>", "I", versions=CURRENT, valid=False),
         case("  <os>", FW_CFG, "I"),
     ],
     "domain.qemu-commandline": [
@@ -471,6 +531,7 @@ CASES: dict[str, list[Case]] = {
         case(POLICY, f"{POLICY}<reducedPhysBits>0</reducedPhysBits>"),
         case(POLICY, f"{POLICY}<reducedPhysBits>64</reducedPhysBits>"),
         case(POLICY, f"{POLICY}<reducedPhysBits/>"),
+        case(POLICY, f"{POLICY}<reducedPhysBits>1 </reducedPhysBits>"),
     ],
     "domain.policy.missing": [
         case(f"    {POLICY}\n", "", known={"record": RECORD}),
@@ -499,6 +560,11 @@ CASES: dict[str, list[Case]] = {
         case(GODH_B64, GODH_B64[4:]),
         case(BLOB_B64, BLOB_B64[4:]),
     ],
+    "domain.session.swapped": [
+        cases(((GODH_B64, "TMP"), (BLOB_B64, GODH_B64), ("TMP", BLOB_B64))),
+        cases(((GODH_B64, "TMP"), (BLOB_B64, GODH_B64), ("TMP", BLOB_B64)),
+              known={"record": RECORD}),
+    ],
     "domain.session.differs": [
         case(GODH_B64, OTHER_GODH, known={"record": RECORD}),
         case(BLOB_B64, OTHER_BLOB, known={"record": RECORD}),
@@ -508,6 +574,9 @@ CASES: dict[str, list[Case]] = {
     ],
     "domain.libvirt": [
         case("acpi", "acpi", "E", versions=replace(DEBIAN_12, libvirt=(8, 5))),
+        case("type='pflash'", "type='pflash' format='qcow2'", valid=False),
+        cases(((LOADER, ""), EFI), versions=replace(DEBIAN_12, libvirt=(5, 1, 1)),
+              beside=CHOSEN | {"domain.loader.stateless"}),
         case("acpi", "acpi", "I", versions=replace(DEBIAN_12, libvirt=None)),
         cases((HASHES, (HOLE, KERNEL), (" stateless='yes'", ""), ("'pflash'", "'rom'")),
               versions=replace(DEBIAN_12, libvirt=(7, 10))),
@@ -532,14 +601,28 @@ CASES: dict[str, list[Case]] = {
     "domain.host": [
         case("acpi", "acpi", known={"capabilities": capabilities(supported="no")}),
         case("acpi", "acpi", known={"capabilities": capabilities(maxESGuests=0)}),
+        case("acpi", "acpi", known={"capabilities": capabilities(maxGuests=0, maxESGuests=0)}),
+        case("0x0007", "0x0003", known={"capabilities": capabilities(maxGuests=0)},
+             beside=frozenset({"domain.policy.es"})),
     ],
     "domain.value": [
         cases((("type='sev'", "type='sev' kernelHashes='true'"),), valid=False),
-        case("readonly='yes'", "readonly='1'", valid=False),
+        case("readonly='yes'", "readonly='1'", beside=frozenset({"domain.loader.readonly"})),
+        case("readonly='yes'", "readonly='yes' format='vmdk'", valid=False),
+        cases(((LOADER, "<loader stateless='yes'/>"), (HOLE, "<firmware><feature/></firmware>"),
+               EFI), beside=CHOSEN, valid=False),
+        cases(((LOADER, "<loader stateless='yes'/>"), EFI,
+               (HOLE, "<firmware><feature enabled='no' name='x'/></firmware>")),
+              beside=CHOSEN, valid=False),
+        case(HOLE, "<boot/>", valid=False),
+        case(HOLE, "<boot dev='hda'/>", valid=False),
+        case(HOLE, "<bootmenu enable='1'/>", valid=False),
         case("suspend-to-mem enabled='no'", "suspend-to-mem enabled='off'", valid=False),
         case("<memory unit='KiB'>", "<memory unit='pages'>", valid=False),
         case("<currentMemory unit='KiB'>4194304", "<currentMemory>4 GiB", valid=False),
         case("'static'>4<", "'static'>four<", valid=False),
+        case("'static'>4<", "'static'> 4\n<", valid=False),
+        case("<memory unit='KiB'>4194304", "<memory unit='KiB'>4194304 ", valid=False),
     ],
 }  # fmt: skip
 EVERY = [
@@ -691,6 +774,19 @@ def test_the_session_is_put_in_in_place_of_another() -> None:
         assert [one.id for one in prepared.remaining] == ["domain.kernel-hashes.unused"]
 
 
+def test_dh_cert_and_session_are_put_in_their_places() -> None:
+    """By the session's record if there is one, else by swapping them."""
+    swapped = CLEAN.replace(GODH_B64, "TMP").replace(BLOB_B64, GODH_B64).replace("TMP", BLOB_B64)
+    subject = Subject(domain=parse_domain(swapped.encode()), versions=DEBIAN_12)
+    assert prepare(subject, SESSION).xml.decode() == CLEAN
+    (found,) = check_domain(subject.domain, versions=DEBIAN_12)
+    assert found.message.startswith("<dhCert> and <session> are in each other's place")
+    assert xml.apply(subject.document.source, found.edits).decode() == CLEAN
+    wrapped = swapped.replace(GODH_B64, f"\n{GODH_B64}\n").replace(BLOB_B64, f" {BLOB_B64[:-1]}\n=")
+    (found,) = check_domain(parse_domain(wrapped.encode()), versions=DEBIAN_12)
+    assert found.id == "domain.session.swapped"
+
+
 def test_session_files_must_be_of_one_session() -> None:
     record = RECORD.to_bytes()
     read = SessionFiles.from_files(record, GODH_B64.encode(), BLOB_B64.encode())
@@ -792,6 +888,49 @@ def test_what_libvirt_9_2_says_of_the_firmware_that_it_chose_is_left_alone() -> 
     text = CLEAN.replace(*EFI)
     subject = Subject(domain=parse_domain(text.encode()), versions=CURRENT)
     assert prepare(subject, SESSION, everything=True).xml.decode() == text
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "type='pflash'",
+        "readonly='no' type='pflash'",
+        "type='pflash' stateless='yes'",
+        "readonly='no' type='pflash' stateless='yes'",
+        "stateless='no' readonly='no' type='pflash'",
+    ],
+)
+def test_a_writable_flash_is_mended_whole(attributes: str) -> None:
+    writable = case("readonly='yes' type='pflash' stateless='yes'", attributes)
+    found = [one for one in writable.find() if one.id == "domain.loader.readonly"]
+    assert ["changes the next launch's measurement" in one.message for one in found] == [True]
+    loader = parse_domain(writable.prepare().xml).place("os/loader")
+    assert loader.attributes == {"type": "pflash", "readonly": "yes", "stateless": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("<type>linux</type>", "the guest's type is 'linux': SEV guests are hvm, on x86_64"),
+        ("<type arch='aarch64'>hvm</type>", "the guest's type is 'hvm' on aarch64: SEV guests"),
+        ("<type/>", "the guest's type is '': SEV guests"),
+    ],
+)
+def test_the_guest_s_type_is_named_as_it_stands(kind: str, words: str) -> None:
+    broken = case("<type arch='x86_64' machine='pc-q35-7.2'>hvm</type>", kind)
+    found = next(one for one in broken.find() if one.id == "domain.arch")
+    assert found.message.startswith(words)
+
+
+def test_an_empty_list_of_features_is_harmless() -> None:
+    text = CLEAN.replace(HOLE, "<firmware></firmware>")
+    assert check_domain(parse_domain(text.encode()), versions=CURRENT) == []
+
+
+@pytest.mark.parametrize("name", ["firmware", "varstore"])
+def test_of_two_nobody_says_which_counts(name: str) -> None:
+    with pytest.raises(sev.MalformedInput, match=f"<{name}> is there twice"):
+        parse_domain(CLEAN.replace(HOLE, f"<{name}/><{name}/>").encode())
 
 
 def test_firmware_is_named_or_chosen_once_mended_for_libvirt_9_0() -> None:
@@ -991,6 +1130,44 @@ def test_why_a_host_offers_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("facts", "offered"),
+    [
+        ({"maxGuests": 0, "maxESGuests": 0}, set()),
+        ({"maxGuests": 0, "maxESGuests": 9}, {"SEV-ES"}),
+        ({"maxGuests": 9, "maxESGuests": 0}, {"SEV"}),
+        ({"maxGuests": 9, "maxESGuests": 9}, {"SEV", "SEV-ES"}),
+        ({"supported": "no"}, set()),
+    ],
+)
+def test_a_host_offers_as_many_guests_as_it_counts(
+    facts: dict[str, object], offered: set[str]
+) -> None:
+    host = capabilities(**facts)
+    assert (host.sev, host.es) == ("SEV" in offered, "SEV-ES" in offered)
+    assert bool(host.obstacles()) is not bool(offered)
+    assert bool(host.limits()) is (len(offered) == 1)
+
+
+def test_other_hosts_are_told_for_what_they_are() -> None:
+    head = b"<machine>pc-q35-7.2</machine>"
+    assert head in domcapabilities()
+    for arch in ("aarch64", "s390x", "i686"):
+        told = domcapabilities().replace(head, head + f"<arch>{arch}</arch>".encode())
+        host = SevCapabilities.from_bytes(told)
+        assert (host.arch, host.sev, host.es) == (arch, False, False)
+        assert host.obstacles() == [host.foreign]
+        assert f"for {arch} guests" in host.foreign
+    told = domcapabilities(supported="no").replace(b"<value>sev</value>", b"<value>tdx</value>")
+    host = SevCapabilities.from_bytes(told.replace(head, head + b"<arch>x86_64</arch>"))
+    assert host.obstacles() == [host.foreign]
+    assert "Intel TDX" in host.foreign
+    assert (
+        SevCapabilities.from_bytes(told.replace(b"supported='no'", b"supported='yes'")).foreign
+        == ""
+    )
+
+
+@pytest.mark.parametrize(
     ("data", "words"),
     [
         (b"<capabilities/>", "<capabilities>, expected <domainCapabilities>"),
@@ -1010,8 +1187,9 @@ def test_what_are_no_capabilities_is_refused(data: bytes, words: str) -> None:
 
 
 def test_the_page_has_every_rule_as_the_code_has_it() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "domain.md").read_text()
     rows = re.findall(
-        r"^\| `(domain\.[^`]+)` \| (.) \| (.+) \| (.+) \| (.*) \|$", PAGE, re.MULTILINE
+        r"^\| `(domain\.[^`]+)` \| (.) \| (.+) \| (.+) \| (.*) \|$", page, re.MULTILINE
     )
     assert [name for name, *_ in rows] == [*RULES]
     for name, severity, says, source, mended in rows:

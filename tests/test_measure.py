@@ -1,6 +1,7 @@
 """measure/: firmware, kernel hashes, vCPU state, the launch digest."""
 
 import hashlib
+import json
 import threading
 from io import BytesIO
 from itertools import product
@@ -16,8 +17,9 @@ from sevsnpmeasure.vmm_types import VMMType
 import sev_attest as sev
 from sev_attest.measure import ovmf
 from sev_attest.measure.ovmf import sha256_of, sha256_of_both
-from sev_attest.spec import OVMF_FOOTER, OVMF_SEV_INFO
+from sev_attest.spec import OVMF_FOOTER, OVMF_SEV_INFO, OVMF_SVSM_INFO
 from sev_attest.testing import ovmf_image
+from sev_attest.testing.images import with_footer
 
 MILAN = sev.CpuModel(family=25, model=1, stepping=1)
 OVMF = ovmf_image()
@@ -156,14 +158,76 @@ def entry(data: bytes, guid: str = OVMF_SEV_INFO, length: int | None = None) -> 
         (footer(entry(bytes(4)) * 2), "is there twice"),
         (footer(entry(bytes(3))), "reset block: 3 bytes, expected 4"),
         (footer(entry(bytes(5))), "reset block: 5 bytes, expected 4"),
-        (footer(b""), "there is none"),
-        (bytes(4096), "there is none"),
         (UUID(OVMF_FOOTER).bytes_le + bytes(32), "footer: 16 bytes are too few"),
     ],
 )
 def test_a_footer_whose_lengths_lie_is_refused(image: bytes, words: str) -> None:
     with pytest.raises(sev.MalformedInput, match=words):
         sev.launch_digest(image, vcpus=1, vmsa=MILAN)
+
+
+def test_firmware_without_a_reset_address_starts_no_sev_es_guest() -> None:
+    for image in (bytes(4096), footer(b""), ovmf_image(8192, reset_address=None)):
+        with pytest.raises(sev.NotAttestable, match="has no SEV-ES reset block"):
+            sev.launch_digest(image, vcpus=1, vmsa=MILAN)
+
+
+@pytest.mark.parametrize("vcpus", [1, 2])
+def test_a_reset_address_of_0_starts_no_sev_es_guest(vcpus: int) -> None:
+    """Nor with pages of one's own; plain SEV has no use for it."""
+    image = ovmf_image(8192, reset_address=0)
+    pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
+    for vmsa in (MILAN, pages):
+        with pytest.raises(sev.NotAttestable, match="reset address is 0") as refused:
+            sev.launch_digest(image, vcpus=vcpus, vmsa=vmsa)
+        assert (refused.value.check, refused.value.exit_code) == ("firmware.sev-es-reset", 4)
+    assert sev.launch_digest(image) == hashlib.sha256(image).digest()
+    bare = ovmf_image(8192, reset_address=None)
+    assert sev.launch_digest(bare, vcpus=vcpus, vmsa=pages)
+
+
+def descriptor(**mapping: object) -> bytes:
+    return b" " + json.dumps({"description": "UEFI", "mapping": mapping}).encode()
+
+
+SVSM = with_footer({OVMF_SEV_INFO: b"\xf0\xff\xff\xff", OVMF_SVSM_INFO: bytes(4)}, size=8192)
+UNFIT = {
+    "SVSM": (SVSM, "an SVSM, which is for SEV-SNP"),
+    "flash": (descriptor(device="flash", executable={"filename": "/a/CODE.fd"}), "is /a/CODE.fd"),
+    "memory": (descriptor(device="memory", filename="/a/OVMF.fd"), "the firmware is /a/OVMF.fd"),
+    "long": (descriptor(device="memory", filename="x" * 999), f"is {'x' * 200}$"),
+    "qcow2": (b"QFI\xfb" + bytes(508), "QEMU measures the firmware in it"),
+    "IGVM": (b"IGVM" + bytes(508), "an IGVM file"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), UNFIT.values(), ids=UNFIT)
+def test_what_is_no_firmware_of_sev_guests_is_not_measured(data: bytes, words: str) -> None:
+    pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
+    for vmsa in (None, MILAN, pages):
+        with pytest.raises((sev.MalformedInput, sev.NotAttestable), match=words):
+            sev.launch_digest(data, vcpus=None if vmsa is None else 1, vmsa=vmsa)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"[" * 60_000,
+        b'{"a":' * 12_000,
+        b"{}",
+        b'{"mapping": []}',
+        b'{"mapping": {"executable": []}}',
+        b'{"mapping": {"filename": 5}}',
+        b'{"mapping": {"executable": "x"}}',
+        b"{" + b"9" * 60_000 + b"}",
+        b'{"\xff"}',
+        descriptor(device="memory", filename="/a/OVMF.fd") + b" " * (1 << 16),
+    ],
+)
+def test_other_text_is_no_firmware_descriptor(data: bytes) -> None:
+    firmware = sev.Firmware.read(data)
+    assert (firmware.kind, firmware.described, firmware.unfit) == ("unknown", None, "")
 
 
 @given(st.binary(max_size=200), st.integers(0, 0xFFFF))

@@ -10,6 +10,7 @@ import pytest
 import sev_attest as sev
 from conftest import Run
 from sev_attest._hypotheses import RULED_OUT
+from sev_attest.host.domain_xml import RULES
 from sev_attest.testing import FirmwareError, Guest, Platform, QemuError, launch_guest, ovmf_image
 
 PAGE = (Path(__file__).parent.parent / "docs" / "troubleshooting.md").read_text()
@@ -137,6 +138,7 @@ def test_a_secret_is_refused_as_the_page_says(milan: Platform, number: int) -> N
             {},
             "SEV information block/Firmware GUID Table block not found in pflash rom",
         ),
+        ({"reset_address": 0}, {}, "SEV-ES reset address is zero"),
     ],
 )
 def test_firmware_that_lacks_something_starts_nothing(
@@ -145,6 +147,13 @@ def test_firmware_that_lacks_something_starts_nothing(
     with pytest.raises(QemuError, match=f"^{re.escape(words)}$"):
         start(milan, session(milan, 5), firmware=ovmf_image(1 << 14, **lacks), **guest)
     assert f"`{words}`" in PAGE
+
+
+def test_the_rules_that_the_page_names_mend_what_libvirt_refuses() -> None:
+    refusals = PAGE.split("## libvirt refuses the domain")[1].split("## ")[0]
+    named = set(re.findall(r"`(domain\.[a-z.-]+)`", refusals))
+    assert len(named) == 9
+    assert named - {"domain.loader.chosen"} <= {rule.id for rule in RULES.values() if rule.mends}
 
 
 def test_the_page_has_every_hypothesis_and_no_other() -> None:

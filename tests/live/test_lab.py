@@ -11,14 +11,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+from sev_attest.host.domain_xml import Severity, Subject, Versions, look, parse_domain
+from sev_attest.host.prepare import prepare
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.lab import Lab, Ran
+from test_domain_xml import CLEAN, LOADER, SESSION
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() == 0, reason="libvirtd's session mode is not for root: see docs/lab.md"
@@ -415,6 +419,101 @@ def test_the_examples_of_libvirt_s_guide_are_accepted_once_prepared(lab: Lab, ow
         refused, accepted = lab.virsh("define", "--validate", xml), lab.virsh("define", prepared)
         assert refused.code == 1
         assert accepted.code == 0, accepted.err
+
+
+LOADER_ATTRIBUTES = {
+    "type": ("", "rom", "pflash"),
+    "readonly": ("", "yes", "no"),
+    "secure": ("", "yes", "no"),
+    "stateless": ("", "yes", "no"),
+}
+BESIDE_LOADER = {
+    "nothing": "",
+    "an NVRAM": "<nvram>/srv/VARS.fd</nvram>",
+    "an NVRAM's template": "<nvram template='/srv/VARS.fd'/>",
+    "an empty NVRAM": "<nvram/>",
+    "no Secure Boot": "<firmware><feature name='secure-boot' enabled='no'/></firmware>",
+    "Secure Boot": "<firmware><feature name='secure-boot' enabled='yes'/></firmware>",
+    "keys without Secure Boot": "<firmware><feature name='secure-boot' enabled='no'/>"
+    "<feature name='enrolled-keys' enabled='yes'/></firmware>",
+    "a feature of no name": "<firmware><feature enabled='no'/></firmware>",
+    "an unknown feature": "<firmware><feature name='other' enabled='no'/></firmware>",
+    "a feature of no value": "<firmware><feature name='secure-boot'/></firmware>",
+    "an ACPI table": "<acpi><table type='slic'>/srv/slic</table></acpi>",
+    "an ACPI table of no type": "<acpi><table>/srv/slic</table></acpi>",
+    "an unknown ACPI table": "<acpi><table type='other'>/srv/slic</table></acpi>",
+    "two ACPI tables": "<acpi>" + "<table type='slic'>/srv/slic</table>" * 2 + "</acpi>",
+    "a boot device of no name": "<boot/>",
+    "no ACPI": "",
+}
+EVERY_LOADER = ("nothing", "an NVRAM", "no ACPI")
+"""What is tried with every loader; the rest with each tenth."""
+
+
+def loaders() -> list[str]:
+    """Write every loader of these attributes, with a path and without, and none."""
+    found = [""]
+    for values in product(*LOADER_ATTRIBUTES.values()):
+        pairs = zip(LOADER_ATTRIBUTES, values, strict=True)
+        told = "".join(f" {name}='{value}'" for name, value in pairs if value)
+        found += [f"<loader{told}/>", f"<loader{told}>/srv/OVMF.amdsev.fd</loader>"]
+    return found
+
+
+def test_what_libvirt_refuses_of_firmware_is_an_error_and_what_is_mended_it_takes(
+    lab: Lab,
+) -> None:
+    """The other way round no: what libvirt takes may still be no domain to attest."""
+    libvirt = pytest.importorskip("libvirt")
+    libvirt.registerErrorHandler(lambda _, __: None, None)
+    emulator = f"<emulator>{lab.folder}/bin/qemu-system-x86_64</emulator>"
+    base = CLEAN.replace("<devices>", f"<devices>{emulator}")
+    assert base.count(LOADER) == 1
+
+    with closing(libvirt.open(lab.uri)) as host:
+        number = host.getLibVersion()
+        version = (number // 1_000_000, number // 1000 % 1000, number % 1000)
+
+        def takes(text: str) -> bool:
+            try:
+                host.defineXML(text.replace("type='kvm'", "type='qemu'", 1)).undefine()
+            except libvirt.libvirtError:
+                return False
+            return True
+
+        assert takes(base)
+        refused = mended = 0
+        for firmware, (at, loader), (name, more) in product(
+            ("", " firmware='efi'", " firmware='bios'"),
+            enumerate(loaders()),
+            BESIDE_LOADER.items(),
+        ):
+            if at % 10 and name not in EVERY_LOADER:
+                continue
+            text = base.replace(LOADER, loader + more).replace("<os>", f"<os{firmware}>")
+            if name == "no ACPI":
+                text = text.replace("<acpi/>", "")
+            known = Versions(libvirt=version, qemu=(7, 2), guest_kernel=(6, 1))
+            subject = Subject(domain=parse_domain(text.encode()), versions=known)
+            findings = look(subject)
+            errors = [one.id for one in findings if one.severity is Severity.ERROR]
+            here = f"<os{firmware}> {loader} with {name}: {errors}"
+            # From 9.2 on, what it can choose decides when a domain is defined: a warning says so.
+            new = version >= (9, 2)
+            if not takes(text):
+                refused += 1
+                ids = {one.id for one in findings}
+                assert errors or (new and "domain.loader.chosen" in ids), here
+            prepared = prepare(subject, SESSION)
+            chosen = parse_domain(prepared.xml).selects_firmware and new
+            if errors and not prepared.errors and not chosen:
+                mended += 1
+                assert takes(prepared.xml.decode()), f"{here}\n{prepared.xml.decode()}"
+    print(
+        f"\nlibvirt {version}: {refused} refused, each an error here; {mended} mended, each taken"
+    )
+    assert refused > 500
+    assert mended > 500
 
 
 @pytest.fixture

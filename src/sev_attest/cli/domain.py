@@ -190,9 +190,11 @@ def capabilities(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> Non
     """
     with reading(file):
         host = SevCapabilities.from_bytes(read_small(file, "domcapabilities XML"))
+    obstacles = host.obstacles()
     facts: dict[str, object] = {
-        "sev": host.supported,
+        "sev": host.sev,
         "sev_es": host.es,
+        "arch": host.arch,
         "cbitpos": host.cbitpos,
         "reduced_phys_bits": host.reduced_phys_bits,
         "max_guests": host.max_guests,
@@ -200,22 +202,25 @@ def capabilities(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> Non
         "types": list(host.types),
         "firmware": list(host.firmware),
         "loaders": list(host.loaders),
-        "obstacles": host.obstacles(),
+        "obstacles": obstacles,
         "notes": host.limits(),
     }
-    if not host.supported:
+    if obstacles:
         error = NotAttestable(
-            "this host does not offer SEV", check="domain.host", hint="try these in turn"
+            host.foreign or "this host does not offer SEV",
+            check="domain.host",
+            hint="" if host.foreign else "try these in turn",
         )
         error.source = file
         error.facts = facts
-        for obstacle in host.obstacles():
+        for obstacle in () if host.foreign else obstacles:
             error.add_note(obstacle)
         raise error
     if as_json:
         render.document("domain capabilities", ok=True, **facts)
     elif not quiet:
-        click.echo(f"OK: this host offers SEV{' and SEV-ES' if host.es else ''}")
+        offered = [name for name, there in (("SEV", host.sev), ("SEV-ES", host.es)) if there]
+        click.echo(f"OK: this host offers {' and '.join(offered)}")
         _show(host, verbose=verbose)
         render.notes(host.limits())
 

@@ -4,7 +4,7 @@ import click
 
 from sev_attest.cli import render
 from sev_attest.cli.inputs import FILE, large_file, output_options
-from sev_attest.errors import NotAttestable, reading
+from sev_attest.errors import MalformedInput, NotAttestable, reading
 from sev_attest.measure.ovmf import ENTRIES, SECTIONS, Firmware
 from sev_attest.spec import OVMF_SEV_INFO
 
@@ -73,23 +73,33 @@ def _attests(firmware: Firmware) -> dict[str, bool | str]:
         hashes = False
     area = firmware.secret_area()
     secrets = f"up to {area[1]} bytes" if area and all(area) else False
-    reset = firmware.tables().get(OVMF_SEV_INFO, b"")
-    sev = firmware.kind in ("CODE", "whole")
-    return {
-        "SEV": sev,
-        "SEV-ES": len(reset) == 4 and any(reset),  # noqa: PLR2004 - an address
-        "kernel hashes": hashes,
-        "secrets": secrets,
-    }
+    if firmware.kind not in ("CODE", "whole"):
+        return dict.fromkeys(("SEV", "SEV-ES", "kernel hashes", "secrets"), False)
+    return {"SEV": True, "SEV-ES": _es(firmware), "kernel hashes": hashes, "secrets": secrets}
+
+
+def _es(firmware: Firmware) -> bool:
+    try:
+        firmware.reset_address()
+    except (MalformedInput, NotAttestable):
+        return False
+    return True
 
 
 def _notes(firmware: Firmware) -> list[str]:
-    """Warn of what is not measured, or no firmware at all."""
+    """Warn of what is not measured, cannot start a guest, or is no firmware at all."""
+    if firmware.unfit:
+        return [f"this is {firmware.unfit}"]
     if firmware.kind == "VARS":
         return ["this is a store for UEFI variables: it is never measured, and no firmware"]
     if firmware.kind == "unknown":
         return ["this has no OVMF footer table: nothing tells what it can do"]
+    notes = []
+    if not any(firmware.tables().get(OVMF_SEV_INFO, b"\1")):
+        notes.append(
+            "the SEV-ES reset address is 0: QEMU starts no SEV-ES guest from this firmware"
+        )
     if firmware.kind == "CODE":
         what = "a CODE image: start it stateless (<loader stateless='yes'/>)"
-        return [f"{what}; the variables of an <nvram> beside it are not measured"]
-    return []
+        notes.append(f"{what}; the variables of an <nvram> beside it are not measured")
+    return notes

@@ -8,6 +8,11 @@ from sev_attest.host.xml import Document, Element
 
 _STRUCTURE = "domcapabilities XML"
 _NUMBER = re.compile(r"\s*([0-9]{1,9})\s*")
+_SHOWN = 40
+_NO_GUESTS = (
+    "no guests, neither SEV nor SEV-ES: the host has no ASIDs for them (a BIOS setting, or this "
+    "host is itself a virtual machine)"
+)
 _OBSTACLES = (
     "the CPU has no SEV, or the BIOS turned it off: `grep -w sev /proc/cpuinfo` shows it",
     (
@@ -30,13 +35,15 @@ _OBSTACLES = (
 class SevCapabilities:
     """What a host offers to SEV guests, as libvirt found it.
 
-    ``listed`` tells whether libvirt says anything of SEV at all. The numbers are None where it does
+    ``arch`` is that of the guests (empty if it is not told). ``listed`` tells whether libvirt says
+    anything of SEV at all, ``supported`` whether it says yes. The numbers are None where it does
     not say (libvirt before 8.0 has no guest counts). ``types`` are those of launchSecurity (libvirt
     10.5 and later), ``firmware`` what firmware='...' can be, ``loaders`` the types of loader.
     """
 
     domain_type: str
     machine: str
+    arch: str
     listed: bool
     supported: bool
     cbitpos: int | None
@@ -65,6 +72,7 @@ class SevCapabilities:
         return cls(
             domain_type=_text(root, "domain"),
             machine=_text(root, "machine"),
+            arch=_text(root, "arch"),
             listed=sev is not None,
             supported=sev is not None and sev.get("supported") == "yes",
             cbitpos=_number(sev, "cbitpos"),
@@ -77,14 +85,35 @@ class SevCapabilities:
         )
 
     @property
+    def foreign(self) -> str:
+        """Say what this is of, if it is no host for SEV: another architecture, or Intel's TDX."""
+        if self.arch not in ("", "x86_64"):
+            return (
+                f"these are the capabilities for {self.arch[:_SHOWN]} guests: SEV is for x86_64 "
+                "guests, on AMD's CPUs"
+            )
+        if "tdx" in self.types and not self.supported:
+            return "these are the capabilities of a host with Intel TDX: SEV needs an AMD host"
+        return ""
+
+    @property
+    def sev(self) -> bool:
+        """Return whether plain SEV guests can start, as far as libvirt says."""
+        return self.supported and not self.foreign and self.max_guests != 0
+
+    @property
     def es(self) -> bool:
-        """Tell whether SEV-ES guests can start, as far as libvirt says."""
-        return self.supported and self.max_es_guests != 0
+        """Return whether SEV-ES guests can start, as far as libvirt says."""
+        return self.supported and not self.foreign and self.max_es_guests != 0
 
     def obstacles(self) -> list[str]:
-        """Say what may keep a host from offering SEV; empty if it does."""
-        if self.supported:
+        """Say what may keep a host from offering SEV and SEV-ES; empty if it offers one of them."""
+        if self.sev or self.es:
             return []
+        if self.foreign:
+            return [self.foreign]
+        if self.supported:
+            return [_NO_GUESTS]
         found = []
         if self.domain_type not in ("", "kvm"):
             found.append(
@@ -98,13 +127,13 @@ class SevCapabilities:
         return [*found, *_OBSTACLES]
 
     def limits(self) -> list[str]:
-        """Say what a host that offers SEV still does not."""
+        """Say what a host that offers SEV or SEV-ES still does not."""
         found = []
-        if self.supported and self.max_guests == 0:
+        if self.es and not self.sev:
             found.append(
-                "no SEV guests: the BIOS keeps every ASID for SEV-ES (setting: minimum SEV ASID)"
+                "no plain SEV guests: the BIOS keeps every ASID for SEV-ES (minimum SEV ASID)"
             )
-        if self.supported and self.max_es_guests == 0:
+        if self.sev and not self.es:
             found.append(
                 "no SEV-ES guests: the BIOS keeps no ASIDs for them (minimum SEV ASID: it must be "
                 "above 1)"

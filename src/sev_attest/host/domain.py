@@ -22,8 +22,8 @@ _ONCE = (
     "cpu", "cpu/model", "currentMemory", "devices", "features", "features/smm", "launchSecurity",
     "launchSecurity/cbitpos", "launchSecurity/dhCert", "launchSecurity/policy",
     "launchSecurity/reducedPhysBits", "launchSecurity/session", "memory", "memoryBacking",
-    "memtune", "memtune/hard_limit", "on_reboot", "os", "os/cmdline", "os/initrd", KERNEL,
-    "os/loader", "os/nvram", "os/type", "vcpu",
+    "memtune", "memtune/hard_limit", "on_reboot", "os", "os/cmdline", "os/firmware", "os/initrd",
+    KERNEL, "os/loader", "os/nvram", "os/type", "os/varstore", "vcpu",
 )  # fmt: skip
 """What may stand in a domain once: of two, it is libvirt's code that decides which counts."""
 
@@ -235,8 +235,8 @@ def read_policy(text: str) -> int | None:
 
 
 def number(text: str) -> int | None:
-    """Read a decimal number; None if it is none."""
-    return int(text) if text.isascii() and _NUMBER.fullmatch(text.strip()) else None
+    """Return a decimal number; None if it is none. Blanks may stand before it, as in libvirt."""
+    return int(text) if text.isascii() and _NUMBER.fullmatch(text.lstrip()) else None
 
 
 def size(element: Element | None) -> int | None:

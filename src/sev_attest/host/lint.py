@@ -22,6 +22,7 @@ GUIDE = "libvirt kbase/launch_security_sev"
 QEMU = "QEMU docs/system/i386/amd-memory-encryption"
 VALIDATE = "virt-qemu-sev-validate"
 LIBVIRT = "libvirt formatdomain"
+VALIDATION = "libvirt domain_validate.c, qemu_validate.c"
 API = "AMD 55766, guest policy"
 
 

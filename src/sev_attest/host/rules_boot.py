@@ -10,6 +10,7 @@ from sev_attest.host.lint import (
     LIBVIRT,
     QEMU,
     VALIDATE,
+    VALIDATION,
     Found,
     Rule,
     Severity,
@@ -42,10 +43,12 @@ def _arch(subject: Subject) -> Iterator[Found]:
     kind = subject.domain.root.find("os/type")
     if kind is None:
         yield Found(subject.domain.place("os"), "there is no <os><type>", "<type>hvm</type>")
-    elif kind.text.strip() != "hvm" or kind.get("arch") not in (None, "x86_64"):
+    elif kind.text != "hvm" or kind.get("arch") not in (None, "x86_64"):
+        arch = kind.get("arch")
+        where = "" if arch is None else f" on {arch}"
         yield Found(
             kind,
-            f"{kind.text.strip()} on {kind.get('arch')}: SEV guests are hvm on x86_64",
+            f"the guest's type is {kind.text[:40]!r}{where}: SEV guests are hvm, on x86_64",
             "<type arch='x86_64' machine='q35'>hvm</type>",
         )
 
@@ -105,6 +108,28 @@ def _virtio_gpu(subject: Subject) -> Iterator[Found]:
 
 
 @rule(
+    RULES, "domain.acpi", _E,
+    "there is <acpi/>: libvirt takes no UEFI without it (W where it does not see that it is UEFI)",
+    VALIDATION, mends=True,
+)  # fmt: skip
+def _acpi(subject: Subject) -> Iterator[Found]:
+    domain = subject.domain
+    place, loader = domain.place("features"), domain.root.find("os/loader")
+    refused = domain.selects_firmware or (loader is not None and loader.get("type") == "pflash")
+    if domain.root.find("features/acpi") is not None or not (refused or domain.loader_path):
+        return
+    lines = "<acpi/>" if place is not domain.root else "<features>\n  <acpi/>\n</features>"
+    what = "libvirt refuses UEFI without it" if refused else "OVMF describes the machine with it"
+    yield Found(
+        place,
+        f"there is no <acpi/>: {what}",
+        "<features><acpi/></features>",
+        (subject.document.append(place, lines),),
+        _E if refused else _W,
+    )
+
+
+@rule(
     RULES, "domain.loader.missing", _E, "the guest's firmware is UEFI (OVMF), not SeaBIOS", GUIDE,
     mends=True,
 )  # fmt: skip
@@ -133,14 +158,18 @@ def _efi(subject: Subject, place: Element) -> Edit:
 def _chosen(subject: Subject, place: Element, loader: Element | None) -> Edit:
     """Have libvirt choose a stateless loader; then it takes no other attribute."""
     if loader is None:
-        return _stateless(subject, place, None)
+        return subject.document.append(place, "<loader stateless='yes'/>")
     return subject.document.replace(loader, "<loader stateless='yes'/>")
 
 
-def _stateless(subject: Subject, place: Element, loader: Element | None) -> Edit:
+def _stateless(subject: Subject, place: Element, loader: Element | None) -> list[Edit]:
     if loader is None:
-        return subject.document.append(place, "<loader stateless='yes'/>")
-    return subject.document.set_attribute(loader, "stateless", "yes")
+        return [subject.document.append(place, "<loader stateless='yes'/>")]
+    edits = [subject.document.set_attribute(loader, "stateless", "yes")]
+    # A libvirt that chose a firmware with an NVRAM refuses to have it stateless.
+    if subject.domain.loader_path and _selected(subject):
+        edits += _named(subject, place)
+    return edits
 
 
 def _stores(subject: Subject) -> list[Element]:
@@ -159,7 +188,7 @@ def _nvram(subject: Subject) -> Iterator[Found]:
     for store in _stores(subject):
         edits = [subject.document.remove(store)]
         if flash and not stateless:
-            edits.append(_stateless(subject, place, loader))
+            edits += _stateless(subject, place, loader)
         yield Found(
             store,
             f"<{store.name}>: its UEFI variables are not measured, and can change what boots",
@@ -175,50 +204,131 @@ def _nvram(subject: Subject) -> Iterator[Found]:
 )  # fmt: skip
 def _state(subject: Subject) -> Iterator[Found]:
     place, loader = subject.domain.place("os"), subject.domain.root.find("os/loader")
-    if _stores(subject) or (loader is not None and loader.get("stateless") == "yes"):
-        return
+    asked = None if loader is None else loader.get("stateless")
     kind = loader.get("type") if loader is not None and subject.domain.loader_path else "efi"
-    if kind == "rom" or (kind == "efi" and not subject.domain.selects_firmware):
+    if (
+        _stores(subject)
+        or asked == "yes"
+        or (kind == "efi" and not subject.domain.selects_firmware)
+    ):
+        return
+    if asked is None and (kind == "rom" or _writable(subject) is not None):
         return
     message = {
         "pflash": "libvirt gives this flash an NVRAM, whose UEFI variables are not measured",
         "efi": "firmware='efi' alone may choose one with Secure Boot, SMM and NVRAM",
     }.get(kind or "", "a loader without a type may become a flash with an NVRAM")
+    if asked is not None:
+        message = "this asks for an NVRAM, whose UEFI variables are not measured"
+        if kind != "pflash" and not _selected(subject):
+            message += "; libvirt refuses it for what is no flash"
     yield Found(
         place if loader is None else loader,
         message,
         "<loader stateless='yes' ...>",
-        (_stateless(subject, place, loader),),
-        _E if kind == "pflash" else _W,
+        tuple(_stateless(subject, place, loader)),
+        _E if kind == "pflash" or asked is not None else _W,
     )
+
+
+def _selected(subject: Subject) -> str | None:
+    """Return the kind of firmware that libvirt is to look for (``<os firmware=...>``), if any."""
+    return subject.domain.place("os").get("firmware")
+
+
+def _writable(subject: Subject) -> Element | None:
+    """Return the loader if it is a flash that the guest can write to."""
+    loader = subject.domain.root.find("os/loader")
+    if loader is None or not subject.domain.loader_path or _selected(subject):
+        return None
+    return loader if loader.get("type") == "pflash" and loader.get("readonly") != "yes" else None
+
+
+@rule(
+    RULES, "domain.loader.readonly", _E,
+    "a flash cannot be written to by the guest, and no ROM is said to be writable (libvirt up to "
+    "11.3 does not mind)", "libvirt qemu_firmware.c; libvirt 12.8, run", mends=True,
+)  # fmt: skip
+def _read_only(subject: Subject) -> Iterator[Found]:
+    loader, flash = subject.domain.root.find("os/loader"), _writable(subject)
+    if flash is not None:
+        yield Found(
+            flash,
+            "a writable flash: what the guest writes there changes the next launch's measurement",
+            "<loader type='pflash' readonly='yes' stateless='yes'>",
+            tuple(
+                subject.document.set_attribute(flash, name, "yes")
+                for name in ("readonly", "stateless")
+            ),
+        )
+    elif (
+        loader is not None
+        and loader.get("readonly") == "no"
+        and not _selected(subject)
+        and not before(subject.versions.libvirt, (11, 4))
+    ):
+        edit = subject.document.remove_attribute(loader, "readonly")
+        yield Found(loader, "readonly='no' on a ROM: libvirt refuses it", "no readonly=", (edit,))
 
 
 @rule(
     RULES, "domain.loader.choice", _E,
-    "libvirt before 9.2 chooses the firmware or is told of it, not both (--libvirt; I without)",
-    "libvirt 9.0, run", mends=True,
+    "libvirt chooses the firmware or is told of it, not both: before 9.2 it refuses both "
+    "(--libvirt; I without), and it chooses none that is writable or no UEFI",
+    VALIDATION, mends=True,
 )  # fmt: skip
 def _choice(subject: Subject) -> Iterator[Found]:
     place, loader = subject.domain.root.find("os"), subject.domain.root.find("os/loader")
-    version, firmware = subject.versions.libvirt, place and place.get("firmware")
-    if place is None or loader is None or firmware is None or not before(version or (0,), (9, 2)):
+    firmware, version = _selected(subject), subject.versions.libvirt
+    if place is None or loader is None or firmware is None:
+        return
+    never = firmware != "efi" or loader.get("readonly") == "no"
+    if not (never or before(version or (0,), (9, 2))):
         return
     path = subject.domain.loader_path
     told = [name for name in ("type", "readonly") if loader.get(name) is not None]
+    told += ["secure"] if loader.get("secure") == "no" else []
     if not (path or told):
         return
     edits = [subject.document.remove_attribute(loader, name) for name in told]
     if path:
-        edits = [subject.document.remove(one) for one in place.all("firmware")]
-        edits.append(subject.document.remove_attribute(place, "firmware"))
+        edits = _named(subject, place)
     what = "a path" if path else " and ".join(told)
+    why = "libvirt finds no such firmware" if never else "libvirt before 9.2 refuses both"
     yield Found(
         loader,
-        f"<loader> with {what} beside firmware='{firmware}': libvirt before 9.2 refuses both",
+        f"<loader> with {what} beside firmware={firmware[:40]!r}: {why}",
         "one of them: <os> without firmware=, or <loader stateless='yes'/> alone",
         tuple(edits),
-        _I if version is None else _E,
+        _E if never or version is not None else _I,
     )
+
+
+def _named(subject: Subject, place: Element) -> list[Edit]:
+    """Have libvirt choose no firmware: the path of one is there."""
+    edits = [subject.document.remove(one) for one in place.all("firmware")]
+    return [*edits, subject.document.remove_attribute(place, "firmware")]
+
+
+@rule(
+    RULES, "domain.loader.feature", _E,
+    "no <feature> of a firmware that libvirt does not choose (W before 8.6, which ignores it)",
+    VALIDATION, mends=True,
+)  # fmt: skip
+def _feature(subject: Subject) -> Iterator[Found]:
+    if _selected(subject):
+        return
+    ignored = before(subject.versions.libvirt, (8, 6))
+    for element in subject.domain.root.all("os/firmware"):
+        if element.find("feature") is not None:
+            does = "ignores" if ignored else "refuses"
+            yield Found(
+                element,
+                f"a <feature> of the firmware without firmware='efi': libvirt {does} it",
+                "no <firmware>",
+                (subject.document.remove(element),),
+                _W if ignored else _E,
+            )
 
 
 @rule(
@@ -226,14 +336,15 @@ def _choice(subject: Subject) -> Iterator[Found]:
     "that is stateless and for SEV", "libvirt 9.0, run",
 )  # fmt: skip
 def _chosen_firmware(subject: Subject) -> Iterator[Found]:
-    if not subject.domain.selects_firmware or subject.domain.loader_path:
+    path = subject.domain.loader_path
+    if not subject.domain.selects_firmware or (path and before(subject.versions.libvirt, (9, 2))):
         return
     feature = "amd-sev-es" if subject.es else "amd-sev"
     yield Found(
         subject.domain.place("os"),
-        f"libvirt needs a firmware descriptor that is stateless, with the feature {feature}: "
-        "Debian 12 has none, the package ovmf-amdsev of Debian forky and sid brings one; libvirt "
-        "11.8 fixed the selection of stateless firmware",
+        f"libvirt needs a firmware descriptor{' of this path' if path else ''} that is stateless, "
+        f"with the feature {feature}: Debian 12 has none, the package ovmf-amdsev of Debian forky "
+        "and sid brings one; libvirt 11.8 fixed the selection of stateless firmware",
         "the path of an OVMF build for SEV in <loader type='rom'>, without firmware='efi'",
     )
 
@@ -252,12 +363,16 @@ def _secure(subject: Subject) -> Iterator[Found]:
         if element.get("enabled") == "yes"
     ]  # fmt: skip
     for element, attribute in wanted:
+        edit = subject.document.set_attribute(element, attribute, "no")
+        # libvirt before 9.2 refuses secure='no' where it chooses the firmware.
+        if attribute == "secure" and _selected(subject):
+            edit = subject.document.remove_attribute(element, attribute)
         yield Found(
             element,
             f"{attribute}='yes': Secure Boot needs SMM, which SEV-ES guests do not have, and a "
             "store for variables, which a stateless firmware does not have",
             f"{attribute}='no'",
-            (subject.document.set_attribute(element, attribute, "no"),),
+            (edit,),
         )
 
 
@@ -318,10 +433,20 @@ def _unused_hashes(subject: Subject) -> Iterator[Found]:
     )
 
 
-@rule(RULES, "domain.kernel.shim", _W, "no <shim>, which kernelHashes does not cover", LIBVIRT)
+@rule(
+    RULES, "domain.kernel.shim", _E,
+    "no <shim>: kernelHashes does not cover it (W), and libvirt refuses it without a <kernel>",
+    LIBVIRT, mends=True,
+)  # fmt: skip
 def _shim(subject: Subject) -> Iterator[Found]:
     for shim in subject.domain.root.all("os/shim"):
-        yield Found(shim, "the shim is not measured: the host can boot any", "no <shim>")
+        if subject.domain.kernel is None:
+            edit = subject.document.remove(shim)
+            what = "a shim without a <kernel>: libvirt refuses it"
+            yield Found(shim, what, "no <shim>", (edit,))
+        else:
+            what = "the shim is not measured: the host can boot any"
+            yield Found(shim, what, "no <shim>", severity=_W)
 
 
 @rule(RULES, "domain.kernel.dtb", _W, "no <dtb>, which changes the measured kernel", _X86)
@@ -351,10 +476,11 @@ def _rng_seed(subject: Subject) -> Iterator[Found]:
     "the firmware has an area for kernel hashes where they are asked for (--firmware)", QEMU,
 )  # fmt: skip
 def _hash_area(subject: Subject) -> Iterator[Found]:
-    if subject.firmware is None or not subject.domain.kernel_hashes:
+    firmware = subject.firmware
+    if firmware is None or firmware.unfit or not subject.domain.kernel_hashes:
         return
     try:
-        subject.firmware.require_hash_table()
+        firmware.require_hash_table()
     except NotAttestable as error:
         yield Found(
             subject.domain.place("os/loader"),
@@ -365,11 +491,12 @@ def _hash_area(subject: Subject) -> Iterator[Found]:
 
 @rule(RULES, "domain.firmware.es", _E, "the firmware can start SEV-ES guests (--firmware)", QEMU)
 def _es_reset(subject: Subject) -> Iterator[Found]:
-    if subject.firmware is None or not subject.es:
+    firmware = subject.firmware
+    if firmware is None or firmware.unfit or not subject.es:
         return
     try:
-        subject.firmware.reset_address()
-    except MalformedInput as error:
+        firmware.reset_address()
+    except (MalformedInput, NotAttestable) as error:
         yield Found(
             subject.domain.place("os/loader"), str(error), "an OVMF build with SEV-ES support"
         )
@@ -377,14 +504,34 @@ def _es_reset(subject: Subject) -> Iterator[Found]:
 
 @rule(RULES, "domain.firmware.kind", _E, "the firmware is an OVMF image (--firmware)", GUIDE)
 def _kind(subject: Subject) -> Iterator[Found]:
+    if subject.firmware is None:
+        return
     what = {
         "VARS": "a store for UEFI variables",
         "unknown": "no OVMF image: it has no footer table",
-    }
-    kind = subject.firmware.kind if subject.firmware else ""
-    if kind in what:
+    }.get(subject.firmware.kind, subject.firmware.unfit)
+    if what:
         place = subject.domain.place("os/loader")
-        yield Found(place, f"the firmware is {what[kind]}", "an OVMF image with code in it")
+        yield Found(place, f"the firmware is {what}", "an OVMF image with code in it")
+
+
+@rule(
+    RULES, "domain.acpi.table", _E,
+    "ACPI tables are of types that libvirt knows: slic, from 11.2 on also msdm (each once) and raw",
+    "libvirt domain_conf.c",
+)  # fmt: skip
+def _acpi_tables(subject: Subject) -> Iterator[Found]:
+    old = before(subject.versions.libvirt, (11, 2))
+    known = ("slic",) if old else ("slic", "msdm", "raw")
+    seen: set[str] = set()
+    for table in subject.domain.root.all("os/acpi/table"):
+        kind = table.get("type") or ""
+        if kind not in known:
+            what = f"an ACPI table of type {kind[:40]!r}: libvirt knows {', '.join(known)}"
+            yield Found(table, what, "no <table>")
+        elif kind in seen:
+            yield Found(table, f"a second ACPI table of type {kind}: libvirt refuses it", "one")
+        seen |= {kind} - {"raw"}
 
 
 @rule(

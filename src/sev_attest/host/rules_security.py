@@ -253,6 +253,32 @@ def _not_base64(subject: Subject) -> Iterator[Found]:
             yield Found(element, what, fix, _blob_edits(subject, name))
 
 
+def _swapped(subject: Subject) -> bool:
+    """Return whether dhCert and session are in each other's place, by their sizes."""
+    sizes = {name: len(_decoded(element) or b"") for name, element in _blobs(subject)}
+    return sizes == {"dhCert": _BLOBS["session"], "session": _BLOBS["dhCert"]}
+
+
+@rule(
+    RULES, "domain.session.swapped", _E, "dhCert and session are not in each other's place",
+    "AMD 55766", mends=True,
+)  # fmt: skip
+def _in_each_other_s_place(subject: Subject) -> Iterator[Found]:
+    if not _swapped(subject):
+        return
+    (_, first), (_, second) = _blobs(subject)
+    edits = [*_blob_edits(subject, "dhCert"), *_blob_edits(subject, "session")]
+    if not edits:
+        texts = ((first, second.text), (second, first.text))
+        edits = [subject.document.set_text(one, text.strip()) for one, text in texts]
+    yield Found(
+        first,
+        "<dhCert> and <session> are in each other's place: each has the other's size",
+        "swap what is in them",
+        tuple(edits),
+    )
+
+
 @rule(
     RULES,
     "domain.session.length",
@@ -262,7 +288,7 @@ def _not_base64(subject: Subject) -> Iterator[Found]:
     mends=True,
 )
 def _length(subject: Subject) -> Iterator[Found]:
-    for name, element in _blobs(subject):
+    for name, element in () if _swapped(subject) else _blobs(subject):
         data = _decoded(element)
         if data is not None and len(data) != _BLOBS[name]:
             what = f"<{name}> is {len(data)} bytes (decoded), expected {_BLOBS[name]}"
@@ -386,8 +412,12 @@ def _libvirt(subject: Subject) -> Iterator[Found]:
         needs.append(((5, 2), "virtio-non-transitional"))
     if domain.kernel_hashes:
         needs.append(((8, 0), "kernelHashes"))
+    if domain.place("os").get("firmware"):
+        needs.append(((5, 2), "firmware='efi'"))
     if loader is not None and loader.get("stateless"):
         needs.append(((8, 6), "a stateless loader"))
+    if loader is not None and loader.get("format") == "qcow2":
+        needs.append(((9, 2), "a loader in qcow2"))
     if _snp(subject):
         needs.append(((10, 5), "SEV-SNP"))
     if domain.root.find("os/shim") is not None:
@@ -447,12 +477,15 @@ def _host(subject: Subject) -> Iterator[Found]:
     host = subject.capabilities
     if host is None or subject.domain.security is None:
         return
-    if not host.supported:
+    if host.obstacles():
         what = "this host does not offer SEV (`sev-attest domain capabilities` says why)"
-        yield Found(subject.domain.security, what, "another host")
+        yield Found(subject.domain.security, host.foreign or what, "another host")
     elif subject.es and not host.es:
         what = "this host takes no SEV-ES guests"
         yield Found(subject.domain.security, what, "another host, or plain SEV")
+    elif not subject.es and not host.sev:
+        what = "this host takes SEV-ES guests alone"
+        yield Found(subject.domain.security, what, "a session with bit 2 (es) in its policy")
 
 
 # values that mean nothing
@@ -467,6 +500,10 @@ _VALUES = (
     ("os/loader", "secure", _YES_NO),
     ("os/loader", "readonly", _YES_NO),
     ("os/loader", "type", ("rom", "pflash")),
+    ("os/loader", "format", ("raw", "qcow2")),
+    ("os/firmware/feature", "name", ("secure-boot", "enrolled-keys")),
+    ("os/boot", "dev", ("hd", "network", "cdrom", "fd")),
+    ("os/bootmenu", "enable", _YES_NO),
     ("features/smm", "state", _ON_OFF),
     ("features/vmport", "state", _ON_OFF),
     ("pm/suspend-to-mem", "enabled", _YES_NO),
@@ -475,12 +512,19 @@ _VALUES = (
     *((f"devices/{name}/driver", "iommu", _ON_OFF) for name in VIRTIO),
 )  # fmt: skip
 """Attributes that take one of a few words, and which."""
+_REQUIRED = (
+    ("os/firmware/feature", "name"),
+    ("os/firmware/feature", "enabled"),
+    ("os/boot", "dev"),
+)
+"""Attributes that libvirt takes no element without."""
 _SIZES = ("memory", "currentMemory", "memtune/hard_limit")
 
 
 @rule(RULES, "domain.value", _E, "values are ones that libvirt knows", "libvirt schema")
 def _value(subject: Subject) -> Iterator[Found]:
     root = subject.domain.root
+    yield from _absent(root)
     for path, attribute, known in _VALUES:
         for element in [*root.all(path)]:
             value = element.get(attribute)
@@ -494,3 +538,11 @@ def _value(subject: Subject) -> Iterator[Found]:
     for vcpu in root.all("vcpu"):
         if None in (number(vcpu.text), number(vcpu.get("current") or "1")):
             yield Found(vcpu, "<vcpu> is no number", "<vcpu>4</vcpu>, say")
+
+
+def _absent(root: Element) -> Iterator[Found]:
+    for path, attribute in _REQUIRED:
+        for element in root.all(path):
+            if element.get(attribute) is None:
+                what = f"<{element.name}> without {attribute}=: libvirt refuses it"
+                yield Found(element, what, f"<{element.name} {attribute}=...>")

@@ -41,7 +41,11 @@ class MeasuredGuest:
     vmsa: "VmsaPages | None" = None
 
     def __post_init__(self) -> None:
-        """Refuse a kernel with firmware that has no place for its hash (NotAttestable)."""
+        """Refuse firmware that starts no such guest, or has no place for a kernel's hash.
+
+        Raises MalformedInput for a file that is no firmware image, else NotAttestable.
+        """
+        self.firmware.require_firmware(es=self.vmsa is not None)
         if self.kernel is not None:
             self.firmware.require_hash_table()
 
@@ -98,7 +102,7 @@ class MeasuredGuest:
 
 
 def pages_for(profile: "VmsaProfile", firmware: Firmware) -> "VmsaPages":
-    """Build the vCPUs' pages for this firmware; raises MalformedInput if it starts no SEV-ES guest.
+    """Build the vCPUs' pages for this firmware; raises NotAttestable if it starts no SEV-ES guest.
 
     libkrun starts vCPUs at an address of its own.
     """
@@ -120,8 +124,9 @@ def launch_digest(
     SEV-ES, both or none: the pages, a profile to build them by, or a CPU model for QEMU's legacy
     profile.
 
-    Raises OSError; MalformedInput for firmware that cannot be read where it must be; NotAttestable
-    for a kernel with firmware that has no place for its hash; Unsupported for what is missing.
+    Raises OSError; MalformedInput for a file that is no firmware, or whose footer lies;
+    NotAttestable for firmware that cannot start such a guest, or has no place for a kernel's hash;
+    Unsupported for what is missing.
 
     >>> launch_digest(b"firmware").hex()[:16]
     'c3bf47ea1f4a4a60'

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from types import MappingProxyType
 from typing import BinaryIO
@@ -60,6 +61,18 @@ SECTIONS = {
 }
 """Types of the sections that SEV metadata lists (for SNP)."""
 _TAIL = _MAX_TABLE + _BEHIND_TABLE
+_CONTAINERS = {b"QFI\xfb": "qcow2", b"IGVM": "IGVM"}
+"""Formats that hold an image, by the bytes that they begin with."""
+_UNFIT = {
+    "SVSM": "an SVSM, which is for SEV-SNP guests: no SEV or SEV-ES guest starts from it",
+    "descriptor": "a firmware descriptor (JSON); the firmware is ",
+    "qcow2": "a qcow2 image: QEMU measures the firmware in it, not this file (`qemu-img convert "
+    "-O raw` takes it out)",
+    "IGVM": "an IGVM file: what is measured of it is not known here",
+}
+"""Kinds of files that no SEV or SEV-ES guest starts from, and what is said of them."""
+_SHOWN = 200
+"""How much of a path in somebody's file is repeated, in characters."""
 
 
 def stream(source: Source, consume: Callable[[bytes], object]) -> None:
@@ -149,50 +162,93 @@ class Firmware:
 
         Raises MalformedInput for a footer whose lengths do not fit.
         """
-        footer = self._tail[: len(self._tail) - _BEHIND_TABLE]
-        if footer.endswith(guid_bytes(OVMF_SEV_INFO)):  # from before there was a footer
-            size = _entry_size(footer, "SEV-ES reset block")
-            data = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
-            return MappingProxyType({OVMF_SEV_INFO: data})
-        if not footer.endswith(guid_bytes(OVMF_FOOTER)):
-            return MappingProxyType({})
-        size = _entry_size(footer, "footer")
-        entries = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
-        tables: dict[str, bytes] = {}
-        while entries:
-            size = _entry_size(entries, "footer entry")
-            guid = guid_text(entries[-16:])
-            if guid in tables:
-                raise MalformedInput("firmware", "footer entry", f"{guid} is there twice")
-            tables[guid] = entries[len(entries) - size : len(entries) - _ENTRY_TAIL]
-            entries = entries[: len(entries) - size]
-        return MappingProxyType(tables)
+        return _tables(self._tail)
 
     @property
     def kind(self) -> str:
-        """Tell what it is: "CODE", "VARS", "whole" or "unknown".
+        """What the file is: "CODE", "VARS", "whole", "SVSM", or what is no firmware image.
 
         VARS is a store for UEFI variables, CODE firmware without one in it, "whole" both in one.
+        "SVSM" is a module for SEV-SNP. "descriptor" (JSON, as libvirt and QEMU have them), "qcow2"
+        and "IGVM" are no images themselves; "unknown" is any file without a footer table.
         """
+        container = _CONTAINERS.get(self._head[:4])
+        if container is not None:
+            return container
         store = self._head[16:] == guid_bytes(EFI_NV_DATA_VOLUME)
-        if not self.tables():
-            return "VARS" if store else "unknown"
-        return "whole" if store else "CODE"
+        tables = self.tables()
+        if OVMF_SVSM_INFO in tables:
+            return "SVSM"
+        if tables:
+            return "whole" if store else "CODE"
+        if store:
+            return "VARS"
+        return "unknown" if self.described is None else "descriptor"
+
+    @property
+    def described(self) -> str | None:
+        """The path of the image that a firmware descriptor names; None if this is no descriptor.
+
+        Source: QEMU docs/interop/firmware.json.
+        """
+        if self.size > len(self._tail) or not self._tail.lstrip().startswith(b"{"):
+            return None
+        import json
+
+        try:
+            mapping = json.loads(self._tail)["mapping"]
+            named = mapping.get("executable", mapping)["filename"]
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return None
+        return named[:_SHOWN] if isinstance(named, str) else None
+
+    @property
+    def unfit(self) -> str:
+        """Why no SEV or SEV-ES guest starts from this file; empty for firmware (or unknown)."""
+        why = _UNFIT.get(self.kind, "")
+        return f"{why}{self.described}" if self.kind == "descriptor" else why
+
+    def require_firmware(self, *, es: bool) -> None:
+        """Refuse what QEMU starts no SEV guest from, or no SEV-ES guest (``es``).
+
+        Raises MalformedInput for a file that is no firmware image, and NotAttestable for an SVSM
+        or, for SEV-ES, a reset address of 0. Firmware without a reset address is not refused: a VMM
+        that needs none may start it, with pages of its own.
+        """
+        why = self.unfit
+        if why and self.kind == "SVSM":
+            raise NotAttestable(f"this is {why}", check="firmware.kind")
+        if why:
+            raise MalformedInput("firmware", "format", f"this is {why}")
+        if es and OVMF_SEV_INFO in self.tables():
+            self._reset_address()
 
     def reset_address(self) -> int:
         """Where the other vCPUs start in an SEV-ES guest: CS base in bits 31-16, IP in 15-0.
 
-        Raises MalformedInput for firmware that does not say (it cannot run SEV-ES guests).
+        Raises NotAttestable for firmware that does not say, or says 0: QEMU starts no SEV-ES guest
+        from it, not even with one vCPU. Raises as :meth:`require_firmware` for other files.
         """
+        self.require_firmware(es=False)
+        return self._reset_address()
+
+    def _reset_address(self) -> int:
         entry = self.tables().get(OVMF_SEV_INFO)
         if entry is None:
-            raise MalformedInput(
-                "firmware",
-                "SEV-ES reset block",
-                "there is none, so this firmware cannot start SEV-ES guests",
+            raise NotAttestable(
+                "the firmware has no SEV-ES reset block, so it cannot start SEV-ES guests",
+                check="firmware.sev-es-reset",
                 hint="take an OVMF build with SEV-ES support, or give the pages with --vmsa-cpu0/1",
             )
-        return Reader(entry, "firmware SEV-ES reset block", 4).number(4, "address")
+        address = Reader(entry, "firmware SEV-ES reset block", 4).number(4, "address")
+        # QEMU refuses it ("SEV-ES reset address is zero", target/i386/sev.c).
+        if not address:
+            raise NotAttestable(
+                "the firmware's SEV-ES reset address is 0, so it cannot start SEV-ES guests",
+                check="firmware.sev-es-reset",
+                hint="take an OVMF build with SEV-ES support",
+            )
+        return address
 
     def hash_area(self) -> tuple[int, int] | None:
         """Where the guest finds its kernel hashes: base and size; None if it declares none."""
@@ -253,6 +309,29 @@ class Firmware:
             )
             for _ in range(reader.number(4, "count"))
         ]
+
+
+# A diagnosis asks the same few images for their tables thousands of times.
+@lru_cache(maxsize=8)
+def _tables(tail: bytes) -> Mapping[str, bytes]:
+    footer = tail[: len(tail) - _BEHIND_TABLE]
+    if footer.endswith(guid_bytes(OVMF_SEV_INFO)):  # from before there was a footer
+        size = _entry_size(footer, "SEV-ES reset block")
+        data = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
+        return MappingProxyType({OVMF_SEV_INFO: data})
+    if not footer.endswith(guid_bytes(OVMF_FOOTER)):
+        return MappingProxyType({})
+    size = _entry_size(footer, "footer")
+    entries = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
+    tables: dict[str, bytes] = {}
+    while entries:
+        size = _entry_size(entries, "footer entry")
+        guid = guid_text(entries[-16:])
+        if guid in tables:
+            raise MalformedInput("firmware", "footer entry", f"{guid} is there twice")
+        tables[guid] = entries[len(entries) - size : len(entries) - _ENTRY_TAIL]
+        entries = entries[: len(entries) - size]
+    return MappingProxyType(tables)
 
 
 def _entry_size(data: bytes, what: str) -> int:

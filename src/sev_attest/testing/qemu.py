@@ -186,6 +186,8 @@ def vcpu_pages(firmware: bytes, vcpus: int, cpu: int, profile: str) -> list[byte
     entry = _footer_entry(firmware, _SEV_INFO)
     if not entry:
         raise QemuError("SEV information block/Firmware GUID Table block not found in pflash rom")
+    if not any(entry):
+        raise QemuError("SEV-ES reset address is zero")
     starts = [0xFFFF_FFF0] + [struct.unpack("<I", entry)[0]] * (vcpus - 1)
     return [_vcpu_page(start, cpu, layout, debug_swap=bool(debug_swap)) for start in starts]
 
