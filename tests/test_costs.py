@@ -177,6 +177,9 @@ DOMAINS: dict[str, Callable[[int], str]] = {
     "findings that quote": lambda size: domain(
         machine="pc-i440fx-2.0" + "x" * (size // 2), devices=many(CARD, size // 2)
     ),
+    "findings among other lines": lambda size: domain(
+        devices=numbered("<!--{0}-->\n<rng model='virtio'/>\n", size)
+    ),
     "findings in a namespace": lambda size: domain(
         attributes=QEMU, more=numbered("<q:c{0}><q:a/></q:c{0}>", size)
     ),
