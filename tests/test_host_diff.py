@@ -98,3 +98,9 @@ def test_a_last_line_without_a_newline_is_told() -> None:
         "+x",
         "\\ No newline at end of file",
     ]
+
+
+def test_a_last_line_that_goes_on_is_changed() -> None:
+    made = [Edit(3, 3, b"c\n")]
+    diff = [*unified(b"a\nb", b"a\nbc\n", kept(3, made), ("old", "new"))]
+    assert diff[2:] == ["@@ -1,2 +1,2 @@", " a", "-b", "\\ No newline at end of file", "+bc"]
