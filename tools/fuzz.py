@@ -197,6 +197,28 @@ def xml(root: str) -> Callable[[Source], bytes]:
     return make
 
 
+def amplified(root: str) -> Callable[[Source], bytes]:
+    """Make documents in which one long thing is around, or beside, many short ones."""
+
+    def make(of: Source) -> bytes:
+        size = of.choice((20_000, MOST // 8, MOST // 3))
+        outer = of.choice((*TREE, "m"))
+        short = element(of, of.choice(TREE.get(outer, NAMES)), 5)[:200]
+        short = short if short.endswith(">") else "<a/>"
+        many = (short + of.choice(("", "\n"))) * min(size // len(short), 19_000)
+        kind = of.randrange(5)
+        name = "n" * size if kind == 0 else outer
+        inside = {1: " " * size, 2: f" xmlns:q='{'u' * size}'"}.get(kind, "")
+        if kind == 3:
+            inside = "".join(f" a{i}=''" for i in range(size // 10))
+        before = "\n" + " " * size if kind == 4 else ""
+        tail = of.choice((">", "/>"))
+        body = f"<{name}{inside}{tail}" + (f"{before}{many}</{name}>" if tail == ">" else many)
+        return f"<{root} type='kvm'>{body}</{root}>".encode()
+
+    return make
+
+
 def json_value(of: Source, depth: int = 0) -> str:
     """Make JSON; what is many is one thing many times."""
     if depth > 3 or of.random() < 0.5:
@@ -405,9 +427,9 @@ def targets() -> dict[str, Target]:
     signed = binary(links.to_bytes(), pdh, *roots)
     pem = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n"
     return {
-        "domain": Target(domain, (xml("domain"),)),
-        "connect": Target(lambda data: read_config(data.decode("latin-1")), (xml("domain"),)),
-        "capabilities": Target(SevCapabilities.from_bytes, (xml("domainCapabilities"),)),
+        "domain": Target(domain, (xml("domain"), amplified("domain"))),
+        "connect": Target(lambda data: read_config(data.decode("latin-1")), (xml("domain"), amplified("domain"))),
+        "capabilities": Target(SevCapabilities.from_bytes, (xml("domainCapabilities"), amplified("domainCapabilities"))),
         "chain": Target(certificates, (
             signed, text_of(signed), lines_of(node), json_of({**node}), zipped,
             binary(pem % base64.encodebytes(roots[0]), pem, pem[:28]),
