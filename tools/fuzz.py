@@ -425,11 +425,13 @@ def targets() -> dict[str, Target]:
     launches = [{"digest": "0" * 64, "vcpus": 1, "cpu": "EPYC", "vmsa_profile": "qemu-legacy"}]
     roots = [ca.to_bytes() for root in amd_roots() for ca in (root.ark, root.ask) if ca]
     signed = binary(links.to_bytes(), pdh, *roots)
+    domains = (xml("domain"), amplified("domain"))
+    hosts = (xml("domainCapabilities"), amplified("domainCapabilities"))
     pem = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n"
     return {
-        "domain": Target(domain, (xml("domain"), amplified("domain"))),
-        "connect": Target(lambda data: read_config(data.decode("latin-1")), (xml("domain"), amplified("domain"))),
-        "capabilities": Target(SevCapabilities.from_bytes, (xml("domainCapabilities"), amplified("domainCapabilities"))),
+        "domain": Target(domain, domains),
+        "connect": Target(lambda data: read_config(data.decode("latin-1")), domains),
+        "capabilities": Target(SevCapabilities.from_bytes, hosts),
         "chain": Target(certificates, (
             signed, text_of(signed), lines_of(node), json_of({**node}), zipped,
             binary(pem % base64.encodebytes(roots[0]), pem, pem[:28]),
