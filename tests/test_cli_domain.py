@@ -2,14 +2,21 @@
 
 import io
 import json
+import os
+import pty
 import re
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conftest import Run
+from sev_attest.cli import exits, inputs
+from sev_attest.cli.main import cli
 from sev_attest.host.domain_xml import RULES
 from sev_attest.owner.ledger import Ledger
 from sev_attest.testing import Platform, ovmf_image
@@ -348,12 +355,67 @@ def test_an_unverified_platform_is_noted(run: Run, files: Path) -> None:
     )
 
 
-def test_a_stranger_s_text_does_not_steer_the_terminal(run: Run, files: Path) -> None:
-    text = Q35.replace("/srv/vm1_VARS.fd", "/srv/\u202e\x9b2J").replace("    <nvram", "\t<nvram")
-    Path("x.xml").write_text(text)
-    ran = run("domain", "prepare", "x.xml", *SESSION)
-    assert "-        <nvram>/srv/\\x202e\\x9b2J</nvram>\n" in ran.err
-    assert "\x9b" not in run("domain", "check", "x.xml").out
+STEERING = CLEAN.replace("<name>vm1</name>", "<name>\u202e\x9b2J</name>\r\n\t<title>\x85</title>")
+STEERING = STEERING.replace("  <memory ", "  <pm><suspend-to-mem enabled='yes'/></pm>\n  <memory ")
+
+
+def on_terminal(run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give what is seen on a terminal."""
+    leader, follower = pty.openpty()
+    seen: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):  # the other end is closed
+            while data := os.read(leader, 1 << 12):
+                seen.append(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(follower, "w", encoding="utf-8") as terminal, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", terminal)
+        patched.setattr(sys, "stderr", terminal)
+        run()
+        terminal.flush()
+    reader.join()
+    os.close(leader)
+    return b"".join(seen).decode()
+
+
+def test_a_stranger_s_text_does_not_steer_the_terminal(
+    run: Run, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("x\u202e.xml").write_bytes(STEERING.encode())
+    arguments = ("domain", "prepare", "x\u202e.xml", *SESSION, "--also", "domain.power")
+    seen = on_terminal(lambda: exits.run(cli, [*arguments]), monkeypatch)
+    assert not {c for c in seen if not (c.isprintable() or c in "\r\n\t")}
+    assert seen.count("<name>\\x202e\\x9b2J</name>\r\n\t<title>\\x85</title>") == 1
+    assert "--- x\\x202e.xml\r\n" in seen  # a name is on one line anywhere
+    assert "\r\n   <name>\\x202e\\x9b2J</name>\r\n \t<title>\\x85</title>\r\n" in seen
+    assert "\r\n-  <pm><suspend-to-mem enabled='yes'/></pm>\r\n" in seen
+    assert "\x9b" not in run("domain", "check", "x\u202e.xml").out
+
+
+def test_files_and_pipes_keep_a_stranger_s_bytes(run: Run, files: Path) -> None:
+    Path("x.xml").write_bytes(STEERING.encode())
+    ran = run("domain", "prepare", "x.xml", *SESSION, "--also", "domain.power")
+    same = "<name>\u202e\x9b2J</name>\r\n\t<title>\x85</title>\n"
+    assert f"  {same}" in ran.out
+    assert "\n   <name>\u202e\x9b2J</name>\r\n \t<title>\x85</title>\n" in ran.err
+    run("domain", "prepare", "x.xml", *SESSION, "--also", "domain.power", "-o", "y.xml")
+    assert Path("y.xml").read_bytes() == ran.out.encode()
+
+
+def test_a_file_s_name_does_not_steer_the_terminal_beside_a_progress_bar(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "_PROGRESS_FROM", 1)
+    Path("\u202e\x9b2J.fd").write_bytes(ovmf_image())
+    seen = on_terminal(
+        lambda: exits.run(cli, ["domain", "check", "clean.xml", "--firmware", "\u202e\x9b2J.fd"]),
+        monkeypatch,
+    )
+    assert "hashing \\x202e\\x9b2J.fd" in seen
+    assert not {"\u202e", "\x9b"} & {*seen}
 
 
 def test_standard_input(run: Run, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

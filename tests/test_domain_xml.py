@@ -1203,3 +1203,17 @@ def test_the_page_has_every_rule_as_the_code_has_it() -> None:
 def test_a_recent_kernel_boots_from_virtio_blk() -> None:
     domain = parse_domain(CLEAN.replace(SCSI_DISK, "<target dev='vda' bus='virtio'/>").encode())
     assert "domain.disk.virtio-blk" not in {f.id for f in check_domain(domain, versions=DEBIAN_12)}
+
+
+def test_a_namespace_has_a_bounded_name() -> None:
+    with pytest.raises(sev.MalformedInput, match="line 2: more than 256 characters, on <m>"):
+        parse_domain(f"<domain>\n<m xmlns:q='{'u' * 257}'/></domain>".encode())
+    parse_domain(f"<domain><m xmlns:q='{'u' * 256}'/></domain>".encode())
+
+
+def test_a_path_shows_the_beginning_of_a_long_name() -> None:
+    root = parse_domain(f"<domain><{'n' * 41}><b/><b/></{'n' * 41}></domain>".encode()).root
+    (outer,) = root.children
+    assert [child.path for child in outer.children] == [
+        f"/domain/{'n' * 40}.../b[{number}]" for number in (1, 2)
+    ]

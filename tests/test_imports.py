@@ -45,7 +45,7 @@ EXPECTED = {
     "advisories": _FILES | _ADVISORIES,
     "certs": _CHAINS | _FILES,
     "demo": _CHAINS | _FILES | {"xml", "sev_attest.secret", "sev_attest.testing"},
-    "domain": _FILES | _RECORD | {"difflib", "xml", "sev_attest.host", "sev_attest.measure.vmsa"},
+    "domain": _FILES | _RECORD | {"xml", "sev_attest.host", "sev_attest.measure.vmsa"},
     "firmware": set(),
     "ledger": {"json", "pathlib", "sqlite3", "tempfile", "sev_attest.owner.ledger"},
     "measure": _DIGEST,

@@ -8,31 +8,40 @@ from sev_attest.errors import MalformedInput
 
 _BOM = b"\xef\xbb\xbf"
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
-_PIECE = re.compile(rb"(?:[^=]{4})*(?:[^=]{2}==|[^=]{3}=)?")
+_PIECE = re.compile(rb"[^=]*+=*+")
+_MOST_PADDING = 2
 _SPACE = re.compile(r"\s*")
 _MOST_WORDS = 500
-_HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
+_HEX = re.compile(rb"[0-9A-Fa-f]++")
+_WHITE = b" \t\n\r\v\f"
 
 
 def from_base64(text: bytes, structure: str) -> bytes:
     """Decode base64, wrapped or not; any other character is an error that says where it stands."""
-    packed = b"".join(text.removeprefix(_BOM).split())
+    packed = _packed(text)
     odd = _NOT_BASE64.search(packed)
     if odd:
         reason = f"not base64: character {odd.group().decode('latin-1')!r}"
         raise MalformedInput(structure, "base64", reason, offset=text.index(odd.group()))
     # A blob may be several pieces of base64, each with its own padding.
-    pieces = re.findall(rb"[^=]*=*", packed)
-    if not all(_PIECE.fullmatch(piece) for piece in pieces):
-        reason = f"not base64: {len(packed)} characters, cut short or wrongly padded"
-        raise MalformedInput(structure, "base64", reason)
-    return b"".join(map(binascii.a2b_base64, pieces))
+    decoded = bytearray()
+    for found in _PIECE.finditer(packed):
+        piece = found[0]
+        if len(piece) % 4 or piece.endswith(b"=" * (_MOST_PADDING + 1)):
+            reason = f"not base64: {len(packed)} characters, cut short or wrongly padded"
+            raise MalformedInput(structure, "base64", reason)
+        decoded += binascii.a2b_base64(piece)
+    return bytes(decoded)
+
+
+def _packed(text: bytes) -> bytes:
+    return text.removeprefix(_BOM).translate(None, _WHITE)
 
 
 def from_text(text: bytes, structure: str) -> bytes:
     """Decode hex if nothing but hex digits (in pairs) and white space is there, else base64."""
-    packed = b"".join(text.removeprefix(_BOM).split())
-    if _HEX.fullmatch(packed):
+    packed = _packed(text)
+    if _HEX.fullmatch(packed) and len(packed) % 2 == 0:
         return bytes.fromhex(packed.decode("ascii"))
     return from_base64(text, structure)
 

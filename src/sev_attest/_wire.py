@@ -67,7 +67,7 @@ class Reader:
             raise self.error(field, f"{what} are not zero", back=stray)
 
 
-def number_at(data: bytes, offset: int, size: int = 4) -> int:
+def number_at(data: bytes | memoryview, offset: int, size: int = 4) -> int:
     """Look at one number, without reading on; beyond the end of ``data`` there are zeros."""
     return int.from_bytes(data[offset : offset + size], "little")
 

@@ -278,7 +278,8 @@ def _binary(data: bytes) -> Contents | None:
     return Contents(certificates=tuple(_split(data)))
 
 
-def _split(data: bytes) -> Iterator[Certificate | CaCertificate]:
+def _split(whole: bytes) -> Iterator[Certificate | CaCertificate]:
+    data = memoryview(whole)  # many certificates: what is left is not copied for each
     base = 0
     while data:
         kind = _kind(data)
@@ -291,7 +292,7 @@ def _split(data: bytes) -> Iterator[Certificate | CaCertificate]:
                 reason = f"{len(data)} bytes are too few for a certificate"
             raise MalformedInput("chain", "format", reason)
         try:
-            yield (kind or Certificate).from_bytes(data[:size])
+            yield (kind or Certificate).from_bytes(bytes(data[:size]))
         except MalformedInput as error:
             if error.offset is not None:
                 error.offset += base  # where it is in the whole
@@ -300,7 +301,7 @@ def _split(data: bytes) -> Iterator[Certificate | CaCertificate]:
         base += size
 
 
-def _kind(data: bytes) -> type[Certificate] | type[CaCertificate] | None:
+def _kind(data: bytes | memoryview) -> type[Certificate] | type[CaCertificate] | None:
     """Tell the two kinds apart by the codes in the first 64 bytes."""
     if len(data) < _HEADER:
         return None
@@ -311,7 +312,7 @@ def _kind(data: bytes) -> type[Certificate] | type[CaCertificate] | None:
     return None
 
 
-def _ca_size(data: bytes) -> int:
+def _ca_size(data: memoryview) -> int:
     """Find where an ASK or ARK ends; one without signature ends before a certificate or nothing."""
     size = number_at(data, _CA_MODULUS) // 8
     unsigned = _HEADER + 2 * size

@@ -1,6 +1,5 @@
 """``sev-attest domain``."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -154,14 +153,14 @@ def prepare_command(
     if not insecure:
         files.require_unused(subject.used)
     prepared = prepare(subject, files, also=also, everything=everything)
-    diff = _diff(subject.document.source, prepared.xml, xml, output or "prepared")
+    names = render.one_line(xml), render.one_line(output or "prepared")
+    diff = [*prepared.diff(*names)]
     if output is not None:
         write_all([(Path(output), prepared.xml)], force=force)
     elif not as_json:
-        click.echo(prepared.xml, nl=False)
+        render.raw(prepared.xml)
     if not (quiet or as_json):
-        for line in diff:
-            click.echo(line, err=True)
+        render.raw("".join(f"{line}\n" for line in diff).encode(), err=True)
         if verbose:
             _list(prepared.mended, "mended: ", err=True)
         _list(prepared.remaining, err=True)
@@ -339,13 +338,6 @@ def _steps(findings: Sequence[Finding]) -> None:
         worst.setdefault(finding.id, finding.severity.value)
     for rule in RULES.values():
         click.echo(f"{worst.get(rule.id, 'ok'):<4}{rule.id:<42}{rule.says}")
-
-
-def _diff(before: bytes, after: bytes, name: str, new: str) -> list[str]:
-    """Compare two texts of XML line by line."""
-    old, mended = (text.decode().expandtabs().split("\n") for text in (before, after))
-    lines = difflib.unified_diff(old, mended, name, new, lineterm="")
-    return [render.one_line(line.rstrip("\r")) for line in lines]
 
 
 def _notes(files: SessionFiles, subject: Subject) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
 
 import click
 
+from sev_attest.cli import render
 from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, reading
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def large_files(*paths: str, progress: bool = True) -> Iterator[list[BinaryIO]]:
         files = [stack.enter_context(_Source(path)) for path in paths]
         size = sum(file.size() for file in files)
         if size >= _PROGRESS_FROM and progress and sys.stderr.isatty():
-            label = f"hashing {', '.join(paths)}"
+            label = render.one_line(f"hashing {', '.join(paths)}")
             bar = click.progressbar(length=size, label=label, file=sys.stderr)
             update, lock = stack.enter_context(bar).update, Lock()
             for file in files:

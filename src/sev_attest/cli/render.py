@@ -1,5 +1,6 @@
 """What commands print: text for people, or one JSON document."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
@@ -19,7 +20,24 @@ LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = in
 
 def one_line(text: str) -> str:
     """Keep a stranger's bytes (a file's name, a wrong value) from steering the terminal."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return _escaped(text, kept="")
+
+
+def raw(content: bytes, *, err: bool = False) -> None:
+    """Print a stranger's text of many lines: byte for byte, but to a terminal harmlessly.
+
+    There, whatever is neither printable nor a tab or newline (ESC, U+009B, U+202E) is escaped.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty():
+        text = content.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        click.echo(_escaped(text, kept="\n\t"), nl=False, err=err)
+    else:
+        click.echo(content, nl=False, err=err)
+
+
+def _escaped(text: str, kept: str) -> str:
+    return "".join(c if c.isprintable() or c in kept else f"\\x{ord(c):02x}" for c in text)
 
 
 def document(command: str, *, ok: bool, **fields: object) -> None:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from sev_attest.errors import MalformedInput
-from sev_attest.host.xml import Document, Element
+from sev_attest.host.xml import Document, Element, short
 
 _STRUCTURE = "domcapabilities XML"
 _NUMBER = re.compile(r"\s*([0-9]{1,9})\s*")
@@ -59,7 +59,7 @@ class SevCapabilities:
         """Read the XML that ``virsh domcapabilities`` prints; raises MalformedInput."""
         root = Document.parse(data, _STRUCTURE).root
         if root.name != "domainCapabilities":
-            reason = f"<{root.name}>, expected <domainCapabilities>"
+            reason = f"<{short(root.name)}>, expected <domainCapabilities>"
             hint = (
                 "give what `virsh domcapabilities` prints (not `virsh capabilities`, nor a domain)"
             )

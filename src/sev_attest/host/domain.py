@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sev_attest.errors import MalformedInput
-from sev_attest.host.xml import Document, Element
+from sev_attest.host.xml import Document, Element, short
 from sev_attest.spec import PolicyBit
 
 STRUCTURE = "domain XML"
@@ -218,7 +218,7 @@ def parse_domain(data: bytes) -> Domain:
     """
     document = Document.parse(data, STRUCTURE)
     if document.root.name != "domain":
-        reason = f"<{document.root.name}>, expected <domain>"
+        reason = f"<{short(document.root.name)}>, expected <domain>"
         hint = "give what `virsh dumpxml DOMAIN` prints"
         raise MalformedInput(STRUCTURE, "root", reason, hint=hint)
     return Domain(document)

@@ -14,6 +14,7 @@ from sev_attest.measure.ovmf import Firmware
 from sev_attest.owner.record import LaunchRecord
 
 _VERSION = re.compile(r"v?([0-9]{1,6}(?:\.[0-9]{1,6}){0,3})(?:[^0-9.].*)?")
+_MOST_WORDS = 400
 Version = tuple[int, ...]
 Used = Callable[[str], str | None]
 """Tells of a session, by the SHA-256 of its blob (hex), how it was used already; None if not."""
@@ -161,11 +162,16 @@ class Rule:
                 severity=found.severity or self.severity,
                 line=found.element.line,
                 path=found.element.path,
-                message=found.message,
+                message=_bounded(found.message),
                 fix=found.fix,
                 source=self.source,
                 edits=found.edits,
             )
+
+
+def _bounded(message: str) -> str:
+    """Cut a message short that quotes too much of the XML."""
+    return message if len(message) <= _MOST_WORDS else f"{message[:_MOST_WORDS]}..."
 
 
 def rule(

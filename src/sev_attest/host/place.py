@@ -9,7 +9,8 @@ import socket
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+# It begins where no scheme can have begun before: a long word is gone through once.
+_URI = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]++://\S+")
 
 
 def shown(uri: str) -> str:

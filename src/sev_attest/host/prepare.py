@@ -3,11 +3,12 @@
 import base64
 import hashlib
 from bisect import bisect, insort
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 
 from sev_attest._encoding import blob
 from sev_attest.errors import Insecure, MalformedInput
+from sev_attest.host.diff import Span, kept, through, unified
 from sev_attest.host.domain import STRUCTURE, Domain, parse_domain
 from sev_attest.host.domain_xml import look
 from sev_attest.host.lint import Finding, Severity, Subject, Used
@@ -65,14 +66,22 @@ class SessionFiles:
 class Prepared:
     """The mended XML; what was mended; what is left."""
 
-    xml: bytes
+    source: bytes = field(repr=False)
+    """The XML as it was."""
+    xml: bytes = field(repr=False)
     mended: tuple[Finding, ...]
     remaining: tuple[Finding, ...]
+    kept: list[Span] = field(repr=False)
+    """What of the source is in the mended XML."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
         """What is left that stands against attestation."""
         return tuple(one for one in self.remaining if one.severity is Severity.ERROR)
+
+    def diff(self, old: str, new: str) -> Iterator[str]:
+        """Write the lines of a unified diff between two files of these names, without newlines."""
+        return unified(self.source, self.xml, self.kept, (old, new))
 
 
 def prepare(
@@ -92,6 +101,8 @@ def prepare(
         blob=base64.b64encode(session.blob).decode(),
     )
     wanted = NEEDED | set(also)
+    source = subject.document.source
+    left = [Span(0, 0, len(source))]
     mended: list[Finding] = []
     for _ in range(_PASSES):
         findings = look(subject)
@@ -104,10 +115,15 @@ def prepare(
                     insort(edits, edit, key=_start)
         if not edits:
             break
+        left = through(left, kept(len(subject.document.source), edits))
         xml = apply(subject.document.source, edits)
         subject = replace(subject, domain=_mended(xml))
     return Prepared(
-        xml=subject.document.source, mended=tuple(mended), remaining=tuple(look(subject))
+        source=source,
+        xml=subject.document.source,
+        mended=tuple(mended),
+        remaining=tuple(look(subject)),
+        kept=left,
     )
 
 

@@ -185,10 +185,11 @@ def _nvram(subject: Subject) -> Iterator[Found]:
     place, loader = subject.domain.place("os"), subject.domain.root.find("os/loader")
     flash = loader is not None or subject.domain.selects_firmware
     stateless = loader is not None and loader.get("stateless") == "yes"
-    for store in _stores(subject):
-        edits = [subject.document.remove(store)]
-        if flash and not stateless:
-            edits += _stateless(subject, place, loader)
+    stores = _stores(subject)
+    needed = stores and flash and not stateless
+    beside = _stateless(subject, place, loader) if needed else []
+    for store in stores:
+        edits = [subject.document.remove(store), *beside]
         yield Found(
             store,
             f"<{store.name}>: its UEFI variables are not measured, and can change what boots",

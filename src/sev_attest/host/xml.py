@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from xml.parsers import expat
 
 from sev_attest.errors import MalformedInput
@@ -18,12 +19,45 @@ from sev_attest.errors import MalformedInput
 MAX_SIZE = 1 << 20
 MAX_DEPTH = 64
 MAX_ELEMENTS = 20_000
+MAX_NAMESPACE = 256
+"""Characters of a namespace's name, which expat repeats in the name of all that is in it."""
+_MOST_NAME = 40
+_MOST_INDENT = 256
 _ENCODINGS = ("utf-8", "us-ascii")
 _STEP = b"  "
-_TAG = re.compile(rb"""<(?:[^>"']|"[^"]*"|'[^']*')*+>""")
-_TAG_NAME = re.compile(rb"<[^\s/>]+")
-_ATTRIBUTE = re.compile(rb"""\s+([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
-_BLANK = re.compile(rb"[ \t]*")
+# Every pattern is matched where it must begin, and gives nothing back: the text is a stranger's.
+_PROLOG = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
+_TAG = re.compile(rb"""<(?:[^>"']++|"[^"]*+"|'[^']*+')*+>""")
+_TAG_NAME = re.compile(rb"<[^\s/>]++")
+_ATTRIBUTE = re.compile(rb"""\s++([^\s=/>]++)\s*+=\s*+("[^"]*+"|'[^']*+')""")
+_BLANK = re.compile(rb"[ \t]*+")
+
+
+def short(name: str) -> str:
+    """Return a name as it is shown: its first 40 characters."""
+    return name if len(name) <= _MOST_NAME else f"{name[:_MOST_NAME]}..."
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A step of the way to an element.
+
+    ``which`` counts the elements of one name in one other from 1; it is 0 where there is just one.
+    """
+
+    above: "Place | None"
+    name: str
+    which: int = 0
+
+    def __str__(self) -> str:
+        """Return the way from the root, XPath-like: ``/domain/devices/disk[2]``."""
+        steps: list[str] = []
+        place: Place | None = self
+        while place is not None:
+            which = f"[{place.which}]" if place.which else ""
+            steps.append(short(place.name) + which)
+            place = place.above
+        return "/".join(["", *reversed(steps)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,12 +72,17 @@ class Element:
     name: str
     attributes: Mapping[str, str]
     content: "tuple[str | Element, ...]"
-    path: str
+    place: Place
     line: int
     start: int
     inner: int
     inner_end: int
     end: int
+
+    @property
+    def path(self) -> str:
+        """Return where it stands, XPath-like, with long names cut short."""
+        return str(self.place)
 
     @property
     def children(self) -> "Iterator[Element]":
@@ -116,8 +155,8 @@ class Document:
     def set_attribute(self, element: Element, name: str, value: str) -> Edit:
         """Give an attribute another value, or add it."""
         quote = b"'"
-        end = element.start + len(_match(_TAG_NAME, self.source, element.start))
-        for found in _ATTRIBUTE.finditer(self.source, element.start, element.inner):
+        end = self._name_end(element)
+        for found in self._attributes(element):
             quote = found[2][:1]
             end = found.end()
             if found[1] == name.encode():
@@ -142,10 +181,11 @@ class Document:
 
     def remove(self, element: Element) -> Edit:
         """Take out an element, and its line if nothing else is on it."""
-        line = self.source.rfind(b"\n", 0, element.start) + 1
-        own = line + len(_match(_BLANK, self.source, line)) == element.start
+        line = self._line(element)
+        own = not self.source[line : element.start].strip(b" \t")
+        own = own and self.source[line - 1 : line] == b"\n"
         after = element.end + len(_match(_BLANK, self.source, element.end))
-        if not (own and line and self.source[after : after + 1] in (b"\r", b"\n")):
+        if not (own and self.source[after : after + 1] in (b"\r", b"\n")):
             return Edit(element.start, element.end, b"")
         line -= 2 if self.source.endswith(b"\r\n", 0, line) else 1
         return Edit(line, element.end, b"")
@@ -168,8 +208,17 @@ class Document:
         return Edit(parent.inner + len(kept), parent.inner_end, lines)
 
     def _attribute(self, element: Element, name: str) -> "re.Match[bytes]":
-        found = _ATTRIBUTE.finditer(self.source, element.start, element.inner)
+        found = self._attributes(element)
         return next(match for match in found if match[1] == name.encode())
+
+    def _attributes(self, element: Element) -> "Iterator[re.Match[bytes]]":
+        at = self._name_end(element)
+        while found := _ATTRIBUTE.match(self.source, at, element.inner):
+            yield found
+            at = found.end()
+
+    def _name_end(self, element: Element) -> int:
+        return element.start + len(_match(_TAG_NAME, self.source, element.start))
 
     def _fill(self, element: Element, content: bytes) -> Edit:
         """Put something into ``<an-empty-element/>``."""
@@ -178,8 +227,16 @@ class Document:
         return Edit(element.start + len(start), element.end, b">" + content + b"</" + name + b">")
 
     def _indent(self, element: Element) -> bytes:
-        line = self.source.rfind(b"\n", 0, element.start) + 1
-        return _match(_BLANK, self.source, line)
+        return _match(_BLANK, self.source, self._line(element))
+
+    def _line(self, element: Element) -> int:
+        """Find where an element's line begins; the element itself if that is far off.
+
+        Many elements may be on one long line: none of them may cost all of it.
+        """
+        least = max(element.start - _MOST_INDENT, 0)
+        line = self.source.rfind(b"\n", least, element.start) + 1
+        return line or (least and element.start)
 
     def _lines(self, xml: str, indent: bytes) -> bytes:
         return b"".join(self.newline + indent + line.encode() for line in xml.splitlines())
@@ -213,7 +270,7 @@ class _Open:
         """Give the elements in it, in order."""
         return (part for part in self.content if isinstance(part, _Open))
 
-    def closed(self, path: str) -> Element:
+    def closed(self, place: Place) -> Element:
         """Freeze it and all that is in it."""
         count = Counter(child.local for child in self.children)
         seen: Counter[str] = Counter()
@@ -223,13 +280,13 @@ class _Open:
                 content.append(part)
                 continue
             seen[part.local] += 1
-            which = f"[{seen[part.local]}]" if count[part.local] > 1 else ""
-            content.append(part.closed(f"{path}/{part.local}{which}"))
+            which = seen[part.local] if count[part.local] > 1 else 0
+            content.append(part.closed(Place(place, part.local, which)))
         return Element(
             name=self.name,
             attributes=self.attributes,
             content=tuple(content),
-            path=path,
+            place=place,
             line=self.line,
             start=self.start,
             inner=self.inner,
@@ -257,12 +314,34 @@ class _Reader:
     def read(self) -> Element:
         """Give the root; raises MalformedInput."""
         try:
+            self._scan()
             self._parser.Parse(self._source, True)  # noqa: FBT003 - this is all of it
         except expat.ExpatError as error:
             words = f"column {error.offset + 1}: {expat.ErrorString(error.code)}"
             raise self._malformed("format", words, error.lineno) from None
+        finally:
+            del self._parser  # it holds this reader, and that all of the tree
         root = next(self._stack[0].children)
-        return root.closed(f"/{root.local}")
+        return root.closed(Place(None, root.local))
+
+    def _scan(self) -> None:
+        """Refuse what makes expat do much for little: it parses on after a handler has raised."""
+        prolog = _match(_PROLOG, self._source, 0)
+        if self._source.startswith(b"<!DOCTYPE", len(prolog)):
+            self._doctype(line=prolog.count(b"\n") + 1)
+        if b"xmlns" in self._source:
+            scanner = expat.ParserCreate()
+            scanner.StartElementHandler = partial(self._namespaces, scanner)
+            scanner.Parse(self._source, True)  # noqa: FBT003 - likewise
+            scanner.StartElementHandler = None
+
+    def _namespaces(
+        self, scanner: expat.XMLParserType, name: str, attributes: dict[str, str]
+    ) -> None:
+        for attribute, value in attributes.items():
+            if attribute.partition(":")[0] == "xmlns" and len(value) > MAX_NAMESPACE:
+                words = f"more than {MAX_NAMESPACE} characters, on <{short(name)}>"
+                raise self._malformed("namespace", words, scanner.CurrentLineNumber)
 
     def _malformed(
         self, field: str, reason: str, line: int | None = None, *, hint: str = ""
@@ -272,12 +351,14 @@ class _Reader:
 
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
         if encoding and encoding.lower() not in _ENCODINGS:
-            hint = f"rewrite it: `iconv -f {encoding} -t UTF-8`, and say so in the first line"
-            raise self._malformed("encoding", f"{encoding}, expected UTF-8", hint=hint)
+            named = short(encoding)
+            hint = f"rewrite it: `iconv -f {named} -t UTF-8`, and say so in the first line"
+            raise self._malformed("encoding", f"{named}, expected UTF-8", hint=hint)
 
-    def _doctype(self, *_declared: object) -> None:
+    def _doctype(self, *_declared: object, line: int | None = None) -> None:
         hint = "libvirt's XML has none: take it out"
-        raise self._malformed("DOCTYPE", "a document type, which may declare entities", hint=hint)
+        words = "a document type, which may declare entities"
+        raise self._malformed("DOCTYPE", words, line, hint=hint)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._count += 1
@@ -287,9 +368,10 @@ class _Reader:
             raise self._malformed("size", f"more than {MAX_ELEMENTS} elements")
         named = [attribute for attribute in attributes if " " in attribute]
         if named and " " not in name:
-            local = named[0].rpartition(" ")[2]
+            local = short(named[0].rpartition(" ")[2])
             hint = "libvirt reads it as one without: take it out"
-            raise self._malformed("attribute", f"{local} in a namespace, on <{name}>", hint=hint)
+            words = f"{local} in a namespace, on <{short(name)}>"
+            raise self._malformed("attribute", words, hint=hint)
         at = self._parser.CurrentByteIndex
         opened = _Open(name, attributes, self._parser.CurrentLineNumber, at)
         opened.inner = at + len(_match(_TAG, self._source, at))

@@ -322,19 +322,19 @@ def _tables(tail: bytes) -> Mapping[str, bytes]:
     if not footer.endswith(guid_bytes(OVMF_FOOTER)):
         return MappingProxyType({})
     size = _entry_size(footer, "footer")
-    entries = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
+    entries = memoryview(footer)[len(footer) - size : len(footer) - _ENTRY_TAIL]
     tables: dict[str, bytes] = {}
     while entries:
         size = _entry_size(entries, "footer entry")
-        guid = guid_text(entries[-16:])
+        guid = guid_text(bytes(entries[-16:]))
         if guid in tables:
             raise MalformedInput("firmware", "footer entry", f"{guid} is there twice")
-        tables[guid] = entries[len(entries) - size : len(entries) - _ENTRY_TAIL]
+        tables[guid] = bytes(entries[len(entries) - size : len(entries) - _ENTRY_TAIL])
         entries = entries[: len(entries) - size]
     return MappingProxyType(tables)
 
 
-def _entry_size(data: bytes, what: str) -> int:
+def _entry_size(data: bytes | memoryview, what: str) -> int:
     """Read the length that stands before the GUID at the end of ``data``, and hold it to fit."""
     if len(data) < _ENTRY_TAIL:
         raise MalformedInput("firmware", what, f"{len(data)} bytes are too few for one")

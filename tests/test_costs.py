@@ -1,0 +1,342 @@
+"""What a stranger's bytes cost: processor time and memory that grow with the size, not faster.
+
+Of 16 times the input each parser takes less than 24 times as long, and no more memory than a stated
+multiple of the input. The inputs are those that amplify: long names around many children, blanks,
+depth, many attributes, many findings.
+"""
+
+import base64
+import datetime as dt
+import io
+import json
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sev_attest._encoding import blob, from_base64, from_text, json_documents
+from sev_attest._wire import guid_bytes
+from sev_attest.chain.files import read_contents
+from sev_attest.chain.roots import amd_roots
+from sev_attest.errors import SevAttestError
+from sev_attest.host import qmp
+from sev_attest.host.capabilities import SevCapabilities
+from sev_attest.host.domain_xml import Versions, check_domain, parse_domain
+from sev_attest.host.libvirt import read_config
+from sev_attest.host.lint import Subject
+from sev_attest.host.place import public
+from sev_attest.host.prepare import SessionFiles, prepare
+from sev_attest.launch_info import read_report
+from sev_attest.measure.ovmf import Firmware
+from sev_attest.owner.record import LaunchRecord
+from sev_attest.spec import OVMF_FOOTER
+from sev_attest.testing import Platform
+from test_domain_xml import BLOB_B64, GODH_B64, RECORD
+
+STEP = 16
+MOST = 24
+"""How many times as long 16 times the input may take."""
+MEASURABLE = 0.002
+"""Seconds of a smaller input, below which a ratio says nothing."""
+CONSTANT = 2 << 20
+"""Bytes of memory that any input may take."""
+OLD = Versions(qemu=(5, 0), libvirt=(9, 0))
+FILES = SessionFiles(
+    record=RECORD, godh=base64.b64decode(GODH_B64), blob=base64.b64decode(BLOB_B64)
+)
+
+# what is parsed
+
+
+def look(data: bytes) -> object:
+    return check_domain(parse_domain(data), versions=OLD)
+
+
+def mend(data: bytes) -> object:
+    subject = Subject(domain=parse_domain(data), versions=OLD)
+    return [*prepare(subject, FILES, everything=True).diff("old", "new")]
+
+
+def connect(data: bytes) -> object:
+    return read_config(data.decode())
+
+
+def decode(data: bytes) -> object:
+    return from_base64(data, "blob"), from_text(data, "blob")
+
+
+def key(data: bytes) -> object:
+    return blob(data, (16,), "key")
+
+
+def documents(data: bytes) -> object:
+    return json_documents(data, "JSON")
+
+
+def firmware(data: bytes) -> object:
+    image = Firmware.read(data)
+    return image.kind, image.sections()
+
+
+def reply(data: bytes) -> object:
+    return read_report(qmp._text(json.loads(data), "launch info"))
+
+
+def words(data: bytes) -> object:
+    return public(data.decode(), "qemu:///system")
+
+
+# what it is made of
+
+
+def many(unit: str, size: int) -> str:
+    return unit * (size // len(unit))
+
+
+def numbered(unit: str, size: int) -> str:
+    return "".join(unit.format(number) for number in range(size // len(unit)))
+
+
+def domain(*, attributes: str = "", os: str = "", devices: str = "", more: str = "",
+           security: str = "", machine: str = "pc-i440fx-2.0") -> str:  # fmt: skip
+    return (
+        f"<domain type='kvm'{attributes}><os><type machine='{machine}'>hvm</type>{os}</os>"
+        f"<devices>{devices}</devices>{more}"
+        f"<launchSecurity type='sev'>{security}<policy>5</policy></launchSecurity></domain>"
+    )
+
+
+CARD = "<interface><model type='virtio'/></interface>"
+DISK = "<disk><target bus='virtio'/><driver iommu='off'/><boot order='1'/></disk>"
+QEMU = " xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'"
+
+
+def named(size: int) -> str:
+    name = "n" * (size // 3)
+    return domain(more=f"<{name}>{many('<b/><c/>', size // 3)}</{name}>")
+
+
+def spaced(size: int) -> str:
+    children = numbered("<q:a{0}/>", size // 2)
+    return domain(more=f"<m xmlns:q='{'u' * (size // 2)}'>{children}</m>")
+
+
+def spaced_attributes(size: int) -> str:
+    attributes = numbered(" q:a{0}=''", size // 2)
+    return domain(more=f"<q:m xmlns:q='{'u' * (size // 2)}'{attributes}/>")
+
+
+def stores(size: int) -> str:
+    loader = f"<loader type='pflash'{numbered(' a{0}=_'.replace('_', chr(39) * 2), size // 2)}>/x"
+    return domain(os=f"{loader}</loader>{many('<varstore/>', size // 2)}")
+
+
+def entity(size: int) -> str:
+    head = f"<!DOCTYPE d [<!ENTITY a '{'a' * (size // 2)}'>]>"
+    return f"{head}<domain b='{many('&a;', size // 2)}'/>"
+
+
+DOMAINS: dict[str, Callable[[int], str]] = {
+    "a long name around many": named,
+    "a long namespace around many": spaced,
+    "a long namespace of many attributes": spaced_attributes,
+    "an entity": entity,
+    "blanks in a tag": lambda size: domain(os=f"<loader{' ' * size}/>"),
+    "blanks in many tags": lambda size: domain(
+        devices=many(f"<interface><model type='virtio'{' ' * 400}/></interface>", size)
+    ),
+    "blanks before many": lambda size: domain(
+        security=f"\n{' ' * (size // 2)}{many('<handle/>', size // 2)}"
+    ),
+    "blanks before many devices": lambda size: domain(
+        devices=f"\n{' ' * (size // 2)}{many(CARD, size // 2)}"
+    ),
+    "blanks as a policy": lambda size: domain(security=f"<dhCert>{' ' * size}</dhCert>"),
+    "lines": lambda size: domain(more="\n" * size),
+    "lines between": lambda size: domain(security=many("<handle/>\n", size)),
+    "attributes": lambda size: domain(os=f"<loader {numbered(' a{0}=_', size)}/>").replace(
+        "_", "''"
+    ),
+    "attributes around stores": stores,
+    "depth": lambda size: domain(more=many("<a>" * 60 + "</a>" * 60, size)),
+    "depth around a text": lambda size: domain(more="<a>" * 60 + "x" * size + "</a>" * 60),
+    "too deep": lambda size: "<a>" * (size // 3),
+    "comments": lambda size: domain(more=many("<!-- -->x", size)),
+    "comments before": lambda size: many("<!-- > -->", size) + domain(),
+    "findings": lambda size: domain(devices=many(CARD, size)),
+    "findings of disks": lambda size: domain(devices=many(DISK, size)),
+    "findings of elements side by side": lambda size: domain(security=many("<handle/>", size)),
+    "findings that quote": lambda size: domain(
+        machine="pc-i440fx-2.0" + "x" * (size // 2), devices=many(CARD, size // 2)
+    ),
+    "findings among other lines": lambda size: domain(
+        devices=numbered("<!--{0}-->\n<rng model='virtio'/>\n", size)
+    ),
+    "findings in a namespace": lambda size: domain(
+        attributes=QEMU, more=numbered("<q:c{0}><q:a/></q:c{0}>", size)
+    ),
+}
+
+
+@cache
+def pem() -> bytes:
+    """Make a certificate."""
+    private = ec.derive_private_key(1, ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    day = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    builder = x509.CertificateBuilder(name, name, private.public_key(), 1, day, day)
+    return builder.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@cache
+def pdh() -> bytes:
+    return Platform(b"a test platform").export().pdh.to_bytes()
+
+
+def ark() -> bytes:
+    return amd_roots()[0].ark.to_bytes()
+
+
+def zipped(size: int, members: int, content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(members):
+            archive.writestr(f"{number}.cert", content * (size // members // len(content)))
+    return file.getvalue()
+
+
+def footer(size: int) -> bytes:
+    entries = b"".join(b"\x12\0" + n.to_bytes(16, "little") for n in range(size // 18))
+    return entries + (len(entries) + 18).to_bytes(2, "little") + guid_bytes(OVMF_FOOTER) + bytes(32)
+
+
+def in_text(data: bytes, size: int) -> bytes:
+    return base64.b64encode(data * (size * 3 // 4 // len(data)))
+
+
+@dataclass(frozen=True)
+class Case:
+    parse: Callable[[bytes], object]
+    make: Callable[[int], bytes]
+    memory: int = 64
+    """The most bytes of memory for each byte of input."""
+    size: int = 1 << 17
+    """Bytes of the larger input, about."""
+
+
+def encoded(make: Callable[[int], str]) -> Callable[[int], bytes]:
+    return lambda size: make(size).encode()
+
+
+CASES = {
+    f"{parse.__name__}: {name}": Case(parse, encoded(make), memory, size)
+    for name, make in DOMAINS.items()
+    for parse, memory, size in ((look, 160, 1 << 16), (mend, 240, 1 << 15))
+} | {
+    # libvirt's capabilities, and a running domain
+    "connect: a long name around many": Case(connect, encoded(named), 160, 1 << 16),
+    "capabilities: values": Case(
+        SevCapabilities.from_bytes,
+        lambda size: (
+            "<domainCapabilities><os>"
+            + many("<enum name='firmware'><value>efi</value></enum>", size)
+            + "</os></domainCapabilities>"
+        ).encode(),
+        size=1 << 16,
+    ),
+    "an error of libvirt's": Case(words, lambda size: b"a" * size),
+    "an error of libvirt's, URIs": Case(words, encoded(lambda size: many("a://b@c ", size))),
+    # JSON
+    "JSON: documents": Case(documents, lambda size: b"{}" * (size // 2)),
+    "JSON: a list": Case(documents, encoded(lambda size: f"[{many('{},', size)}{{}}]")),
+    "JSON: depth": Case(documents, lambda size: b"[" * size),
+    "JSON: names": Case(documents, encoded(lambda size: f"{{{numbered('_{0}_:0,', size)}_a_:0}}"
+                                            .replace("_", '"'))),
+    "JSON: a number": Case(documents, lambda size: b"1" * size),
+    "JSON: blanks": Case(documents, lambda size: b"{}" + b" " * size + b"x"),
+    "JSON: chain": Case(read_contents, lambda size: b'{"pdh":""}' * (size // 10)),
+    "JSON: launch info": Case(read_report, lambda size: b'{"measurement":""}' * (size // 18)),
+    "JSON: record": Case(
+        LaunchRecord.from_bytes,
+        encoded(lambda size: f'{{"schema":"sev-attest/launch/1"{numbered(",_{0}_:0", size)}}}'
+                .replace("_", '"')),
+    ),
+    "QMP: reply": Case(reply, encoded(lambda size: f"[{many('{},', size)}{{}}]")),
+    # text
+    "launch info: lines": Case(read_report, encoded(lambda size: numbered("sev-{0}:\n", size))),
+    "launch info: colons": Case(read_report, lambda size: b":" * size),
+    "launch info: blanks": Case(read_report, lambda size: b"sev-policy:" + b" " * size + b"x"),
+    "text: base64": Case(decode, lambda size: b"AAAA" * (size // 4)),
+    "text: padded base64": Case(decode, lambda size: b"AA==" * (size // 4)),
+    "text: padding": Case(decode, lambda size: b"=" * size),
+    "text: wrapped": Case(decode, lambda size: b"A " * (size // 2)),
+    "text: hex": Case(decode, lambda size: b"ab" * (size // 2)),
+    "text: half a hex digit too many": Case(decode, lambda size: b"ab" * (size // 2) + b"a"),
+    "text: key": Case(key, lambda size: b"ab\n" * (size // 3)),
+    # certificates in every packaging
+    "chain: SEV certificates": Case(read_contents, lambda size: pdh() * (size // len(pdh()))),
+    "chain: CA certificates": Case(read_contents, lambda size: ark() * (size // len(ark()))),
+    "chain: base64": Case(read_contents, lambda size: in_text(ark(), size)),
+    "chain: nodesevinfo": Case(
+        read_contents, lambda size: b"pdh: \ncert-chain: " + in_text(ark(), size)
+    ),
+    "chain: lines": Case(read_contents, lambda size: b":\n" * (size // 2)),
+    "chain: a zip": Case(read_contents, lambda size: zipped(size, 16, ark())),
+    "chain: a zip of many": Case(read_contents, lambda size: zipped(0, size // 100, b"x")),
+    "chain: PEM": Case(read_contents, lambda size: pem() * (size // len(pem()))),
+    "chain: PEM that never ends": Case(
+        read_contents, lambda size: b"-----BEGIN CERTIFICATE-----\n" * (size // 28)
+    ),
+    "chain: PEM, long": Case(
+        read_contents,
+        lambda size: b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----" % (b"A" * size),
+    ),
+    # firmware
+    "firmware: entries": Case(firmware, footer, size=64_000),
+}  # fmt: skip
+
+
+def attempt(case: Case, data: bytes) -> None:
+    with suppress(SevAttestError):
+        case.parse(data)
+
+
+def seconds(case: Case, data: bytes, times: int, *, enough: float | None = None) -> float:
+    """Take the least processor time of one run."""
+    least = float("inf")
+    for _ in range(times):
+        begin = time.process_time()
+        attempt(case, data)
+        least = min(least, time.process_time() - begin)
+        if enough is not None and least < enough:
+            break
+    return least
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_it_is_linear(case: Case) -> None:
+    small, large = case.make(case.size // STEP), case.make(case.size)
+    assert len(large) < 1.1 * STEP * len(small) + CONSTANT
+    most = MOST * max(seconds(case, small, 3), MEASURABLE)
+    assert seconds(case, large, 5, enough=most) < most
+
+    tracemalloc.start()
+    try:
+        attempt(case, large)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < case.memory * len(large) + CONSTANT
+
+
+def test_what_is_measured_is_parsed() -> None:
+    for name in ("a long name around many", "blanks in a tag", "findings", "attributes"):
+        look(DOMAINS[name](1 << 16).encode())
