@@ -371,7 +371,7 @@ WRONG = {
     "denied-any": FILE.replace("denied_ceks = []", 'denied_ceks = ["*"]'),
     "manifest-name": FILE.replace('"db.json"', '"db\\u0000"'),
     "digits": FILE.replace("build = 24", f"build = {'9' * 5000}"),
-    "hex-digits": FILE.replace("build = 24", f"build = 0x{'f' * 5000}"),
+    "long-hex": FILE.replace("build = 24", f"build = 0x{'f' * 5000}"),
     "long-key": FILE + "a." * 60_000 + "a = 1",
     "long-key-in-quotes": FILE + '"a".' * 30_000 + "a = 1",
     "long-table": FILE + "[" + "a." * 60_000 + "a]",
@@ -406,8 +406,8 @@ def test_what_the_format_does_not_have_is_an_error(text: str) -> None:
 
 def test_dots_in_comments_and_notes_are_no_keys() -> None:
     assert read(FILE + "\t#" + "." * 1000 + "\n") == read(FILE)
-    note = FILE.replace('name = "web"', 'name = "web"\nnote = "' + "." * 90 + '"', 1)
-    assert read(note).launches[0].note == "." * 90
+    dotted = FILE.replace('name = "web"', f'name = "{"." * 90}"')
+    assert read(dotted).launches[0].name == "." * 90
 
 
 def test_the_schema_for_editors_says_the_same() -> None:

@@ -53,7 +53,7 @@ def _home() -> Path:
         home = Path.home()
     except RuntimeError:
         home = Path()
-    if not home.is_absolute():  # HOME may be empty
+    if not home.is_absolute() or os.environ.get("HOME") == "":
         raise _homeless("this user has no home folder to keep a ledger in")
     return home
 
