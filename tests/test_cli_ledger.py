@@ -292,22 +292,17 @@ def test_a_home_that_cannot_be_written_to_says_what_to_name(
     assert "--ledger, or XDG_STATE_HOME" in refused.value.hint
 
 
-@pytest.mark.parametrize("table", ["sev_attest_ledger", "sev_attest_session", "sev_attest_event"])
+@pytest.mark.parametrize("column", ["ledger.hash", "session.note", "event.detail"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_damaged_ledger_is_an_error_of_every_command(
-    run: Run, ledger: Ledger, command: str, table: str
+    run: Run, ledger: Ledger, command: str, column: str
 ) -> None:
-    with sqlite3.connect(ledger.place) as connection:
-        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        for number in range(3):
-            connection.execute(f"DROP TRIGGER sev_attest_keeps_{number}")
-        connection.execute("PRAGMA ignore_check_constraints = 1")
-    for column in columns[1:]:
-        for value in ("x''", "CAST(x'ff' AS TEXT)", "zeroblob(2000000)"):
-            with sqlite3.connect(ledger.place) as connection:
-                connection.execute("DROP INDEX IF EXISTS sev_attest_once")
-                connection.execute(f"UPDATE {table} SET {column} = {value}")
-            ran = run("ledger", *command.split())
-            assert ran.code in (0, 1, 2, 5, 6), (column, value, ran)
-            assert len(ran.err) < 5000
+    table, _, name = column.partition(".")
+    connection = sqlite3.connect(ledger.place, isolation_level=None)
+    connection.execute("DROP TRIGGER sev_attest_keeps_0")
+    for value in ("x''", "CAST(x'ff' AS TEXT)", "zeroblob(2000000)"):
+        connection.execute(f"UPDATE sev_attest_{table} SET {name} = {value}")
+        ran = run("ledger", *command.split())
+        assert ran.code in (0, 1, 2, 6), (value, ran)
+        assert len(ran.err) < 5000
     connection.close()
