@@ -2,6 +2,7 @@
 
 ``race PLACE``: for each id that comes on standard input, tries to release it, and says how it went.
 ``die PLACE ID POINT``: makes a launch from its creation to its release, and is killed at POINT.
+``make FOLDER``: makes one ledger after another there, killed after each call into the system.
 """
 
 import os
@@ -19,16 +20,17 @@ from typing import Any
 import pytest
 
 from sev_attest.errors import SevAttestError, WrongState
-from sev_attest.owner.ledger import Ledger, book, stores
+from sev_attest.owner.ledger import Ledger, stores
 
 MEASUREMENT = bytes(range(48))
 STEPS = ("create", "bind", "release")
 _STATEMENTS = {
-    book._LOOK: "look",
-    book._TELL: "event",
-    book._ENTER: "row",
-    book._MOVE: "row",
-    book._HEAD: "head",
+    "BEGIN": "begin",
+    "SELECT l.events": "look",
+    "INSERT INTO sev_attest_event": "event",
+    "INSERT INTO sev_attest_session": "row",
+    "UPDATE sev_attest_session": "row",
+    "UPDATE sev_attest_ledger": "head",
     "COMMIT": "commit",
 }
 POINTS = [
@@ -152,7 +154,7 @@ def _die(place: str, session: str, point: str) -> None:
 
     def deadly(execute: Callable[..., Any]) -> Callable[..., Any]:
         def run(connection: object, sql: str, *values: Any) -> Any:
-            what = _STATEMENTS.get(sql, "begin" if sql.startswith("BEGIN") else "")
+            what = next((_STATEMENTS[begin] for begin in _STATEMENTS if sql.startswith(begin)), "")
             reach(f"before {what}")
             result = execute(connection, sql, *values)
             reach(f"after {what}")
@@ -182,6 +184,42 @@ def _die(place: str, session: str, point: str) -> None:
         launch()
 
 
+_CALLS = frozenset({"mkdir", "open", "flock", "connect", "execute", "rename", "link", "unlink"})
+
+
+def _make(folder: str) -> None:
+    """Kill a child after each call into the system; the next one must find all in order."""
+    killed = 0
+    while True:
+        place = Path(folder, str(killed), "ledger")
+        child = os.fork()
+        if child == 0:
+            left = killed
+
+            def count(_frame: object, event: str, called: object) -> None:
+                nonlocal left
+                if event == "c_return" and getattr(called, "__name__", "") in _CALLS:
+                    left -= 1
+                    if left < 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.setprofile(count)
+            Ledger.open(place).disconnect()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if place.exists():
+            assert place.stat().st_nlink == 1, killed
+        with Ledger.open(place) as ledger:
+            ledger.create(session_id(killed))
+            ledger.verify()
+        assert [path.name for path in place.parent.iterdir()] == ["ledger"], killed
+        if status == 0:
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        killed += 1
+    _say(f"{killed}")
+
+
 if __name__ == "__main__":
-    ROLES: dict[str, Callable[..., None]] = {"race": _race, "die": _die}
+    ROLES: dict[str, Callable[..., None]] = {"race": _race, "die": _die, "make": _make}
     ROLES[sys.argv[1]](*sys.argv[2:])

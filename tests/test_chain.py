@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import sev_attest as sev
 from sev_attest import _crypto
 from sev_attest.chain import verify
-from sev_attest.chain._amd_keys import AMD_KEYS
+from sev_attest.chain._amd_keys import AMD_KEYS, AMD_ROOTS
 from sev_attest.chain.files import MAX_FILE, Collected, certificate_of, read_contents
 from sev_attest.spec import Algorithm, Curve, Usage
 from sev_attest.testing import Authority, Platform
@@ -766,6 +766,10 @@ def test_a_real_naples_chain_with_any_byte_changed_is_refused(real: Path) -> Non
             except sev.MalformedInput:
                 continue
             assert checks(swapped(chain, name, changed))
+
+
+def test_amd_s_roots_are_known_by_name() -> None:
+    assert {root.name for root in sev.amd_roots()} == AMD_ROOTS
 
 
 # what is not SEV's

@@ -12,7 +12,8 @@ import pytest
 from conftest import Run
 from ledger_worker import MEASUREMENT, session_id
 from sev_attest.cli.inputs import open_ledger
-from sev_attest.owner.ledger import Ledger, default_place
+from sev_attest.errors import Unsupported
+from sev_attest.owner.ledger import Ledger, LedgerTrouble, default_place
 
 ONE, TWO, THREE = "aa" + "1" * 62, "ab" + "2" * 62, session_id(3)
 COMMANDS = ("list", "show vm1", "close vm1", "export", "verify")
@@ -196,7 +197,7 @@ def test_a_ledger_that_is_missing_is_not_made(run: Run, here: Path, command: str
         assert ran.code == 6
         assert ran.err == (
             "error: ledger folder/none.sqlite3: there is no ledger\n"
-            "hint: `sev-attest session` begins one\n"
+            "hint: `sev-attest session --ledger folder/none.sqlite3` begins one\n"
         )
     assert list(here.iterdir()) == []
 
@@ -236,7 +237,73 @@ def test_a_server_is_named_without_its_url(run: Run, monkeypatch: pytest.MonkeyP
         "error: ledger PostgreSQL db.example/keys: the connection failed (no route to host)\n"
     )
     assert "sslmode" not in ran.err
+    assert "hint: nothing was released; see that the server answers\n" in ran.err
     refused = run("ledger", "list", "--ledger", "postgresql://owner:hunter2@db.example/keys")
     assert refused.code == 2
     assert "hunter2" not in refused.err
     assert "PGPASSFILE" in refused.err
+
+
+def test_hints_name_the_ledger_that_was_given(run: Run, here: Path) -> None:
+    with Ledger.open("my ledger") as ledger:
+        ledger.create(ONE, name="vm1")
+    given = ("--ledger", "my ledger")
+    unknown = run("ledger", "show", "vm9", *given)
+    assert unknown.err.endswith("hint: `sev-attest ledger list --ledger 'my ledger'` shows all\n")
+    missing = run("ledger", "list", "--ledger", "none.sqlite3", "-v")
+    assert missing.code == 0
+    with Ledger.open(default_place()) as ledger:
+        assert ledger.option == ""
+    assert run("ledger", "show", "vm9").err.endswith("hint: `sev-attest ledger list` shows all\n")
+
+
+@pytest.mark.parametrize("home", [None, "", "/nonexistent/home", "relative"])
+def test_a_user_without_a_home_learns_what_to_name(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    if home is None:
+        monkeypatch.setattr(Path, "home", homeless)
+    else:
+        monkeypatch.setenv("HOME", home)
+    with pytest.raises(Unsupported, match="home folder") as refused:
+        open_ledger(None)
+    assert refused.value.check == "ledger.place"
+    assert refused.value.hint == "name the ledger (--ledger), or set XDG_STATE_HOME"
+    opened = open_ledger("mine")
+    assert opened is not None
+    opened.disconnect()
+
+
+def test_a_home_that_cannot_be_written_to_says_what_to_name(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(here))
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(LedgerTrouble, match="Permission denied") as refused:
+        open_ledger(None)
+    assert refused.value.check == "ledger.permission"
+    assert "--ledger, or XDG_STATE_HOME" in refused.value.hint
+
+
+@pytest.mark.parametrize("column", ["ledger.hash", "session.note", "event.detail"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_damaged_ledger_is_an_error_of_every_command(
+    run: Run, ledger: Ledger, command: str, column: str
+) -> None:
+    table, _, name = column.partition(".")
+    connection = sqlite3.connect(ledger.place, isolation_level=None)
+    connection.execute("DROP TRIGGER sev_attest_keeps_0")
+    for value in ("x''", "CAST(x'ff' AS TEXT)", "zeroblob(2000000)"):
+        connection.execute(f"UPDATE sev_attest_{table} SET {name} = {value}")
+        ran = run("ledger", *command.split())
+        assert ran.code in (0, 1, 2, 6), (value, ran)
+        assert len(ran.err) < 5000
+    connection.close()

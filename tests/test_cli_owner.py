@@ -46,6 +46,8 @@ acknowledged = [{ALL}]
 
 
 DB = f'[[launch]]\nname = "db"\ndigest = "{"00" * 32}"\n'
+UNKNOWN = "without --record, nothing tells whether the platform was verified"
+UNVERIFIED = "nobody verified the platform that this session was made for"
 NAME_IT = "name the guest (--firmware ...) to learn what differs"
 
 
@@ -227,10 +229,73 @@ def test_a_session_of_another_tool_is_adopted(desk: Desk) -> None:
     new = "note: this session is new to the ledger ledger"
     ran = desk.validate(*SECRET)
     assert (ran.code, new in ran.lines) == (0, True)
+    assert f"note: INSECURE: {UNKNOWN}" in ran.lines
     row = desk.row("")
     assert (row.state, row.note) == ("released", "made by another tool")
     ran = desk.validate()
     assert (ran.code, new in ran.lines) == (0, False)
+
+
+@pytest.mark.parametrize("record", [(), RECORD], ids=["bare", "record"])
+def test_a_session_of_a_platform_that_nobody_verified_is_refused(
+    desk: Desk, record: tuple[str, ...]
+) -> None:
+    Path("chain").write_bytes(desk.platform.export().pdh.to_bytes())
+    assert desk.session("--insecure").code == 0
+    desk.start()
+    for options in ((), SECRET):
+        ran = desk.validate(*record, *options)
+        assert (ran.code, ran.out) == (3, "")
+        assert ran.err.startswith(f"error: {UNVERIFIED}\n")
+        assert "--insecure" in ran.err
+    check = "record.unverified" if record else "ledger.unverified"
+    assert json.loads(desk.validate(*record, "--json").out)["errors"][0]["check"] == check
+    assert no_packet()
+    assert desk.row().state == ("created" if record else "measured")
+    ran = desk.validate(*record, *SECRET, "--insecure")
+    assert (ran.code, f"note: INSECURE: {UNVERIFIED}" in ran.lines) == (0, True)
+    assert desk.row().state == "released"
+    shown = desk.run("ledger", "show", "vm", "--ledger", "ledger")
+    assert "platform: NOT VERIFIED" in shown.lines
+    document = json.loads(desk.run("ledger", "show", "vm", "--ledger", "ledger", "--json").out)
+    assert (document["session"]["verified"], document["session"]["root"]) == (False, None)
+
+
+def test_without_record_and_ledger_nothing_tells_of_the_platform(desk: Desk) -> None:
+    Path("chain").write_bytes(desk.platform.export().pdh.to_bytes())
+    assert desk.session("--insecure", "--ledger", "none").code == 0
+    desk.start()
+    ran = desk.validate(*SECRET, "--ledger", "none")
+    assert (ran.code, f"note: INSECURE: {UNKNOWN}" in ran.lines) == (0, True)
+
+
+def test_a_root_that_is_not_amds_is_told_without_the_record_too(opened: Desk) -> None:
+    opened.start()
+    root = sev.LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes()).root
+    note = f"note: this session's platform has a root that is {root}"
+    for options in ((), RECORD, SECRET):
+        ran = opened.validate(*options)
+        assert (ran.code, ran.lines.count(note), UNKNOWN in ran.out) == (0, 1, False)
+    shown = opened.run("ledger", "show", "vm", "--ledger", "ledger")
+    assert f"platform: verified, root {root}" in shown.lines
+    document = json.loads(opened.run("ledger", "show", "vm", "--ledger", "ledger", "--json").out)
+    assert (document["session"]["verified"], document["session"]["root"]) == (True, root)
+
+
+def test_of_amd_s_own_roots_and_of_old_ledgers_notes_are_right(desk: Desk) -> None:
+    assert desk.session("--ledger", "none").code == 0
+    session = sev.LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes()).session_id
+    desk.start()
+    for name, root, told in (("amd", "AMD Milan", ()), ("old", "", (UNKNOWN,))):
+        with Ledger.open(name) as ledger:
+            ledger.create(session, root=root)
+        ran = desk.validate(*SECRET, "--force", "--ledger", name)
+        assert ran.code == 0
+        assert [line for line in ran.lines if "INSECURE" in line or " root " in line] == [
+            f"note: INSECURE: {words}" for words in told
+        ]
+    shown = desk.run("ledger", "show", session, "--ledger", "old")
+    assert "platform: nothing tells whether it was verified" in shown.lines
 
 
 def test_a_session_that_is_in_a_record_but_not_in_the_ledger_is_refused(desk: Desk) -> None:

@@ -344,6 +344,23 @@ def test_what_the_ledger_says_of_a_session_goes_before_all_else_that_is_wrong(ca
     assert "requirements" not in case.kinds
 
 
+@pytest.mark.parametrize(
+    ("root", "check"), [(None, "ledger.unverified"), ("not AMD's: ARK 0123", "record.root")]
+)
+def test_a_record_cannot_say_more_of_the_platform_than_the_ledger(
+    case: Case, verified: sev.VerifiedChain, root: str | None, check: str
+) -> None:
+    session = sev.Session.create(verified, policy=case.session.policy)
+    case.ledger.create(session.keys.session_id, name="next", root=root)
+    claimed = replace(
+        sev.LaunchRecord.of(session, "next", NOW), root="AMD Milan", generation="milan"
+    ).signed(session.keys)
+    second = replace(case, session=session, record=claimed)
+    error = second.refusal(told(second.start()), requirements=demands(DIGEST))
+    assert error.check == check
+    assert second.kinds == ["created", "measured"]
+
+
 def test_settle_can_do_without_ledger_requirements_and_secret(case: Case) -> None:
     launch = sev.verify_launch(
         told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST

@@ -371,3 +371,6 @@ AMD_KEYS: dict[str, dict[str, Key]] = {
         },
     },
 }
+
+AMD_ROOTS = frozenset(f"AMD {generation.title()}" for generation in AMD_KEYS)
+"""What records and ledgers call AMD's roots (``Root.name``)."""

@@ -152,12 +152,15 @@ ledger_option = click.option(
 def open_ledger(given: str | None, *, create: bool = True) -> "Ledger | None":
     """Open the ledger that ``--ledger`` names; None for "none".
 
-    Raises LedgerTrouble if it cannot be used, or is missing and ``create`` is False.
+    Raises LedgerTrouble if it cannot be used, or is missing and ``create`` is False; Unsupported if
+    the default one is in a home folder that does not exist.
     """
     if given == "none":
         return None
-    from sev_attest.owner.ledger import Ledger, default_place
+    from sev_attest.owner.ledger import Ledger, check_home, default_place
 
+    if given is None and create:
+        check_home()
     return Ledger.open(given or default_place(), create=create)
 
 

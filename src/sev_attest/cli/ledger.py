@@ -13,6 +13,7 @@ from sev_attest.cli.inputs import OUTPUT, ledger_option, open_ledger, options, o
 from sev_attest.cli.outputs import write_all
 from sev_attest.errors import Unsupported, WrongState
 from sev_attest.owner.ledger import (
+    UNKNOWN_ROOT,
     Event,
     Head,
     Ledger,
@@ -97,10 +98,14 @@ def show(
     with _open(ledger) as opened:
         entry = _find(opened, session)
         events, now = opened.events(entry.session_id), opened.now
+        root = opened.root(entry.session_id)
     facts = _entry_facts(entry, now)
     if as_json:
+        facts |= {"verified": None if root == UNKNOWN_ROOT else root is not None}
+        facts |= {"root": root or None}
         render.document("ledger show", ok=True, session=facts, events=_event_facts(events))
     else:
+        facts |= {"platform": _platform(root)}
         for name, value in facts.items():
             if value:
                 click.echo(f"{name.replace('_', ' ')}: {render.one_line(str(value))}")
@@ -214,7 +219,7 @@ def _find(ledger: Ledger, text: str) -> LedgerEntry:
         raise WrongState(
             f"no session {text!r} is in the ledger {ledger.place}",
             check="ledger.unknown",
-            hint="`sev-attest ledger list` shows all",
+            hint=f"`sev-attest ledger list{ledger.option}` shows all",
         )
     if len(found) > 1:
         candidates = ", ".join(f"{e.session_id[:_ID_SHOWN]} ({e.state})" for e in found[:8])
@@ -239,6 +244,12 @@ def _entry_facts(entry: LedgerEntry, now: str) -> dict[str, Any]:
         "measurement": measurement,
         "note": note,
     }
+
+
+def _platform(root: str | None) -> str:
+    if root == UNKNOWN_ROOT:
+        return "nothing tells whether it was verified"
+    return "NOT VERIFIED" if root is None else f"verified, root {root}"
 
 
 def _event_facts(events: Iterable[Event]) -> list[dict[str, Any]]:

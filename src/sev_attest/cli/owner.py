@@ -114,6 +114,7 @@ def settle_launch(
         settle,
         launch,
         demands=(requirements, record) if requirements and record else None,
+        record=record,
         secrets=secrets,
         room=room,
         adopt=record is None,
@@ -146,8 +147,8 @@ def _release(
     guest: "Live | None",
 ) -> "SecretPacket | None":
     """Take the library's steps, and let out what comes of them before the ledger is closed."""
-    if ledger is not None and given["record"] is None and ledger.get(session) is None:
-        settled.notes.append(f"this session is new to the ledger {ledger.place}")
+    if given["record"] is None:
+        settled.notes += _platform_notes(session, ledger, given)
     try:
         released = steps(ledger=ledger)
     except Insecure as error:
@@ -160,6 +161,27 @@ def _release(
     if released.packet is not None:
         _pass_on(released.packet, ledger, session, given, guest)
     return released.packet
+
+
+def _platform_notes(session: str, ledger: "Ledger | None", given: dict[str, Any]) -> list[str]:
+    """Say what the ledger knows of a session's platform, where no record tells."""
+    from sev_attest.chain._amd_keys import AMD_ROOTS
+
+    notes: list[str] = []
+    root: str | None = ""
+    if ledger is not None:
+        from sev_attest.owner.ledger import unverified
+
+        root = ledger.root(session)
+        if ledger.get(session) is None:
+            notes.append(f"this session is new to the ledger {ledger.place}")
+        if root is None:
+            notes.append(f"INSECURE: {unverified()}")
+    if root == "" and given["inject_secret"]:
+        notes.append("INSECURE: without --record, nothing tells whether the platform was verified")
+    if root and root not in AMD_ROOTS:
+        notes.append(f"this session's platform has a root that is {root}")
+    return notes
 
 
 def _check_places(given: dict[str, Any]) -> None:

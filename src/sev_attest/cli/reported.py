@@ -89,12 +89,10 @@ def read_reported(given: dict[str, Any], keys: TransportKeys, claims: Claims) ->
 def _policy(given: dict[str, Any], claims: Claims) -> tuple[GuestPolicy, list[str]]:
     """Choose the policy without a record: the option's, or as a last resort the host's."""
     claimed = GuestPolicy(claims.policy or 0)
-    notes = []
-    if given["inject_secret"]:
-        notes.append("without --record, nothing tells whether the platform was verified")
     if given["policy"] is None:
         held = "--record or --policy holds it to yours"
-        return claimed, [f"policy {claimed} is what the host reports; {held}", *notes]
+        return claimed, [f"policy {claimed} is what the host reports; {held}"]
+    notes = []
     if claims.policy not in (None, given["policy"]):
         notes.append(f"the host reports policy {claimed}, not yours")
     return GuestPolicy(given["policy"]), notes

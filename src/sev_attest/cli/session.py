@@ -146,7 +146,7 @@ def _write(
     with ledger:
         check_places(list(files), force=force)
         check_folders(list(files))
-        ledger.create(record.session_id, name=record.name, expires=expires)
+        ledger.create(record.session_id, name=record.name, expires=expires, root=record.root)
         try:
             write_all(files.items(), force=force)
         except BaseException:

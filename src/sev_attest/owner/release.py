@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from sev_attest.errors import (
     Insecure,
+    LaunchRefused,
     MeasurementMismatch,
     RequirementsNotMet,
     SevAttestError,
@@ -45,14 +46,15 @@ def release(
     1. ``keys`` are those of the session of ``record``, whose platform was verified.
     2. The policy that the host reports, if it reports one, is the session's; and the measurement
        is right (:func:`verify_launch`). Nothing of the requirements shows before it is.
-    3. The requirements are met: all that are not are named. The session is bound to this launch
-       either way.
+    3. The ledger knows of no other root than the record, and the requirements are met: all that
+       are not are named. The session is bound to this launch either way.
     4. The packet is made, in memory.
     5. The ledger notes the release, in one transaction; of any number of callers, one gets on.
 
     Threads and processes may call it at once. Raises Unsupported for no secret, or if it is not
     said which launch they are for; LaunchRefused or Insecure (1), LaunchRefused
-    or MeasurementMismatch (2), RequirementsNotMet (3), what :func:`build_secret` raises (4);
+    or MeasurementMismatch (2), Insecure or LaunchRefused if the record contradicts the ledger, and
+    RequirementsNotMet (3), what :func:`build_secret` raises (4);
     Insecure for a session that was used for another launch, WrongState for one that is unknown, was
     released or has ended, LedgerTrouble if the ledger fails (3 and 5).
     """
@@ -92,19 +94,24 @@ def settle(
     ledger: "Ledger | None",
     secrets: Mapping[str, bytes],
     room: int | None = None,
+    record: "LaunchRecord | None" = None,
     adopt: bool = False,
     insecure: bool = False,
     ready: Callable[[], object] = lambda: None,
 ) -> Settled:
     """Take the steps 3 to 5 of :func:`release`.
 
-    ``demands`` are the requirements and the record to hold them against, ``adopt`` takes sessions
-    that the ledger does not know, ``insecure`` is :func:`build_secret`'s. ``ready`` raises an
+    ``demands`` are the requirements and the record to hold them against; ``record`` is the record
+    without requirements. ``adopt`` takes sessions that the ledger does not know; ``insecure`` goes
+    on with a platform that nobody verified, and is :func:`build_secret`'s. ``ready`` raises an
     OSError or SevAttestError if the packet could not get out.
     """
     session, measurement = launch.keys.session_id, launch.info.measurement
     try:
-        # 3. the requirements
+        # 3. the platform and the requirements
+        if ledger is not None:
+            record = demands[1] if demands else record
+            _check_root(ledger, session, record, secret=bool(secrets), insecure=insecure)
         met = None
         if demands is not None:
             from datetime import UTC, datetime
@@ -126,10 +133,28 @@ def settle(
                 ledger.log(session, "requirements", " ".join(f.check for f in error.failures))
         raise
     # 5. the ledger
-    if ledger is not None:
-        step = ledger.release if packet else ledger.bind
-        step(session, measurement, adopt=adopt)
+    if ledger is not None and packet is not None:
+        ledger.release(session, measurement, adopt=adopt, insecure=insecure)
+    elif ledger is not None:
+        ledger.bind(session, measurement, adopt=adopt)
     return Settled(packet=packet, met=met)
+
+
+def _check_root(
+    ledger: "Ledger", session: str, record: "LaunchRecord | None", *, secret: bool, insecure: bool
+) -> None:
+    """Hold a session to what the ledger knows of its platform, whatever the record says."""
+    from sev_attest.owner.ledger import UNKNOWN_ROOT, unverified
+
+    root = ledger.root(session)
+    if root is None and not insecure:
+        raise unverified()
+    if secret and record is not None and root not in (UNKNOWN_ROOT, record.root):
+        raise LaunchRefused(
+            f"the record says that its platform's root is {record.root}, the ledger says {root}",
+            check="record.root",
+            hint="make a new session; find out who changed the record",
+        )
 
 
 def verify_any(

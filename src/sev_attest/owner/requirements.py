@@ -66,6 +66,7 @@ _API = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
 _NAMES = {name: bit for bit, (name, _, _) in BITS.items()}
 _BYTE = 0xFF
 _MOST = 1 << 17
+_MOST_DOTS = 100
 _NO_BITS = PolicyBit(0)
 
 Allowed = frozenset[str]
@@ -144,15 +145,7 @@ class Requirements:
         """
         if len(data) > _MOST:
             raise MalformedInput(_STRUCTURE, "length", f"more than {_MOST} bytes")
-        try:
-            tree = tomllib.loads(data.decode())
-        except UnicodeDecodeError:
-            raise MalformedInput(_STRUCTURE, "format", "this is no UTF-8 text") from None
-        # ValueError: also a number of thousands of digits
-        except (ValueError, RecursionError) as error:
-            reason = f"this is no TOML: {str(error)[:200]}"
-            raise MalformedInput(_STRUCTURE, "format", reason) from None
-        whole = _Table("", tree)
+        whole = _Table("", _parsed(data))
         if whole.take("schema", str, "") != SCHEMA:
             raise MalformedInput(
                 _STRUCTURE, "schema", f'it does not begin with schema = "{SCHEMA}"'
@@ -198,10 +191,11 @@ class Requirements:
         if self.acknowledged & self.refused:
             both = ", ".join(sorted(self.acknowledged & self.refused))
             raise _wrong("advisories", f"both acknowledged and refused: {both}")
-        names = [launch.name for launch in self.launches]
-        for name in names:
-            if names.count(name) > 1:
-                raise _wrong("launch", f"there are two with the name {name!r}")
+        names = set()
+        for launch in self.launches:
+            if launch.name in names:
+                raise _wrong("launch", f"there are two with the name {launch.name!r}")
+            names.add(launch.name)
 
     @property
     def digests(self) -> frozenset[bytes]:
@@ -337,6 +331,22 @@ def _wrong(name: str, reason: str, hint: str = "") -> MalformedInput:
     return MalformedInput(_STRUCTURE, name, reason, hint=hint)
 
 
+def _parsed(data: bytes) -> dict[str, object]:
+    """Parse TOML of a bounded size and depth; raises MalformedInput."""
+    # tomllib takes a time and memory quadratic in the parts of a dotted key; a key is on one line.
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.count(b".") > _MOST_DOTS and not line.lstrip(b" \t").startswith(b"#"):
+            reason = f"line {number} has more than {_MOST_DOTS} dots"
+            raise MalformedInput(_STRUCTURE, "format", reason)
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError:
+        raise MalformedInput(_STRUCTURE, "format", "this is no UTF-8 text") from None
+    except Exception as error:  # noqa: BLE001 - it raises more than it documents
+        reason = f"this is no TOML: {str(error)[:200]}"
+        raise MalformedInput(_STRUCTURE, "format", reason) from None
+
+
 _Kind = TypeVar("_Kind")
 
 
@@ -417,7 +427,8 @@ def _minimum(table: _Table) -> Minimum:
     if match is None or max(map(int, match.groups())) > _BYTE:
         raise _wrong(table.place("api"), f'{api!r} is no API version ("1.55")')
     if not 0 <= build <= _BYTE:
-        raise _wrong(table.place("build"), f"{build} is not in 0..{_BYTE}")
+        # Not its value: Python refuses to write a number of more than 4300 digits in decimal.
+        raise _wrong(table.place("build"), f"is not in 0..{_BYTE}")
     table.end()
     return Minimum(api=(int(match[1]), int(match[2])), build=build)
 
@@ -461,7 +472,7 @@ def read_manifest(data: bytes) -> dict[bytes, str]:
     """Read what ``measure --manifest`` writes: words by launch digest; raises MalformedInput."""
     try:
         document = json.loads(data)
-    except (ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - deep nesting and long numbers raise their own errors
         raise MalformedInput("manifest", "format", "this is no JSON") from None
     if not isinstance(document, dict) or document.get("schema") != MANIFEST_SCHEMA:
         raise MalformedInput("manifest", "schema", f"this is no {MANIFEST_SCHEMA} document")
@@ -480,6 +491,8 @@ def read_manifest(data: bytes) -> dict[bytes, str]:
         text = one["digest"].encode("ascii", "backslashreplace")
         digest = blob(text, (32,), "launch digest", only_text=True)
         words = (one.get("vcpus"), one.get("cpu"), one.get("vmsa_profile"))
+        if not all(isinstance(word, int | str | None) for word in words):
+            raise MalformedInput("manifest", "launches", "one has a field of another type")
         found[digest] = ", ".join(
             f"{word} vCPUs" if isinstance(word, int) else str(word) for word in words if word
         )

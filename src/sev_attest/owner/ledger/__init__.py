@@ -18,22 +18,26 @@ Every step is one transaction, alone among all processes, that changes the row o
 adds to the log of events. The log is chained by hashes; :meth:`Ledger.verify` follows it from the
 first event on, and the rows must be what it tells.
 
-=============  ====================================================================
-room           what lives there
-=============  ====================================================================
-``story.py``   states, entries and events: what follows from what
-``audit.py``   what is wrong with a ledger that somebody may have changed
-``stores.py``  SQLite and PostgreSQL: all in which they differ
-``book.py``    :class:`Ledger`: the steps
-=============  ====================================================================
+===============  ==================================================================
+room             what lives there
+===============  ==================================================================
+``story.py``     states, entries and events: what follows from what
+``audit.py``     what is wrong with a ledger that somebody may have changed
+``place.py``     where a ledger's file is, and whether others could replace it
+``troubles.py``  what can go wrong with a ledger, in words
+``stores.py``    SQLite and PostgreSQL: all in which they differ
+``book.py``      :class:`Ledger`: the steps
+===============  ==================================================================
 """
 
 from sev_attest.owner.ledger.audit import LedgerDamaged
-from sev_attest.owner.ledger.book import Contents, Ledger, default_place
-from sev_attest.owner.ledger.stores import LedgerTrouble
-from sev_attest.owner.ledger.story import Event, Head, LedgerEntry, State
+from sev_attest.owner.ledger.book import Contents, Ledger, unverified
+from sev_attest.owner.ledger.place import check_home, default_place
+from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, State
+from sev_attest.owner.ledger.troubles import LedgerTrouble
 
 __all__ = [
+    "UNKNOWN_ROOT",
     "Contents",
     "Event",
     "Head",
@@ -42,5 +46,7 @@ __all__ = [
     "LedgerEntry",
     "LedgerTrouble",
     "State",
+    "check_home",
     "default_place",
+    "unverified",
 ]

@@ -15,7 +15,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sev_attest.errors import NotVerified
-from sev_attest.owner.ledger.story import EMPTY, Head, LedgerEntry, applied, event_hash
+from sev_attest.owner.ledger.story import (
+    EMPTY,
+    Head,
+    ImpossibleError,
+    LedgerEntry,
+    applied,
+    event_hash,
+)
 
 Row = tuple[Any, ...]
 
@@ -57,7 +64,7 @@ def _chain(events: Sequence[Row]) -> Iterator[str]:
         seq, *texts = row
         # bool is an int, and SQLite takes any type in any column.
         if type(seq) is not int or not all(isinstance(text, str) for text in texts):
-            yield f"event {seq!r} is none that the ledger writes"
+            yield f"event {repr(seq)[:40]} is none that the ledger writes"
             return
         if seq != count + 1:
             yield f"event {count + 1} is missing: {seq} comes after {count}"
@@ -73,7 +80,8 @@ def _head(events: Sequence[Row], head: Row | None) -> Iterator[str]:
     if head is None:
         yield "the head of the log is missing"
     elif tuple(head) != last:
-        yield f"the log ends with event {last[0]}, its head says {head[0]} (or another hash)"
+        said = repr(head[0])[:40]
+        yield f"the log ends with event {last[0]}, its head says {said} (or another hash)"
 
 
 def _noted(events: Sequence[Row], noted: Head) -> Iterator[str]:
@@ -96,10 +104,10 @@ def _sessions(sessions: Sequence[Row], events: Sequence[Row]) -> Iterator[str]:
                 kind=kind,
                 detail=json.loads(detail),
             )
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            # Words of the ledger's own, or nothing: the rest would quote what somebody put there.
-            words = str(error) if type(error) is ValueError else "has a detail of no known form"
-            yield f"event {seq}: the session {words}"
+        except ImpossibleError as error:
+            yield f"event {seq}: the session {error}"
+        except Exception:  # noqa: BLE001 - the words would quote what somebody put there
+            yield f"event {seq}: the session has a detail of no known form"
     rows = {row[0]: tuple(row) for row in sessions}
     expected = {session_id: entry.to_row() for session_id, entry in told.items()}
     for session_id in sorted(rows.keys() | expected.keys(), key=str):

@@ -1,43 +1,43 @@
 """The ledger itself: one transaction for every step."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from sev_attest.errors import Insecure, Unsupported, WrongState
 from sev_attest.owner.ledger.audit import LedgerDamaged, findings
-from sev_attest.owner.ledger.stores import (
-    TABLES,
-    VERSION,
-    Connection,
-    Store,
-    store_at,
-    trouble,
-)
+from sev_attest.owner.ledger.stores import TABLES, VERSION, Connection, Store, store_at
 from sev_attest.owner.ledger.story import (
     COMES_FROM,
+    MEASUREMENT_SIZE,
     REFUSED,
+    TIME,
+    UNKNOWN_ROOT,
     Event,
     Head,
     LedgerEntry,
     State,
     applied,
+    root_of,
     to_text,
 )
 
+# The names in braces are the store's (Store.names).
 _SESSIONS = """SELECT session_id, name, state, created, changed, expires, measurement, note
-    FROM sev_attest_session"""
+    FROM {sessions} s"""
 _EVENTS = """SELECT seq, time, session_id, kind, detail, previous, hash
-    FROM sev_attest_event"""
-_KEPT_HEAD = "SELECT events, hash FROM sev_attest_ledger"
+    FROM {events} e"""
+_KEPT_HEAD = "SELECT events, hash FROM {head} l"
 _LOOK = """SELECT l.events, l.hash, s.session_id, s.name, s.state, s.created, s.changed,
     s.expires, s.measurement, s.note
-    FROM sev_attest_ledger l LEFT JOIN sev_attest_session s ON s.session_id = ?"""
+    FROM {head} l LEFT JOIN {sessions} s ON s.session_id = ?"""
+_CREATED_AS = "SELECT {detail} FROM sev_attest_event WHERE session_id = ? AND kind = 'created'"
+_MEASURED_AT = "SELECT {time} FROM sev_attest_event WHERE session_id = ? AND kind = 'measured'"
 _ENTER = """INSERT INTO sev_attest_session
     (session_id, name, state, created, changed, expires, measurement, note)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -45,34 +45,15 @@ _MOVE = """UPDATE sev_attest_session SET state = ?, changed = ?, measurement = ?
     WHERE session_id = ? AND state = ?"""
 _TELL = """INSERT INTO sev_attest_event
     (seq, time, session_id, kind, detail, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"""
-_MEASURED_AT = "SELECT time FROM sev_attest_event WHERE session_id = ? AND kind = 'measured'"
 _HEAD = "UPDATE sev_attest_ledger SET events = ?, hash = ? WHERE events = ?"
 
 _Read = TypeVar("_Read")
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _KIND = re.compile(r"[a-z][a-z0-9.-]{0,63}")
-_MEASUREMENT_SIZE = 48
-_UNMEASURED = "its measurement has to be accepted first: `sev-attest validate`"
-_HINT = "a session is for one launch: make a new one with `sev-attest session`"
-
-
-def default_place() -> Path:
-    """Name the ledger of this user, by the XDG base directories: a relative one counts as unset.
-
-    Raises Unsupported for a user without a home.
-    """
-    state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():
-        try:
-            state = Path.home() / ".local" / "state"
-        except RuntimeError:
-            raise Unsupported(
-                "this user has no home folder to keep a ledger in",
-                check="ledger.place",
-                hint="name the ledger (--ledger), or set XDG_STATE_HOME",
-            ) from None
-    return state / "sev-attest" / "ledger.sqlite3"
+_MOST_TEXT = 1 << 14
+_UNMEASURED = "its measurement has to be accepted first: `sev-attest validate{ledger}`"
+_HINT = "a session is for one launch: make a new one with `sev-attest session{ledger}`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +70,9 @@ class Ledger:
 
     One object serves all threads of a process; any number of processes share one ledger, and of
     those that try one step at once, exactly one wins. After a fork, the child opens connections of
-    its own. Every method raises LedgerTrouble (exit code 6) if the database fails; then the step
-    was not taken, or, if the connection to a server broke at its end, is not known to be.
+    its own. Every method raises LedgerTrouble (exit code 6) if the database fails or is damaged;
+    then the step was not taken, or, if the connection to a server broke at its end, is not known
+    to be. Texts have 16384 characters at most: Unsupported if one has more.
     """
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
@@ -114,7 +96,8 @@ class Ledger:
 
         ``timeout`` is how long a step waits for others, in seconds; ``clock`` gives an aware time.
         Raises LedgerTrouble if it cannot be used (or made, or is missing and ``create`` is False),
-        Unsupported for a URL that has a password in it, or if psycopg is missing.
+        or if users other than root could replace the file; Unsupported for a URL that is none or
+        has a password in it, or if psycopg is missing.
         """
         store = store_at(place, timeout)
         store.prepare(create=create)
@@ -141,6 +124,11 @@ class Ledger:
         return self._store.place
 
     @property
+    def option(self) -> str:
+        """Return what a ``sev-attest`` command needs to use it: `` --ledger PLACE``, or nothing."""
+        return self._store.option
+
+    @property
     def now(self) -> str:
         """The time by its clock, as its entries have it."""
         return _utc(self._clock())
@@ -155,14 +143,26 @@ class Ledger:
     # The steps. Each raises WrongState if the session is unknown or its state does not allow it.
 
     def create(
-        self, session_id: str, *, name: str = "", expires: datetime | None = None
+        self,
+        session_id: str,
+        *,
+        name: str = "",
+        expires: datetime | None = None,
+        root: str | None = UNKNOWN_ROOT,
     ) -> LedgerEntry:
-        """Open a session (-> created). Nothing may be known of it yet: raises Insecure."""
+        """Open a session (-> created). Nothing may be known of it yet: raises Insecure.
+
+        ``root`` is the name of the root that its platform was verified up to, or None if nobody
+        verified it: then :meth:`release` refuses it. Empty means that nothing tells.
+        """
         limit = None if expires is None else _utc(expires)
+        detail: dict[str, object] = {"name": _clean(name), "expires": limit, "note": ""}
+        if root != UNKNOWN_ROOT:
+            detail["root"] = root
         with self._step(session_id) as step:
             if step.entry is not None:
                 step.refuse_again(step.entry)
-            return step.note(State.CREATED, {"name": _clean(name), "expires": limit, "note": ""})
+            return step.note(State.CREATED, detail)
 
     def bind(self, session_id: str, measurement: bytes, *, adopt: bool = False) -> LedgerEntry:
         """Bind a session to the measurement (48 bytes) that its owner accepted (-> measured).
@@ -185,14 +185,20 @@ class Ledger:
             entry = step.enter(State.MEASURED, {"measurement": text})
         return entry
 
-    def release(self, session_id: str, measurement: bytes, *, adopt: bool = False) -> LedgerEntry:
+    def release(
+        self, session_id: str, measurement: bytes, *, adopt: bool = False, insecure: bool = False
+    ) -> LedgerEntry:
         """Note that the secret leaves, for that very measurement (measured -> released).
 
         A session that is not bound yet is bound in the same transaction, as by :meth:`bind`. Only
         whoever gets the entry back may let the secret out: a second call raises WrongState.
+        Raises Insecure for a session whose platform is known not to have been verified, unless
+        ``insecure``.
         """
         with self._step(session_id) as step:
             self._bind(step, measurement, adopt=adopt)
+            if not insecure:
+                step.require_root()
             return step.enter(State.RELEASED, {"measurement": _measurement_text(measurement)})
 
     def fail(self, session_id: str, reason: str) -> LedgerEntry:
@@ -224,7 +230,16 @@ class Ledger:
         _check_id(session_id)
         with self._transaction(self._store.reading) as connection:
             row = connection.execute(f"{_SESSIONS} WHERE session_id = ?", (session_id,)).fetchone()
-            return None if row is None else self._sound(LedgerEntry.from_row, row)
+            return None if row is None else _sound(self._store, LedgerEntry.from_row, row)
+
+    def root(self, session_id: str) -> str | None:
+        """Return the root that :meth:`create` was told.
+
+        None if nobody verified the platform; empty if nothing tells, or the session is unknown.
+        """
+        _check_id(session_id)
+        with self._transaction(self._store.reading) as connection:
+            return _root(self._store, connection, session_id)
 
     def entries(self) -> tuple[LedgerEntry, ...]:
         """Give all sessions, the oldest first."""
@@ -269,12 +284,12 @@ class Ledger:
         with self._transaction(self._store.reading) as connection:
             found = {name for (name,) in connection.execute(self._store.tables).fetchall()}
             if not found >= TABLES:
-                raise trouble(self.place, "damaged", "its tables are not there")
+                raise self._store.fault("damaged", "its tables are not there")
             row = connection.execute("SELECT version FROM sev_attest_ledger").fetchone()
         if row is None or type(row[0]) is not int or row[0] < VERSION:
-            raise trouble(self.place, "damaged", "its version is not there")
+            raise self._store.fault("damaged", "its version is not there")
         if row[0] > VERSION:
-            raise trouble(self.place, "schema", f"version {row[0]}, this one knows {VERSION}")
+            raise self._store.fault("schema", f"version {row[0]}, this one knows {VERSION}")
 
     @contextmanager
     def _step(self, session_id: str) -> Iterator["_Step"]:
@@ -282,8 +297,9 @@ class Ledger:
         with self._transaction(self._store.writing) as connection:
             row = connection.execute(_LOOK, (session_id,)).fetchone()
             head = self._head(row)
-            entry = None if row[2] is None else self._sound(LedgerEntry.from_row, row[2:])
-            step = _Step(self, connection, session_id, head, entry)
+            entry = None if row[2] is None else _sound(self._store, LedgerEntry.from_row, row[2:])
+            now = self.now  # after the wait for others
+            step = _Step(self._store, connection, head, entry, session_id=session_id, time=now)
             try:
                 yield step
             except (Insecure, WrongState):
@@ -304,12 +320,10 @@ class Ledger:
             except (Insecure, WrongState) as error:
                 refusal = error
             connection.execute("COMMIT")
-        except BaseException as error:
+        except BaseException:
             if connection is not None:
                 connection.close()  # undoes what was begun
             self.disconnect()  # the others may be as broken
-            if isinstance(error, self._store.errors):
-                raise self._store.trouble(error) from None
             raise
         self._idle.append(connection)
         if refusal is not None:
@@ -328,25 +342,18 @@ class Ledger:
         except IndexError:
             return self._store.connect()
 
-    def _sound(self, read: Callable[[tuple[Any, ...]], _Read], row: tuple[Any, ...]) -> _Read:
-        try:
-            return read(row)
-        except (ValueError, TypeError):
-            words = "it has a row that the ledger does not write"
-            raise trouble(self.place, "damaged", words) from None
-
     def _entries(self, connection: Connection) -> tuple[LedgerEntry, ...]:
         rows = connection.execute(f"{_SESSIONS} ORDER BY created, session_id").fetchall()
-        return tuple(self._sound(LedgerEntry.from_row, row) for row in rows)
+        return tuple(_sound(self._store, LedgerEntry.from_row, row) for row in rows)
 
     def _events(self, connection: Connection, session_id: str | None = None) -> tuple[Event, ...]:
         only, values = ("", ()) if session_id is None else (" WHERE session_id = ?", (session_id,))
         rows = connection.execute(f"{_EVENTS}{only} ORDER BY seq", values).fetchall()
-        return tuple(self._sound(Event.from_row, row) for row in rows)
+        return tuple(_sound(self._store, Event.from_row, row) for row in rows)
 
     def _head(self, row: tuple[Any, ...] | None) -> Head:
         if row is None or type(row[0]) is not int or not isinstance(row[1], str):
-            raise trouble(self.place, "damaged", "the head of its log is missing")
+            raise self._store.fault("damaged", "the head of its log is missing")
         return Head(row[0], row[1])
 
 
@@ -354,22 +361,24 @@ class _Step:
     """One transaction on one session, and what it has come to."""
 
     __slots__ = (
-        "_before", "_connection", "_count", "_head", "_ledger", "_session_id", "_time", "entry",
+        "_before", "_connection", "_count", "_head", "_session_id", "_store", "_time", "entry",
     )  # fmt: skip
 
     def __init__(
         self,
-        ledger: Ledger,
+        store: Store,
         connection: Connection,
-        session_id: str,
         head: Head,
         entry: LedgerEntry | None,
+        *,
+        session_id: str,
+        time: str,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._connection = connection
         self._session_id = session_id
         self._head = head
-        self._time = ledger.now  # after the wait for others
+        self._time = time
         self._before = self.entry = entry
         self._count = head.count
 
@@ -377,7 +386,7 @@ class _Step:
         """Give the session; raises WrongState if there is none."""
         if self.entry is None:
             raise WrongState(
-                f"session {self._session_id[:12]} is not in the ledger {self._ledger.place}",
+                f"session {self._session_id[:12]} is not in the ledger {self._store.place}",
                 check="ledger.unknown",
                 hint="the ledger that `sev-attest session` wrote to is the one to name (--ledger)",
             )
@@ -429,14 +438,22 @@ class _Step:
     def _exactly_one(self, rows: int) -> None:
         if rows != 1:
             words = "a row changed while it was locked"
-            raise trouble(self._ledger.place, "damaged", words)
+            raise self._store.fault("damaged", words)
+
+    def require_root(self) -> None:
+        """Raise Insecure if the platform of the session is known not to have been verified."""
+        if _root(self._store, self._connection, self._session_id) is None:
+            raise unverified()
+
+    def _told(self, hint: str) -> str:
+        return hint.replace("{ledger}", self._store.option)
 
     def _wrong(self) -> WrongState:
         entry = self.known()
         return WrongState(
             f"session {entry.label} is {entry.explain(self._time)}",
             check=f"ledger.{entry.state}",
-            hint=_UNMEASURED if entry.state is State.CREATED else "",
+            hint=self._told(_UNMEASURED) if entry.state is State.CREATED else "",
         )
 
     def refuse_again(self, entry: LedgerEntry) -> NoReturn:
@@ -445,21 +462,19 @@ class _Step:
         raise Insecure(
             f"session {entry.label} is in the ledger already: {entry.explain(self._time)}",
             check="ledger.reused",
-            hint=_HINT,
+            hint=self._told(_HINT),
         )
 
     def _refuse_another(self, entry: LedgerEntry, measurement: bytes) -> NoReturn:
         self.note(REFUSED, {"step": "bind", "measurement": to_text(measurement)})
         row = self._connection.execute(_MEASURED_AT, (entry.session_id,)).fetchone()
-        bound = {
-            "measurement": to_text(entry.measurement or b""),
-            "at": row[0] if row else "an unknown time",
-        }
+        at = _sound(self._store, _told_time, row) if row else "an unknown time"
+        bound = {"measurement": to_text(entry.measurement or b""), "at": at}
         error = Insecure(
             f"session {entry.label} was used for another launch: since {bound['at']} it is bound "
             f"to the measurement {bound['measurement']}",
             check="ledger.reused",
-            hint=f"do not trust this launch; {_HINT}",
+            hint=f"do not trust this launch; {self._told(_HINT)}",
         )
         error.facts = {"session_id": entry.session_id, "bound": bound}
         raise error
@@ -477,11 +492,49 @@ def _utc(time: datetime) -> str:
 
 
 def _measurement_text(measurement: bytes) -> str:
-    if len(measurement) != _MEASUREMENT_SIZE:
-        raise ValueError(f"a measurement is {_MEASUREMENT_SIZE} bytes")
+    if len(measurement) != MEASUREMENT_SIZE:
+        raise ValueError(f"a measurement is {MEASUREMENT_SIZE} bytes")
     return to_text(measurement)
 
 
 def _clean(text: str) -> str:
     """Make it text that every database takes: no NUL, no half of a surrogate pair."""
+    if len(text) > _MOST_TEXT:
+        raise Unsupported(
+            f"a text of {len(text)} characters is too long for the ledger: {_MOST_TEXT} at most",
+            check="ledger.text",
+        )
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+
+
+def unverified() -> Insecure:
+    """Make the error for a session whose platform nobody verified."""
+    return Insecure(
+        "nobody verified the platform that this session was made for",
+        check="ledger.unverified",
+        hint="make a session for a verified chain; for tests, --insecure goes on",
+    )
+
+
+def _root(store: Store, connection: Connection, session_id: str) -> str | None:
+    row = connection.execute(_CREATED_AS, (session_id,)).fetchone()
+    return UNKNOWN_ROOT if row is None else _sound(store, _told_root, row)
+
+
+def _told_root(row: tuple[Any, ...]) -> str | None:
+    return root_of(json.loads(row[0]))
+
+
+def _told_time(row: tuple[Any, ...]) -> str:
+    if not TIME.fullmatch(row[0]):
+        raise ValueError("this is no time as the ledger writes it")
+    return str(row[0])
+
+
+def _sound(store: Store, read: Callable[[tuple[Any, ...]], _Read], row: tuple[Any, ...]) -> _Read:
+    """Read a row; raises LedgerTrouble for one that the ledger does not write."""
+    try:
+        return read(row)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        words = "it has a row that the ledger does not write"
+        raise store.fault("damaged", words) from None

@@ -9,12 +9,28 @@ import os
 import re
 import sqlite3
 import stat
-from collections.abc import Iterable, Mapping
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from sev_attest.errors import SevAttestError, Unsupported
+from sev_attest.errors import Unsupported
+from sev_attest.owner.ledger.place import (
+    UnsafePlace,
+    check_file,
+    check_folders,
+    default_place,
+    with_logs,
+)
 from sev_attest.owner.ledger.story import EMPTY, State
+from sev_attest.owner.ledger.troubles import (
+    PROBLEMS,
+    UNKNOWN_OUTCOME,
+    LedgerTrouble,
+    first_line,
+)
 
 if TYPE_CHECKING:
     import psycopg
@@ -55,85 +71,137 @@ _TABLES = (
 TABLES = frozenset({"sev_attest_ledger", "sev_attest_session", "sev_attest_event"})
 
 
-class LedgerTrouble(SevAttestError):
-    """The ledger cannot be used: missing, locked, full, read-only, damaged, not reached."""
-
-    exit_code = 6
-
-
-_PROBLEMS: Mapping[str, tuple[str, str]] = {
-    "missing": ("there is no ledger", "`sev-attest session` begins one"),
-    "locked": ("another process holds it locked", "try again; nothing was released"),
-    "read-only": ("it can only be read", "make the file and its folder writable for its owner"),
-    "full": ("the disk is full", "make room and try again; nothing was released"),
-    "permission": ("it cannot be opened", "run this as the ledger's owner"),
-    "place": ("this cannot be the ledger", ""),
-    "damaged": (
-        "this is no ledger, or it is damaged",
-        "keep it as evidence; restore a copy, and compare it with a head noted elsewhere",
-    ),
-    "schema": ("this is a ledger of a newer sev-attest", "use that one"),
-    "connection": (
-        "the connection failed",
-        "what was under way may have been done: look with `sev-attest ledger show`",
-    ),
-    "trouble": ("reading or writing it failed", ""),
-}
+LONGEST = 1 << 20
+"""Bytes of the longest value that is read; what the ledger writes is a fraction of that."""
+_PLAIN = (int, str, bytes, float, bool, type(None))
 
 
-def trouble(place: str, problem: str, words: str = "", hint: str = "") -> LedgerTrouble:
-    """Make the error for one of the known problems, with the system's own words if it has any."""
-    says, do = _PROBLEMS[problem]
-    message = f"ledger {place}: {says}" + (f" ({words})" if words else "")
-    return LedgerTrouble(message, check=f"ledger.{problem}", hint=hint or do)
-
-
-class Cursor(Protocol):
-    """What comes of a statement."""
-
-    @property
-    def rowcount(self) -> int:
-        """How many rows it changed."""
-
-    def fetchone(self) -> Any:
-        """Give the next row."""
-
-    def fetchall(self) -> list[Any]:
-        """Give all rows."""
-
-
-class Connection(Protocol):
+class Driver(Protocol):
     """A connection that begins no transaction by itself; ``?`` stands for a value."""
 
-    def execute(self, sql: str, values: tuple[Any, ...] = ..., /) -> Cursor:
-        """Run one statement."""
+    def execute(self, sql: str, values: tuple[Any, ...] = ..., /) -> Any:
+        """Run one statement, and return a cursor."""
 
     def close(self) -> None:
         """Close it; what was not committed is undone."""
 
 
-class Store(Protocol):
+class Rows:
+    """What came of a statement: ``rowcount`` rows were changed, or the rows it found."""
+
+    __slots__ = ("_rows", "rowcount")
+
+    def __init__(self, rowcount: int, rows: list[Any]) -> None:
+        """Take what a cursor gave."""
+        self.rowcount = rowcount
+        self._rows = rows
+
+    def fetchone(self) -> Any:
+        """Return the first row, or None."""
+        return self._rows[0] if self._rows else None
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+        return self._rows
+
+
+class Connection:
+    """A driver's connection. Whatever goes wrong in the driver comes out as LedgerTrouble.
+
+    A damaged database makes drivers raise what they do not document: not only their own errors are
+    translated.
+    """
+
+    __slots__ = ("_driver", "_store")
+
+    def __init__(self, driver: Driver, store: "Store") -> None:
+        """Guard a connection of ``store``."""
+        self._driver = driver
+        self._store = store
+
+    def execute(self, sql: str, values: tuple[Any, ...] = (), /) -> Rows:
+        """Run one statement to its end; a name in braces is one of the store's."""
+        store = self._store
+        try:
+            cursor = self._driver.execute(sql.format_map(store.names), values)
+            rows = cursor.fetchall() if cursor.description else []
+            found = Rows(cursor.rowcount, rows)
+        except Exception as error:  # noqa: BLE001 - see above
+            raise store.trouble(error, ending=sql == "COMMIT") from None
+        if not all(map(_plain, rows)):
+            raise store.fault("damaged", "a value in it is of another type, or too long")
+        return found
+
+    def close(self) -> None:
+        """Close it; what was not committed is undone."""
+        with suppress(Exception):  # it is given up either way
+            self._driver.close()
+
+
+def _plain(row: tuple[object, ...]) -> bool:
+    return all(
+        type(value) in _PLAIN and not (isinstance(value, str | bytes) and len(value) > LONGEST)
+        for value in row
+    )
+
+
+class Store(ABC):
     """One database."""
 
-    place: str
-    """What messages call it."""
     writing: str
     """Begins a transaction that no other runs beside."""
     reading: str
     """Begins a transaction that sees one moment."""
-    errors: type[Exception]
-    """What the driver raises."""
     tables: str
     """Lists the tables that are there."""
+    names: ClassVar[Mapping[str, str]] = {
+        "sessions": "sev_attest_session",
+        "events": "sev_attest_event",
+        "head": "sev_attest_ledger",
+        "detail": "detail",
+        "time": "time",
+    }
+    """What stands for the names in braces, in statements that read."""
+    hints: ClassVar[Mapping[str, str]] = {}
+    """What to do about a problem, where that is another thing than elsewhere."""
 
+    def __init__(self, place: str, given: str, timeout: float) -> None:
+        """Keep what messages call it, what --ledger calls it, and how long to wait (seconds)."""
+        self.place = place
+        self.timeout = timeout
+        self.option = _option(given)
+
+    @abstractmethod
     def prepare(self, *, create: bool) -> None:
         """See that the database is there, and make it if asked to; raises LedgerTrouble."""
 
+    @abstractmethod
     def connect(self) -> Connection:
-        """Open a connection."""
+        """Open a connection; raises LedgerTrouble."""
 
-    def trouble(self, error: Any) -> LedgerTrouble:
-        """Translate an error of the driver."""
+    @abstractmethod
+    def trouble(self, error: Exception, *, ending: bool = False) -> LedgerTrouble:
+        """Translate an error; ``ending`` tells that it came of a commit."""
+
+    def fault(self, problem: str, words: str = "", hint: str = "") -> LedgerTrouble:
+        """Make the error for a known problem, with the system's own words if it has any."""
+        says, do = PROBLEMS[problem]
+        words = first_line(words)
+        message = f"ledger {self.place}: {says}" + (f" ({words})" if words else "")
+        hint = hint or self.hints.get(problem, do)
+        return LedgerTrouble(
+            message, check=f"ledger.{problem}", hint=hint.replace("{ledger}", self.option)
+        )
+
+
+def _option(given: str) -> str:
+    """Name the ledger in a command that is to be run; the default one needs no name."""
+    with suppress(Unsupported):
+        if given == str(default_place()):
+            return ""
+    from shlex import quote
+
+    return f" --ledger {quote(given)}"
 
 
 def store_at(place: str | os.PathLike[str], timeout: float) -> Store:
@@ -141,9 +209,9 @@ def store_at(place: str | os.PathLike[str], timeout: float) -> Store:
     text = os.fspath(place)
     if re.match("postgres(ql)?:", text):
         return Postgres(text, timeout)
-    if "://" in text:
+    if "://" in text or "\0" in text:
         raise Unsupported(
-            "a ledger is a file or a postgresql:// database, and this is another URL",
+            "a ledger is a file or a postgresql:// database, and this is neither",
             check="ledger.place",
         )
     return Sqlite(Path(text), timeout)
@@ -158,6 +226,7 @@ _SQLITE_PROBLEMS = {
     sqlite3.SQLITE_NOTADB: "damaged",
     sqlite3.SQLITE_CORRUPT: "damaged",
     sqlite3.SQLITE_CONSTRAINT: "damaged",
+    sqlite3.SQLITE_TOOBIG: "damaged",  # the texts that the ledger writes are bounded
     sqlite3.SQLITE_ERROR: "damaged",  # no such table or column: the statements are fixed
     sqlite3.SQLITE_CANTOPEN: "permission",
     sqlite3.SQLITE_PERM: "permission",
@@ -169,13 +238,13 @@ _ERRNO_PROBLEMS = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "full",
 }
+_MAKING = "make its folder writable, or keep it elsewhere: --ledger, or XDG_STATE_HOME"
 _KEPT = ("UPDATE ON sev_attest_event", "DELETE ON sev_attest_event", "DELETE ON sev_attest_session")
 
 
-class Sqlite:
+class Sqlite(Store):
     """A file of its owner alone (0600). Write-ahead log, and synced at every commit."""
 
-    errors: type[Exception] = sqlite3.Error
     writing = "BEGIN IMMEDIATE"
     reading = "BEGIN"
     tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -191,93 +260,142 @@ class Sqlite:
 
     def __init__(self, path: Path, timeout: float) -> None:
         """Name the file; ``timeout`` is how long to wait for other processes, in seconds."""
+        super().__init__(str(path), str(path), timeout)
         self.path = path.absolute()
-        self.place = str(path)
-        self.timeout = timeout
+        self._lock = self.path.with_name(f".{self.path.name}.lock")
 
     def prepare(self, *, create: bool) -> None:
-        """Make the file if need be. It must be its owner's, and no symbolic link."""
-        try:
-            if create and not os.path.lexists(self.path):
+        """Make the file if need be. Nobody but its owner may be able to change or replace it."""
+        with self._own_errors(_MAKING if create else ""):
+            missing = not os.path.lexists(self.path)
+            if missing:
+                check_folders(self.path.parent, make=create)
+            if create and (missing or os.path.lexists(self._lock)):
                 self._make()
-            found, folder = self.path.lstat(), self.path.parent.stat()
+            self._check()
+            if not stat.S_ISREG(self.path.lstat().st_mode):
+                raise self.fault("place", "it is no file")
+
+    def _check(self) -> None:
+        check_file(self.path)
+        check_folders(self.path.parent, make=False)
+
+    @contextmanager
+    def _own_errors(self, hint: str = "") -> Iterator[None]:
+        try:
+            yield
         except FileNotFoundError:
-            raise trouble(self.place, "missing") from None
+            raise self.fault("missing") from None
         except OSError as error:
             problem = _ERRNO_PROBLEMS.get(error.errno or 0, "trouble")
-            raise trouble(self.place, problem, error.strerror or "") from None
-        # Whoever can write here could bring a ledger in which nothing was ever released.
-        for wrong, words, do in (
-            (stat.S_ISLNK(found.st_mode), "it is a symbolic link", "name the file itself"),
-            (not stat.S_ISREG(found.st_mode), "it is no file", ""),
-            (found.st_uid != os.geteuid(), "it belongs to another user", ""),
-            (found.st_mode & 0o022, "others can write to it", f"chmod 600 {self.place}"),
-            (folder.st_mode & 0o002, "anybody can write in its folder", "keep it elsewhere"),
-        ):
-            if wrong:
-                raise trouble(self.place, "place", words, do)
+            raise self.fault(problem, error.strerror or "", hint) from None
+        except UnsafePlace as error:
+            raise self.fault("place", error.words, error.do) from None
 
     def _make(self) -> None:
-        """Lay it out beside its place, so that it appears whole, or somebody else's stays."""
-        folder = self.path.parent
-        for parent in (*reversed(folder.parents), folder):
-            if not parent.exists():
-                parent.mkdir(mode=0o700, exist_ok=True)
-        import shutil
-        import tempfile
+        """Lay it out beside its place, so that it appears whole, or somebody else's stays.
 
-        workshop = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=folder))
+        It never has two names, not even for a moment: a death then would leave a file that is
+        refused. A rename replaces what is there, so it takes a lock.
+        """
+        made = self.path.with_name(f".{self.path.name}.new")
+        with self._locked():
+            try:
+                _remove(made)  # of one who was killed
+                if not os.path.lexists(self.path):
+                    made.touch(mode=0o600, exist_ok=False)
+                    self._fill(made)
+                    made.rename(self.path)
+                    _sync(self.path.parent)
+            finally:
+                _remove(made)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Be the only one, of all threads and processes, that makes this ledger."""
+        end = time.monotonic() + self.timeout
+        while (descriptor := self._try_lock()) is None:
+            if time.monotonic() >= end:
+                raise self.fault("locked")
+            time.sleep(0.01)
         try:
-            made = workshop / "ledger"
-            made.touch(mode=0o600)
-            self._fill(made)
-            os.link(made, self.path)
-            _sync(folder)
-        except FileExistsError:
-            pass  # another process was faster
+            yield
         finally:
-            shutil.rmtree(workshop)
+            self._lock.unlink()
+            os.close(descriptor)
+
+    def _try_lock(self) -> int | None:
+        import fcntl
+
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(self._lock, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who had the lock before has removed this file, or another one stands there by now.
+            if os.path.samestat(os.fstat(descriptor), self._lock.lstat()):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return None
 
     def _fill(self, path: Path) -> None:
+        connection = self._open(path)
         try:
-            connection = self._open(path)
-            try:
-                connection.execute("PRAGMA page_size = 1024")  # a step writes few bytes to each
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("BEGIN")
-                _lay_out(connection, self.schema)
-                connection.execute("COMMIT")
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise self.trouble(error) from None
+            connection.execute("PRAGMA page_size = 1024")  # a step writes few bytes to each
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN")
+            _lay_out(connection, self.schema)
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
 
-    def connect(self) -> sqlite3.Connection:
-        """Open the file, which must be there."""
+    def connect(self) -> Connection:
+        """Open the file, which must be there, and still be nobody else's."""
+        with self._own_errors():
+            self._check()
         return self._open(self.path)
 
-    def _open(self, path: Path) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{path.as_uri()}?mode=rw",
-            uri=True,
-            timeout=self.timeout,
-            isolation_level=None,
-            check_same_thread=False,  # one thread at a time has it
-        )
+    def _open(self, path: Path) -> Connection:
         try:
+            driver = sqlite3.connect(
+                f"{path.as_uri()}?mode=rw",
+                uri=True,
+                timeout=self.timeout,
+                isolation_level=None,
+                check_same_thread=False,  # one thread at a time has it
+            )
+        except Exception as error:  # noqa: BLE001 - see Connection
+            raise self.trouble(error) from None
+        connection = Connection(driver, self)
+        try:
+            # A damaged row may claim to be of any size: SQLite refuses it before it makes room.
+            driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
             connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def trouble(self, error: sqlite3.Error) -> LedgerTrouble:
+    def trouble(self, error: Exception, *, ending: bool = False) -> LedgerTrouble:  # noqa: ARG002
         """Translate SQLite's error by its code."""
         # Without a code, it is Python that could not read what is there.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-        words = "" if code & 0xFF == sqlite3.SQLITE_CONSTRAINT else str(error)
+        words = "" if code & 0xFF == sqlite3.SQLITE_CONSTRAINT else _words(error)
         general = _SQLITE_PROBLEMS.get(code & 0xFF, "trouble")
-        return trouble(self.place, _SQLITE_PROBLEMS.get(code, general), words)
+        return self.fault(_SQLITE_PROBLEMS.get(code, general), words)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _remove(database: Path) -> None:
+    for path in with_logs(database):
+        path.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:
@@ -308,6 +426,10 @@ _SQLSTATE_PROBLEMS = {
     "23514": "damaged",  # check_violation
     "42P01": "damaged",  # undefined_table
     "42703": "damaged",  # undefined_column
+    "42883": "damaged",  # undefined_function: a column is of another type
+    "42804": "damaged",  # datatype_mismatch
+    "28000": "permission",  # invalid_authorization_specification
+    "28P01": "permission",  # invalid_password
     "25P03": "connection",  # idle_in_transaction_session_timeout
     "57P01": "connection",  # admin_shutdown
     "57P02": "connection",  # crash_shutdown
@@ -317,7 +439,12 @@ _SQLSTATE_PROBLEMS = {
 }
 
 
-class Postgres:
+def _bounded(table: str, keys: str, *texts: str) -> str:
+    cut = ", ".join(f"substr({text}, 1, {LONGEST + 1}) AS {text}" for text in texts)
+    return f"(SELECT {keys}, {cut} FROM {table})"  # noqa: S608 - all of it stands in this module
+
+
+class Postgres(Store):
     """A database on a server, for services on several machines."""
 
     # Nothing but readers goes beside this lock; what follows it sees all that was committed before.
@@ -339,6 +466,24 @@ class Postgres:
         """CREATE TRIGGER sev_attest_keeps BEFORE DELETE OR TRUNCATE
         ON sev_attest_session EXECUTE FUNCTION sev_attest_keeps()""",
     )
+    # A value may be of up to 1 GiB there: what is too long for a ledger is not fetched.
+    names: ClassVar[Mapping[str, str]] = {
+        "sessions": _bounded(
+            "sev_attest_session", "session_id",
+            "name", "state", "created", "changed", "expires", "measurement", "note",
+        ),
+        "events": _bounded(
+            "sev_attest_event", "seq, session_id", "time", "kind", "detail", "previous", "hash"
+        ),
+        "head": _bounded("sev_attest_ledger", "events", "hash"),
+        "detail": f"substr(detail, 1, {LONGEST + 1})",
+        "time": f"substr(time, 1, {LONGEST + 1})",
+    }  # fmt: skip
+    hints: ClassVar[Mapping[str, str]] = {
+        "read-only": "this is a standby, or its owner made it read-only: name the primary server",
+        "permission": "its role needs SELECT, INSERT and UPDATE on the tables sev_attest_*, and, "
+        "to make them, CREATE on the schema: ask the database's owner",
+    }
     _settings = """SELECT
         set_config('lock_timeout', ?, false),
         set_config('idle_in_transaction_session_timeout', '10s', false),
@@ -347,11 +492,9 @@ class Postgres:
 
     def __init__(self, url: str, timeout: float) -> None:
         """Take a URL without a password; raises Unsupported for one with it, or without psycopg."""
-        from urllib.parse import parse_qsl, urlsplit
-
         parts = _URL.fullmatch(url)
-        options = dict(parse_qsl(urlsplit(url).query)) if parts else {}
-        if parts is None or any("password" in key for key in options):
+        options = _options(url) if parts else None
+        if parts is None or options is None or any("password" in key for key in options):
             raise Unsupported(
                 "the ledger's URL is not postgresql://[USER@]HOST[:PORT]/DATABASE, or has a "
                 "password in it, which every user of this machine could read",
@@ -359,8 +502,8 @@ class Postgres:
                 hint="keep passwords in ~/.pgpass (PGPASSFILE), or name a service=...",
             )
         host = parts["hosts"] or options.get("host") or "the local socket"
-        self.place = f"PostgreSQL {host}/{parts['name'] or options.get('dbname', '')}"
-        self.timeout = timeout
+        place = f"PostgreSQL {host}/{parts['name'] or options.get('dbname', '')}"
+        super().__init__(place, url, timeout)
         self._url = url
         try:
             import psycopg
@@ -371,31 +514,34 @@ class Postgres:
                 hint="pip install 'sev-attest[postgres]'",
             ) from None
         self._driver = psycopg
-        self.errors: type[Exception] = psycopg.Error
 
     def prepare(self, *, create: bool) -> None:
         """Make the tables if need be."""
+        connection = self.connect()
         try:
-            connection = self.connect()
-            try:
-                # Two that make tables at once would both fail.
-                connection.execute("BEGIN; SELECT pg_advisory_xact_lock(7380867641)")
-                if not connection.execute(self.tables).fetchall():
-                    if not create:
-                        raise trouble(self.place, "missing")
-                    _lay_out(connection, self.schema)
-                connection.execute("COMMIT")
-            finally:
-                connection.close()
-        except self._driver.Error as error:
-            raise self.trouble(error) from None
+            # Two that make tables at once would both fail.
+            connection.execute("BEGIN; SELECT pg_advisory_xact_lock(7380867641)")
+            if not connection.execute(self.tables).fetchall():
+                if not create:
+                    raise self.fault("missing")
+                _lay_out(connection, self.schema)
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
 
     def connect(self) -> Connection:
-        """Connect to the server."""
-        # It commits by itself what stands in no transaction, that is, nothing.
-        connection = _PostgresConnection(
-            self._driver.connect(self._url, autocommit=True, connect_timeout=10)
-        )
+        """Connect to the server; raises Unsupported for a URL that it cannot be reached by."""
+        failures = (self._driver.OperationalError, self._driver.InterfaceError)
+        try:
+            # It commits by itself what stands in no transaction, that is, nothing.
+            driver = self._driver.connect(self._url, autocommit=True, connect_timeout=10)
+        except failures as error:
+            raise self.trouble(error) from None
+        except Exception as error:  # noqa: BLE001 - see Connection
+            raise Unsupported(
+                f"the ledger's URL cannot be used: {first_line(_words(error))}", check="ledger.url"
+            ) from None
+        connection = Connection(_PostgresConnection(driver), self)
         try:
             connection.execute(self._settings, (f"{int(self.timeout * 1000)}ms",))
         except BaseException:
@@ -403,12 +549,28 @@ class Postgres:
             raise
         return connection
 
-    def trouble(self, error: "psycopg.Error") -> LedgerTrouble:
+    def trouble(self, error: Exception, *, ending: bool = False) -> LedgerTrouble:
         """Translate PostgreSQL's error by its SQLSTATE."""
+        driver = self._driver
+        if not isinstance(error, driver.Error):
+            return self.fault("damaged", _words(error))
+        problem = _SQLSTATE_PROBLEMS.get(error.sqlstate or "", "trouble")
+        words = error.diag.message_primary or ""
         if error.sqlstate is None:
-            return trouble(self.place, "connection", str(error).partition("\n")[0])
-        problem = _SQLSTATE_PROBLEMS.get(error.sqlstate, "trouble")
-        return trouble(self.place, problem, error.diag.message_primary or "")
+            broken = isinstance(error, driver.OperationalError | driver.InterfaceError)
+            problem, words = "connection" if broken else "damaged", _words(error)
+        unknown = ending and problem == "connection"
+        return self.fault(problem, words, UNKNOWN_OUTCOME if unknown else "")
+
+
+def _options(url: str) -> dict[str, str] | None:
+    """Read what stands behind the ``?`` of a URL; None if it is none."""
+    from urllib.parse import parse_qsl, urlsplit
+
+    try:
+        return dict(parse_qsl(urlsplit(url).query))
+    except ValueError:  # [ without ]
+        return None
 
 
 class _PostgresConnection:
@@ -417,7 +579,7 @@ class _PostgresConnection:
     def __init__(self, connection: "psycopg.Connection[Any]") -> None:
         self._connection = connection
 
-    def execute(self, sql: str, values: tuple[Any, ...] = (), /) -> Cursor:
+    def execute(self, sql: str, values: tuple[Any, ...] = (), /) -> Any:
         # Without values, several statements may stand together.
         return self._connection.execute(sql.replace("?", "%s").encode("ascii"), values or None)
 

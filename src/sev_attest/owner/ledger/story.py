@@ -6,6 +6,7 @@ The ledger goes by :func:`applied` when it writes, and the audit when it reads: 
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -35,6 +36,8 @@ COMES_FROM: Mapping[State, frozenset[State]] = {
 REFUSED = "refused"
 """The kind of event that keeps an attempt to use a session twice."""
 
+MEASUREMENT_SIZE = 48
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NEW = "make a new session for another launch"
 _SAYS: Mapping[State, str] = {
@@ -103,9 +106,14 @@ class LedgerEntry:
     def from_row(cls, row: tuple[Any, ...]) -> "LedgerEntry":
         """Read it back; raises ValueError or TypeError for what :meth:`to_row` did not give."""
         session_id, name, state, created, changed, expires, text, note = row
-        told = (session_id, name, state, created, changed, expires or "", text or "", note)
-        if not all(isinstance(value, str) for value in told):
+        if not all(isinstance(value, str) for value in (session_id, name, state, note)):
             raise TypeError("SQLite takes any type in any column")
+        times = (created, changed) if expires is None else (created, changed, expires)
+        if not all(map(TIME.fullmatch, times)):
+            raise ValueError("this is no time as the ledger writes it")
+        measurement = None if text is None else base64.b64decode(text, validate=True)
+        if measurement is not None and len(measurement) != MEASUREMENT_SIZE:
+            raise ValueError("this is no measurement")
         return cls(
             session_id=session_id,
             name=name,
@@ -113,7 +121,7 @@ class LedgerEntry:
             created=created,
             changed=changed,
             expires=expires,
-            measurement=None if text is None else base64.b64decode(text, validate=True),
+            measurement=measurement,
             note=note,
         )
 
@@ -209,17 +217,38 @@ def event_hash(fields: tuple[object, ...]) -> str:
     return hashlib.sha256(_json(fields).encode("ascii")).hexdigest()
 
 
+class ImpossibleError(ValueError):
+    """An event that cannot follow those before it."""
+
+
+UNKNOWN_ROOT = ""
+"""The root of a session's platform where nothing tells whether anybody verified it."""
+
+
+def root_of(detail: Mapping[str, Any]) -> str | None:
+    """Return the root that a ``created`` event tells; None if nobody verified the platform.
+
+    Sessions of other tools have UNKNOWN_ROOT, and those that an older sev-attest opened. Raises
+    TypeError if it is no text.
+    """
+    root = detail.get("root", UNKNOWN_ROOT)
+    if not isinstance(root, str | None):
+        raise TypeError("the name of a root is text")
+    return root
+
+
 def applied(
     entry: LedgerEntry | None, *, time: str, session_id: str, kind: str, detail: Mapping[str, Any]
 ) -> LedgerEntry:
     """Give the entry as it stands after an event.
 
-    Raises ValueError if the event cannot follow; KeyError, ValueError or TypeError if its detail
-    is not what the ledger writes.
+    Raises ImpossibleError if the event cannot follow; KeyError, ValueError, TypeError or
+    AttributeError if its detail is not what the ledger writes.
     """
     if kind == State.CREATED:
         if entry is not None:
-            raise ValueError("is created a second time")
+            raise ImpossibleError("is created a second time")
+        root_of(detail)
         return LedgerEntry(
             session_id=session_id,
             name=detail["name"],
@@ -231,12 +260,12 @@ def applied(
             note=detail["note"],
         )
     if entry is None:
-        raise ValueError(f"is {kind} before it was created")
+        raise ImpossibleError(f"is {kind[:40]} before it was created")
     if kind not in COMES_FROM:
         return entry
     state = State(kind)
     if entry.state not in COMES_FROM[state]:
-        raise ValueError(f"is {kind} although it was {entry.state}")
+        raise ImpossibleError(f"is {kind} although it was {entry.state}")
     if state is State.MEASURED:
         measurement = base64.b64decode(detail["measurement"], validate=True)
         return replace(entry, state=state, changed=time, measurement=measurement)
