@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote_from_bytes  # Path.as_uri() imports an HTTP client (Python 3.14)
 
 from sev_attest.errors import SevAttestError, Unsupported
 from sev_attest.owner.ledger.story import EMPTY, State
@@ -258,7 +259,7 @@ class Sqlite:
 
     def _open(self, path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"{path.as_uri()}?mode=rw",
+            f"file:{quote_from_bytes(os.fsencode(path))}?mode=rw",
             uri=True,
             timeout=self.timeout,
             isolation_level=None,
