@@ -147,6 +147,12 @@ def store_at(place: str | os.PathLike[str], timeout: float) -> Store:
             "a ledger is a file or a postgresql:// database, and this is another URL",
             check="ledger.place",
         )
+    if not hasattr(os, "geteuid"):
+        raise Unsupported(
+            "a ledger file needs a POSIX system, to see that nobody else can write it",
+            check="ledger.platform",
+            hint="use a postgresql:// ledger, or --ledger none, which lets a session be used twice",
+        )
     return Sqlite(Path(text), timeout)
 
 
