@@ -198,7 +198,8 @@ def test_the_same_verdict_and_exit_code_on_generated_launches(
     for (command, wrong), (code, out, _) in zip(
         launches, theirs(tool, [command for command, _ in launches]), strict=True
     ):
-        ours = run("validate", *command)
+        # Why one does not match is searched for elsewhere: here that would take three minutes.
+        ours = run("validate", *command, "--no-diagnose")
         assert (ours.code, ours.lines[:1]) == (code, out.splitlines()), (wrong, command)
         assert code == (1 if wrong else 0), (wrong, command)
         seen[wrong, code] += 1
