@@ -579,7 +579,7 @@ def test_a_lab_that_cannot_be_had_says_why(
     with pytest.raises(LabError, match="qemu-system-x86_64 is not installed"):
         Lab(here / "lab")
     monkeypatch.setattr(libvirtd, "_CPUS", here / "sys")
-    with pytest.raises(LabError, match="the machine's CPUs in .*, which is not there"):
+    with pytest.raises(LabError, match="which is not there"):
         Lab(here / "lab")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(LabError, match="not for root"):
