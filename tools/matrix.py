@@ -16,21 +16,23 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 HOME = Path(__file__).resolve().parent.parent
 PACKAGES = (
-    "python3-venv", "libvirt-clients-qemu", "python3-lxml", "python3-cryptography", "ovmf",
-    "libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "libxml2-utils",
-    "qemu-system-x86", "python3-libvirt", "postgresql", "gcc", "libc6-dev", "libvirt-dev",
+    "ca-certificates", "python3-venv", "libvirt-clients-qemu", "python3-lxml",
+    "python3-cryptography", "ovmf", "libvirt-daemon", "libvirt-daemon-driver-qemu",
+    "libvirt-clients", "libxml2-utils", "qemu-system-x86", "python3-libvirt", "postgresql", "gcc", "libc6-dev", "libvirt-dev",
     "pkg-config", "python3-dev",
 )  # fmt: skip
 COPIED = ("pyproject.toml", "*.md", "LICENSE", ".ci", "docs", "src", "tests", "tools", "vectors")
 DATA = "/srv/real-data"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 SOURCE = "/srv/sev-attest"
 NOT_RUN = 75
 """The exit code of a leg whose packages cannot be installed."""
@@ -62,13 +64,27 @@ class NotInstalled(Exception):
     """Debian's packages cannot be installed."""
 
 
-def run(*command: object, root: Path | None = None, **more: str) -> None:
+KEPT = re.compile("CI|PIP_.*|.*_proxy", re.IGNORECASE)
+"""What tests and pip inside see of the host's environment; the rest may name its files."""
+
+
+def run(
+    *command: object,
+    root: Path | None = None,
+    quiet: bool = False,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Run a command, in the chroot ``root`` if one is named; raises CalledProcessError."""
     words = [str(word) for word in command]
+    environment = dict(os.environ)
     if root:
         words = ["chroot", str(root), *words]
+        environment = {name: text for name, text in environment.items() if KEPT.fullmatch(name)}
+        environment |= {"HOME": "/root", "LC_ALL": "C.UTF-8", "PATH": PATH}
     print("$", shlex.join(words), flush=True)
-    process = subprocess.Popen(words, env=os.environ | more)  # noqa: S603 - commands of our own
+    process = subprocess.Popen(  # noqa: S603 - commands of our own
+        words, env={**environment, **variables}, stdout=subprocess.DEVNULL if quiet else None
+    )
     # The first process of a PID namespace has to wait for every orphan.
     while (ended := os.wait())[0] != process.pid:
         pass
@@ -80,13 +96,18 @@ def run(*command: object, root: Path | None = None, **more: str) -> None:
 def build(leg: Leg, root: Path) -> None:
     """Install Debian with the packages of the live tests; raises NotInstalled."""
     try:
-        run("debootstrap", "--variant=minbase", leg.suite, root, *mirror())
+        run("debootstrap", "--variant=minbase", leg.suite, root, *mirror(), quiet=True)
         mount(root)
         configure_apt(root)
-        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        run("apt-get", "update", "-qq", root=root, **quiet)
-        install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends")
-        run(*install, "ca-certificates", *PACKAGES, *leg.packages, root=root, **quiet)
+        run("apt-get", "update", "-qq", root=root)
+        words = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES)
+        run(
+            *words,
+            *leg.packages,
+            root=root,
+            quiet=True,
+            variables={"DEBIAN_FRONTEND": "noninteractive"},
+        )
     except subprocess.CalledProcessError as error:
         raise NotInstalled(shlex.join(error.cmd[:6])) from None
     configure_pip(root)
@@ -134,8 +155,9 @@ def configure_apt(root: Path) -> None:
 def configure_pip(root: Path) -> None:
     """Take over the host's certificates and its pip configuration."""
     home = Path.home()
-    for name in (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pip.conf"),
-                 home / ".config/pip/pip.conf", home / ".pip/pip.conf"):  # fmt: skip
+    bundle = Path(os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt"))
+    settings = (home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf"))
+    for name in (bundle, *settings):
         if name.exists():
             place = Path(f"{root}{name}")
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -203,18 +225,18 @@ def inside(leg: Leg, root: Path, *, everything: bool) -> int:
         build(leg, root)
         copy_source(leg, root)
         run("sh", "-c", WORLD, root=root)
-        more = {"HOME": "/root", "LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        variables = {}
         if os.environ.get("SEV_ATTEST_REAL_DATA"):
-            more["SEV_ATTEST_REAL_DATA"] = DATA
+            variables["SEV_ATTEST_REAL_DATA"] = DATA
         if leg.oldest:
-            more["PIP_CONSTRAINT"] = f"{SOURCE}/oldest.txt"
+            variables["PIP_CONSTRAINT"] = f"{SOURCE}/oldest.txt"
         for now, command in steps(everything=everything):
             print(f"step: {now}", flush=True)
             try:
-                run("sh", "-c", f"cd {SOURCE} && {command}", root=root, **more)
+                run("sh", "-c", f"cd {SOURCE} && {command}", root=root, variables=variables)
             except subprocess.CalledProcessError:
                 failed.append(now)
-        run("sh", "-c", f"cd {SOURCE} && {VERSIONS}", root=root, **more)
+        run("sh", "-c", f"cd {SOURCE} && {VERSIONS}", root=root, variables=variables)
     except NotInstalled as error:
         print(f"not installed: {error}", flush=True)
         return NOT_RUN
