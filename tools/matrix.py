@@ -38,6 +38,14 @@ NOT_RUN = 75
 """The exit code of a leg whose packages cannot be installed."""
 
 
+WORLD = """
+tell() { sed 's/^/world: /'; }
+python3 --version | tell
+dpkg-query -W -f '${Package} ${Version}\\n' libvirt0 qemu-system-x86 ovmf postgresql | tell
+.venv/bin/pip list --format freeze | grep -E '^(click|cryptography|psycopg|pytest)==' | tell
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Leg:
     """One world. A leg that is not ``stable`` may lack packages; ``oldest`` pins dependencies."""
@@ -47,7 +55,6 @@ class Leg:
     packages: tuple[str, ...] = ()
     stable: bool = True
     oldest: bool = False
-    minutes: int = 25
 
 
 LEGS = (
@@ -58,10 +65,6 @@ LEGS = (
 )
 
 # In the leg's namespaces
-
-
-class NotInstalled(Exception):
-    """Debian's packages cannot be installed."""
 
 
 KEPT = re.compile("CI|PIP_.*|.*_proxy", re.IGNORECASE)
@@ -94,22 +97,14 @@ def run(
 
 
 def build(leg: Leg, root: Path) -> None:
-    """Install Debian with the packages of the live tests; raises NotInstalled."""
-    try:
-        run("debootstrap", "--variant=minbase", leg.suite, root, *mirror(), quiet=True)
-        mount(root)
-        configure_apt(root)
-        run("apt-get", "update", "-qq", root=root)
-        words = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES)
-        run(
-            *words,
-            *leg.packages,
-            root=root,
-            quiet=True,
-            variables={"DEBIAN_FRONTEND": "noninteractive"},
-        )
-    except subprocess.CalledProcessError as error:
-        raise NotInstalled(shlex.join(error.cmd[:6])) from None
+    """Install Debian with the packages of the live tests."""
+    run("debootstrap", "--variant=minbase", leg.suite, root, *mirror(), quiet=True)
+    mount(root)
+    configure_apt(root)
+    run("apt-get", "update", "-qq", root=root)
+    words = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES)
+    silent = {"DEBIAN_FRONTEND": "noninteractive"}
+    run(*words, *leg.packages, root=root, quiet=True, variables=silent)
     configure_pip(root)
 
 
@@ -175,74 +170,63 @@ def floors() -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def copy_source(leg: Leg, root: Path) -> None:
-    """Copy the working tree, without what is built in it."""
+def prepare(leg: Leg, root: Path) -> dict[str, str]:
+    """Copy the working tree and install its dependencies; give the variables of its tests."""
     place = Path(f"{root}{SOURCE}")
     place.mkdir()
     for pattern in COPIED:
         for path in HOME.glob(pattern):
             run("cp", "-R", path, place)
+    variables = {}
+    if os.environ.get("SEV_ATTEST_REAL_DATA"):
+        variables["SEV_ATTEST_REAL_DATA"] = DATA
     if leg.oldest:
         text = floors()
         print(text, end="", flush=True)
         (place / "oldest.txt").write_text(text)
+        variables["PIP_CONSTRAINT"] = f"{SOURCE}/oldest.txt"
+    setup = f"cd {SOURCE} && . tools/_setup && setup test"
+    run("sh", "-c", setup, "tools/test", root=root, variables=variables)
+    run("sh", "-c", f"cd {SOURCE} && {WORLD}", root=root)
+    return variables
 
 
-def steps(*, everything: bool) -> Iterator[tuple[str, str]]:
-    """Name the steps of a leg, and what each runs."""
-    yield "offline", "tools/test -n 2 -q"
-    live = "tools/test -n 2 --dist loadfile -q tests/live"
-    if everything:
-        yield "live", live
-    else:
-        yield "agreement", f"{live}/test_virt_qemu_sev_validate.py"
-    yield "lab", "tools/lab -q"
+LIVE = "tools/test -n 2 --dist loadfile -q tests/live"
+STEPS = {
+    "offline": "tools/test -n 2 -q",
+    "agreement": f"{LIVE}/test_virt_qemu_sev_validate.py",
+    "live": LIVE,
+    "lab": "tools/lab -q",
+}
+"""What a leg may run; ``live`` includes ``agreement``."""
+USUAL = ("offline", "agreement", "lab")
+ALL = ("offline", "live", "lab")
 
 
-WORLD = """
-printf 'world: '
-python3 --version
-dpkg-query -W -f '${Package} ${Version}\\n' libvirt0 qemu-system-x86 ovmf 'postgresql-1?' |
-    sed 's/^/world: /'
-"""
-VERSIONS = """
-.venv/bin/pip list --disable-pip-version-check --format freeze |
-    grep -E '^(click|cryptography|psycopg|pytest|hypothesis)==' | sed 's/^/world: /'
-"""
-
-
-def inside(leg: Leg, root: Path, *, everything: bool) -> int:
+def inside(leg: Leg, root: Path, given: argparse.Namespace) -> int:
     """Run a leg, as the first process of its namespaces; give its exit code."""
 
     def late(*_: object) -> None:
         raise TimeoutError
 
     signal.signal(signal.SIGALRM, late)
-    signal.alarm(60 * leg.minutes)
-    now = "its packages"
-    failed = []
+    signal.alarm(60 * given.minutes)
+    now, failed = "install", []
     try:
         build(leg, root)
-        copy_source(leg, root)
-        run("sh", "-c", WORLD, root=root)
-        variables = {}
-        if os.environ.get("SEV_ATTEST_REAL_DATA"):
-            variables["SEV_ATTEST_REAL_DATA"] = DATA
-        if leg.oldest:
-            variables["PIP_CONSTRAINT"] = f"{SOURCE}/oldest.txt"
-        for now, command in steps(everything=everything):
+        variables = prepare(leg, root)
+        for now in given.only or (ALL if given.all else USUAL):
             print(f"step: {now}", flush=True)
             try:
-                run("sh", "-c", f"cd {SOURCE} && {command}", root=root, variables=variables)
+                run("sh", "-c", f"cd {SOURCE} && {STEPS[now]}", root=root, variables=variables)
             except subprocess.CalledProcessError:
                 failed.append(now)
-        run("sh", "-c", f"cd {SOURCE} && {VERSIONS}", root=root, variables=variables)
-    except NotInstalled as error:
-        print(f"not installed: {error}", flush=True)
+    except subprocess.CalledProcessError as error:
+        print(f"not installed: {shlex.join(error.cmd[:6])}", flush=True)
         return NOT_RUN
     except TimeoutError:
-        print(f"{now}: not done in {leg.minutes} minutes", flush=True)
-        return 1
+        print(f"{now}: not done in {given.minutes} minutes", flush=True)
+        return NOT_RUN if now == "install" else 1
     return 1 if failed else 0
 
 
@@ -253,6 +237,8 @@ NAMESPACES = (
 )  # fmt: skip
 SUMMARY = re.compile(r"=* ?((?:\d+ \w+, )*\d+ \w+) in [\d.]+s")
 """Pytest's last line."""
+PASSED = "passed"
+NOT_INSTALLED = "not run: its packages cannot be installed"
 
 
 @dataclass
@@ -275,7 +261,7 @@ class Result:
 @contextmanager
 def chroot_folder(name: str) -> Iterator[Path]:
     """Make the folder of a chroot, and remove it when nothing is mounted in it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"matrix-{name}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"matrix-{name}-")).resolve()
     folder.chmod(0o755)
     try:
         yield folder
@@ -285,14 +271,13 @@ def chroot_folder(name: str) -> Iterator[Path]:
         subprocess.run(["rm", "-rf", "--one-file-system", folder], check=True)  # noqa: S603, S607
 
 
-def run_leg(leg: Leg, *, everything: bool) -> Result:
+def run_leg(leg: Leg) -> Result:
     """Run one leg in namespaces of its own, and print what it prints with its name before it."""
     begin = time.monotonic()
     result = Result(leg, "", [], {}, 0)
     step = ""
     with chroot_folder(leg.name) as root:
-        words = [*NAMESPACES, sys.executable, __file__, "--inside", str(root), leg.name]
-        words += ["--all"] if everything else []
+        words = [*NAMESPACES, sys.executable, *sys.argv, "--inside", leg.name, str(root)]
         with subprocess.Popen(  # noqa: S603 - ourselves
             words,
             stdin=subprocess.DEVNULL,
@@ -309,35 +294,35 @@ def run_leg(leg: Leg, *, everything: bool) -> Result:
                 if found := SUMMARY.match(line):
                     result.tests[step] = found[1]
     code = process.returncode
-    verdict = "passed" if not code else "FAILED"
-    if code == NOT_RUN:
-        verdict = "NOT INSTALLED" if leg.stable else "not run"
-    result.verdict = verdict
+    missing = "not installed, and it must be" if leg.stable else NOT_INSTALLED
+    result.verdict = {0: PASSED, NOT_RUN: missing}.get(code, "failed")
     result.minutes = (time.monotonic() - begin) / 60
     return result
 
 
 def main() -> int:
     """Run the legs that were asked for, two at a time."""
-    names = [leg.name for leg in LEGS]
+    by_name = {leg.name: leg for leg in LEGS}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("legs", nargs="*", metavar="LEG", help=f"of {', '.join(names)}")
+    parser.add_argument("legs", nargs="*", metavar="LEG", help=f"of {', '.join(by_name)}")
     parser.add_argument("--all", action="store_true", help="all live tests, not agreement and lab")
-    parser.add_argument("--inside", metavar="ROOT", help=argparse.SUPPRESS)
+    parser.add_argument("--only", action="append", choices=STEPS, help="this; can be repeated")
+    parser.add_argument("--minutes", type=int, default=30, help="time limit of a leg (30)")
+    parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if unknown := set(given.legs) - set(names):
+    if unknown := set(given.legs) - by_name.keys():
         parser.error(f"no such leg: {', '.join(sorted(unknown))}")
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
         parser.error("this is for root, with debootstrap installed")
     chosen = [leg for leg in LEGS if leg.name in given.legs or not given.legs]
     if given.inside:
-        return inside(chosen[0], Path(given.inside), everything=given.all)
+        return inside(by_name[given.inside[0]], Path(given.inside[1]), given)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        results = list(pool.map(lambda leg: run_leg(leg, everything=given.all), chosen))
+        results = list(pool.map(run_leg, chosen))
     print("\n| leg | with | tests | minutes | |\n|---|---|---|---|---|")
     for result in results:
         print(result.row())
-    return int(any(result.verdict.isupper() for result in results))
+    return int(any(result.verdict not in (PASSED, NOT_INSTALLED) for result in results))
 
 
 if __name__ == "__main__":
