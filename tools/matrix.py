@@ -98,9 +98,13 @@ def run(
 
 def build(leg: Leg, root: Path) -> None:
     """Install Debian with the packages of the live tests."""
-    run("debootstrap", "--variant=minbase", leg.suite, root, *mirror(), quiet=True)
+    settings = apt_settings()
+    proxies = re.findall(r'^Acquire::http::Proxy "(.+)";$', settings, re.MULTILINE)
+    proxy = {"http_proxy": proxies[0]} if proxies else {}
+    make = ("debootstrap", "--variant=minbase", leg.suite, root, *mirror())
+    run(*make, quiet=True, variables=proxy)
     mount(root)
-    configure_apt(root)
+    configure_apt(root, settings)
     run("apt-get", "update", "-qq", root=root)
     words = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES)
     silent = {"DEBIAN_FRONTEND": "noninteractive"}
@@ -132,13 +136,17 @@ def mirror() -> list[str]:
     return places[:1]
 
 
-def configure_apt(root: Path) -> None:
-    """Take over the host's settings for fetching packages, and start no services."""
+def apt_settings() -> str:
+    """Read how this host fetches packages."""
     dumped = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)  # noqa: S607
     kept = re.findall(r"^Acquire::(?:https?|Retries|Check)\b.*;$", dumped.stdout, re.MULTILINE)
     # The archive of sid may be older than its Release file allows.
-    settings = [*kept, 'Acquire::Check-Valid-Until "false";', ""]
-    (root / "etc/apt/apt.conf.d/90host").write_text("\n".join(settings))
+    return "\n".join([*kept, 'Acquire::Check-Valid-Until "false";', ""])
+
+
+def configure_apt(root: Path, settings: str) -> None:
+    """Have it fetch packages as the host does, and start no services."""
+    (root / "etc/apt/apt.conf.d/90host").write_text(settings)
     (root / "etc/dpkg/dpkg.cfg.d/unsafe").write_text("force-unsafe-io\n")
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
@@ -196,7 +204,7 @@ STEPS = {
     "offline": "tools/test -n 2 -q",
     "agreement": f"{LIVE}/test_virt_qemu_sev_validate.py",
     "live": LIVE,
-    "lab": "tools/lab -q",
+    "lab": "tools/lab -q --capture=fd",
 }
 """What a leg may run; ``live`` includes ``agreement``."""
 USUAL = ("offline", "agreement", "lab")
@@ -216,7 +224,7 @@ def inside(leg: Leg, root: Path, given: argparse.Namespace) -> int:
         build(leg, root)
         variables = prepare(leg, root)
         for now in given.only or (ALL if given.all else USUAL):
-            print(f"step: {now}", flush=True)
+            print(f"\nstep: {now}", flush=True)
             try:
                 run("sh", "-c", f"cd {SOURCE} && {STEPS[now]}", root=root, variables=variables)
             except subprocess.CalledProcessError:
