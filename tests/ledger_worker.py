@@ -1,7 +1,8 @@
 """A process that takes steps on a ledger for the tests: in a race, or until it is killed.
 
 ``race PLACE``: for each id that comes on standard input, tries to release it, and says how it went.
-``die PLACE ID POINT``: makes a launch from its creation to its release, and is killed at POINT.
+``fork``: for each PLACE, ID and POINT that come, has a child make a launch from its creation to its
+release, which is killed at POINT.
 ``make FOLDER``: makes one ledger after another there, killed after each call into the system.
 """
 
@@ -17,10 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg  # noqa: F401 - for the children, which have a short life
 import pytest
 
 from sev_attest.errors import SevAttestError, WrongState
 from sev_attest.owner.ledger import Ledger, stores
+from warm import fork_for_each, run_forked
 
 MEASUREMENT = bytes(range(48))
 STEPS = ("create", "bind", "release")
@@ -100,9 +103,9 @@ def run_races(ledger: Ledger, place: object, *, workers: int, rounds: int) -> Co
 
 def die_and_restart(ledger: Ledger, place: object, session: str, point: str) -> None:
     """Have a worker killed at a point; then what it left is sound, and at most one release."""
-    died = subprocess.run(command("die", place, session, point), capture_output=True, check=False)
+    died = run_forked(__file__, place, session, point)
     assert died.returncode == -signal.SIGKILL, (point, died)
-    assert died.stdout == b""
+    assert died.stdout == ""
     ledger.verify()
     kinds = [event.kind for event in ledger.events(session)]
     entry = ledger.get(session)
@@ -221,5 +224,6 @@ def _make(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    ROLES: dict[str, Callable[..., None]] = {"race": _race, "die": _die, "make": _make}
+    FORK = partial(fork_for_each, _die)
+    ROLES: dict[str, Callable[..., None]] = {"race": _race, "fork": FORK, "make": _make}
     ROLES[sys.argv[1]](*sys.argv[2:])

@@ -2,8 +2,8 @@
 
 ``race PLACE``: for each case that comes on standard input, tries to release its secret with the
 ledger at PLACE, and says how it went.
-``die NAME POINT OPTION...``: runs `session --name NAME` and `validate` with a secret, and is killed
-at the point of that number; 0 is none, and tells them all.
+``fork``: for each NAME, POINT and OPTIONs that come, has a child run `session --name NAME` and
+`validate` with a secret, which is killed at the point of that number; 0 is none, and tells all.
 """
 
 import base64
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from sev_attest.cli.main import cli
 from sev_attest.owner.advisories import load
 from sev_attest.owner.requirements import AllowedLaunch, Minimum
 from sev_attest.testing import Authority, Platform, launch_guest, ovmf_image
+from warm import fork_for_each
 
 ANY = frozenset({"*"})
 SECRETS = {"luks-key": b"the disk key"}
@@ -111,6 +112,7 @@ def _race(place: str) -> None:
                 _say("won")
 
 
+@cache
 def platform() -> Platform:
     """Give the platform of those who die: the same keys each time."""
     return Platform(b"deaths", authority=Authority(2048))
@@ -177,5 +179,8 @@ def _die(name: str, number: str, *options: str) -> None:
 
 
 if __name__ == "__main__":
-    ROLES: dict[str, Callable[..., None]] = {"race": _race, "die": _die}
+    for name in ("session", "validate"):
+        assert cli.get_command(click.Context(cli), name)  # imports it, for the children
+    platform()
+    ROLES: dict[str, Callable[..., None]] = {"race": _race, "fork": partial(fork_for_each, _die)}
     ROLES[sys.argv[1]](*sys.argv[2:])

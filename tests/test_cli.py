@@ -264,12 +264,13 @@ def test_output_that_fails_only_at_the_end_is_an_error(monkeypatch: pytest.Monke
     def full() -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "dup2", lambda *_: None)
-    monkeypatch.setattr(sys.stdout, "flush", full)
-    monkeypatch.setattr(exits, "_run", lambda *_: 0)
-    assert exits.run(main.cli, []) == 6
-    monkeypatch.setattr(exits, "_run", lambda *_: 1)
-    assert exits.run(main.cli, []) == 1
+    with monkeypatch.context() as patch:  # pytest flushes it too
+        patch.setattr(os, "dup2", lambda *_: None)
+        patch.setattr(sys.stdout, "flush", full)
+        patch.setattr(exits, "_run", lambda *_: 0)
+        assert exits.run(main.cli, []) == 6
+        patch.setattr(exits, "_run", lambda *_: 1)
+        assert exits.run(main.cli, []) == 1
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 """Which command imports what: a command pays for what it uses, and for nothing else."""
 
+import ast
 import base64
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import sev_attest
 from sev_attest.cli.main import _COMMANDS
 from sev_attest.launch import expected_measure
 from sev_attest.measure.vmsa import _DIFFERENCES, PROFILES
@@ -133,3 +136,81 @@ def test_a_kernel_and_vcpus_bring_in_what_measures_them(tmp_path: Path) -> None:
 
 def test_the_names_of_the_profiles_are_those_of_the_layouts() -> None:
     assert {name.removesuffix("+debug-swap") for name in PROFILES} == _DIFFERENCES.keys()
+
+
+SOURCE = Path(sev_attest.__file__).parent
+ROOMS = (
+    ("errors",), ("spec",), ("_wire", "_encoding"), ("policy", "keys"), ("chain", "_crypto"),
+    ("session",), ("measure",), ("launch_info", "launch"), ("diagnose", "_hypotheses"),
+    ("secret",), ("report",), ("owner.record",), ("owner.advisories",), ("owner.requirements",),
+    ("owner.ledger",), ("owner.release",), ("host",), ("testing",), ("cli", "_api"),
+)  # fmt: skip
+"""From the ground up, as in docs/development.md; within one line they may know each other."""
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for path in SOURCE.rglob("*.py"):
+        name = path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", ".")
+        yield name.removesuffix(".__init__"), ast.parse(path.read_bytes())
+
+
+def names_imported(tree: ast.AST) -> Iterator[str]:
+    """Name every module that a file imports, and what it takes from it, wherever that stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(module: str) -> int | None:
+    """Find the line of :data:`ROOMS` that a module lives in."""
+    for number, rooms in enumerate(ROOMS):
+        if any(f"{module}.".startswith(f"{room}.") for room in rooms):
+            return number
+    return None
+
+
+def test_nothing_knows_the_rooms_above_it() -> None:
+    seen = set()
+    for module, tree in sources():
+        here = floor(module)
+        if here is None:  # the packages themselves, and `python -m`
+            assert module in ("__init__", "__main__", "owner")
+            continue
+        seen.add(here)
+        for name in names_imported(tree):
+            there = floor(name.removeprefix("sev_attest."))
+            if name.startswith("sev_attest.") and there is not None:
+                assert there <= here, f"{module} knows {name}"
+    assert seen == set(range(len(ROOMS)))
+
+
+def users_of(*roots: str) -> set[str]:
+    return {
+        module
+        for module, tree in sources()
+        if {name.partition(".")[0] for name in names_imported(tree)} & set(roots)
+    }
+
+
+def test_one_module_imports_cryptography_and_the_simulated_platform_does() -> None:
+    users = users_of("cryptography")
+    assert "_crypto" in users
+    assert {user.partition(".")[0] for user in users} == {"_crypto", "testing"}
+
+
+def test_below_the_owner_s_rooms_nothing_reads_a_clock_connects_or_logs() -> None:
+    above = floor("owner.record")
+    assert above is not None
+    users = users_of("time", "datetime", "socket", "ssl", "http", "logging")
+    low = {user for user in users if (floor(user) or 0) < above}
+    assert low == {"diagnose"}  # its search has a time budget
+
+
+def test_no_type_of_click_is_subscripted_where_it_runs() -> None:
+    # Its types are generic since 8.4 only: before, this ends every command.
+    for module, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Subscript):
+                assert not ast.unparse(node.value).startswith("click."), (module, node.lineno)

@@ -578,6 +578,9 @@ def test_a_lab_that_cannot_be_had_says_why(
     monkeypatch.setattr(libvirtd, "_SBIN", "")
     with pytest.raises(LabError, match="qemu-system-x86_64 is not installed"):
         Lab(here / "lab")
+    monkeypatch.setattr(libvirtd, "_CPUS", here / "sys")
+    with pytest.raises(LabError, match="which is not there"):
+        Lab(here / "lab")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(LabError, match="not for root"):
         Lab(here / "lab")

@@ -1,4 +1,4 @@
-"""Public-key and cipher operations: the only importer of ``cryptography``.
+"""Public-key and cipher operations: the only importer of ``cryptography`` but for ``testing/``.
 
 Whoever needs no more than HMAC and SHA-2 takes them from the standard library, so that checking a
 measurement does not load OpenSSL's bindings.
@@ -27,6 +27,9 @@ from sev_attest.chain.ca import RsaPublicKey
 from sev_attest.chain.certificate import EccPublicKey
 from sev_attest.spec import Algorithm, Curve
 
+P384PrivateKey = ec.EllipticCurvePrivateKey
+P384PublicKey = ec.EllipticCurvePublicKey
+
 _P384 = ec.SECP384R1()
 _P384_PRIME = 2**384 - 2**128 - 2**96 + 2**32 - 1
 _HASHES: dict[Algorithm, hashes.HashAlgorithm] = {
@@ -36,7 +39,7 @@ _HASHES: dict[Algorithm, hashes.HashAlgorithm] = {
 _ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
 
 
-def p384_point(key: EccPublicKey) -> ec.EllipticCurvePublicKey | None:
+def p384_point(key: EccPublicKey) -> P384PublicKey | None:
     """Load a P-384 key; None if it is of another curve or no point on it.
 
     A coordinate is less than the field's prime: OpenSSL would reduce one that is not.
@@ -49,9 +52,7 @@ def p384_point(key: EccPublicKey) -> ec.EllipticCurvePublicKey | None:
         return None
 
 
-def ecdsa_sha256_holds(
-    key: ec.EllipticCurvePublicKey, numbers: tuple[int, int], message: bytes
-) -> bool:
+def ecdsa_sha256_holds(key: P384PublicKey, numbers: tuple[int, int], message: bytes) -> bool:
     """Tell whether (R, S) is ``key``'s ECDSA signature with SHA-256 over ``message``."""
     try:
         key.verify(encode_dss_signature(*numbers), message, _ECDSA_SHA256)
@@ -72,22 +73,22 @@ def rsa_pss_holds(key: RsaPublicKey, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def new_p384_key() -> ec.EllipticCurvePrivateKey:
+def new_p384_key() -> P384PrivateKey:
     """Make a private key from OpenSSL's randomness."""
     return ec.generate_private_key(_P384)
 
 
-def p384_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey | None:
+def p384_private_key(pem: bytes) -> P384PrivateKey | None:
     """Load an unencrypted P-384 private key; None if it is anything else."""
     try:
         key = serialization.load_pem_private_key(pem, None)
     except Exception:  # noqa: BLE001 - whatever the library makes of it
         return None
-    right = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == _P384.name
-    return key if right and isinstance(key, ec.EllipticCurvePrivateKey) else None
+    right = isinstance(key, P384PrivateKey) and key.curve.name == _P384.name
+    return key if right and isinstance(key, P384PrivateKey) else None
 
 
-def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: P384PrivateKey) -> bytes:
     """Write a private key as unencrypted PKCS #8 PEM."""
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -96,7 +97,7 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def ecdsa_sha256(key: ec.EllipticCurvePrivateKey, message: bytes) -> tuple[int, int]:
+def ecdsa_sha256(key: P384PrivateKey, message: bytes) -> tuple[int, int]:
     """Sign with ECDSA and SHA-256: R and S."""
     return decode_dss_signature(key.sign(message, _ECDSA_SHA256))
 
@@ -134,13 +135,13 @@ def _x509(data: bytes) -> list[Certificate]:
         return [load_der_x509_certificate(data)]
 
 
-def p384_numbers(key: ec.EllipticCurvePublicKey) -> EccPublicKey:
+def p384_numbers(key: P384PublicKey) -> EccPublicKey:
     """Write a key as the certificate does."""
     numbers = key.public_numbers()
     return EccPublicKey(curve=Curve.P384, x=numbers.x, y=numbers.y)
 
 
-def ecdh(key: ec.EllipticCurvePrivateKey, peer: ec.EllipticCurvePublicKey) -> bytes:
+def ecdh(key: P384PrivateKey, peer: P384PublicKey) -> bytes:
     """Agree on a secret: the x coordinate of the shared point, 48 bytes, big-endian."""
     return key.exchange(ec.ECDH(), peer)
 

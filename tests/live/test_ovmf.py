@@ -9,14 +9,16 @@ from sevsnpmeasure.vmm_types import VMMType
 
 import sev_attest as sev
 
-IMAGES = sorted({*Path("/usr/share/OVMF").glob("*CODE*.fd"), Path("/usr/share/ovmf/OVMF.fd")})
+IMAGES = sorted(
+    {*Path("/usr/share/OVMF").glob("*CODE*.fd"), *Path("/usr/share/ovmf").glob("OVMF*.fd")}
+)
 REAL = os.environ.get("SEV_ATTEST_REAL_DATA")
 if REAL:
     IMAGES.append(Path(REAL) / "firmware" / "OVMF.amdsev.fd")
 
 
 def test_the_images_are_there() -> None:
-    assert len(IMAGES) >= 8, "apt-get install ovmf"
+    assert len(IMAGES) >= 4, "apt-get install ovmf"
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)

@@ -8,7 +8,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,15 +16,14 @@ import pytest
 import release_worker
 from conftest import Run
 from release_worker import OVMF, SECRETS, platform, validate_command
+from warm import run_forked
 
 KILLS = 200
 OLD = "what stood there"
 
 
 def worker(name: str, point: int, *options: str) -> subprocess.CompletedProcess[str]:
-    script = str(Path(release_worker.__file__))
-    command = [sys.executable, script, "die", name, str(point), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_forked(release_worker.__file__, name, point, *options)
 
 
 def points(name: str, *options: str) -> list[str]:

@@ -6,8 +6,6 @@ signatures; the owner signs it with the OCA key, and PEK_CERT_IMPORT takes both 
 
 from dataclasses import dataclass, field, replace
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-
 from sev_attest import _crypto
 from sev_attest.chain.certificate import Certificate, Signature
 from sev_attest.errors import MalformedInput, NotVerified
@@ -18,7 +16,7 @@ from sev_attest.spec import Algorithm, Usage
 class OwnerKey:
     """An OCA key, P-384. It never shows in a repr."""
 
-    _key: EllipticCurvePrivateKey = field(repr=False)
+    _key: _crypto.P384PrivateKey = field(repr=False)
 
     @classmethod
     def generate(cls) -> "OwnerKey":

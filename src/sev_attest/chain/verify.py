@@ -30,8 +30,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, replace
 from functools import lru_cache
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-
 from sev_attest import _crypto
 from sev_attest.chain.ca import CaCertificate
 from sev_attest.chain.certificate import Certificate, Signature, cek_address
@@ -233,7 +231,7 @@ def _untrusted(ark: CaCertificate | None) -> str:
     return message
 
 
-Point = EllipticCurvePublicKey | None
+Point = _crypto.P384PublicKey | None
 Points = Mapping[Usage, Point]
 """The platform's keys by role; None for one that is no point on P-384."""
 

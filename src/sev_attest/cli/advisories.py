@@ -21,7 +21,7 @@ from sev_attest.owner.advisories import (
 from sev_attest.policy import GuestPolicy
 
 
-class _Api(click.ParamType[tuple[int, int]]):
+class _Api(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
     """An API version, "1.55"."""
 
     name = "api"

@@ -256,7 +256,8 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # so that no pipe lets us wait
+    # So that no pipe lets us wait. Windows has neither this flag nor such pipes.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 # the command that would be right

@@ -45,7 +45,7 @@ cpu_options = options(
 )
 
 
-def guest_options(vcpus: click.ParamType[Any]) -> Callable[[Function], Function]:
+def guest_options(vcpus: "click.ParamType[Any]") -> Callable[[Function], Function]:
     """Bundle the options that describe a guest; ``vcpus`` is the type of --num-cpus."""
     return options(
         click.option("-f", "--firmware", type=FILE, metavar="FILE", help="Firmware image."),

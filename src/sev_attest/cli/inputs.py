@@ -27,7 +27,7 @@ _MAX_SMALL = 1 << 20
 _PROGRESS_FROM = 64 << 20
 
 
-class Number(click.ParamType[int]):
+class Number(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
     """A number, decimal or 0x hex, within a range."""
 
     name = "number"
@@ -50,7 +50,7 @@ class Number(click.ParamType[int]):
         return number
 
 
-class NumberRange(click.ParamType[range]):
+class NumberRange(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
     """A number from 1 on, or two with a dash between them."""
 
     name = "range"
@@ -71,7 +71,7 @@ class NumberRange(click.ParamType[range]):
         return range(least, most + 1)
 
 
-class FileName(click.ParamType[str]):
+class FileName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
     """The name of a file, or ``-``; an empty one is a shell variable that was not set."""
 
     name = "file"

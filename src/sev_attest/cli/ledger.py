@@ -29,7 +29,7 @@ _session = click.argument("session", metavar="NAME-OR-ID")
 _common = options(ledger_option, output_options)
 
 
-class _HeadType(click.ParamType[Head]):
+class _HeadType(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
     """The head of a log: COUNT:HASH."""
 
     name = "head"

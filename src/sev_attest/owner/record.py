@@ -9,7 +9,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, get_args
 
 from sev_attest.chain._amd_keys import AMD_KEYS
@@ -104,8 +104,9 @@ class LaunchRecord:
             )
 
     def _mac(self, keys: "TransportKeys") -> str:
-        fields = {name: getattr(self, name) for name in self.__annotations__ if name != "mac"}
-        text = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+        covered = asdict(self)
+        del covered["mac"]
+        text = json.dumps(covered, sort_keys=True, separators=(",", ":")).encode()
         message = b"sev-attest record" + hashlib.sha256(keys.tek).digest() + text
         return hmac.digest(keys.tik, message, "sha256").hex()
 
@@ -117,29 +118,31 @@ class LaunchRecord:
     def from_bytes(cls, data: bytes) -> "LaunchRecord":
         """Read it back; raises MalformedInput for anything that :meth:`to_bytes` did not write."""
         try:
-            fields = json.loads(data)
+            document = json.loads(data)
         except Exception:  # noqa: BLE001 - deep nesting and long numbers raise their own errors
             raise MalformedInput(_STRUCTURE, "format", "this is no JSON") from None
-        if not isinstance(fields, dict) or fields.pop("schema", None) != SCHEMA:
+        if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
             raise MalformedInput(_STRUCTURE, "schema", f"this is no {SCHEMA} document")
-        _check_types(fields)
-        GuestPolicy(fields["policy"])
+        _check_types(document)
+        GuestPolicy(document["policy"])
         for name, digits in _HEX.items():
-            value = fields[name]
+            value = document[name]
             if value is not None and not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
                 raise MalformedInput(_STRUCTURE, name, f"is not {digits} hex digits")
-        generation, root = fields["generation"], fields["root"]
+        generation, root = document["generation"], document["root"]
         known = generation is None or (generation in AMD_KEYS and root is not None)
         if not known:
             raise MalformedInput(_STRUCTURE, "generation", "is none of AMD's")
-        return cls(**fields)
+        return cls(**document)
 
 
-def _check_types(fields: Mapping[str, object]) -> None:
-    for name, kind in LaunchRecord.__annotations__.items():
+def _check_types(document: Mapping[str, object]) -> None:
+    # Not __annotations__: Python 3.14 evaluates them lazily, and instances have none.
+    declared = {field.name: field.type for field in fields(LaunchRecord)}
+    for name, kind in declared.items():
         kinds = get_args(kind) or (kind,)
-        if name not in fields or type(fields[name]) not in kinds:
+        if name not in document or type(document[name]) not in kinds:
             raise MalformedInput(_STRUCTURE, name, "is missing or of the wrong type")
-    unknown = fields.keys() - LaunchRecord.__annotations__.keys()
+    unknown = document.keys() - declared.keys()
     if unknown:
         raise MalformedInput(_STRUCTURE, "fields", f"unknown: {', '.join(sorted(unknown))}")

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from urllib.parse import quote_from_bytes  # Path.as_uri() imports an HTTP client (Python 3.14)
 
 from sev_attest.errors import Unsupported
 from sev_attest.owner.ledger.place import (
@@ -214,6 +215,12 @@ def store_at(place: str | os.PathLike[str], timeout: float) -> Store:
             "a ledger is a file or a postgresql:// database, and this is neither",
             check="ledger.place",
         )
+    if not hasattr(os, "geteuid"):
+        raise Unsupported(
+            "a ledger file needs a POSIX system, to see that nobody else can write it",
+            check="ledger.platform",
+            hint="use a postgresql:// ledger, or --ledger none, which lets a session be used twice",
+        )
     return Sqlite(Path(text), timeout)
 
 
@@ -362,7 +369,7 @@ class Sqlite(Store):
     def _open(self, path: Path) -> Connection:
         try:
             driver = sqlite3.connect(
-                f"{path.as_uri()}?mode=rw",
+                f"file:{quote_from_bytes(os.fsencode(path))}?mode=rw",
                 uri=True,
                 timeout=self.timeout,
                 isolation_level=None,

@@ -22,6 +22,7 @@ _FOLDERS = ("bin", "home", "config", "cache", "data", "run", "images", standin.M
 _WAIT = 60.0
 """Seconds for libvirtd to open its socket."""
 _PAUSE = 0.1
+_CPUS = Path("/sys/devices/system/cpu")
 _SBIN = ":/usr/sbin:/sbin"
 """Where libvirtd is, which need not be on a user's path."""
 
@@ -56,13 +57,15 @@ class Lab:
     ) -> None:
         """Lay out the folder; ``show`` is given each command line and what it printed.
 
-        Raises LabError if a program is missing, or for root; OSError.
+        Raises LabError if a program or /sys is missing, or for root; OSError.
         """
         self.folder = folder
         self.platform = Platform(seed)
         self._show = show
         if os.geteuid() == 0:
             raise LabError("libvirtd's session mode is not for root: be another user")
+        if not _CPUS.exists():
+            raise LabError(f"libvirt reads the machine's CPUs in {_CPUS}, which is not there")
         self._real = _program(NAME)
         self._libvirtd = _program("libvirtd")
         self._process: subprocess.Popen[bytes] | None = None
