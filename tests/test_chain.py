@@ -13,6 +13,7 @@ import sev_attest as sev
 from sev_attest import _crypto
 from sev_attest.chain import verify
 from sev_attest.chain._amd_keys import AMD_KEYS
+from sev_attest.chain.certificate import EccPublicKey
 from sev_attest.chain.files import MAX_FILE, Collected, certificate_of, read_contents
 from sev_attest.spec import Algorithm, Curve, Usage
 from sev_attest.testing import Authority, Platform
@@ -294,6 +295,23 @@ def test_only_points_of_the_curve_in_their_one_form_are_loaded(milan: Platform) 
     ):
         assert _crypto.p384_point(replace(good, x=x, y=y)) is None
     assert _crypto.p384_point(replace(good, y=P384 - good.y)) is not None
+
+
+B384 = int(
+    "b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875a"
+    "c656398d8a2ed19d2a85c8edd3ec2aef",
+    16,
+)
+
+
+@pytest.mark.parametrize("x", [0, 2, 3, P384 - 4, P384 - 3, P384 - 1])
+def test_a_point_near_the_ends_of_the_field_has_one_form(x: int) -> None:
+    y = pow(x**3 - 3 * x + B384, (P384 + 1) // 4, P384)
+    for one in (y, P384 - y):
+        assert _crypto.p384_point(EccPublicKey(curve=Curve.P384, x=x, y=one)) is not None
+        for more, other in ((P384, 0), (0, P384), (P384, P384), (2 * P384, 0)):
+            odd = EccPublicKey(curve=Curve.P384, x=x + more, y=one + other)
+            assert _crypto.p384_point(odd) is None
 
 
 def test_a_root_s_own_signatures_are_computed_once_and_a_stranger_s_each_time(

@@ -1,8 +1,11 @@
 """errors, _wire, _encoding, policy, keys: what everything else stands on."""
 
 import base64
+import importlib
 import pickle
+import pkgutil
 from contextlib import suppress
+from dataclasses import FrozenInstanceError, fields, is_dataclass
 
 import pytest
 from hypothesis import given
@@ -163,3 +166,59 @@ def test_the_session_s_name_follows_from_the_tik_alone_and_does_not_tell_it() ->
     assert keys.session_id != sev.TransportKeys(tek=bytes(16), tik=bytes(16)).session_id
     assert len(keys.session_id) == 64
     assert keys.tik.hex() not in keys.session_id
+
+
+def library_dataclasses() -> list[type]:
+    """Find every dataclass of the library: what lies under ``cli`` and ``testing`` is not of it."""
+    found: set[type] = set()
+    for module in pkgutil.walk_packages(sev.__path__, "sev_attest."):
+        if module.name.split(".")[1] in ("cli", "testing", "__main__"):
+            continue
+        room = importlib.import_module(module.name)
+        found |= {one for one in vars(room).values() if isinstance(one, type) and is_dataclass(one)}
+    return sorted(found, key=lambda one: (one.__module__, one.__name__))
+
+
+COLLECTS = {"Collected"}
+"""The one that is filled as it goes, and is no result."""
+PROOFS = {"VerifiedChain", "VerifiedLaunch", "VerifiedReport", "Session", "LaunchRecord", "Settled"}
+
+
+@pytest.mark.parametrize("made", library_dataclasses(), ids=lambda made: made.__name__)
+def test_what_the_library_hands_out_cannot_be_changed(made: type) -> None:
+    if made.__name__ in COLLECTS:
+        return
+    one = object.__new__(made)
+    for field in fields(made):  # type: ignore[arg-type] # library_dataclasses() says that it is one
+        with pytest.raises(FrozenInstanceError):
+            setattr(one, field.name, None)
+        with pytest.raises(FrozenInstanceError):
+            delattr(one, field.name)
+
+
+def test_the_proofs_are_among_what_cannot_be_changed() -> None:
+    names = {made.__name__ for made in library_dataclasses()}
+    assert names >= PROOFS | COLLECTS
+
+
+def test_a_proof_that_was_made_cannot_be_changed(session: sev.Session) -> None:
+    for proof, name, value in (
+        (session, "policy", sev.GuestPolicy(0)),
+        (session.keys, "tik", bytes(16)),
+        (session.platform, "root", None),
+        (session.policy, "value", 0),
+        (session.godh, "body", b""),
+        (session.pdh.public_key, "x", 0),
+        (session.pdh.signatures[0], "value", b""),
+    ):
+        before = getattr(proof, name)
+        with pytest.raises(FrozenInstanceError):
+            setattr(proof, name, value)
+        assert getattr(proof, name) is before
+
+
+def test_the_session_s_name_stays_what_owners_ledgers_have() -> None:
+    # HMAC-SHA256 with the TIK over "sev-attest session": `printf 'sev-attest session' |
+    # openssl dgst -sha256 -mac HMAC -macopt hexkey:000102030405060708090a0b0c0d0e0f`
+    keys = sev.TransportKeys(tek=bytes(16), tik=bytes(range(16)))
+    assert keys.session_id == "479ccc42c99b6e43ef02ceeddeff739718ab036f6afc17293103b39c7db98f5b"
