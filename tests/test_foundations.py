@@ -6,6 +6,7 @@ import pickle
 import pkgutil
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, is_dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -188,8 +189,8 @@ PROOFS = {"VerifiedChain", "VerifiedLaunch", "VerifiedReport", "Session", "Launc
 def test_what_the_library_hands_out_cannot_be_changed(made: type) -> None:
     if made.__name__ in COLLECTS:
         return
-    one = object.__new__(made)
-    for field in fields(made):  # type: ignore[arg-type] # library_dataclasses() says that it is one
+    one: Any = object.__new__(made)
+    for field in fields(made):
         with pytest.raises(FrozenInstanceError):
             setattr(one, field.name, None)
         with pytest.raises(FrozenInstanceError):

@@ -424,6 +424,19 @@ def test_a_damaged_manifest_is_an_error(data: bytes) -> None:
         read_manifest(data)
 
 
+@pytest.mark.parametrize("launch", [{}, {"vcpus": 4}, {"digest": None}, {"digest": 5}, 5, None, []])
+def test_a_launch_of_a_manifest_has_a_digest(launch: object) -> None:
+    whole = {"schema": "sev-attest/manifest/1", "launches": [{"digest": "ef" * 32}, launch]}
+    with pytest.raises(sev.MalformedInput) as caught:
+        read_manifest(json.dumps(whole).encode())
+    assert str(caught.value) == "manifest launches: one has no digest"
+
+
+def test_numbers_of_the_minimum_go_up_to_255() -> None:
+    text = FILE.replace('"1.55"', '"255.255"').replace("build = 24", "build = 255")
+    assert read(text).minimum["milan"] == Minimum(api=(255, 255), build=255)
+
+
 def test_text_that_is_none_and_manifests_out_of_reach_are_errors() -> None:
     with pytest.raises(sev.MalformedInput, match="UTF-8"):
         Requirements.from_toml(b"\xff")
