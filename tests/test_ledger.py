@@ -1035,6 +1035,35 @@ def test_the_first_event_follows_a_hash_of_zeros(ledger: Ledger) -> None:
     assert found(ledger) == ("event 1 does not follow the one before it",)
 
 
+def test_each_event_tells_what_it_is_about(ledger: Ledger, clock: Clock) -> None:
+    text = base64.b64encode(MEASUREMENT).decode()
+    other = base64.b64encode(OTHER).decode()
+    ledger.create(ONE, expires=NOON + timedelta(seconds=1))
+    ledger.create(TWO)
+    with suppress(Insecure):
+        ledger.create(TWO)
+    ledger.release(TWO, MEASUREMENT)
+    with suppress(Insecure):
+        ledger.release(TWO, OTHER)
+    ledger.log(TWO, "mismatch", "seen")
+    ledger.fail(TWO, "why")
+    clock.ahead(1)
+    with suppress(WrongState):
+        ledger.bind(ONE, MEASUREMENT)
+    ledger.create(session_id(3))
+    ledger.close(session_id(3), "over")
+    assert [(event.kind, event.detail) for event in ledger.events() if event.kind != "created"] == [
+        ("refused", '{"step":"create"}'),
+        ("measured", f'{{"measurement":"{text}"}}'),
+        ("released", f'{{"measurement":"{text}"}}'),
+        ("refused", f'{{"step":"bind","measurement":"{other}"}}'),
+        ("mismatch", '{"text":"seen"}'),
+        ("failed", '{"note":"why"}'),
+        ("expired", "{}"),
+        ("closed", '{"note":"over"}'),
+    ]
+
+
 # What owners keep already.
 
 FIRST_SCHEMA = Path(__file__).with_name("ledger_version_1.sql")
@@ -1306,6 +1335,9 @@ def test_messages_name_the_server_and_the_database(url: str, place: str) -> None
         ("42501", "permission"),
         ("23505", "damaged"),
         ("57P01", "connection"),
+        *(("57P02", "connection"), ("57P03", "connection"), ("25P03", "connection")),
+        *(("40P01", "locked"), ("23514", "damaged"), ("42P01", "damaged"), ("42703", "damaged")),
+        *(("XX001", "damaged"), ("XX002", "damaged")),
         ("22000", "trouble"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sevsnpmeasure import guest as peer
+from sevsnpmeasure.vcpu_types import CPU_SIGS
 from sevsnpmeasure.vmm_types import VMMType
 from sevsnpmeasure.vmsa import SevEsSaveArea, VmcbSeg
 
@@ -242,6 +243,29 @@ def test_cpu_signatures_are_those_of_qemu_s_models(
 ) -> None:
     family, model, stepping = cpu
     assert sev.CpuModel(family=family, model=model, stepping=stepping).signature == signature
+
+
+QEMU_SIGNATURES = {
+    **{name: signature for name, signature in CPU_SIGS.items() if "IBPB" not in name},
+    "EPYC-IBPB": 0x800F12,
+    "EPYC-IBPB-v1": 0x800F12,
+    "Dhyana": 0x900F01,
+    "Dhyana-v2": 0x900F01,
+    "Opteron_G1": 0xF61,
+    "Opteron_G2": 0xF61,
+    "Opteron_G3": 0x100F23,
+    "Opteron_G4": 0x600F12,
+    "Opteron_G5": 0x600F20,
+    "phenom": 0x100F23,
+    "qemu64": 0x60FB1,
+    "kvm64": 0xF61,
+}
+"""What QEMU's models show: EPYC's by sev-snp-measure, the others by QEMU's target/i386/cpu.c."""
+
+
+@pytest.mark.parametrize("name", QEMU_SIGNATURES)
+def test_a_model_of_qemu_s_has_its_signature(name: str) -> None:
+    assert sev.CpuModel.named(name).signature == QEMU_SIGNATURES[name]
 
 
 @pytest.mark.parametrize("odd", [(-1, 0, 0), (271, 0, 0), (25, 256, 0), (25, 1, 16)])

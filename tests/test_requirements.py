@@ -424,6 +424,22 @@ def test_a_damaged_manifest_is_an_error(data: bytes) -> None:
         read_manifest(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"\xff", "requirements: this is no UTF-8 text"),
+        (b"=", "requirements: this is no TOML: "),
+        (FILE.replace(f'"{"0f" * 32}"', "5").encode(), "ceks: a int does not belong there"),
+        (FILE.replace("0f" * 32, "0g" * 99).encode(), f"ceks: '{'0g' * 39}0 does not belong"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_and_named(data: bytes, shown: str) -> None:
+    with pytest.raises(sev.MalformedInput) as caught:
+        Requirements.from_toml(data)
+    assert shown in str(caught.value)
+    assert caught.value.check in ("requirements.format", "requirements.platform.ceks")
+
+
 @pytest.mark.parametrize("launch", [{}, {"vcpus": 4}, {"digest": None}, {"digest": 5}, 5, None, []])
 def test_a_launch_of_a_manifest_has_a_digest(launch: object) -> None:
     whole = {"schema": "sev-attest/manifest/1", "launches": [{"digest": "ef" * 32}, launch]}
