@@ -432,25 +432,6 @@ def test_of_those_who_make_the_ledger_one_wins(
     assert [path.name for path in place.parent.iterdir()] == [place.name]
 
 
-def test_a_folder_that_another_process_makes_meanwhile_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make = os.mkdir
-    met: list[Path] = []
-
-    def beaten(path: Path, mode: int = 0o777) -> None:
-        if tmp_path in Path(path).parents and not Path(path).name.startswith("."):
-            met.append(Path(path))
-            make(path, 0o700)
-        make(path, mode)
-
-    monkeypatch.setattr(os, "mkdir", beaten)
-    place = tmp_path / "new" / "folder" / "ledger"
-    with Ledger.open(place) as ledger:
-        ledger.create(ONE)
-    assert met == [tmp_path / "new", tmp_path / "new" / "folder"]
-
-
 @pytest.mark.parametrize("point", POINTS[-13:])
 def test_who_is_killed_leaves_no_second_release(ledger: Ledger, place: Path, point: str) -> None:
     die_and_restart(ledger, place, ONE, point)
@@ -743,6 +724,25 @@ def test_sqlite_s_trouble_while_it_is_made_is_an_error(
     with pytest.raises(LedgerTrouble):
         Ledger.open(place)
     assert list(place.parent.iterdir()) == []
+
+
+def test_a_folder_that_another_process_makes_meanwhile_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = os.mkdir
+    met: list[Path] = []
+
+    def beaten(path: Path, mode: int = 0o777) -> None:
+        if tmp_path in Path(path).parents and not Path(path).name.startswith("."):
+            met.append(Path(path))
+            make(path, 0o700)
+        make(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", beaten)
+    place = tmp_path / "new" / "folder" / "ledger"
+    with Ledger.open(place) as ledger:
+        ledger.create(ONE)
+    assert met == [tmp_path / "new", tmp_path / "new" / "folder"]
 
 
 def test_a_file_that_vanished_is_an_error(place: Path) -> None:
@@ -1313,6 +1313,23 @@ def test_postgresql_takes_the_same_steps(server: Server) -> None:
     assert server.connections == []
 
 
+@pytest.mark.parametrize("words", ["pg_advisory_xact_lock", "pg_class", "CREATE TABLE", "COMMIT"])
+@pytest.mark.parametrize("create", [True, False])
+def test_a_server_that_fails_before_the_ledger_is_open_is_named(
+    server: Server, words: str, *, create: bool
+) -> None:
+    if not create:
+        Ledger.open("postgresql:///keys").disconnect()
+    if words == "CREATE TABLE" and not create:
+        words = "SELECT version"
+    server.fails = {words: psycopg.OperationalError("server closed\nthe connection")}
+    with pytest.raises(LedgerTrouble) as refused:
+        Ledger.open("postgresql:///keys", create=create)
+    assert refused.value.check == "ledger.connection"
+    assert str(refused.value).endswith("the connection failed (server closed)")
+    assert server.connections == []
+
+
 @pytest.mark.parametrize(
     ("url", "place"),
     [
@@ -1354,23 +1371,6 @@ def test_postgresql_s_errors_are_named(server: Server, state: str, check: str) -
     server.fails = {"set_config": error}
     with pytest.raises(LedgerTrouble):
         Ledger.open("postgresql:///keys")
-    assert server.connections == []
-
-
-@pytest.mark.parametrize("words", ["pg_advisory_xact_lock", "pg_class", "CREATE TABLE", "COMMIT"])
-@pytest.mark.parametrize("create", [True, False])
-def test_a_server_that_fails_before_the_ledger_is_open_is_named(
-    server: Server, words: str, *, create: bool
-) -> None:
-    if not create:
-        Ledger.open("postgresql:///keys").disconnect()
-    if words == "CREATE TABLE" and not create:
-        words = "SELECT version"
-    server.fails = {words: psycopg.OperationalError("server closed\nthe connection")}
-    with pytest.raises(LedgerTrouble) as refused:
-        Ledger.open("postgresql:///keys", create=create)
-    assert refused.value.check == "ledger.connection"
-    assert str(refused.value).endswith("the connection failed (server closed)")
     assert server.connections == []
 
 
