@@ -32,7 +32,7 @@ TESTS = {
     "_encoding.py": "launch cli_certs",
     "_wire.py": "session report measure chain",
     "chain/": "chain cli_certs",
-    "cli/owner.py": "cli_owner",
+    "cli/owner.py": "cli_owner cli_validate",
     "errors.py": "cli",
     "host/__init__.py": "host_qmp host_libvirt",
     "host/libvirt.py": "host_libvirt",
