@@ -141,10 +141,10 @@ def test_a_report_may_be_text_already() -> None:
 def test_old_libvirt_reports_only_the_measurement() -> None:
     claims = read_report(f"sev-measurement: {MEASUREMENT}".encode())
     assert claims == Claims(measurement=bytes(range(48)))
-    with pytest.raises(
-        sev.MalformedInput, match="sev-api-major, sev-api-minor, sev-build-id missing"
-    ):
+    with pytest.raises(sev.MalformedInput) as caught:
         from_claims(claims)
+    assert str(caught.value) == ("launch info: sev-api-major, sev-api-minor, sev-build-id missing")
+    assert caught.value.hint.startswith("libvirt before 8.0 prints the measurement alone")
 
 
 @pytest.mark.parametrize(

@@ -440,6 +440,48 @@ def test_what_is_wrong_with_a_file_is_said_and_named(data: bytes, shown: str) ->
     assert caught.value.check in ("requirements.format", "requirements.platform.ceks")
 
 
+@pytest.mark.parametrize(
+    ("table", "key", "hint"),
+    [
+        ("platform", "generations", "one of naples, rome, milan, genoa, turin, test, or *"),
+        (
+            "platform",
+            "ceks",
+            "64 hex digits in small letters, as `sev-attest verify` prints them, or *",
+        ),
+        (
+            "platform",
+            "pdhs",
+            "64 hex digits in small letters, as `sev-attest verify` prints them, or *",
+        ),
+        ("platform", "platform_ids", "128 hex digits in small letters, or *"),
+        (
+            "platform",
+            "denied_ceks",
+            "64 hex digits in small letters, as `sev-attest verify` prints them",
+        ),
+        (
+            "platform",
+            "denied_pdhs",
+            "64 hex digits in small letters, as `sev-attest verify` prints them",
+        ),
+        ("platform", "denied_platform_ids", "128 hex digits in small letters"),
+        ("policy", "set", "one of no-debug, no-key-sharing, es, no-send, domain, sev"),
+        ("policy", "clear", "one of no-debug, no-key-sharing, es, no-send, domain, sev"),
+        ("advisories", "acknowledged", "an id that `sev-attest advisories` lists"),
+        ("advisories", "refused", "an id that `sev-attest advisories` lists"),
+    ],
+)
+def test_each_list_says_what_belongs_there(table: str, key: str, hint: str) -> None:
+    text = re.sub(rf"(?m)^{key} = .*$", f'{key} = ["odd"]', FILE)
+    if text == FILE:
+        text = FILE.replace(f"[{table}]\n", f'[{table}]\n{key} = ["odd"]\n')
+    with pytest.raises(sev.MalformedInput) as caught:
+        read(text)
+    assert str(caught.value) == f"requirements {table}.{key}: 'odd' does not belong there"
+    assert caught.value.hint == hint
+
+
 @pytest.mark.parametrize("launch", [{}, {"vcpus": 4}, {"digest": None}, {"digest": 5}, 5, None, []])
 def test_a_launch_of_a_manifest_has_a_digest(launch: object) -> None:
     whole = {"schema": "sev-attest/manifest/1", "launches": [{"digest": "ef" * 32}, launch]}
