@@ -482,6 +482,13 @@ def test_each_list_says_what_belongs_there(table: str, key: str, hint: str) -> N
     assert caught.value.hint == hint
 
 
+@pytest.mark.parametrize("key", ["denied_ceks", "denied_platform_ids", "denied_pdhs"])
+def test_nothing_denies_everything(key: str) -> None:
+    text = re.sub(rf"(?m)^{key} = .*$", "", FILE)
+    with pytest.raises(sev.MalformedInput, match=rf"platform.{key}: '\*' does not belong there"):
+        read(text.replace("[platform]\n", f'[platform]\n{key} = ["*"]\n'))
+
+
 @pytest.mark.parametrize("launch", [{}, {"vcpus": 4}, {"digest": None}, {"digest": 5}, 5, None, []])
 def test_a_launch_of_a_manifest_has_a_digest(launch: object) -> None:
     whole = {"schema": "sev-attest/manifest/1", "launches": [{"digest": "ef" * 32}, launch]}
