@@ -1,7 +1,6 @@
 """owner/ledger/: every session is used once, whoever races, dies or meddles."""
 
 import base64
-import hashlib
 import json
 import os
 import pickle
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -918,7 +918,7 @@ def rehash(ledger: Ledger, first: int, last: int, **changes: str) -> str:
         changed = changes if event.seq == first else {"previous": own}
         fields = dict(zip(EVENT_COLUMNS, event.to_row(), strict=True)) | changed
         told = json.dumps([fields[column] for column in EVENT_COLUMNS[:-1]], separators=(",", ":"))
-        own = hashlib.sha256(told.encode()).hexdigest()
+        own = sha256(told.encode()).hexdigest()
         sets = ", ".join(
             f"{column} = '{value}'" for column, value in {**changed, "hash": own}.items()
         )
