@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,8 +33,12 @@ settings.load_profile("here")
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_arguments: object) -> None:
-        raise AssertionError("a test reached for the network")
+    connect = socket.socket.connect
+
+    def refuse(one: socket.socket, where: Any) -> None:
+        if one.family != socket.AF_UNIX:
+            raise AssertionError("a test reached for the network")
+        connect(one, where)
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
 

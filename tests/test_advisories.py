@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,15 @@ import sev_attest as sev
 from conftest import Run
 from sev_attest.cli.advisories import affected_lines, documents
 from sev_attest.owner import advisories
-from sev_attest.owner.advisories import GENERATIONS, Advisory, Exposure, Verdict, evaluate, load
+from sev_attest.owner.advisories import (
+    GENERATIONS,
+    Advisory,
+    Exposure,
+    Unaffected,
+    Verdict,
+    evaluate,
+    load,
+)
 
 PAGE = Path(__file__).parents[1] / "docs" / "advisories.md"
 AFFECTED, UNSEEN, NOT_AFFECTED = Verdict.AFFECTED, Verdict.UNSEEN, Verdict.NOT_AFFECTED
@@ -58,6 +67,9 @@ def verdict(name: str, *facts: object, **named: object) -> Verdict:
         *("CVE-2021-26340", "CVE-2021-26342", "CVE-2021-46744", "CVE-2023-20592"),
         *("CVE-2024-21944", "CVE-2023-31352", "CVE-2023-31346", "CVE-2023-31356"),
         *("CVE-2024-21978", "CVE-2024-56161", "CVE-2025-48514", "edk2-blob-verifier"),
+        *("CVE-2025-61971", "CVE-2025-61972", "CVE-2025-52533", "CVE-2025-52536"),
+        *("CVE-2024-25742", "CVE-2024-25743", "CVE-2024-25744", "CVE-2025-29943"),
+        *("CVE-2024-36347", "CVE-2025-0032", "CVE-2025-48517"),
         *("policy-debug", "policy-key-sharing", "policy-es", "policy-migration"),
         *("policy-domain", "policy-sev", "policy-min-api", "unmeasured-inputs"),
     ],
@@ -72,6 +84,15 @@ def test_every_cve_names_its_record() -> None:
             assert f"https://www.cve.org/CVERecord?id={advisory.id}" in advisory.sources
         for source in advisory.sources:
             assert re.fullmatch(r"https://[^ ]+|AMD-SB-[0-9]{4}|AMD 55766", source)
+
+
+def test_the_names_that_weaknesses_are_known_by_are_in_their_titles() -> None:
+    titles = " ".join(advisory.title for advisory in load())
+    names = (
+        *("SEVerity", "undeSErVed trust", "CacheWarp", "BadRAM", "EntrySign", "BadFuse", "BadAML"),
+        *("MilanLaunchy", "BreakFAST", "StackWarp", "WeSee", "Heckler", "One Glitch"),
+    )
+    assert [name for name in names if name not in titles] == []
 
 
 def test_an_advisory_is_an_immutable_value() -> None:
@@ -113,6 +134,68 @@ def test_what_attestation_cannot_see_is_never_called_fixed() -> None:
                 assert exposure.verdict is not NOT_AFFECTED
 
 
+def test_every_not_affected_has_a_fixed_version_a_policy_or_a_reason_with_its_source() -> None:
+    """Silence of the sources rules nothing out."""
+    for generation, (api, build), policy in itertools.product(GENERATIONS, FIRMWARE, POLICIES):
+        for exposure in judge(generation, api, build, policy).values():
+            one, spared = exposure.advisory, exposure.advisory.not_affected
+            if exposure.verdict is not NOT_AFFECTED:
+                continue
+            fixed = one.fixed.get(generation, (256,)) <= (*api, build)
+            by_policy = exposure.reason.startswith("the policy ")
+            assert by_policy or fixed or (spared and generation in spared.generations)
+            assert not by_policy or one.if_policy or one.unless_policy
+            assert not spared or (spared.reason and spared.source in one.sources)
+
+
+def test_a_generation_that_the_sources_do_not_name_may_be_affected() -> None:
+    for generation in GENERATIONS:
+        for exposure in judge(generation, (255, 255), 255, 5).values():
+            one = exposure.advisory
+            spared = one.not_affected.generations if one.not_affected else ()
+            if one.generations and generation not in (*one.generations, *spared):
+                assert exposure.verdict is UNSEEN
+                assert exposure.reason == f"the sources do not say whether it touches {generation}"
+    for name in ("one-glitch", "badfuse"):
+        assert verdict(name, "genoa") is verdict(name, "turin") is UNSEEN
+
+
+def test_no_build_of_milan_rules_a_weakness_out() -> None:
+    """A Milan runs unsigned firmware (badfuse), which can report any build."""
+    oldest, newest = judge("milan", (0, 0), 0, 5), judge("milan", (255, 255), 255, 5)
+    assert [name for name, found in oldest.items() if found.verdict is NOT_AFFECTED] == [
+        name for name, found in newest.items() if found.verdict is NOT_AFFECTED
+    ]
+
+
+def test_what_gets_no_fix_affects() -> None:
+    for name in ("CVE-2025-52533", "CVE-2023-20592"):
+        for generation in ("naples", "rome"):
+            found = judge(generation, (255, 255), 255, STRICT)[name]
+            assert found.verdict is AFFECTED
+            assert found.reason == f"no fix is known for {generation}"
+        assert verdict(name) is verdict(name, "milan") is verdict(name, "turin") is UNSEEN
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("CVE-2019-9836", {"rome", "milan", "genoa", "turin"}),
+        ("CVE-2021-26403", {"milan"}),
+        ("CVE-2021-26408", {"milan"}),
+        ("CVE-2021-26402", {"naples"}),
+        ("CVE-2021-46768", {"naples"}),
+        ("CVE-2021-26404", {"naples", "rome"}),
+        ("CVE-2021-26407", {"naples", "milan"}),
+        *((name, set()) for name in ("CVE-2021-26340", "CVE-2023-20592", "CVE-2024-56161")),
+        *((name, set()) for name in ("CVE-2023-31356", "CVE-2024-21978", "CVE-2024-21944")),
+    ],
+)
+def test_the_generations_that_a_source_rules_out(name: str, spared: set[str]) -> None:
+    found = {one for one in GENERATIONS if verdict(name, one, (255, 255), 255) is NOT_AFFECTED}
+    assert found == spared
+
+
 def test_naples_is_never_safe_from_leaked_pdh_keys() -> None:
     name = "CVE-2019-9836"
     for (api, build), policy in itertools.product(FIRMWARE, [None, *POLICIES]):
@@ -130,6 +213,7 @@ def test_naples_is_never_safe_from_leaked_pdh_keys() -> None:
 @pytest.mark.parametrize(
     ("name", "generation", "first"),
     [
+        ("CVE-2019-9836", "naples", (0, 17, 22)),
         ("CVE-2024-21944", "milan", (1, 55, 22)),
         ("CVE-2024-21944", "genoa", (1, 55, 38)),
         ("CVE-2023-31352", "genoa", (1, 55, 36)),
@@ -139,19 +223,27 @@ def test_firmware_is_compared_as_a_whole(
     name: str, generation: str, first: tuple[int, int, int]
 ) -> None:
     major, minor, build = first
+    fixed = UNSEEN if judge()[name].advisory.unseen else NOT_AFFECTED
     assert verdict(name, generation, (major, minor), build - 1) is AFFECTED
-    assert verdict(name, generation, (major, minor), build) is NOT_AFFECTED
+    assert verdict(name, generation, (major, minor), build) is fixed
     assert verdict(name, generation, (major, minor - 1), 255) is AFFECTED
-    assert verdict(name, generation, (major, minor + 1), 0) is NOT_AFFECTED
-    assert verdict(name, generation, (major - 1, 255), 255) is AFFECTED
-    assert verdict(name, generation, (major + 1, 0), 0) is NOT_AFFECTED
+    assert verdict(name, generation, (major, minor + 1), 0) is fixed
+    assert major == 0 or verdict(name, generation, (major - 1, 255), 255) is AFFECTED
+    assert verdict(name, generation, (major + 1, 0), 0) is fixed
     assert verdict(name, generation, (major, minor)) is UNSEEN
     assert verdict(name, generation, (major + 1, 0)) is UNSEEN
 
 
-def test_a_generation_without_a_public_build_is_not_called_fixed() -> None:
-    found = judge("turin", (255, 255), 255)["CVE-2024-21944"]
-    assert (found.verdict, found.reason) == (UNSEEN, "no fixed build is public for turin")
+def test_a_generation_without_a_public_build_is_not_called_fixed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = table(fixed="{ naples = [0, 17, 22] }", if_policy=None, unless_policy=None)
+    one = advisories.parse(text)
+    monkeypatch.setattr(advisories, "_shipped", lambda: one)
+    (found,) = evaluate.__wrapped__(
+        generation="milan", api=(255, 255), build=255, policy=None
+    )  # fmt: skip
+    assert (found.verdict, found.reason) == (UNSEEN, "no fixed build is public for milan")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +276,8 @@ def test_sev_es_decides_where_the_source_says_so() -> None:
     assert verdict("CVE-2021-26342", "milan", policy=1) is UNSEEN
     assert verdict("CVE-2025-48514", "milan", policy=1) is NOT_AFFECTED
     assert verdict("CVE-2025-48514", "milan", policy=5) is UNSEEN
-    assert verdict("CVE-2025-48514", "rome", policy=5) is NOT_AFFECTED
+    assert verdict("CVE-2025-48514", "rome", policy=5) is UNSEEN
+    assert verdict("CVE-2025-48514", "rome", policy=1) is NOT_AFFECTED
 
 
 def test_no_send_does_not_vouch_for_the_platform_s_key() -> None:
@@ -225,6 +318,7 @@ GOOD = {
     "sources": '["s"]',
     "generations": '["naples", "milan"]',
     "fixed": "{ milan = [1, 2, 3] }",
+    "not_affected": '{ generations = ["rome"], reason = "r", source = "s" }',
     "if_policy": '["es"]',
     "unless_policy": '["no-debug", "min-api"]',
     "unseen": '"u"',
@@ -233,11 +327,18 @@ GOOD = {
 
 def table(**changes: str | None) -> str:
     rows = {name: value for name, value in (GOOD | changes).items() if value is not None}
-    return "[[advisory]]\n" + "\n".join(f"{name} = {value}" for name, value in rows.items())
+    return "as_of = 2026-11-25\n[[advisory]]\n" + "\n".join(
+        f"{name} = {value}" for name, value in rows.items()
+    )
+
+
+TABLE_ALONE = table().partition("\n")[2]
 
 
 def test_a_table_with_every_field_is_read() -> None:
-    assert advisories.parse(table()) == (
+    found = advisories.parse(table())
+    assert found.as_of == date(2026, 11, 25)
+    assert found.advisories == (
         Advisory(
             id="slug",
             title="t",
@@ -246,6 +347,7 @@ def test_a_table_with_every_field_is_read() -> None:
             sources=("s",),
             generations=("naples", "milan"),
             fixed={"milan": (1, 2, 3)},
+            not_affected=Unaffected(generations=("rome",), reason="r", source="s"),
             if_policy=("es",),
             unless_policy=("no-debug", "min-api"),
             unseen="u",
@@ -253,9 +355,28 @@ def test_a_table_with_every_field_is_read() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["generations", "fixed", "if_policy", "unless_policy", "unseen"])
+@pytest.mark.parametrize(
+    "name", ["fixed", "not_affected", "if_policy", "unless_policy", "unseen", "unfixed"]
+)
 def test_a_condition_may_be_left_out(name: str) -> None:
-    assert not getattr(advisories.parse(table(**{name: None}))[0], name)
+    assert not getattr(advisories.parse(table(**{name: None})).advisories[0], name)
+
+
+def test_without_generations_all_are_touched() -> None:
+    (one,) = advisories.parse(table(generations=None, not_affected=None)).advisories
+    assert not one.generations
+    with pytest.raises(sev.MalformedInput, match="that it touches") as refused:
+        advisories.parse(table(generations=None))
+    assert refused.value.check == "advisories.not_affected"
+
+
+@pytest.mark.parametrize("unfixed", ['["naples"]', '["naples", "milan"]'])
+def test_what_gets_no_fix_is_of_a_weakness_that_attestation_cannot_see(unfixed: str) -> None:
+    (one,) = advisories.parse(table(unfixed=unfixed, fixed=None)).advisories
+    assert one.unfixed == tuple(json.loads(unfixed))
+    for changes in ({}, {"fixed": None, "unseen": None}):
+        with pytest.raises(sev.MalformedInput, match="unfixed"):
+            advisories.parse(table(**{"unfixed": unfixed} | changes))
 
 
 @pytest.mark.parametrize("name", ["id", "title", "action", "sure", "sources"])
@@ -283,6 +404,19 @@ VALUES = {
         *("{ milan = [1, 2, true] }", "{ milan = [1, 2, 3.0] }", '{ milan = [1, 2, "3"] }'),
         *("{ milan = [] }", "{ milan = {} }", '{ milan = "1.2.3" }', "{ rome = [1, 2, 3] }"),
     ],
+    "unfixed": ["[]", '["rome"]', '["bergamo"]', '"milan"', "{}"],
+    "not_affected": [
+        *("{}", '"rome"', '["rome"]', "true", '{ generations = ["rome"], reason = "r" }'),
+        *(
+            f"{{ generations = {generations}, reason = {reason}, source = {source} }}"
+            for generations, reason, source in [
+                *(("[]", '"r"', '"s"'), ('["milan"]', '"r"', '"s"'), ('["bergamo"]', '"r"', '"s"')),
+                *(('"rome"', '"r"', '"s"'), ('["rome"]', '""', '"s"'), ('["rome"]', "1", '"s"')),
+                *(('["rome"]', '"r"', '""'), ('["rome"]', '"r"', '"t"'), ('["rome"]', '"r"', "1")),
+            ]
+        ),
+        '{ generations = ["rome"], reason = "r", source = "s", more = 1 }',
+    ],
     "if_policy": ["[]", '["nodbg"]', '"es"', "[4]", '["es", "es"]', '["no-debug"]', "{}"],
     "unless_policy": ["[]", '["api>=1.0"]', '["min-api", "es"]', '["es"]', "true", "[[]]"],
     "colour": ['"red"', "1"],
@@ -303,7 +437,19 @@ def test_a_field_or_value_that_is_not_known_is_refused(name: str, value: str) ->
     [
         *("", "a", "advisory = 1", "advisory = []", "advisory = [1]", "[advisory]\nid = 'a'"),
         f"more = 1\n{table()}",
-        f"{table()}\n{table()}",
+        f"{table()}\n{TABLE_ALONE}",
+        TABLE_ALONE,
+        *(
+            table().replace("2026-11-25", value)
+            for value in (
+                '"2026-11-25"',
+                "1",
+                "2026-11-25T00:00:00",
+                "00:00:00",
+                "[]",
+                "2026-13-01",
+            )
+        ),
         *(f"{table()}\n[[other]]\n", f"{table()}\n[[advisory]]\n"),
     ],
 )
@@ -320,7 +466,7 @@ def test_every_cut_of_the_data_is_refused_or_is_shorter() -> None:
             found = advisories.parse(text[:end])
         except sev.MalformedInput:
             continue
-        assert len(found) < len(load())
+        assert len(found.advisories) < len(load())
 
 
 # the command
@@ -329,20 +475,23 @@ def test_every_cut_of_the_data_is_refused_or_is_shorter() -> None:
 def test_without_facts_all_are_listed(run: Run) -> None:
     ran = run("advisories")
     assert (ran.code, ran.err) == (0, "")
-    assert len(ran.lines) == len(load())
-    for advisory, line in zip(load(), ran.lines, strict=True):
+    first, *lines = ran.lines
+    assert re.fullmatch(r"known weaknesses as of 20\d\d-\d\d-\d\d", first)
+    assert first.endswith(str(advisories.as_of()))
+    for advisory, line in zip(load(), lines, strict=True):
         assert line.startswith(f"{advisory.id}: {advisory.title} (")
-    assert ran.lines[0].endswith(" (naples)")
+    assert lines[0].endswith(" (naples)")
     assert "(all)" in ran.out
 
 
 def test_with_facts_there_are_three_groups_affected_first(run: Run) -> None:
     ran = run("advisories", "--generation", "MILAN", "--api", "1.55", "--build", 21, "--policy", 5)
     found = judge("milan", (1, 55), 21, 5)
-    heads = [line for line in ran.lines if not line.startswith(" ")]
+    day, *heads = [line for line in ran.lines if not line.startswith(" ")]
     counts = [sum(each.verdict is one for each in found.values()) for one in Verdict]
     assert ran.code == 0
     assert heads == [f"{one} ({count}):" for one, count in zip(Verdict, counts, strict=True)]
+    assert day == f"known weaknesses as of {advisories.as_of()}"
     assert heads[0].startswith("affected")
     badram = found["CVE-2024-21944"].advisory
     at = ran.lines.index(f"  CVE-2024-21944: {badram.title}")
@@ -362,16 +511,19 @@ def test_verbose_adds_the_sources(run: Run, facts: list[str]) -> None:
     assert ran.out.count("    do: ") == len(load())
     assert ran.out.count("    source: a CVE record: https://www.cve.org/CVERecord?id=CVE-") >= 24
     assert "    fixed: genoa 1.55 build 36\n" in ran.out
+    assert "    not affected: naples, rome: the bulletin covers Naples" in ran.out
 
 
-def test_quiet_prints_nothing(run: Run) -> None:
-    assert run("advisories", "-q").out == run("advisories", "-q", "--policy", 0).out == ""
+def test_quiet_prints_what_was_asked_for(run: Run) -> None:
+    for given in ((), ("--policy", 0)):
+        assert run("advisories", "-q", *given).out == run("advisories", *given).out != ""
 
 
 def test_the_json_document_has_facts_and_verdicts(run: Run) -> None:
     document = json.loads(run("advisories", "--json", "--generation", "genoa", "--api", "1.55").out)
     assert document["schema"] == "sev-attest/advisories/1"
     assert document["ok"] is True
+    assert document["as_of"] == advisories.as_of().isoformat()
     assert document["facts"] == {
         "generation": "genoa", "api": [1, 55], "build": None, "policy": None,
     }  # fmt: skip
@@ -382,8 +534,10 @@ def test_the_json_document_has_facts_and_verdicts(run: Run) -> None:
         "reason": "the build is not known",
         "id": "CVE-2023-31352",
         "title": "",
-        "generations": list(GENERATIONS),
+        "generations": ["genoa"],
         "fixed": {"genoa": [1, 55, 36]},
+        "unfixed": [],
+        "not_affected": None,
         "if_policy": [],
         "unless_policy": [],
         "unseen": None,
@@ -397,6 +551,13 @@ def test_the_json_list_of_all_has_no_verdicts(run: Run) -> None:
     document = json.loads(run("advisories", "--json").out)
     assert len(document["advisories"]) == len(load())
     assert not any("verdict" in entry for entry in document["advisories"])
+    assert document["as_of"] == advisories.as_of().isoformat()
+    assert document["advisories"][0]["not_affected"] == {
+        "generations": ["rome", "milan", "genoa", "turin"],
+        "reason": "the record ends at firmware 0.17 build 11, "
+        "which is older than this generation's",
+        "source": "https://www.cve.org/CVERecord?id=CVE-2019-9836",
+    }
 
 
 @pytest.mark.parametrize(
@@ -450,7 +611,15 @@ def shown_by(advisory: Advisory) -> str:
         by.append(f"policy lacks {' and '.join(advisory.unless_policy)}")
     if advisory.unseen:
         by.append("not shown")
+    if advisory.unfixed:
+        by.append(f"always on {', '.join(advisory.unfixed)}")
     return ", ".join(by) or "always"
+
+
+def touched_by(advisory: Advisory) -> str:
+    """Say which generations are named as affected, and which as not."""
+    spared = f" (not {', '.join(one.generations)})" if (one := advisory.not_affected) else ""
+    return f"{', '.join(advisory.generations) or 'all'}{spared}"
 
 
 def test_the_page_has_the_table_of_the_data() -> None:
@@ -458,7 +627,7 @@ def test_the_page_has_the_table_of_the_data() -> None:
         "| id | what | generations | affected | rests on |",
         "|---|---|---|---|---|",
         *(
-            f"| `{one.id}` | {one.title} | {', '.join(one.generations) or 'all'} "
+            f"| `{one.id}` | {one.title} | {touched_by(one)} "
             f"| {shown_by(one)} | {advisories.SURE[one.sure]} |"
             for one in load()
         ),

@@ -1,11 +1,17 @@
 """chain/: certificates, roots, packagings, and the check."""
 
 import base64
+import struct
 from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,16 +72,16 @@ def test_every_truncation_and_extension_of_a_certificate_is_refused(platform: Pl
     ("offset", "value", "field"),
     [
         (0x000, 2, "version"),
-        (0x006, 1, "reserved"),
         (0x008, 0x13, "pub_key_usage"),
         (0x008, 0x77, "pub_key_usage"),
         (0x00C, 0x77, "pub_key_algo"),
         (0x010, 7, "curve"),
-        (0x200, 1, "pub_key"),
         (0x414, 0x77, "sig1_usage"),
         (0x418, 0x77, "sig1_algo"),
         (0x61C, 0x77, "sig2_usage"),
         (0x620, 0x77, "sig2_algo"),
+        (0x4AC, 1, "sig1"),
+        (0x6B4, 1, "sig2"),
     ],
 )
 def test_a_certificate_with_an_odd_field_is_refused(
@@ -86,6 +92,71 @@ def test_a_certificate_with_an_odd_field_is_refused(
     with pytest.raises(sev.MalformedInput) as caught:
         sev.Certificate.from_bytes(bytes(data))
     assert caught.value.check == f"sev-certificate.{field}"
+    named = "SEV certificate" if field == "pub_key_usage" else "SEV certificate (PEK)"
+    assert str(caught.value).startswith(named)
+
+
+def test_a_cek_as_amd_served_it_before_2019_is_to_be_downloaded_again(milan: Platform) -> None:
+    data = bytearray(milan.export().cek.to_bytes())
+    data[0x61C:0x620] = (0x10).to_bytes(4, "little")
+    with pytest.raises(sev.MalformedInput, match=r"^SEV certificate \(CEK\) sig2_usage") as caught:
+        sev.Certificate.from_bytes(bytes(data))
+    assert "before 2019" in str(caught.value)
+    assert caught.value.hint.startswith("download it again: https://kdsintf.amd.com/cek/id/")
+
+
+def owned(platform: Platform, changes: dict[int, bytes]) -> sev.Chain:
+    """Have a platform taken over by an owner whose OCA has ``changes`` in its signed bytes."""
+    owner = sev.OwnerKey.generate()
+    body = bytearray(owner.certificate().body)
+    for at, data in changes.items():
+        body[at : at + len(data)] = data
+    oca = owner.sign(replace(owner.certificate(), body=bytes(body)))
+    platform.pek_cert_import(owner.sign_pek(platform.pek_csr()).to_bytes(), oca.to_bytes())
+    return platform.export()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, ()),
+        ({0x0A4: b"\xa5" * 880}, ("pub_key",)),
+        ({0x413: b"\1"}, ("pub_key",)),
+        ({0x006: b"\0\1"}, ("reserved",)),
+        ({0x006: b"\1", 0x200: b"\1"}, ("reserved", "pub_key")),
+    ],
+)
+def test_reserved_bytes_that_are_signed_are_taken_as_they_came(
+    changes: dict[int, bytes], fields: tuple[str, ...]
+) -> None:
+    platform = Platform(b"owned")
+    chain = sev.Chain.from_bytes(owned(platform, changes).to_bytes())
+    verified = sev.verify_chain(chain, roots=[platform.authority.root])
+    assert chain.oca.reserved == fields
+    assert (chain.pdh.reserved, chain.pek.reserved, chain.cek.reserved) == ((), (), ())
+    assert sev.Session.create(verified, policy=sev.GuestPolicy(1)).platform is verified
+
+
+@pytest.mark.parametrize("at", [*range(0x006, 0x008), *range(0x0A4, 0x414, 97), 0x413])
+def test_a_reserved_byte_that_was_changed_after_signing_breaks_the_signature(at: int) -> None:
+    platform = Platform(b"owned")
+    chain = owned(platform, {0x0A4: b"\xa5" * 880})
+    body = bytearray(chain.oca.body)
+    body[at] ^= 1
+    changed = replace(chain, oca=replace(chain.oca, body=bytes(body)))
+    assert "chain.oca.self-signed" in checks(changed, [platform.authority.root])
+
+
+def test_reserved_bytes_of_asks_and_arks_are_taken_if_they_are_signed() -> None:
+    authority = Authority()
+    data = bytearray(authority.ask.to_bytes())
+    data[0x28] = 1
+    ask = sev.CaCertificate.from_bytes(bytes(data))
+    assert (ask.reserved, authority.ask.reserved) == (("reserved",), ())
+    platform = Platform(b"p", authority=authority)
+    chain = replace(platform.export(), ask=ask, ark=authority.ark)
+    found = checks(chain, [authority.root])
+    assert "chain.ask.signed-by-ark" in found
 
 
 @pytest.mark.parametrize(
@@ -94,7 +165,6 @@ def test_a_certificate_with_an_odd_field_is_refused(
         (0x00, 2, "version"),
         (0x24, 0x1002, "key_usage"),
         (0x24, 0x77, "key_usage"),
-        (0x28, 1, "reserved"),
         (0x38, 2048, "pubexp_size"),
         (0x3C, 1024, "modulus_size"),
     ],
@@ -105,6 +175,8 @@ def test_a_ca_certificate_with_an_odd_field_is_refused(offset: int, value: int, 
     with pytest.raises(sev.MalformedInput) as caught:
         sev.CaCertificate.from_bytes(bytes(data))
     assert caught.value.check == f"ask/ark-certificate.{field}"
+    named = "ASK/ARK certificate" if field == "key_usage" else "ASK/ARK certificate (ASK)"
+    assert str(caught.value).startswith(named)
 
 
 # roots
@@ -382,8 +454,6 @@ def test_signature_numbers_out_of_range_are_refused(
     chain = milan.export()
     pdh = chain.pdh
     odd = type(pdh.signatures[0]).ecdsa(Usage.PEK, Algorithm.ECDSA_SHA256, *r_and_s)
-    if not any(r_and_s):
-        odd = replace(odd, value=odd.value[:-1] + b"\1")
     changed = replace(pdh, signatures=(odd, pdh.signatures[1]))
     assert checks(replace(chain, pdh=changed), [milan.authority.root]) == {
         "chain.pdh.signed-by-pek"
@@ -409,31 +479,40 @@ def test_a_signature_with_another_algorithm_s_code_is_refused(platform: Platform
     pdh = replace(chain.pdh, signatures=(signature, chain.pdh.signatures[1]))
     roots = [platform.authority.root]
     assert checks(replace(chain, pdh=pdh), roots) == {"chain.pdh.signed-by-pek"}
-    other = Algorithm.RSA_SHA256
-    if chain.cek.signatures[0].algorithm is other:
-        other = Algorithm.RSA_SHA384
+    short = chain.cek.signatures[0].algorithm is Algorithm.RSA_SHA256
+    other = Algorithm.RSA_SHA384 if short else Algorithm.RSA_SHA256
     signature = replace(chain.cek.signatures[0], algorithm=other)
     cek = replace(chain.cek, signatures=(signature, chain.cek.signatures[1]))
     whole = replace(chain, cek=cek, ask=platform.authority.ask)
-    assert checks(whole, roots) == {"chain.cek.signed-by-ask"}
+    if short:
+        assert checks(whole, roots) == {"chain.cek.signed-by-ask"}
+    else:  # a signature of 4096 bits is longer than one that goes with SHA-256
+        with pytest.raises(sev.MalformedInput, match="bytes behind the signature"):
+            sev.verify_chain(whole, roots=roots)
 
 
-def test_bytes_behind_a_signature_are_refused(milan: Platform) -> None:
-    chain, roots = milan.export(), [milan.authority.root]
-    for name, size in (("pdh", 144), ("oca", 144)):
-        certificate = getattr(chain, name)
-        first, second = certificate.signatures
-        value = first.value[:size] + b"\1" + first.value[size + 1 :]
-        changed = replace(certificate, signatures=(replace(first, value=value), second))
-        assert len(checks(swapped(chain, name, changed), roots)) == 1
-    naples = Platform(b"p", authority=Authority(2048))
-    cek = naples.export().cek
-    value = cek.signatures[0].value[:511] + b"\1"
-    longer = replace(cek.signatures[0], value=value)
-    changed_cek = replace(cek, signatures=(longer, cek.signatures[1]))
-    assert "chain.cek.signed-by-ask" in checks(
-        naples.export().with_cek(changed_cek), [naples.authority.root]
-    )
+@pytest.mark.parametrize("bits", [2048, 4096])
+def test_every_byte_that_nothing_signs_must_be_zero(bits: int) -> None:
+    chain = Platform(b"p", authority=Authority(bits)).export()
+    sizes = {"pdh": (144, 0), "pek": (144, 144), "oca": (144, 0), "cek": (bits // 8, 0)}
+    for name, ends in sizes.items():
+        data = getattr(chain, name).to_bytes()
+        for slot, end in zip((0x41C, 0x624), ends, strict=True):
+            for at in range(slot + end, slot + 512):
+                changed = data[:at] + b"\1" + data[at + 1 :]
+                with pytest.raises(sev.MalformedInput) as caught:
+                    sev.Certificate.from_bytes(changed)
+                assert caught.value.offset == at
+                assert f"({name.upper()})" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ask", "ark"])
+def test_a_signature_of_zeros_is_called_empty(milan: Platform, name: str) -> None:
+    authority = milan.authority
+    empty = replace(getattr(authority, name), signature=bytes(512))
+    whole = replace(milan.export(), **{"ask": authority.ask, "ark": authority.ark, name: empty})
+    with pytest.raises(sev.ChainInvalid, match=f"{name.upper()} is empty|itself is empty"):
+        sev.verify_chain(whole, roots=[authority.root])
 
 
 def test_an_unsigned_cek_is_told_apart_with_the_address_of_the_signed_one(
@@ -605,7 +684,7 @@ def test_a_missing_certificate_is_named(milan: Platform, tmp_path: Path) -> None
     (tmp_path / ".hidden").write_bytes(b"")
     with pytest.raises(sev.MalformedInput) as caught:
         sev.Chain.from_files([tmp_path])
-    assert "pdh.cert: SEV certificate: 2083 bytes, expected 2084" in str(caught.value)
+    assert "pdh.cert: SEV certificate (PDH): 2083 bytes, expected 2084" in str(caught.value)
     assert "large: chain: more than" in str(caught.value)
     assert "hidden" not in str(caught.value)
 
@@ -652,10 +731,10 @@ FORMS = [
 
 def test_a_flaw_is_placed_in_the_whole_file(milan: Platform) -> None:
     data = bytearray(milan.export().to_bytes())
-    data[2084 + 0x200] = 1
+    data[2084 + 0x41C + 144] = 1
     with pytest.raises(sev.MalformedInput) as caught:
         sev.Chain.from_bytes(bytes(data))
-    assert caught.value.offset == 2084 + 0xA4
+    assert caught.value.offset == 2084 + 0x41C + 144
 
 
 @pytest.mark.parametrize("data", [b"PK\3\4" + bytes(99), b'{"return": {}}', b"-----BEGIN", b"\0"])
@@ -705,3 +784,123 @@ def test_a_real_naples_chain_with_any_byte_changed_is_refused(real: Path) -> Non
             except sev.MalformedInput:
                 continue
             assert checks(swapped(chain, name, changed))
+
+
+# what is not SEV's
+
+
+def zip64_far_away() -> bytes:
+    """Make a zip whose only member begins 2**63 bytes behind the archive's start."""
+    name, extra = b"pdh.cert", struct.pack("<HHQ", 1, 8, 1 << 63)
+    sizes = (0, 0, 0, len(name), len(extra), 0, 0, 0, 0, 0xFFFF_FFFF)
+    entry = struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 45, 45, 0, 0, 0, 33, *sizes)
+    directory = entry + name + extra
+    end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1, 1, len(directory), 4, 0)
+    return b"PK\3\4" + directory + end
+
+
+def test_a_zip_on_which_the_library_fails_in_its_own_way_is_malformed() -> None:
+    with pytest.raises(sev.MalformedInput, match="this zip is damaged"):
+        sev.Chain.from_bytes(zip64_far_away())
+
+
+def certificate_named(name: str, *, rsa_key: bool = False) -> x509.Certificate:
+    """Make an X.509 certificate of that name, as AMD's key server gives them."""
+    key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(CURVE)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, start)
+    return builder.not_valid_after(start + timedelta(days=9999)).sign(key, hashes.SHA384())
+
+
+CURVE = ec.SECP384R1()
+
+
+@pytest.mark.parametrize(
+    ("name", "called"), [("SEV-VCEK", "a VCEK"), ("SEV-VLEK", "a VLEK"), ("SEV-VLEK-X", "an ASVK")]
+)
+def test_certificates_of_sev_snp_are_called_what_they_are(name: str, called: str) -> None:
+    certificate = certificate_named(name, rsa_key=name == "SEV-VLEK-X")
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    for data in (der, pem, base64.b64encode(der), der.hex().encode()):
+        with pytest.raises(sev.MalformedInput, match=f"this is {called}, a certificate of SEV-SNP"):
+            sev.Chain.from_bytes(data)
+
+
+def test_other_certificates_are_not_called_sev_snp_s() -> None:
+    for rsa_key in (True, False):
+        certificate = certificate_named("somebody", rsa_key=rsa_key)
+        for encoding in (serialization.Encoding.DER, serialization.Encoding.PEM):
+            with pytest.raises(sev.MalformedInput) as caught:
+                sev.Chain.from_bytes(certificate.public_bytes(encoding))
+            assert "SNP" not in str(caught.value)
+    for junk in (b"\x30\x82\1\2" + bytes(99), b"-----BEGIN CERTIFICATE-----\nQUJD\n"):
+        with pytest.raises(sev.MalformedInput) as caught:
+            sev.Chain.from_bytes(junk)
+        assert "SNP" not in str(caught.value)
+
+
+def snp_report(version: int = 3) -> bytes:
+    """Lay out what makes an SEV-SNP report: its version, its policy, its size."""
+    return struct.pack("<IIQ", version, 0, 0x30000).ljust(1184, b"\0")
+
+
+@pytest.mark.parametrize("version", [2, 3, 5])
+def test_a_report_of_sev_snp_is_called_what_it_is(version: int) -> None:
+    report = snp_report(version)
+    header = struct.pack("<II", 0, len(report)).ljust(32, b"\0")
+    for data in (report, header + report, report.ljust(4000, b"\0"), base64.b64encode(report)):
+        with pytest.raises(sev.MalformedInput, match="this is an SEV-SNP attestation report"):
+            sev.Chain.from_bytes(data)
+    with pytest.raises(sev.MalformedInput, match="an Azure HCL blob"):
+        sev.Chain.from_bytes(b"HCLA" + bytes(28) + report)
+
+
+@pytest.mark.parametrize("data", [snp_report()[:1183], snp_report(99), bytes(1184)])
+def test_what_is_no_report_of_sev_snp_is_not_called_one(data: bytes) -> None:
+    with pytest.raises(sev.MalformedInput) as caught:
+        sev.Chain.from_bytes(data)
+    assert "SNP" not in str(caught.value)
+
+
+def test_the_real_material_of_sev_snp_is_called_what_it_is(real: Path) -> None:
+    found = [*(real / "snp" / "reports").iterdir(), *(real / "snp" / "certs").iterdir()]
+    assert found
+    for path in [*found, *(real / "snp" / "roots").glob("asvk*")]:
+        with pytest.raises(sev.MalformedInput, match=r"this is an? .*SEV-SNP"):
+            sev.Chain.from_files(path)
+
+
+def test_the_real_chains_with_reserved_bytes_are_judged_by_their_signatures(real: Path) -> None:
+    folder = real / "cases" / "reserved"
+    ark = sev.Chain.from_files([folder / "clean.chain", folder / "root.ark"]).ark
+    assert ark is not None
+    for name, used in (
+        ("clean", ()),
+        ("oca-key-tail", ("pub_key",)),
+        ("oca-key-tail-one", ("pub_key",)),
+        ("oca-reserved-u16", ("reserved",)),
+    ):
+        chain = sev.Chain.from_files([folder / f"{name}.chain", folder / "ask_ark.cert"])
+        assert sev.verify_chain(chain, roots=[sev.Root(ark=ark)]).chain.oca.reserved == used
+    with pytest.raises(sev.MalformedInput, match=r"SEV certificate \(OCA\) sig1 at byte"):
+        sev.Chain.from_files([folder / "oca-sig-tail.chain", folder / "ask_ark.cert"])
+
+
+def test_another_chip_s_cek_is_not_put_into_a_chain(platform: Platform) -> None:
+    other = Platform(b"another chip", authority=platform.authority)
+    for known in (None, bytes(range(64))):
+        collected = Collected()
+        chain = replace(platform.export(signed_cek=False), platform_id=known)
+        collected.add(read_contents(chain.to_bytes()), "host")
+        collected.platform_id = known
+        with pytest.raises(sev.NotVerified, match="another chip's CEK") as caught:
+            collected.replace(other.export().cek)
+        address = known.hex() if known else "followed by"
+        assert address in caught.value.hint
+        collected.replace(platform.export().cek)
+        assert collected.chain().cek == platform.export().cek
+    collected = Collected()
+    collected.replace(other.export().cek)
+    assert collected.by_role["CEK"][0] == other.export().cek

@@ -6,6 +6,8 @@ import runpy
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -14,8 +16,19 @@ import pytest
 import sev_attest as sev
 from conftest import Run
 from sev_attest import errors
-from sev_attest.cli import exits, inputs, main
+from sev_attest.cli import exits, inputs, interrupts, main, outputs
 from sev_attest.cli.outputs import write_all
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """Give the signals back to pytest after a test that runs the entry point."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 TOOL = [sys.executable, "-m", "sev_attest"]
 
@@ -185,21 +198,53 @@ def test_a_signal_while_files_take_their_names_leaves_nothing_behind(
 
 
 def test_nohup_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
-    try:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with pytest.raises(SystemExit):
-            main.main(["--version"])
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) is main._interrupt
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with pytest.raises(SystemExit):
+        main.main(["--version"])
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is interrupts._interrupt
 
 
-def test_the_interrupt_is_a_keyboard_interrupt() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        main._interrupt(15, None)
+def test_a_signal_ends_a_command_as_ctrl_c_does_and_the_process_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(KeyboardInterrupt), interrupts.running:
+        interrupts._interrupt(15, None)
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(interrupts.running, "code", 7)
+    interrupts._interrupt(15, None)
+    assert codes == [7]
+
+
+@pytest.mark.parametrize("started", ["sev-attest", "-m"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_while_it_starts_shows_nothing(
+    started: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    """The signal comes while click is imported: at the first import behind our first line."""
+    (tmp_path / "click.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
+    entry = "from sev_attest.__main__ import main; main()"
+    command = ["-c", entry] if started == "sev-attest" else ["-m", "sev_attest"]
+    ran = subprocess.run(
+        [sys.executable, *command, "--version"],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")
+
+
+def test_a_signal_at_the_first_import_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupts, "handle", interrupted)
+    monkeypatch.delitem(sys.modules, "sev_attest.__main__", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        import_module("sev_attest.__main__")
+    assert caught.value.code == 130
 
 
 def test_an_error_that_nobody_can_read_still_has_its_code(
@@ -465,6 +510,10 @@ def test_a_file_that_cannot_be_moved_aside_stays_and_so_do_the_others(
             raise PermissionError(1, "Operation not permitted", str(path), None, str(target))
         return rename(path, target)
 
+    def no_links(*_paths: Path) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(PermissionError, match=r"Operation not permitted: '.*/c'$"):
         write_all({tmp_path / name: b"new" for name in "abc"}.items(), force=True)
@@ -492,6 +541,64 @@ def test_a_file_system_without_hard_links_will_do(
     monkeypatch.setattr(os, "link", refuse)
     write_all({tmp_path / "a": b"1"}.items(), force=False)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1"}
+
+
+def killed_while_writing(folder: Path, *, force: bool) -> subprocess.Popen[bytes]:
+    """Begin to write in a process of its own, and stop before the second file has its name."""
+    code = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from sev_attest.cli import outputs\n"
+        "link, replace = os.link, Path.replace\n"
+        "def late(source, target):\n"
+        "    if os.path.basename(target) == 'b' or not source.name.startswith('.'):\n"
+        "        print('there', flush=True)\n"
+        "        time.sleep(600)\n"
+        "    return link(source, target)\n"
+        "os.link = late\n"
+        "Path.replace = late\n"
+        "files = [(Path(sys.argv[1]) / name, b'a key') for name in 'ab']\n"
+        f"outputs.write_all(files, force={force})\n"
+    )
+    writing = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE)
+    assert writing.stdout is not None
+    assert writing.stdout.readline() == b"there\n"
+    return writing
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_what_a_killed_run_left_behind_is_named_and_removed_by_the_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, force: bool
+) -> None:
+    if force:
+        (tmp_path / "b").write_bytes(b"mine")
+    (tmp_path / ".not-ours.sev-attest").mkdir()
+    writing = killed_while_writing(tmp_path, force=force)
+    hidden = {path for path in tmp_path.glob(".*") if path.is_file()}
+    assert {path.read_bytes() for path in hidden} == {b"a key"}
+    write_all([(tmp_path / "c", b"another")], force=False)
+    assert {path for path in tmp_path.glob(".*") if path.is_file()} == hidden  # its writer lives
+    writing.kill()
+    writing.wait()
+    writing.stdout.close()  # type: ignore[union-attr]
+    assert capsys.readouterr().err == ""
+    write_all([(tmp_path / "d", b"another")], force=False)
+    assert [path.name for path in tmp_path.glob(".*")] == [".not-ours.sev-attest"]
+    told = capsys.readouterr().err.splitlines()
+    assert set(told) == {f"note: removed {path}, which a killed run left behind" for path in hidden}
+    if force:
+        assert (tmp_path / "b").read_bytes() == b"mine"
+
+
+def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert runpy.run_path(outputs.__file__)["_LOCKS"] is False
+    monkeypatch.setattr(outputs, "_LOCKS", False)
+    (tmp_path / ".a.x.sev-attest").write_bytes(b"")
+    (tmp_path / "a").write_bytes(b"old")
+    write_all([(tmp_path / "a", b"new")], force=True)
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {".a.x.sev-attest": b"", "a": b"new"}
 
 
 @pytest.mark.parametrize("force", [True, False])

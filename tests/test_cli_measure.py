@@ -46,20 +46,19 @@ def test_it_prints_the_digest_in_hex_or_base64(run: Run) -> None:
     shown = run("measure", "-f", "fw", "--format", "base64").out
     assert shown == f"{base64.b64encode(digest).decode()}\n"
     assert run("measure", "--launch-digest", digest.hex()).out == f"{digest.hex()}\n"
-    assert run("measure", "-f", "fw", "-q").out == ""
+    assert run("measure", "-f", "fw", "-q").out == f"{digest.hex()}\n"
 
 
 def test_the_es_bit_of_the_policy_decides(run: Run) -> None:
-    plain = run("measure", "-f", "fw", "-n", "2", *MILAN)
-    assert plain.out == f"{hashlib.sha256(OVMF).hexdigest()}\n"
-    assert "note: policy 0x0000 is plain SEV" in plain.err
+    assert run("measure", "-f", "fw").out == f"{hashlib.sha256(OVMF).hexdigest()}\n"
     digest = sev.launch_digest(OVMF, vcpus=2, vmsa=sev.CpuModel.named("EPYC-Milan"))
     assert run("measure", "-f", "fw", "-n", "2", *MILAN, "--policy", "5").out == f"{digest.hex()}\n"
 
 
 @pytest.mark.parametrize("profile", [*vmsa.PROFILES])
 def test_a_range_of_vcpus_gives_the_digest_of_each(run: Run, profile: str) -> None:
-    given = ("-f", "fw", "-k", "kernel", "--policy", "4", *MILAN, "--vmsa-profile", profile)
+    cpu = MILAN if vmsa.VmsaProfile.shows_cpu(profile) else ()
+    given = ("-f", "fw", "-k", "kernel", "--policy", "4", *cpu, "--vmsa-profile", profile)
     table = run("measure", *given, "-n", "2-5").lines
     assert [int(line.split()[0]) for line in table] == [2, 3, 4, 5]
     for line in table:
@@ -67,7 +66,54 @@ def test_a_range_of_vcpus_gives_the_digest_of_each(run: Run, profile: str) -> No
         assert run("measure", *given, "-n", count).out == f"{digest}\n"
     document = json.loads(run("measure", *given, "-n", "2-5", "--json").out)
     assert document["digests"] == dict(line.split() for line in table)
-    assert run("measure", *given, "-n", "2-5", "-q").out == ""
+    assert run("measure", *given, "-n", "2-5", "-q").lines == table
+    assert "--explain needs one" in run("measure", *given, "-n", "2-5", "--explain").err
+
+
+@pytest.mark.parametrize("policy", [(), ("--policy", "1")])
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("-n", "2", "-0", "v0", "-1", "v1"), "--num-cpus"),
+        (("-n", "2"), "--num-cpus"),
+        (("-n", "1-8"), "--num-cpus"),
+        (("-0", "v0"), "--vmsa-cpu0"),
+        (("--cpu-model-name", "EPYC-Milan"), "--cpu-model-name"),
+        (("--vmsa-profile", "gce"), "--vmsa-profile"),
+        (("--manifest", "m", "-n", "2"), "--num-cpus"),
+    ],
+)
+def test_what_is_measured_for_sev_es_alone_is_not_dropped(
+    run: Run, given: tuple[str, ...], named: str, policy: tuple[str, ...]
+) -> None:
+    ran = run("measure", "-f", "fw", *given, *policy)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"error: {named} is measured for SEV-ES guests alone" in ran.err
+    assert "--policy 0x5" in ran.err
+
+
+@pytest.mark.parametrize("profile", ["ec2", "gce"])
+def test_a_cpu_model_that_a_profile_does_not_show_is_not_dropped(run: Run, profile: str) -> None:
+    given = (*MILAN, "--vmsa-profile", profile)
+    for command in (("measure", "-f", "fw", "-n", "1", "--policy", "5"), ("vmsa", "build", "v")):
+        ran = run(*command, *given)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"--vmsa-profile {profile} shows guests a CPU of its own" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--manifest", "m", "--explain"), "--manifest excludes --explain"),
+        (("--manifest", "m", "--format", "hex"), "--manifest excludes --format"),
+        (("--tik", "tik", "--format", "hex"), "a measurement is base64"),
+    ],
+)
+def test_options_that_play_no_part_are_refused(
+    run: Run, given: tuple[str, ...], words: str
+) -> None:
+    ran = run("measure", "-f", "fw", *given)
+    assert (ran.code, ran.out, words in ran.err) == (2, "", True)
 
 
 def test_with_a_tik_it_prints_the_measurement_to_expect(run: Run) -> None:
@@ -191,8 +237,9 @@ def test_a_page_is_built_shown_and_compared(run: Run) -> None:
     assert document["ok"] is False
     same = run("vmsa", "diff", "v0", "v0")
     assert (same.code, same.out) == (0, "the pages are the same\n")
-    assert run("vmsa", "diff", "v0", "v1", "-q").out == ""
-    assert run("vmsa", "show", "v0", "-q").out == ""
+    assert run("vmsa", "diff", "v0", "v1", "-q").out == differ.out
+    assert run("vmsa", "diff", "v0", "v0", "-q").out == ""
+    assert run("vmsa", "show", "v0", "-q").out == run("vmsa", "show", "v0").out != ""
 
 
 def test_bytes_without_a_name_are_shown(run: Run) -> None:
@@ -317,7 +364,7 @@ def test_it_shows_what_an_image_declares(run: Run) -> None:
     assert "\nsecrets                 up to 3072 bytes\n" in shown
     assert "note: a CODE image: start it stateless" in shown
     assert "4c2eb361-7d9b-4cc3-8081-127c90d3d294" in run("firmware", "fw", "-v").out
-    assert run("firmware", "fw", "-q").out == ""
+    assert run("firmware", "fw", "-q").out == shown.partition("note: ")[0]
 
 
 def test_it_says_what_an_image_cannot(run: Run) -> None:
@@ -437,7 +484,8 @@ def test_json_names_bits_and_risks(run: Run) -> None:
     assert found["bits"]["NODBG"] is True
     assert len(found["risks"]) == 5
     assert len(sev.GuestPolicy(0x3301003F).risks()) == 0
-    assert run("policy", "5", "-q").out == ""
+    assert run("policy", "5", "-q").out == "0x0005 no-debug,es\n"
+    assert run("policy", "no-debug,es", "-q").out == "0x0005 no-debug,es\n"
 
 
 @pytest.mark.parametrize(

@@ -620,7 +620,7 @@ def test_known_weaknesses_are_counted_or_with_v_listed(opened: Desk) -> None:
     count = int(line.split()[1])
     assert line.endswith("`sev-attest advisories --api 1.55 --build 24 --policy 0x0001` lists them")
     shown = opened.run(*line.split("`")[1].split()[1:])
-    assert shown.lines[0] == f"affected ({count}):"
+    assert shown.lines[1] == f"affected ({count}):"
     ran = opened.validate(*RECORD, "-v")
     listed = [line for line in ran.lines if line.startswith("note: advisory ")]
     assert len(listed) == count

@@ -80,7 +80,8 @@ def test_json_and_quiet_and_verbose(run: Run, chain: Path) -> None:
         assert secret.hex() not in str(document)
         assert base64.b64encode(secret).decode() not in str(document)
     quiet = run("session", "--name", "b", *given, "-q")
-    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    assert (quiet.code, quiet.err) == (0, "")
+    assert f"<session>{Path('out/b_session.b64').read_text()}</session>" in quiet.out
     assert "wrote out/c_tik.bin\n" in run("session", "--name", "c", *given, "-v").err
 
 
@@ -202,3 +203,9 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(
     assert ran.code == 6
     assert ran.err == "error: out/vm1_tik.bin: No space left on device\n"
     assert written() == []
+
+
+def test_a_time_limit_needs_the_ledger_that_keeps_it(run: Run, chain: Path) -> None:
+    given = ("--name", "vm", "chain", "5", *TRUSTING, "--valid-for", "1", "--ledger", "none")
+    ran = run("session", *given)
+    assert (ran.code, ran.out, "--valid-for needs a ledger" in ran.err) == (2, "", True)

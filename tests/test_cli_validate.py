@@ -250,9 +250,18 @@ def test_another_vcpu_state_is_refused(es_lab: Lab, options: list[str]) -> None:
 
 def test_plain_sev_measures_no_vcpus_and_says_so(sev_lab: Lab) -> None:
     sev_lab.launch()
-    ran = sev_lab.validate("--launch-info", "info", "-n", "3", *SKU)
+    ran = sev_lab.validate("--launch-info", "info", "-n", "3", *SKU, "--policy", "1")
     assert ran.code == 0
     assert "note: policy 0x0001 is plain SEV: vCPU options play no part" in ran.out
+    assert sev_lab.validate("--launch-info", "info", "-n", "3").code == 0
+
+
+def test_the_host_does_not_choose_that_the_vcpu_state_is_left_out(sev_lab: Lab) -> None:
+    sev_lab.launch()
+    for given in (SKU, ("-0", "vmsa0"), ("--vmsa-profile", "gce")):
+        ran = sev_lab.validate("--launch-info", "info", "-n", "3", *given)
+        assert (ran.code, ran.out) == (2, "")
+        assert "is measured for SEV-ES guests alone, and policy 0x0001 is plain SEV" in ran.err
 
 
 def test_digest_or_hashes_stand_in_for_the_files(sev_lab: Lab) -> None:
@@ -277,7 +286,16 @@ def test_json_tells_what_was_checked_and_measured(sev_lab: Lab) -> None:
     assert (ran.code, good["schema"], good["ok"]) == (0, "sev-attest/validate/1", True)
     assert good["measurement"] == base64.b64encode(guest.measurement).decode()
     assert good["digest"] == sev.launch_digest(OVMF, kernel=b"a kernel").hex()
-    assert [check["ok"] for check in good["checks"]] == [True] * 4
+    checks = {check["id"]: check["ok"] for check in good["checks"]}
+    # Nobody demanded an API or a build.
+    assert checks == {
+        "launch.policy": True,
+        "launch.api": None,
+        "launch.build": None,
+        "launch.measurement": True,
+    }
+    least = sev_lab.validate("--launch-info", "info", "-k", "kernel", "--policy", "1", "-v")
+    assert any(line.startswith("-    launch.api") for line in least.lines)
     assert good["kernel_hashes"]["kernel"] == hashlib.sha256(b"a kernel").hexdigest()
     assert [part["what"] for part in good["measured"]] == ["firmware", "kernel hashes"]
     assert good["measured"][1]["offset"] == len(OVMF)
@@ -638,3 +656,35 @@ def test_real_launches_validate(run: Run, real: Path, here: Path, case_id: str) 
         pages = options.index("--vmsa-cpu0")
         without = options[:pages]
         assert run("validate", *without, *SKU).code == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--secret-header", "h", "--secret-payload", "p"), "--secret-header needs --inject-sec"),
+        (("--secret-payload", "p"), "--secret-payload needs --inject-secret"),
+        (("--ignore-config",), "--ignore-config needs --domain or --connect"),
+    ],
+)
+def test_options_that_would_play_no_part_are_refused(
+    sev_lab: Lab, given: tuple[str, ...], words: str
+) -> None:
+    sev_lab.launch()
+    ran = sev_lab.validate("--launch-info", "info", *given)
+    assert (ran.code, ran.out, words in ran.err) == (2, "", True)
+
+
+def test_the_report_of_an_sev_snp_guest_is_called_what_it_is(sev_lab: Lab) -> None:
+    report = bytes((3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0)).ljust(1184, b"\0")
+    Path("info").write_bytes(report)
+    ran = sev_lab.validate("--launch-info", "info")
+    assert ran.code == 6
+    assert "error: info: launch info: this is an SEV-SNP attestation report" in ran.err
+
+
+def test_qemu_s_error_is_told_in_its_own_words(sev_lab: Lab) -> None:
+    reply = {"error": {"class": "GenericError", "desc": "SEV is not enabled"}}
+    Path("info").write_text(json.dumps(reply))
+    ran = sev_lab.validate("--launch-info", "info")
+    assert ran.code == 6
+    assert "launch info: QEMU answered with an error: SEV is not enabled" in ran.err

@@ -11,6 +11,7 @@ import pytest
 
 import sev_attest as sev
 from conftest import Run
+from sev_attest.cli import verify
 from sev_attest.testing import Authority, Platform
 
 LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"
@@ -184,7 +185,7 @@ def test_a_signed_cek_or_another_oca_takes_the_place_of_the_chain_s(
         ("/proc/self/mem", 6, "/proc/self/mem: Input/output error"),
         ("empty", 6, "empty: chain: the file is empty"),
         ("single/pdh.cert", 6, "no PEK, OCA, CEK certificate (found only PDH"),
-        ("short", 6, "short: SEV certificate: 2083 bytes, expected 2084"),
+        ("short", 6, "short: SEV certificate (PDH): 2083 bytes, expected 2084"),
         ("chain --cek single/pdh.cert", 6, "single/pdh.cert: chain cek: this is PDH; one CEK"),
         ("chain --cek nowhere", 6, "nowhere: No such file"),
         ("chain --ca single/ask.cert", 6, "single/ask.cert: chain ark: this is ASK; one ARK"),
@@ -319,3 +320,73 @@ def test_a_real_naples_chain_shows_what_sevctl_shows(
     assert ran.lines[:6] == known["sevctl_verify_output"]
     assert ran.lines[6:] == ["OK: the chain leads to a trusted root: AMD Naples"]
     assert ran.err == ""
+
+
+def test_a_bug_that_one_of_many_inputs_finds_costs_one_line(
+    run: Run, files: sev.Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files.ark is not None
+
+    def broken(chain: sev.Chain, **_roots: object) -> sev.VerifiedChain:
+        if chain.pdh == files.pdh:
+            raise OverflowError
+        return sev.verify_chain(chain, roots=[sev.Root(ark=files.ark)])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(verify, "verify_chain", broken)
+    ran = run("verify", "--each", "full", "full", "--trust-root", "root")
+    assert ran.code == 6
+    assert ran.lines == ["NOT READ: full: OverflowError: this is a bug"] * 2
+
+
+def owned(files: sev.Chain) -> None:
+    """Write the chain of a platform whose owner's OCA has reserved bytes in use."""
+    platform = Platform(b"owned", authority=AUTHORITY[files.ark])
+    owner = sev.OwnerKey.generate()
+    body = owner.certificate().body
+    oca = owner.sign(replace(owner.certificate(), body=body[:-1] + b"\1"))
+    platform.pek_cert_import(owner.sign_pek(platform.pek_csr()).to_bytes(), oca.to_bytes())
+    Path("owned").write_bytes(platform.export().to_bytes())
+
+
+AUTHORITY: dict[sev.CaCertificate | None, Authority] = {
+    Authority(bits).ark: Authority(bits) for bits in (2048, 4096)
+}
+NOTE = "the OCA has reserved bytes in use (pub_key); they are signed"
+
+
+def test_reserved_bytes_in_use_are_a_note_in_every_command(run: Run, files: sev.Chain) -> None:
+    owned(files)
+    given = ("owned", "--ca", "ca", "--trust-root", "root")
+    ran = run("verify", *given)
+    assert (ran.code, ran.lines[-1]) == (0, f"note: {NOTE}")
+    assert NOTE in json.loads(run("verify", *given, "--json").out)["notes"]
+    each = json.loads(run("verify", "--each", *given, "--json").out)
+    assert NOTE in each["chains"][0]["notes"]
+    made = run("session", "--name", "vm", *given, "5")
+    assert (made.code, f"note: {NOTE}" in made.err) == (0, True)
+    shown = run("certs", "show", "owned", "-v")
+    assert [line for line in shown.lines if "reserved" in line] == ["    reserved: ['pub_key']"]
+
+
+def test_another_chip_s_cek_is_told_in_one_sentence(run: Run, files: sev.Chain) -> None:
+    other = Platform(b"another chip", authority=AUTHORITY[files.ark])
+    Path("cek").write_bytes(other.export().cek.to_bytes())
+    ran = run("verify", "full", "--cek", "cek", "--trust-root", "root")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.splitlines()[0] == (
+        "error: cek: this is another chip's CEK: its key is not that of the CEK in the chain"
+    )
+
+
+def test_an_error_of_qmp_is_told_in_qemu_s_words(run: Run, files: sev.Chain) -> None:
+    desc = "SEV: Failed to open /dev/sev: No such file or directory"
+    reply = {"id": "libvirt-47", "error": {"class": "GenericError", "desc": desc}}
+    Path("reply").write_text(json.dumps(reply))
+    ran = run("verify", "reply")
+    assert ran.code == 6
+    assert ran.err.splitlines()[0] == f"error: reply: chain: QEMU answered with an error: {desc}"
+    long = reply | {"error": {"class": "GenericError", "desc": "x" * 5000}}
+    Path("reply").write_text(json.dumps(long))
+    assert len(run("verify", "reply").err.splitlines()[0]) < 600
+    Path("reply").write_text(json.dumps({"error": {"class": "GenericError", "desc": 1}}))
+    assert "the JSON has no pdh" in run("verify", "reply").err

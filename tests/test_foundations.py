@@ -7,6 +7,7 @@ import pickle
 import pkgutil
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 import sev_attest as sev
 from sev_attest import _wire, errors, spec
 from sev_attest._encoding import blob, from_base64, looks_like_text
+from sev_attest.launch import expected_measure
+from sev_attest.owner.requirements import AllowedLaunch
 from sev_attest.policy import compose
 from sev_attest.spec import Algorithm, Usage
 
@@ -304,3 +307,93 @@ def test_a_key_is_named_as_sevctl_names_it(algorithm: Algorithm, session: sev.Se
              "INVALID": "I"}  # fmt: skip
     certificate = replace(session.pdh, algorithm=algorithm)
     assert certificate.key_name == f"EP384 {names[algorithm.name]}"
+
+
+def public_values(verified: sev.VerifiedChain, session: sev.Session) -> list[object]:
+    """Give one of every public value, as large as they come."""
+    chain = verified.chain
+    assert chain.ark is not None
+    cpu = sev.CpuModel.named("EPYC-Milan")
+    pages = sev.VmsaProfile(cpu=cpu).pages(0x80B004)
+    firmware = sev.Firmware.read(bytes(range(256)) * 4096)
+    kernel = sev.KernelHashes.of(b"kernel")
+    info = sev.LaunchInfo(measurement=bytes(48), api_major=1, api_minor=51, build_id=1)
+    digest = bytes(32)
+    measure = expected_measure(
+        session.keys.tik,
+        api=(1, 51),
+        build_id=1,
+        policy=session.policy,
+        digest=digest,
+        nonce=bytes(16),
+    )
+    right = replace(info, measurement=measure + bytes(16))
+    launch = sev.verify_launch(right, keys=session.keys, policy=session.policy, digest=digest)
+    report = sev.AttestationReport.from_bytes(
+        bytes(48) + bytes(4) + b"\2\x10\0\0" + b"\2\0\0\0" + bytes(4) + b"\xff" * 144
+    )
+    record = sev.LaunchRecord.of(session, "a name", datetime.now(UTC))
+    launches = (AllowedLaunch(name="vm", digests={bytes((n,)) * 32: "" for n in range(99)}),)
+    return [
+        chain,
+        chain.pdh,
+        chain.pdh.public_key,
+        chain.pdh.signatures[0],
+        chain.ark,
+        chain.ark.public_key,
+        verified,
+        verified.root,
+        session,
+        session.keys,
+        session.policy,
+        cpu,
+        pages,
+        firmware,
+        kernel,
+        sev.MeasuredGuest(firmware=firmware, vmsa=pages),
+        sev.MeasuredRange(what="firmware", offset=0, size=1, sha256="0" * 64),
+        right,
+        launch,
+        report,
+        record,
+        sev.build_secret(launch, {"luks-key": bytes(9999)}),
+        sev.Requirements(launches=launches, ceks=frozenset(f"{n:064}" for n in range(99))),
+        *launches,
+        sev.OwnerKey.generate(),
+        sev.Diagnosis(findings=(), tried=0, ruled_out=(), complete=True),
+    ]
+
+
+def test_a_repr_is_short_and_tells_no_key(
+    verified: sev.VerifiedChain, session: sev.Session
+) -> None:
+    keys = (session.keys.tik, session.keys.tek)
+    for value in public_values(verified, session):
+        shown = repr(value)
+        assert shown.startswith(type(value).__name__)
+        assert len(shown) < 500, type(value)
+        assert not any(key.hex() in shown or repr(key) in shown for key in keys)
+
+
+def test_what_is_no_policy_is_named_with_what_is_wanted(
+    verified: sev.VerifiedChain, session: sev.Session
+) -> None:
+    wanted = r"policy is a GuestPolicy, not int: write GuestPolicy\(0x5\), say"
+    five: Any = 5
+    report = sev.AttestationReport.from_bytes(
+        bytes(48) + bytes(4) + b"\2\x10\0\0" + b"\2\0\0\0" + bytes(148)
+    )
+    info = sev.LaunchInfo(measurement=bytes(48), api_major=1, api_minor=51, build_id=1)
+    with pytest.raises(TypeError, match=wanted):
+        sev.Session.create(verified, policy=five)
+    with pytest.raises(TypeError, match=wanted):
+        sev.Session.create_unverified(verified.pdh, policy=five)
+    with pytest.raises(TypeError, match=wanted):
+        sev.verify_launch(info, keys=session.keys, policy=five, digest=bytes(32))
+    with pytest.raises(TypeError, match=wanted):
+        sev.verify_report(report, verified, nonce=bytes(16), policy=five)
+
+
+def test_standard_input_is_called_that() -> None:
+    with pytest.raises(sev.MalformedInput, match=r"^standard input: TIK: 1"), errors.reading("-"):
+        raise errors.MalformedInput("TIK", "length", "1 bytes, expected 16")

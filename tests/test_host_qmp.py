@@ -5,10 +5,13 @@ import json
 import logging
 import socket
 import sys
+import threading
+import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,6 +51,8 @@ class Client:
     logger: Any = None
     sev: dict[str, Any] = field(default_factory=dict)
     """What query-sev says otherwise; ... is nothing."""
+    events: Any = field(default_factory=lambda: SimpleNamespace(event_filter=None))
+    readbuflen: int = 0
     own: dict[str, object] = field(default_factory=dict)
 
     def __call__(self, name: str) -> "Client":
@@ -333,6 +338,45 @@ def test_a_reply_that_is_no_json_or_too_long_is_not_read(lab: Lab, command: str)
         assert len(ran.err) < 1000
     while deep:
         deep = deep.pop()  # type: ignore[assignment] # one by one: all at once goes too deep
+
+
+FLOOD = 300
+
+
+def test_events_without_end_are_not_kept(tmp_path: Path) -> None:
+    """A host sends far more than is asked for: what is kept does not grow with it."""
+    pytest.importorskip("qemu.qmp", reason="qemu.qmp is not installed")
+    event = json.dumps({"event": "FLOOD", "data": {"x": "x" * (1 << 18)}, "timestamp": {}})
+    served = socket.socket(socket.AF_UNIX)
+    served.bind(str(tmp_path / "qmp"))
+    served.listen(1)
+
+    def serve() -> None:
+        connected, _ = served.accept()
+        with connected, connected.makefile("rwb") as file:
+            version = {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}
+            greeting = {"QMP": {"version": version, "capabilities": []}}
+            file.write(json.dumps(greeting).encode() + b"\n")
+            file.flush()
+            for line in file:
+                asked = json.loads(line)
+                if asked["execute"] == "query-status":
+                    file.write((event.encode() + b"\n") * FLOOD)
+                reply = {"return": {"status": "shutdown"}, "id": asked["id"]}
+                file.write(json.dumps(reply).encode() + b"\n")
+                file.flush()
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    with closing(served), closing(Connection(f"qmp+unix://{tmp_path}/qmp", 60)) as connection:
+        tracemalloc.start()
+        try:
+            assert connection.state() == "shutdown"
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    server.join(60)
+    assert peak < FLOOD * len(event) / 4
 
 
 def test_a_mismatch_releases_nothing(lab: Lab) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import sev_attest as sev
 from conftest import Run
-from sev_attest.cli import exits
+from sev_attest.cli import exits, interrupts
 from sev_attest.testing import Platform, launch_guest, ovmf_image
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -87,7 +87,7 @@ def test_its_library_example_runs(platform: Platform) -> None:
 
 def test_its_exit_codes_are_the_program_s() -> None:
     table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
-    codes = {"0", str(exits.INTERNAL), str(exits.INTERRUPTED)} | {
+    codes = {"0", str(exits.INTERNAL), str(interrupts.INTERRUPTED)} | {
         str(error.exit_code)
         for error in (sev.NotVerified, sev.Unsupported, sev.Insecure, sev.NotAttestable)
     }

@@ -239,3 +239,10 @@ def test_bad_input_to_secret_build_gets_one_clear_line(
     assert (ran.code, ran.out) == (code, "")
     assert words in ran.err
     assert not Path("h").exists()
+
+
+def test_a_report_of_sev_snp_is_called_what_it_is(run: Run, files: Path) -> None:
+    (files / "report").write_bytes(bytes((2, *[0] * 9, 3, 0)).ljust(1184, b"\0"))
+    ran = run("report", "verify", "report", "chain", "--nonce", B64, *TRUSTING)
+    assert ran.code == 6
+    assert "error: report: attestation report: this is an SEV-SNP attestation" in ran.err

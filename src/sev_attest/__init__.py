@@ -17,10 +17,11 @@ The names are imported when one is first used: a command that checks a measureme
 directly, and then no OpenSSL bindings.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# Nothing is imported here: the command's handling of signals comes before any import.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sev_attest._api import *  # noqa: F403
 
 __version__ = "0.1.0"
@@ -31,10 +32,12 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__getattr__("__all__")})
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Fetch a public name (or ``__all__``) on first use."""
     # Private names are rooms, which import each other while this module is being filled.
     if name == "__all__" or not name.startswith("_"):
+        from importlib import import_module
+
         api = import_module("sev_attest._api")
         if name == "__all__" or name in api.__all__:
             return getattr(api, name)

@@ -1,5 +1,19 @@
-"""``python -m sev_attest``."""
+"""``sev-attest`` and ``python -m sev_attest``: signals are handled before anything is imported."""
 
-from sev_attest.cli.main import main
+try:
+    from sev_attest.cli import interrupts
 
-main()
+    interrupts.handle()
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
+
+
+def main() -> None:
+    """Run ``sev-attest`` and exit."""
+    from sev_attest.cli.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

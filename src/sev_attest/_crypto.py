@@ -8,7 +8,7 @@ import hmac
 import secrets
 import warnings
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import (
@@ -16,7 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.x509 import InvalidVersion, load_pem_x509_certificates
+from cryptography.x509 import (
+    Certificate,
+    load_der_x509_certificate,
+    load_pem_x509_certificates,
+)
+from cryptography.x509.oid import NameOID
 
 from sev_attest.chain.ca import RsaPublicKey
 from sev_attest.chain.certificate import EccPublicKey
@@ -76,7 +81,7 @@ def p384_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey | None:
     """Load an unencrypted P-384 private key; None if it is anything else."""
     try:
         key = serialization.load_pem_private_key(pem, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except Exception:  # noqa: BLE001 - whatever the library makes of it
         return None
     right = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == _P384.name
     return key if right and isinstance(key, ec.EllipticCurvePrivateKey) else None
@@ -99,10 +104,8 @@ def ecdsa_sha256(key: ec.EllipticCurvePrivateKey, message: bytes) -> tuple[int, 
 def rsa_keys_of_pem(pem: bytes) -> list[RsaPublicKey] | None:
     """Read the RSA keys of X.509 certificates; None if one is no certificate or no RSA key."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd serial numbers: only the key counts
-            keys = [certificate.public_key() for certificate in load_pem_x509_certificates(pem)]
-    except (ValueError, UnsupportedAlgorithm, InvalidVersion):
+        keys = [certificate.public_key() for certificate in _x509(pem)]
+    except Exception:  # noqa: BLE001 - whatever the library makes of a stranger's certificate
         return None
     found = []
     for key in keys:
@@ -111,6 +114,24 @@ def rsa_keys_of_pem(pem: bytes) -> list[RsaPublicKey] | None:
         numbers = key.public_numbers()
         found.append(RsaPublicKey(modulus=numbers.n, exponent=numbers.e, bits=key.key_size))
     return found
+
+
+def common_names(data: bytes) -> list[str]:
+    """List the subjects' common names of X.509 certificates in PEM or DER; empty if none is."""
+    try:
+        subjects = [certificate.subject for certificate in _x509(data)]
+        names = [n.value for s in subjects for n in s.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    except Exception:  # noqa: BLE001 - whatever the library makes of a stranger's certificate
+        return []
+    return [name for name in names if isinstance(name, str)]
+
+
+def _x509(data: bytes) -> list[Certificate]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd serial numbers: only key and name count
+        if b"-----BEGIN CERTIFICATE-----" in data:
+            return load_pem_x509_certificates(data)
+        return [load_der_x509_certificate(data)]
 
 
 def p384_numbers(key: ec.EllipticCurvePublicKey) -> EccPublicKey:

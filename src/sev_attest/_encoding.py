@@ -10,6 +10,7 @@ _BOM = b"\xef\xbb\xbf"
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
 _PIECE = re.compile(rb"(?:[^=]{4})*(?:[^=]{2}==|[^=]{3}=)?")
 _SPACE = re.compile(r"\s*")
+_MOST_WORDS = 500
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 
 
@@ -47,7 +48,7 @@ def labelled_lines(text: str) -> Iterator[tuple[str, str]]:
 def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
     """Read JSON objects, one or several behind each other or in a list; QMP's "return" is opened.
 
-    Raises MalformedInput for text that is no JSON, or whose documents are no objects.
+    Raises MalformedInput for text that is no JSON, documents that are no objects, and QMP errors.
     """
     import json
 
@@ -66,6 +67,10 @@ def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
         opened = value.get("return", value) if isinstance(value, dict) else value
         if not isinstance(opened, dict):
             raise MalformedInput(structure, "format", "the JSON is no object")
+        error = opened.get("error")
+        if isinstance(error, dict) and isinstance(error.get("desc"), str):
+            words = error["desc"][:_MOST_WORDS]
+            raise MalformedInput(structure, "qmp", f"QEMU answered with an error: {words}")
         found.append(opened)
     return found
 

@@ -11,17 +11,25 @@ Code = TypeVar("Code", bound=IntEnum)
 class Reader:
     """Reads one structure front to back; whatever does not fit raises :class:`MalformedInput`."""
 
-    def __init__(self, data: bytes, structure: str, size: int | None = None) -> None:
-        """Read ``data`` as ``structure``, which has exactly ``size`` bytes if that is given."""
+    def __init__(
+        self, data: bytes, structure: str, size: int | None = None, *, part: str = ""
+    ) -> None:
+        """Read ``data`` as ``structure``, which has exactly ``size`` bytes if that is given.
+
+        ``part`` names it among others of its kind ("OCA") in errors.
+        """
         if size is not None and len(data) != size:
-            raise MalformedInput(structure, "length", f"{len(data)} bytes, expected {size}")
+            reason = f"{len(data)} bytes, expected {size}"
+            raise MalformedInput(structure, "length", reason, part=part)
         self._data = data
         self._at = 0
         self.structure = structure
+        self.part = part
 
     def error(self, field: str, reason: str, *, back: int = 0) -> MalformedInput:
         """Make the error for ``field``, which began ``back`` bytes before the present place."""
-        return MalformedInput(self.structure, field, reason, offset=self._at - back)
+        offset = self._at - back
+        return MalformedInput(self.structure, field, reason, offset=offset, part=self.part)
 
     def _short(self, size: int, field: str) -> MalformedInput:
         return self.error(field, f"{len(self._data) - self._at} bytes left, {size} needed")
@@ -52,10 +60,11 @@ class Reader:
         except ValueError:
             raise self.error(field, f"unknown code {value:#x}", back=size) from None
 
-    def zeros(self, size: int, field: str) -> None:
-        """Take ``size`` reserved bytes, which must be zero."""
-        if self.raw(size, field).count(0) != size:
-            raise self.error(field, "reserved bytes are not zero", back=size)
+    def zeros(self, size: int, field: str, *, what: str = "reserved bytes") -> None:
+        """Take ``size`` bytes that nothing signs: they must be zero. ``what`` names them."""
+        stray = len(self.raw(size, field).lstrip(b"\0"))
+        if stray:
+            raise self.error(field, f"{what} are not zero", back=stray)
 
 
 def number_at(data: bytes, offset: int, size: int = 4) -> int:

@@ -40,14 +40,15 @@ class SevAttestError(Exception):
         return f"{self.source}: {message}" if self.source else message
 
 
-_SELF_EXPLAINING = ("", "length", "format", "base64", "range", "incomplete", "conflict", "godh")
+_SELF_EXPLAINING = ("", "length", "format", "base64", "range", "incomplete", "conflict", "godh",
+                    "qmp", "snp")  # fmt: skip
 
 
 class MalformedInput(SevAttestError):
     """Bytes or text that are not what their place calls for.
 
-    ``structure`` and ``field`` say what was being read ("SEV certificate", "version"), ``offset``
-    where in it (bytes).
+    ``structure`` and ``field`` say what was being read ("SEV certificate", "version"), ``part``
+    which one of several ("OCA"), ``offset`` where in it (bytes).
     """
 
     exit_code = 6
@@ -59,12 +60,14 @@ class MalformedInput(SevAttestError):
         reason: str = "",
         *,
         offset: int | None = None,
+        part: str = "",
         hint: str = "",
     ) -> None:
         """Name the structure, its field and what is wrong with it."""
         slug = structure.lower().replace(" ", "-")
         super().__init__(reason, check=f"{slug}.{field}", hint=hint)
         self.structure = structure
+        self.part = part
         self.field = field
         self.reason = reason
         self.offset = offset
@@ -72,27 +75,29 @@ class MalformedInput(SevAttestError):
     def __str__(self) -> str:
         """One line: source, structure, field, place, reason."""
         place = "" if self.offset is None else f" at byte {self.offset:#x}"
+        part = f" ({self.part})" if self.part else ""
         field = "" if self.field in _SELF_EXPLAINING else f" {self.field}"
         source = f"{self.source}: " if self.source else ""
-        return f"{source}{self.structure}{field}{place}: {self.reason}"
+        return f"{source}{self.structure}{part}{field}{place}: {self.reason}"
 
 
 class reading:  # noqa: N801 - a context manager that reads like a word
     """``with reading("tik.bin"):`` names the source of what goes wrong inside.
 
-    That is a :class:`MalformedInput`, a :class:`NotAttestable`, or an ``OSError`` without a name.
+    That is a :class:`MalformedInput`, a :class:`NotAttestable`, a :class:`NotVerified`, or an
+    ``OSError`` without a name.
     """
 
     def __init__(self, source: str) -> None:
-        """Remember the name of the file or option that is being read."""
-        self.source = source
+        """Remember the name of the file or option that is being read; ``-`` is standard input."""
+        self.source = "standard input" if source == "-" else source
 
     def __enter__(self) -> None:
         """Do nothing on the way in."""
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         """Put the name on an error that carries none yet (the innermost name wins)."""
-        if isinstance(error, MalformedInput | NotAttestable):
+        if isinstance(error, MalformedInput | NotAttestable | NotVerified):
             error.source = error.source or self.source
         elif isinstance(error, OSError) and error.filename is None:
             error.filename = self.source

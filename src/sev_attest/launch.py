@@ -13,7 +13,7 @@ from sev_attest._wire import le
 from sev_attest.errors import LaunchRefused, MalformedInput, MeasurementMismatch
 from sev_attest.keys import TransportKeys
 from sev_attest.launch_info import LaunchInfo
-from sev_attest.policy import GuestPolicy
+from sev_attest.policy import GuestPolicy, require_policy_type
 from sev_attest.spec import Context
 
 DIGEST_SIZE = 32
@@ -101,8 +101,9 @@ def verify_launch(
     4. MEASURE is the HMAC of all these, the digest and the nonce under this session's TIK.
 
     Raises LaunchRefused (steps 1-3), MeasurementMismatch (4), MalformedInput for a digest that is
-    not 32 bytes.
+    not 32 bytes, TypeError for a policy that is no GuestPolicy.
     """
+    require_policy_type(policy)
     if len(digest) != DIGEST_SIZE:
         raise MalformedInput("launch digest", "length", f"{len(digest)} bytes, expected 32")
     # 1. the policy is the session's

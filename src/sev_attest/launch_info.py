@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sev_attest._encoding import blob, json_documents, labelled_lines, looks_like_json
+from sev_attest._snp import refuse_snp
 from sev_attest.errors import MalformedInput, Unsupported
 
 MEASUREMENT_SIZE = 48
@@ -99,6 +100,7 @@ def read_report(text: str | bytes) -> Claims:
     one name; Unsupported for the report of an SEV-SNP guest.
     """
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    refuse_snp(data, "launch info")
     if looks_like_json(data):
         return _read_json(data)
     text = data.decode("utf-8", errors="replace")

@@ -49,6 +49,13 @@ BITS = {
 """Each bit's name, what it does when set, and the risk when it is clear."""
 
 
+def require_policy_type(policy: object) -> None:
+    """Raise TypeError, which says what is wanted, for a number or another value."""
+    if not isinstance(policy, GuestPolicy):
+        kind = type(policy).__name__
+        raise TypeError(f"policy is a GuestPolicy, not {kind}: write GuestPolicy(0x5), say")
+
+
 @dataclass(frozen=True, slots=True)
 class GuestPolicy:
     """A guest policy, 32 bits.

@@ -22,7 +22,7 @@ from sev_attest import _crypto
 from sev_attest._wire import Reader
 from sev_attest.chain.verify import VerifiedChain
 from sev_attest.errors import LaunchRefused, MalformedInput
-from sev_attest.policy import GuestPolicy
+from sev_attest.policy import GuestPolicy, require_policy_type
 from sev_attest.spec import Algorithm, Usage
 
 SIZE = 208
@@ -40,7 +40,7 @@ CHECKS = {
 """Every check id of a report, in the order of the steps, and what it holds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class AttestationReport:
     """An attestation report, parsed. Does not verify: anything (see :func:`verify_report`)."""
 
@@ -49,6 +49,10 @@ class AttestationReport:
     usage: Usage
     algorithm: Algorithm
     signature: tuple[int, int]
+
+    def __repr__(self) -> str:
+        """Show the launch digest and the policy."""
+        return f"AttestationReport(digest={self.digest.hex()}, policy={self.policy})"
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "AttestationReport":
@@ -113,10 +117,12 @@ def verify_report(
     4. The launch digest is the one that was meant.
 
     Raises LaunchRefused for the first that fails, MalformedInput for a nonce or digest of another
-    size, TypeError for a chain that nobody verified.
+    size, TypeError for a chain that nobody verified, or a policy that is no GuestPolicy.
     """
     if not isinstance(platform, VerifiedChain):
         raise TypeError("a report is verified against a VerifiedChain: call verify_chain() first")
+    if policy is not None:
+        require_policy_type(policy)
     if len(nonce) != _NONCE_SIZE:
         raise MalformedInput("nonce", "length", f"{len(nonce)} bytes, expected {_NONCE_SIZE}")
     if digest is not None and len(digest) != _DIGEST_SIZE:

@@ -18,7 +18,7 @@ lengths as LE32. Firmware before API 0.17 leaves MEASURE out.
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sev_attest import _crypto
 from sev_attest._wire import guid_bytes, le
@@ -41,8 +41,8 @@ class SecretPacket:
     ``header`` is 52 bytes; ``payload`` is the encrypted table, a multiple of 16 bytes.
     """
 
-    header: bytes
-    payload: bytes
+    header: bytes = field(repr=False)
+    payload: bytes = field(repr=False)
 
 
 def build_secret(

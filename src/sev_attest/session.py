@@ -21,7 +21,7 @@ offset  size  field
 """
 
 import hmac
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 
 from sev_attest import _crypto
 from sev_attest._wire import le
@@ -29,7 +29,7 @@ from sev_attest.chain.certificate import Certificate
 from sev_attest.chain.verify import VerifiedChain
 from sev_attest.errors import NotVerified
 from sev_attest.keys import TransportKeys
-from sev_attest.policy import GuestPolicy
+from sev_attest.policy import GuestPolicy, require_policy_type
 from sev_attest.spec import Algorithm, Usage
 
 _SEAL = object()
@@ -44,7 +44,7 @@ class Session:
     """
 
     godh: Certificate
-    blob: bytes
+    blob: bytes = field(repr=False)
     """The 128 bytes of the session data."""
     keys: TransportKeys
     policy: GuestPolicy
@@ -79,6 +79,7 @@ class Session:
     def _create(
         cls, pdh: Certificate, platform: VerifiedChain | None, policy: GuestPolicy
     ) -> "Session":
+        require_policy_type(policy)
         policy.require_unreserved()
         peer = _crypto.p384_point(pdh.public_key)
         if peer is None or pdh.usage is not Usage.PDH:

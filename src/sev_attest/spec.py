@@ -6,6 +6,9 @@ Source: AMD publication 55766 (SEV API), as carried in its sevapi.h; the GUIDs a
 
 from enum import IntEnum, IntFlag
 
+CEK_ADDRESS = "https://kdsintf.amd.com/cek/id/"
+"""Where AMD serves the signed CEK of a platform id (128 hex digits behind it)."""
+
 
 class Usage(IntEnum):
     """What a key is for (certificate fields ``pub_key_usage`` and ``sig_usage``)."""

@@ -10,7 +10,7 @@ offset  size  field
 0x04    16    key id
 0x14    16    id of the certifying key
 0x24    4     usage of the key: 0x0 ARK, 0x13 ASK
-0x28    16    reserved, zero
+0x28    16    reserved
 0x38    4     size of the exponent in bits (8 N)
 0x3c    4     size of the modulus in bits (8 N)
 0x40    N     exponent
@@ -18,22 +18,24 @@ offset  size  field
 +2N     N     signature, RSA-PSS; absent in the Naples ARK that AMD publishes
 ======  ====  ==================================================================
 
-The signature covers everything before it, with SHA-256 (2048 bits) or SHA-384 (4096 bits).
+The signature covers everything before it, as it came, with SHA-256 (2048 bits) or SHA-384 (4096
+bits). Reserved bytes that are not zero are named by :attr:`CaCertificate.reserved`.
 """
 
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sev_attest._wire import Reader, le
+from sev_attest._wire import Reader, le, number_at
 from sev_attest.spec import Algorithm, Usage
 
 _HEADER = 0x40
 _ALGORITHM = {2048: Algorithm.RSA_SHA256, 4096: Algorithm.RSA_SHA384}
 _STRUCTURE = "ASK/ARK certificate"
+_ROLES = (Usage.ARK, Usage.ASK)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RsaPublicKey:
     """An RSA key: modulus, exponent, and the size of the modulus in bits (2048 or 4096)."""
 
@@ -41,13 +43,17 @@ class RsaPublicKey:
     exponent: int
     bits: int
 
+    def __repr__(self) -> str:
+        """Show the size and the start of the modulus."""
+        return f"RsaPublicKey({self.bits} bits, modulus={hex(self.modulus)[:14]}...)"
+
     @property
     def algorithm(self) -> Algorithm:
         """What AMD signs with under a key of this size."""
         return _ALGORITHM[self.bits]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CaCertificate:
     """An ASK or ARK certificate, parsed. Does not verify: its signature, or whose it is."""
 
@@ -62,19 +68,25 @@ class CaCertificate:
     body: bytes
     """The signed bytes as they came."""
 
+    def __repr__(self) -> str:
+        """Show role, key and the start of the fingerprint."""
+        return f"CaCertificate({self.role} {self.key_name} {self.fingerprint[:16]})"
+
     @classmethod
     def from_bytes(cls, data: bytes) -> "CaCertificate":
         """Parse 832 or 1600 bytes (576 or 1088 without signature); raises MalformedInput."""
-        reader = Reader(data, _STRUCTURE)
+        role = number_at(data, 0x24)
+        part = Usage(role).name if len(data) > 0x24 and role in _ROLES else ""  # noqa: PLR2004
+        reader = Reader(data, _STRUCTURE, part=part)
         version = reader.number(4, "version")  # 0x00
         if version != 1:
             raise reader.error("version", f"{version}, expected 1", back=4)
         key_id = reader.raw(16, "key_id")  # 0x04
         certifying_id = reader.raw(16, "certifying_id")  # 0x14
         usage = reader.code(Usage, "key_usage")  # 0x24
-        if usage not in (Usage.ARK, Usage.ASK):
+        if usage not in _ROLES:
             raise reader.error("key_usage", f"{usage.name}, expected ARK or ASK", back=4)
-        reader.zeros(16, "reserved")  # 0x28
+        reader.raw(16, "reserved")  # 0x28
         exponent_bits = reader.number(4, "pubexp_size")  # 0x38
         bits = reader.number(4, "modulus_size")  # 0x3c
         if bits not in _ALGORITHM:
@@ -88,7 +100,7 @@ class CaCertificate:
         signature = b""
         if len(data) != signed:
             signature = reader.raw(size, "signature")[::-1]
-        Reader(data, _STRUCTURE, signed + len(signature))  # exact length
+        Reader(data, _STRUCTURE, signed + len(signature), part=part)  # exact length
         found = cls(
             key_id=key_id,
             certifying_id=certifying_id,
@@ -131,6 +143,11 @@ class CaCertificate:
         """The key as sevctl names it: "R4096 R384" is 4096-bit RSA that signs with SHA-384."""
         digest = self.public_key.algorithm.name.partition("_SHA")[2]
         return f"R{self.public_key.bits} R{digest}"
+
+    @property
+    def reserved(self) -> tuple[str, ...]:
+        """The reserved fields in the signed bytes that are not zero, by name."""
+        return ("reserved",) if any(self.body[0x28:0x38]) else ()
 
     @cached_property
     def fingerprint(self) -> str:

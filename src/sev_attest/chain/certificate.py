@@ -8,24 +8,27 @@ offset  size  field
 0x000   4     version (1)
 0x004   1     API major
 0x005   1     API minor
-0x006   2     reserved, zero
+0x006   2     reserved
 0x008   4     usage of the public key
 0x00c   4     algorithm of the public key
-0x010   1028  public key: curve (4), Qx (72), Qy (72), reserved zero (880)
+0x010   1028  public key: curve (4), Qx (72), Qy (72), reserved (880)
 0x414   520   signature 1: usage of the signing key (4), algorithm (4), value (512)
 0x61c   520   signature 2, likewise
 ======  ====  ==================================================================
 
-The signatures cover the first 0x414 bytes. An ECDSA value is R (72) and S (72), little-endian, and
-zeros; an RSA value is little-endian in front, zeros behind. An empty slot has usage INVALID.
+The signatures cover the first 0x414 bytes, as they came. Reserved bytes in there are usually zero,
+but some owners' OCAs have others: the signature decides, and :attr:`Certificate.reserved` names
+them. Nothing signs the slots themselves, so every byte behind a signature must be zero: an ECDSA
+value is R (72) and S (72), little-endian; an RSA value is little-endian, as long as the modulus. An
+empty slot has usage INVALID.
 """
 
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sev_attest._wire import Reader, le
-from sev_attest.spec import Algorithm, Curve, Usage
+from sev_attest._wire import Reader, le, number_at
+from sev_attest.spec import CEK_ADDRESS, Algorithm, Curve, Usage
 
 SIZE = 2084
 _BODY_SIZE = 0x414
@@ -33,9 +36,26 @@ ROLES = (Usage.PDH, Usage.PEK, Usage.OCA, Usage.CEK)
 """What the key of an SEV certificate can be for."""
 _COORDINATE = 72
 _VALUE = 512
+_SIGNATURE_SIZES = {
+    Algorithm.RSA_SHA256: 256,
+    Algorithm.ECDSA_SHA256: 2 * _COORDINATE,
+    Algorithm.ECDSA_SHA384: 2 * _COORDINATE,
+}
+"""Bytes of a signature where they do not fill the slot; RSA_SHA256 goes with 2048-bit keys."""
+_RESERVED = {"reserved": slice(0x006, 0x008), "pub_key": slice(0x0A4, _BODY_SIZE)}
+"""Reserved bytes that the signatures cover."""
+_SWAPPED_INVALID = 0x10
+"""INVALID with its bytes swapped: sig2_usage in CEKs that AMD served before 2019."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def cek_address(platform_id: bytes | None = None) -> str:
+    """Return where AMD serves the signed CEK of a platform (by its 64-byte id)."""
+    if platform_id is None:
+        return f"{CEK_ADDRESS} followed by the platform's id (cpu0-id of `virsh nodesevinfo`)"
+    return CEK_ADDRESS + platform_id.hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class EccPublicKey:
     """A point on a curve, as stated: nothing has checked yet that it lies on it."""
 
@@ -43,19 +63,27 @@ class EccPublicKey:
     x: int
     y: int
 
+    def __repr__(self) -> str:
+        """Show the curve and the start of the key."""
+        return f"EccPublicKey({self.curve.name}, x={hex(self.x)[:14]}...)"
+
     def to_bytes(self) -> bytes:
         """Write the 1028 bytes of the certificate's public key field."""
         point = le(self.x, _COORDINATE) + le(self.y, _COORDINATE)
         return (le(self.curve, 4) + point).ljust(_BODY_SIZE - 0x10, b"\0")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Signature:
     """One signature slot: who signed (by usage), how, and the 512 bytes of the value."""
 
     usage: Usage = Usage.INVALID
     algorithm: Algorithm = Algorithm.INVALID
     value: bytes = bytes(_VALUE)
+
+    def __repr__(self) -> str:
+        """Show who signed and how."""
+        return f"Signature({self.usage.name}, {self.algorithm.name})"
 
     @property
     def empty(self) -> bool:
@@ -68,23 +96,21 @@ class Signature:
         value = le(r, _COORDINATE) + le(s, _COORDINATE)
         return cls(usage=usage, algorithm=algorithm, value=value.ljust(_VALUE, b"\0"))
 
-    def ecdsa_numbers(self) -> tuple[int, int] | None:
-        """Read R and S; None if anything stands behind them."""
-        if self.value[2 * _COORDINATE :].strip(b"\0"):
-            return None
+    def ecdsa_numbers(self) -> tuple[int, int]:
+        """Read R and S."""
         r = int.from_bytes(self.value[:_COORDINATE], "little")
         return r, int.from_bytes(self.value[_COORDINATE : 2 * _COORDINATE], "little")
 
-    def rsa_value(self, size: int) -> bytes | None:
-        """Read an RSA signature of ``size`` bytes, big-endian; None if anything stands behind."""
-        return None if self.value[size:].strip(b"\0") else self.value[size - 1 :: -1]
+    def rsa_value(self, size: int) -> bytes:
+        """Read an RSA signature of ``size`` bytes, big-endian."""
+        return self.value[size - 1 :: -1]
 
     def to_bytes(self) -> bytes:
         """Write the 520 bytes of the slot."""
         return le(self.usage, 4) + le(self.algorithm, 4) + self.value
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Certificate:
     """An SEV certificate, parsed. Does not verify: any signature, the role, the point."""
 
@@ -100,16 +126,22 @@ class Certificate:
     body: bytes
     """The signed bytes as they came: the first 1044."""
 
+    def __repr__(self) -> str:
+        """Show role, key and the start of the fingerprint."""
+        return f"Certificate({self.role} {self.key_name} {self.fingerprint[:16]})"
+
     @classmethod
     def from_bytes(cls, data: bytes) -> "Certificate":
         """Parse 2084 bytes; raises MalformedInput."""
-        reader = Reader(data, "SEV certificate", SIZE)
+        role = number_at(data, 0x08)
+        part = Usage(role).name if role in ROLES else ""
+        reader = Reader(data, "SEV certificate", SIZE, part=part)
         version = reader.number(4, "version")  # 0x000
         if version != 1:
             raise reader.error("version", f"{version}, expected 1", back=4)
         api_major = reader.number(1, "api_major")  # 0x004
         api_minor = reader.number(1, "api_minor")  # 0x005
-        reader.zeros(2, "reserved")  # 0x006
+        reader.raw(2, "reserved")  # 0x006
         usage = reader.code(Usage, "pub_key_usage")  # 0x008
         if usage not in ROLES:
             raise reader.error("pub_key_usage", f"{usage.name} is no platform key", back=4)
@@ -117,17 +149,13 @@ class Certificate:
         curve = reader.code(Curve, "curve")  # 0x010
         x = reader.number(_COORDINATE, "Qx")  # 0x014
         y = reader.number(_COORDINATE, "Qy")  # 0x05c
-        reader.zeros(880, "pub_key")  # 0x0a4
-        first = Signature(
-            usage=reader.code(Usage, "sig1_usage"),  # 0x414
-            algorithm=reader.code(Algorithm, "sig1_algo"),  # 0x418
-            value=reader.raw(_VALUE, "sig1"),  # 0x41c
-        )
-        second = Signature(
-            usage=reader.code(Usage, "sig2_usage"),  # 0x61c
-            algorithm=reader.code(Algorithm, "sig2_algo"),  # 0x620
-            value=reader.raw(_VALUE, "sig2"),  # 0x624
-        )
+        reader.raw(880, "pub_key")  # 0x0a4
+        first = _slot(reader, "sig1")  # 0x414
+        if usage is Usage.CEK and number_at(data, 0x61C) == _SWAPPED_INVALID:
+            error = reader.error("sig2_usage", "this CEK is as AMD served it before 2019")
+            error.hint = f"download it again: {cek_address()}"
+            raise error
+        second = _slot(reader, "sig2")  # 0x61c
         found = cls(
             version=version,
             api_major=api_major,
@@ -173,6 +201,11 @@ class Certificate:
         return f"E{self.public_key.curve.name} {letter}{digest}"
 
     @property
+    def reserved(self) -> tuple[str, ...]:
+        """The reserved fields in the signed bytes that are not zero, by name."""
+        return tuple(name for name, place in _RESERVED.items() if any(self.body[place]))
+
+    @property
     def unsigned(self) -> bool:
         """Whether both signature slots are empty."""
         return all(slot.empty for slot in self.signatures)
@@ -185,3 +218,13 @@ class Certificate:
     def fingerprint(self) -> str:
         """SHA-256 of the signed bytes, in hex: what sevctl prints."""
         return hashlib.sha256(self.body).hexdigest()
+
+
+def _slot(reader: Reader, name: str) -> Signature:
+    """Read a signature slot (520 bytes); raises MalformedInput for bytes behind the signature."""
+    usage = reader.code(Usage, f"{name}_usage")
+    algorithm = reader.code(Algorithm, f"{name}_algo")
+    size = 0 if usage is Usage.INVALID else _SIGNATURE_SIZES.get(algorithm, _VALUE)
+    value = reader.raw(size, name)
+    reader.zeros(_VALUE - size, name, what="bytes behind the signature, which nothing signs,")
+    return Signature(usage=usage, algorithm=algorithm, value=value.ljust(_VALUE, b"\0"))

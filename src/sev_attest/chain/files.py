@@ -5,9 +5,7 @@ means "not mine", MalformedInput means "mine, and broken".
 """
 
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -23,12 +21,13 @@ from sev_attest._encoding import (
     looks_like_json,
     looks_like_text,
 )
+from sev_attest._snp import refuse_snp
 from sev_attest._wire import number_at
 from sev_attest.chain import certificate as sev
 from sev_attest.chain.ca import CaCertificate
-from sev_attest.chain.certificate import Certificate
+from sev_attest.chain.certificate import Certificate, cek_address
 from sev_attest.chain.roots import amd_roots
-from sev_attest.errors import MalformedInput, reading
+from sev_attest.errors import MalformedInput, NotVerified, SevAttestError, reading
 from sev_attest.spec import Usage
 
 MAX_FILE = 1 << 20
@@ -60,7 +59,7 @@ class Contents:
     platform_id: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Chain:
     """A platform's certificates. Does not verify: anything (see :func:`verify_chain`).
 
@@ -75,6 +74,12 @@ class Chain:
     ask: CaCertificate | None = None
     ark: CaCertificate | None = None
     platform_id: bytes | None = None
+
+    def __repr__(self) -> str:
+        """Show which certificates are there, by role and the start of the fingerprint."""
+        links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
+        there = (f"{link.role} {link.fingerprint[:16]}" for link in links if link is not None)
+        return f"Chain({', '.join(there)})"
 
     @classmethod
     def from_files(
@@ -174,7 +179,15 @@ class Collected:
         self.by_role[found.role] = found, source
 
     def replace(self, found: Certificate | CaCertificate) -> None:
-        """Put a certificate in place of the chain's own."""
+        """Put a certificate in place of the chain's own; raises NotVerified for another chip's CEK.
+
+        A chip has one CEK. AMD serves it signed, its firmware exports it unsigned.
+        """
+        known, _ = self.by_role.get(found.role, (found, ""))
+        if found.usage is Usage.CEK and known.public_key != found.public_key:
+            reason = "this is another chip's CEK: its key is not that of the CEK in the chain"
+            hint = f"AMD serves this chip's at {cek_address(self.platform_id)}"
+            raise NotVerified(reason, check="chain.cek.other-chip", hint=hint)
         self.by_role[found.role] = found, ""
 
     def pdh(self) -> Certificate:
@@ -252,6 +265,7 @@ def read_contents(data: bytes) -> Contents:
         error.hint = error.hint or _TAKEN
         raise
     if contents is None:
+        refuse_snp(data, "chain")
         reason = "this is no certificate and no packaging of any"
         raise MalformedInput("chain", "format", reason, hint=_TAKEN)
     return contents
@@ -363,22 +377,14 @@ def _zip(data: bytes) -> Contents | None:
     """Read the members of a zip, as sevtool's certs_export.zip: in memory, never extracted."""
     if not data.startswith(_ZIP_MAGIC):
         return None
-    found: list[Contents] = []
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            if len(members) > _MEMBERS or sum(m.file_size for m in members) > MAX_FILE:
-                raise MalformedInput("zip", "length", "its members are too many or too large")
-            for member in members:
-                with reading(member.filename):
-                    content = _member(archive, member)
-                    if content.startswith(_ZIP_MAGIC):
-                        raise MalformedInput("zip", "format", "a zip within a zip")
-                    found.append(read_contents(content))
-    except _ZIP_ERRORS:
-        raise MalformedInput(
-            "zip", "format", "this zip is damaged, or of a kind not read"
-        ) from None
+            found = list(_members(archive))
+    except SevAttestError:
+        raise
+    except Exception:  # noqa: BLE001 - zipfile raises many kinds, OverflowError among them
+        reason = "this zip is damaged, or of a kind not read"
+        raise MalformedInput("zip", "format", reason) from None
     return Contents(
         certificates=tuple(c for contents in found for c in contents.certificates),
         platform_id=next((c.platform_id for c in found if c.platform_id), None),
@@ -386,17 +392,18 @@ def _zip(data: bytes) -> Contents | None:
 
 
 _ZIP_MAGIC = b"PK\x03\x04"
-# What zipfile raises for archives that are damaged, encrypted or of a kind it does not know.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    IndexError,
-)
+
+
+def _members(archive: zipfile.ZipFile) -> Iterator[Contents]:
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    if len(members) > _MEMBERS or sum(m.file_size for m in members) > MAX_FILE:
+        raise MalformedInput("zip", "length", "its members are too many or too large")
+    for member in members:
+        with reading(member.filename):
+            content = _member(archive, member)
+            if content.startswith(_ZIP_MAGIC):
+                raise MalformedInput("zip", "format", "a zip within a zip")
+            yield read_contents(content)
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -417,10 +424,12 @@ def _pem(data: bytes) -> Contents | None:
         return None
     keys = _crypto.rsa_keys_of_pem(data)
     if keys is None:
+        refuse_snp(data, "X.509")
         raise MalformedInput("X.509", "format", "not every block is a certificate of an RSA key")
     amd = [ca for root in amd_roots() for ca in (root.ark, root.ask) if ca is not None]
     known = {ca.public_key: ca for ca in amd}
     if any(key not in known for key in keys):
+        refuse_snp(data, "X.509")
         raise MalformedInput("X.509", "key", "is none of AMD's ASK and ARK keys")
     return Contents(certificates=tuple(known[key] for key in keys))
 
@@ -429,7 +438,10 @@ def _text(data: bytes) -> Contents | None:
     """Read base64 or hex of the binary forms."""
     if not looks_like_text(data):
         return None
-    return Contents(certificates=tuple(_split(from_text(data, "chain"))))
+    decoded = from_text(data, "chain")
+    if not _kind(decoded):
+        refuse_snp(decoded, "chain")
+    return Contents(certificates=tuple(_split(decoded)))
 
 
 # In this order: _text takes whatever text the others leave, so that a new one goes before it.

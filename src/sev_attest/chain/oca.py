@@ -44,16 +44,17 @@ class OwnerKey:
             algorithm=Algorithm.ECDSA_SHA256,
             public_key=_crypto.p384_numbers(self._key.public_key()),
         )
-        return self._sign(unsigned)
+        return self.sign(unsigned)
 
     def sign_pek(self, csr: Certificate) -> Certificate:
         """Sign the PEK of a PEK_CSR; raises NotVerified for what is none."""
         right = csr.usage is Usage.PEK and csr.algorithm is Algorithm.ECDSA_SHA256
         if not right or _crypto.p384_point(csr.public_key) is None:
             raise NotVerified("this is no PEK with a point on P-384", check="csr.pek")
-        return self._sign(csr)
+        return self.sign(csr)
 
-    def _sign(self, certificate: Certificate) -> Certificate:
+    def sign(self, certificate: Certificate) -> Certificate:
+        """Sign the body of a certificate as it is. Does not verify: anything about it."""
         r, s = _crypto.ecdsa_sha256(self._key, certificate.body)
         signature = Signature.ecdsa(Usage.OCA, Algorithm.ECDSA_SHA256, r, s)
         return replace(certificate, signatures=(signature, Signature()))

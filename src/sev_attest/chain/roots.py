@@ -19,7 +19,7 @@ class Generation(StrEnum):
     TURIN = "turin"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Root:
     """A root that chains may end in, known by its key alone.
 
@@ -30,6 +30,10 @@ class Root:
     ark: CaCertificate
     ask: CaCertificate | None = None
     generation: Generation | None = None
+
+    def __repr__(self) -> str:
+        """Show its name."""
+        return f"Root({self.name})"
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ The steps, each under its number in the code:
 
 Every failed step is reported, not only the first; a step that cannot be made (the signature of a
 CEK that carries none) does not count as held. Parsing has already held each certificate to its
-exact length, version 1 and zeros in its reserved fields.
+exact length, version 1, and zeros where nothing signs them.
 
 A trusted root's own signatures (steps 2 and 3 for an ARK and an ASK that are the root's to the
 byte, signatures included) are computed once in a process, not for every chain. Whatever else a
@@ -34,14 +34,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from sev_attest import _crypto
 from sev_attest.chain.ca import CaCertificate
-from sev_attest.chain.certificate import Certificate, Signature
+from sev_attest.chain.certificate import Certificate, Signature, cek_address
 from sev_attest.chain.files import Chain
 from sev_attest.chain.roots import Generation, Root, amd_roots
 from sev_attest.errors import ChainFailure, ChainInvalid, Unsupported
 from sev_attest.spec import Algorithm, Curve, Usage
-
-CEK_ADDRESS = "https://kdsintf.amd.com/cek/id/"
-"""Where AMD serves the signed CEK of a platform id (128 hex digits behind it)."""
 
 CHECKS = {
     "chain.ark.trusted": "the ARK is a trusted root, by its key",
@@ -180,7 +177,7 @@ def _ask_signs(ask: CaCertificate | None, cek: Certificate) -> bool:
     if signature.algorithm is not ask.public_key.algorithm:
         return False
     value = signature.rsa_value(ask.public_key.bits // 8)
-    return value is not None and _crypto.rsa_pss_holds(ask.public_key, value, cek.body)
+    return _crypto.rsa_pss_holds(ask.public_key, value, cek.body)
 
 
 Step = tuple[str, ChainFailure | None]
@@ -209,7 +206,7 @@ def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
             "chain.ark.self-signed",
             "ARK",
             holds=ark.usage is Usage.ARK and (known or _ark_signs(ark, ark, root)),
-            otherwise="the ARK's signature over itself does not hold",
+            otherwise=f"the ARK's signature over itself {_wrong(ark)}",
         )
     # 3. the ARK signs the ASK
     if ask is not None and ark is not None:
@@ -217,8 +214,13 @@ def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
             "chain.ask.signed-by-ark",
             "ASK",
             holds=ask.usage is Usage.ASK and _ark_signs(ark, ask, root),
-            otherwise="the ARK's signature over the ASK does not hold",
+            otherwise=f"the ARK's signature over the ASK {_wrong(ask)}",
         )
+
+
+def _wrong(signed: CaCertificate) -> str:
+    empty = not signed.signature.strip(b"\0")
+    return "is empty: all zeros, or missing" if empty else "does not hold"
 
 
 def _untrusted(ark: CaCertificate | None) -> str:
@@ -294,8 +296,7 @@ def _ecdsa_signs(point: Point, signer: Usage, certificate: Certificate) -> bool:
     signature: Signature | None = certificate.signature_by(signer)
     if point is None or signature is None or signature.algorithm is not Algorithm.ECDSA_SHA256:
         return False
-    numbers = signature.ecdsa_numbers()
-    return numbers is not None and _crypto.ecdsa_sha256_holds(point, numbers, certificate.body)
+    return _crypto.ecdsa_sha256_holds(point, signature.ecdsa_numbers(), certificate.body)
 
 
 def _link(certificate: Certificate, role: Usage, signer: Usage, *, holds: bool) -> Step:
@@ -315,13 +316,9 @@ def _link(certificate: Certificate, role: Usage, signer: Usage, *, holds: bool) 
 
 
 def _unsigned_cek(chain: Chain) -> ChainFailure:
-    if chain.platform_id is None:
-        where = f"{CEK_ADDRESS} followed by the platform's id (cpu0-id of `virsh nodesevinfo`)"
-    else:
-        where = f"{CEK_ADDRESS}{chain.platform_id.hex()}"
     return ChainFailure(
         "chain.cek.unsigned",
         "CEK",
         "the CEK is as the firmware exports it, without AMD's signature",
-        f"AMD serves the signed CEK at {where}; pass it with --cek",
+        f"AMD serves the signed CEK at {cek_address(chain.platform_id)}; pass it with --cek",
     )

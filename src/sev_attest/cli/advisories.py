@@ -1,6 +1,7 @@
 """``sev-attest advisories``, and the lines of ``validate`` about known weaknesses."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
 import click
 
@@ -12,6 +13,7 @@ from sev_attest.owner.advisories import (
     Advisory,
     Exposure,
     Verdict,
+    as_of,
     evaluate,
     firmware_text,
     load,
@@ -49,10 +51,12 @@ def command(
     build: int | None,
     policy: int | None,
     as_json: bool,
-    quiet: bool,
+    quiet: bool,  # noqa: ARG001 - all of it was asked for
     verbose: bool,
 ) -> None:
     """List known weaknesses of SEV platforms, and which of them touch a launch.
+
+    The first line says when the list was last checked: it knows nothing of what came later.
 
     Without options, all of them. With what is known of a launch (its verdict does not come from
     here: see `verify` and `validate`), those that touch it, those that attestation cannot show, and
@@ -68,10 +72,12 @@ def command(
     )
     if as_json:
         entries = documents(exposures) if given else [_document(each) for each in load()]
-        render.document("advisories", ok=True, facts=facts, advisories=entries)
-    elif not quiet:
-        for line in _grouped(exposures, verbose=verbose) if given else _listed(verbose=verbose):
-            click.echo(line)
+        day = as_of().isoformat()
+        render.document("advisories", ok=True, as_of=day, facts=facts, advisories=entries)
+        return
+    click.echo(f"known weaknesses as of {as_of()}")
+    for line in _grouped(exposures, verbose=verbose) if given else _listed(verbose=verbose):
+        click.echo(line)
 
 
 def affected_lines(exposures: Iterable[Exposure]) -> list[str]:
@@ -98,6 +104,8 @@ def _document(advisory: Advisory) -> dict[str, object]:
         "title": advisory.title,
         "generations": list(advisory.generations or GENERATIONS),
         "fixed": {name: list(firmware) for name, firmware in advisory.fixed.items()},
+        "unfixed": list(advisory.unfixed),
+        "not_affected": advisory.not_affected and asdict(advisory.not_affected),
         "if_policy": list(advisory.if_policy),
         "unless_policy": list(advisory.unless_policy),
         "unseen": advisory.unseen or None,
@@ -131,4 +139,6 @@ def _details(advisory: Advisory) -> Iterable[str]:
     yield f"    do: {advisory.action}"
     for generation, firmware in advisory.fixed.items():
         yield f"    fixed: {generation} {firmware_text(firmware)}"
+    if spared := advisory.not_affected:
+        yield f"    not affected: {', '.join(spared.generations)}: {spared.reason}"
     yield f"    source: {SURE[advisory.sure]}: {', '.join(advisory.sources)}"

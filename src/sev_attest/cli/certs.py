@@ -13,8 +13,8 @@ from sev_attest.cli import render
 from sev_attest.cli.inputs import (
     FILE,
     OUTPUT,
-    chain_options,
     collect,
+    input_options,
     one_stdin,
     output_options,
     read_small,
@@ -35,29 +35,34 @@ def command() -> None:
 
 @command.command("show")
 @_inputs
-@chain_options
+@input_options
 @output_options
 def show(
-    *, inputs: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, **given: Any
+    *,
+    inputs: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,  # noqa: ARG001 - all of it was asked for
+    verbose: bool,
+    **given: Any,
 ) -> None:
     """Show every certificate in INPUT (as for `verify`). Verifies nothing."""
     found = _found(collect(inputs, given))
     described = [_describe(certificate) for certificate in found]
     if as_json:
         render.document("certs show", ok=True, certificates=described)
-    elif not quiet:
-        for facts in described:
-            click.echo(f"{facts['role']} {facts['key']} {facts['fingerprint']}")
-            for name in ("api", "key_id", "certifying_id", "signed_by") if verbose else ():
-                if name in facts:
-                    click.echo(f"    {name}: {facts[name]}")
+        return
+    for facts in described:
+        click.echo(f"{facts['role']} {facts['key']} {facts['fingerprint']}")
+        for name in ("api", "key_id", "certifying_id", "signed_by", "reserved") if verbose else ():
+            if name in facts:
+                click.echo(f"    {name}: {facts[name]}")
 
 
 @command.command("split")
 @_inputs
 @click.option("--out", type=OUTPUT, default=".", metavar="DIR", help="Folder for the files.")
 @_force
-@chain_options
+@input_options
 @output_options
 def split(
     *, inputs: tuple[str, ...], out: str, force: bool, as_json: bool, quiet: bool, verbose: bool,
@@ -74,7 +79,7 @@ def split(
 @_inputs
 @click.option("-o", "--output", type=OUTPUT, metavar="FILE", required=True, help="Write it here.")
 @_force
-@chain_options
+@input_options
 @output_options
 def join(
     *, inputs: tuple[str, ...], output: str, force: bool, as_json: bool, quiet: bool,
@@ -135,6 +140,8 @@ def _describe(certificate: Certificate | CaCertificate) -> dict[str, object]:
         "key": certificate.key_name,
         "fingerprint": certificate.fingerprint,
     }
+    if certificate.reserved:
+        facts["reserved"] = list(certificate.reserved)
     if isinstance(certificate, CaCertificate):
         signed = bool(certificate.signature)
         ids = {"key_id": certificate.key_id.hex(), "certifying_id": certificate.certifying_id.hex()}

@@ -5,7 +5,7 @@ import secrets
 import shlex
 import tempfile
 from base64 import b64decode
-from contextlib import chdir
+from contextlib import ExitStack, chdir, redirect_stdout
 from pathlib import Path
 
 import click
@@ -98,7 +98,8 @@ def _prepare(host: Host) -> None:
 
 def _session(name: str) -> None:
     _run(f"session --name {name} host.chain {_POLICY:#x} --kernel-hashes "
-         "--trust-root test-root.cert --ledger launches.sqlite3 --quiet")  # fmt: skip
+         "--trust-root test-root.cert --ledger launches.sqlite3 --quiet",
+         output=f"{name}.xml")  # fmt: skip
 
 
 def _launch(host: Host, name: str) -> Guest:
@@ -142,12 +143,16 @@ def _expect(what: str, there: bool) -> None:  # noqa: FBT001
         raise SevAttestError(f"the demo expected {what}", check="demo")
 
 
-def _run(line: str, *, expected: int = 0) -> None:
+def _run(line: str, *, expected: int = 0, output: str | None = None) -> None:
     """Run one of our own commands, as it would be typed, and hold it to its exit code."""
     from sev_attest.cli.main import cli
 
-    _show(f"sev-attest {line}")
-    code = exits.run(cli, shlex.split(line))
+    _show(f"sev-attest {line}" + (f" > {output}" if output else ""))
+    with ExitStack() as stack:
+        if output:
+            file = stack.enter_context(Path(output).open("w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(file))
+        code = exits.run(cli, shlex.split(line))
     _expect(f"exit code {expected}, not {code}", code == expected)
     if code:
         click.echo(f"(exit code {code})")

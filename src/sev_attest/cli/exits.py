@@ -8,12 +8,12 @@ from typing import TextIO
 import click
 
 from sev_attest.cli import render
+from sev_attest.cli.interrupts import INTERRUPTED, running
 from sev_attest.errors import ChainInvalid, RequirementsNotMet, SevAttestError
 
 USAGE = 2
 INPUT_TROUBLE = 6
 INTERNAL = 70
-INTERRUPTED = 130
 
 _GROUPS = ("certs", "domain", "ledger", "report", "requirements", "secret", "vmsa")
 Problem = tuple[str, str, str]
@@ -24,7 +24,7 @@ def run(group: click.Group, arguments: list[str]) -> int:
     """Run a command line; print what went wrong, if anything did, and give the exit code."""
     code = 0
     try:
-        code = _run(group, arguments)
+        code = running.code = _run(group, arguments)
         sys.stdout.flush()
     except OSError as error:
         _discard(sys.stdout)
@@ -37,7 +37,7 @@ def run(group: click.Group, arguments: list[str]) -> int:
 def _run(group: click.Group, arguments: list[str]) -> int:
     try:
         # Not group.main(): it exits with 1 for a broken pipe, which here is "not verified".
-        with group.make_context("sev-attest", list(arguments)) as context:
+        with running, group.make_context("sev-attest", list(arguments)) as context:
             group.invoke(context)
     except BrokenPipeError:
         return INPUT_TROUBLE  # whoever read our output has left
@@ -47,6 +47,7 @@ def _run(group: click.Group, arguments: list[str]) -> int:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
         code, problems = _explain(error)
+        running.code = code
         facts = error.facts if isinstance(error, SevAttestError) else {}
         _report(arguments, code, problems, facts)
         if "--json" not in arguments:

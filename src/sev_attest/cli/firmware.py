@@ -37,17 +37,16 @@ def command(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
             attests=attests,
             notes=notes,
         )
-    elif text:
-        click.echo(f"{firmware.kind}, {firmware.size} bytes, sha256 {firmware.sha256.hex()}")
-        for entry in entries:
-            guid = f"  {entry['guid']}" if verbose else ""
-            click.echo(f"  {entry['name']:<22}{entry['value']}{guid}")
-        for section in sections if verbose else ():
-            click.echo(
-                f"    {section['type']:<20}{section['address']:#x}, {section['size']:#x} bytes"
-            )
-        for what, can in attests.items():
-            click.echo(f"{what:<24}{can if isinstance(can, str) else 'yes' if can else 'no'}")
+        return
+    click.echo(f"{firmware.kind}, {firmware.size} bytes, sha256 {firmware.sha256.hex()}")
+    for entry in entries:
+        guid = f"  {entry['guid']}" if verbose else ""
+        click.echo(f"  {entry['name']:<22}{entry['value']}{guid}")
+    for section in sections if verbose else ():
+        click.echo(f"    {section['type']:<20}{section['address']:#x}, {section['size']:#x} bytes")
+    for what, can in attests.items():
+        click.echo(f"{what:<24}{can if isinstance(can, str) else 'yes' if can else 'no'}")
+    if not quiet:
         render.notes(notes)
 
 

@@ -1,7 +1,7 @@
 """The options that describe a guest, and what is measured of it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,8 @@ FILES = ("firmware", "kernel", "initrd", "vmsa_cpu0", "vmsa_cpu1")
 _MODEL = ("cpu_family", "cpu_model", "cpu_stepping")
 _BUILT = (*_MODEL, "cpu_model_name", "vmsa_profile")
 _PAGES = ("vmsa_cpu0", "vmsa_cpu1")
-_VCPU = ("num_cpus", *_PAGES, *_BUILT)
+VCPU_STATE = (*_PAGES, *_BUILT)
+_VCPU = ("num_cpus", *VCPU_STATE)
 _HASHES = ("kernel", "initrd", "cmdline")
 
 
@@ -170,6 +171,37 @@ def profile(given: dict[str, Any], cpu: "CpuModel | None") -> "VmsaProfile | Non
     return VmsaProfile(name=name, cpu=cpu)
 
 
+def refuse_unmeasured(
+    given: dict[str, Any], policy: GuestPolicy, names: Iterable[str] = _VCPU
+) -> None:
+    """Refuse vCPU options that this policy does not measure; raises Unsupported.
+
+    Whoever gives them means SEV-ES: the digest of a plain SEV guest is not what they ask for.
+    """
+    there = [option_name(name) for name in names if given[name] is not None]
+    if there and not policy.es:
+        raise Unsupported(
+            f"{there[0]} is measured for SEV-ES guests alone, and policy {policy} is plain SEV",
+            check="usage",
+            hint="an SEV-ES policy has bit 2 set: --policy 0x5, for one",
+        )
+    refuse_hidden_cpu(given)
+
+
+def refuse_hidden_cpu(given: dict[str, Any]) -> None:
+    """Refuse a CPU model beside a profile that shows guests another; raises Unsupported."""
+    cpu = [option_name(name) for name in (*_MODEL, "cpu_model_name") if given[name] is not None]
+    if cpu and given["vmsa_profile"] is not None:
+        from sev_attest.measure.vmsa import PROFILES, VmsaProfile
+
+        name = given["vmsa_profile"]
+        if name in PROFILES and not VmsaProfile.shows_cpu(name):
+            raise Unsupported(
+                f"--vmsa-profile {name} shows guests a CPU of its own: {cpu[0]} is not measured",
+                check="usage",
+            )
+
+
 def describes_guest(given: dict[str, Any]) -> bool:
     """Tell whether any option describes the guest."""
     names = ("firmware", "launch_digest", "kernel_hashes", *_HASHES, *_VCPU)
@@ -183,6 +215,7 @@ def measure_guest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool)
             return Measured(
                 blob(os.fsencode(given["launch_digest"]), (32,), "launch digest", only_text=True)
             )
+    refuse_hidden_cpu(given)
     guest = read_guest(given, policy, progress=progress)
     vcpus = given["num_cpus"] if policy.es else None
     notes = []

@@ -115,17 +115,22 @@ def option_name(parameter: str) -> str:
 
 output_options = options(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead."),
-    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
+    click.option(
+        "-q", "--quiet", is_flag=True, help="Print nothing but errors and what was asked for."
+    ),
     click.option("-v", "--verbose", is_flag=True, help="Explain every step."),
 )
 
-chain_options = options(
+input_options = options(
     click.option("--sev", type=FILE, metavar="FILE", help="The platform's chain (as an INPUT)."),
     click.option("--oca", type=FILE, metavar="FILE", help="Take the OCA from here."),
     click.option(
         "--cek", type=FILE, metavar="FILE", help="Take the CEK from here (the one AMD signed)."
     ),
     click.option("--ca", type=FILE, metavar="FILE", help="Take ASK and ARK from here."),
+)
+chain_options = options(
+    input_options,
     click.option(
         "--trust-root",
         type=FILE,
@@ -247,7 +252,7 @@ class _Source:
 def collect(
     inputs: tuple[str, ...], given: dict[str, Any], fetched: dict[str, bytes] | None = None
 ) -> "Collected":
-    """Gather the certificates of the inputs and of :data:`chain_options`.
+    """Gather the certificates of the inputs and of :data:`input_options`.
 
     ``fetched`` is what came from elsewhere, by the place where it came from.
     """
@@ -257,7 +262,7 @@ def collect(
     from sev_attest.spec import Usage
 
     sources = inputs if given["sev"] is None else (*inputs, given["sev"])
-    one_stdin((*sources, given["oca"], given["cek"], given["ca"], *given["trust_root"]))
+    one_stdin((*sources, given["oca"], given["cek"], given["ca"], *given.get("trust_root", ())))
     if not (sources or fetched):
         raise Unsupported(
             "no chain was given",

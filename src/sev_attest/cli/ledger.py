@@ -72,8 +72,8 @@ def list_(
     if as_json:
         sessions = [_entry_facts(entry, now) for entry in shown]
         render.document("ledger list", ok=True, sessions=sessions)
-    elif not quiet:
-        if not shown:
+    else:
+        if not (shown or quiet):
             click.echo("no launches in that state" if found else "no launches yet")
         width = max((len(render.one_line(entry.name)) for entry in shown), default=0)
         for entry in shown:
@@ -85,7 +85,14 @@ def list_(
 @command.command("show")
 @_session
 @_common
-def show(*, session: str, ledger: str | None, as_json: bool, quiet: bool, verbose: bool) -> None:
+def show(
+    *,
+    session: str,
+    ledger: str | None,
+    as_json: bool,
+    quiet: bool,  # noqa: ARG001 - all of it was asked for
+    verbose: bool,
+) -> None:
     """Show a session and everything that happened in it."""
     with _open(ledger) as opened:
         entry = _find(opened, session)
@@ -93,7 +100,7 @@ def show(*, session: str, ledger: str | None, as_json: bool, quiet: bool, verbos
     facts = _entry_facts(entry, now)
     if as_json:
         render.document("ledger show", ok=True, session=facts, events=_event_facts(events))
-    elif not quiet:
+    else:
         for name, value in facts.items():
             if value:
                 click.echo(f"{name.replace('_', ' ')}: {render.one_line(str(value))}")
@@ -148,7 +155,7 @@ def export(
         elif not quiet:
             told = f": {counts}" if verbose else ""
             click.echo(f"wrote {render.one_line(output)}{told}")
-    elif as_json or not quiet:
+    else:
         render.document("ledger export", ok=True, **everything)
 
 
@@ -180,7 +187,9 @@ def verify(
     notes = [] if head else ["compared with no head (--head), an older copy would look as good"]
     if as_json:
         render.document("ledger verify", ok=True, head=str(found), notes=notes)
-    elif not quiet:
+    elif quiet:
+        click.echo(found)  # what it is asked for: to be kept elsewhere
+    else:
         click.echo(f"OK: the ledger is as its {found.count} events tell; head {found}")
         if verbose:
             click.echo(f"ledger: {render.one_line(place)}")

@@ -1,17 +1,13 @@
 """The entry point, and which file holds which command."""
 
 import os
-import signal
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import click
 
-from sev_attest.cli import exits
-
-if TYPE_CHECKING:
-    from types import FrameType
+from sev_attest.cli import exits, interrupts
 
 _COMMANDS = {
     "advisories": "list known weaknesses of the platform, and which of them touch a launch",
@@ -79,9 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, _interrupt)
+    interrupts.handle()
     sys.exit(exits.run(cli, sys.argv[1:] if arguments is None else arguments))
 
 
@@ -89,8 +83,3 @@ def _nowhere() -> TextIO:
     from pathlib import Path
 
     return Path(os.devnull).open("w", encoding="utf-8")
-
-
-def _interrupt(_number: int, _frame: "FrameType | None") -> None:
-    """End as on Ctrl-C, so that what was half written is cleaned away."""
-    raise KeyboardInterrupt

@@ -8,7 +8,14 @@ import click
 
 from sev_attest._encoding import blob
 from sev_attest.cli import render
-from sev_attest.cli.guest import Measured, check_guest, guest_options, measure_guest, read_guest
+from sev_attest.cli.guest import (
+    Measured,
+    check_guest,
+    guest_options,
+    measure_guest,
+    read_guest,
+    refuse_unmeasured,
+)
 from sev_attest.cli.inputs import (
     BYTE,
     FILE,
@@ -45,8 +52,8 @@ _hmac_options = options(
     "--policy", type=POLICY, help="Guest policy; its ES bit decides (default: plain SEV)."
 )
 @_hmac_options
-@click.option("--format", "form", type=click.Choice(["hex", "base64"]), default="hex",
-              help="How to print the digest.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["hex", "base64"]),
+              help="How to print the digest (default: hex).")  # fmt: skip
 @click.option(
     "--manifest",
     type=OUTPUT,
@@ -57,9 +64,7 @@ _hmac_options = options(
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 @click.option("--explain", is_flag=True, help="List every measured range and HMAC field.")
 @output_options
-def command(
-    *, form: str, explain: bool, as_json: bool, quiet: bool, verbose: bool, **given: Any
-) -> None:
+def command(*, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
     """Compute the launch digest of a guest, or with --tik the measurement to expect.
 
     --num-cpus takes a range (1-64) too, and then prints a digest for each count. A measurement is
@@ -71,31 +76,27 @@ def command(
     if given["manifest"] is not None:
         _manifest(given, policy, as_json=as_json, text=text)
         return
-    _check_usage(given)
+    _check_usage(given, policy)
     counts = given["num_cpus"]
     if counts is not None and len(counts) > 1 and policy.es:
-        if explain:
-            raise Unsupported("--explain needs one number of vCPUs", check="usage")
         table = _table(given, policy, counts, progress=text)
         if as_json:
             digests = {count: digest.hex() for count, digest in table.items()}
             render.document("measure", ok=True, digests=digests, policy=policy.value)
-        for count, digest in table.items() if text else ():
-            click.echo(f"{count:4} {_shown(digest, form)}")
+        for count, digest in table.items() if not as_json else ():
+            click.echo(f"{count:4} {_shown(digest, given['form'])}")
         return
     given["num_cpus"] = counts and counts[0]
     measured = measure_guest(given, policy, progress=text)
     info = _expected(given, policy, measured) if given["tik"] else None
     if as_json:
         render.document("measure", ok=True, **_facts(given, policy, measured, info))
-    elif not quiet:
-        if explain or verbose:
-            lines = [*measured.lines(), *(render.hmac_lines(info, policy) if info else ())]
-            for line in lines:
-                click.echo(line, err=not explain)
-        shown = _shown(measured.digest, form)
-        click.echo(_base64(info.measurement) if info else shown)
-        render.notes(measured.notes, err=True)
+        return
+    lines = [*measured.lines(), *(render.hmac_lines(info, policy) if info else ())]
+    for line in lines if given["explain"] or verbose else ():
+        click.echo(line, err=not given["explain"])
+    render.notes(measured.notes if text else (), err=True)
+    click.echo(_base64(info.measurement) if info else _shown(measured.digest, given["form"]))
 
 
 def _manifest(given: dict[str, Any], policy: GuestPolicy, *, as_json: bool, text: bool) -> None:
@@ -103,7 +104,7 @@ def _manifest(given: dict[str, Any], policy: GuestPolicy, *, as_json: bool, text
 
     names = ("cpu_model_name", "vmsa_profile")
     first = {name: given[name] and given[name].partition(",")[0] for name in names}
-    _check_usage(given | first)
+    _check_usage(given | first, policy)
     if given["tik"] is not None:
         raise Unsupported("--manifest holds digests: --tik has no place beside it", check="usage")
     count = write_manifest(given, policy, progress=text)
@@ -127,16 +128,27 @@ def _facts(
     return facts | measured.facts
 
 
-def _shown(digest: bytes, form: str) -> str:
-    return digest.hex() if form == "hex" else _base64(digest)
+def _shown(digest: bytes, form: str | None) -> str:
+    return _base64(digest) if form == "base64" else digest.hex()
 
 
 def _base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode()
 
 
-def _check_usage(given: dict[str, Any]) -> None:
+def _check_usage(given: dict[str, Any], policy: GuestPolicy) -> None:
     check_guest(given)
+    refuse_unmeasured(given, policy)
+    many = given["num_cpus"] is not None and len(given["num_cpus"]) > 1
+    rules = (
+        (many and given["explain"], "--explain needs one number of vCPUs"),
+        (given["manifest"] and given["explain"], "--manifest excludes --explain"),
+        (given["manifest"] and given["form"], "--manifest excludes --format: its digests are hex"),
+        (given["tik"] and given["form"], "--format is for the digest: a measurement is base64"),
+    )
+    for broken, message in rules:
+        if broken:
+            raise Unsupported(message, check="usage")
     one_stdin(given[name] for name in ("firmware", "kernel", "initrd", "tik"))
     beside = [name for name in ("nonce", "measurement", *_NUMBERS) if given[name] is not None]
     if given["tik"] is None:

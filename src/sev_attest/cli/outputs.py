@@ -1,12 +1,29 @@
-"""Files that commands write: all of them or none, private, never over others unasked."""
+"""Files that commands write: all of them or none, private, never over others unasked.
+
+Each is written beside its place first, under a hidden name that ends in :data:`_SUFFIX`, and holds
+a lock while its writer lives. A run that is killed leaves such files, and they may hold keys: the
+next run that writes into the folder removes those that nobody holds.
+"""
 
 import os
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import click
+
+from sev_attest.cli import render
 from sev_attest.errors import SevAttestError, Unsupported
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: nothing tells who writes a file, so that none is removed
+    _LOCKS = False
+else:
+    _LOCKS = True
+
+_SUFFIX = ".sev-attest"
 
 
 class FileExists(SevAttestError):
@@ -23,28 +40,46 @@ def write_all(files: Iterable[tuple[Path, bytes]], *, force: bool) -> None:
     """
     pairs = list(files)
     check_places([path for path, _ in pairs], force=force)
+    for folder in dict.fromkeys(path.parent for path, _ in pairs):
+        _sweep(folder)
     staged: dict[Path, Path] = {}
     kept: dict[Path, Path] = {}
     placed: list[Path] = []
-    try:
-        for path, data in pairs:
-            staged[path] = _stage(path, data)
-        for path, temporary in staged.items():
-            if force and os.path.lexists(path):
-                kept[path] = temporary.with_name(f"{temporary.name}.old")
-                _rename(path, kept[path])
-            _place(temporary, path)
-            placed.append(path)
-    except BaseException:
-        _undo(staged, placed, kept)
-        raise
-    else:
-        for old in kept.values():
-            old.unlink()
-    finally:
-        for temporary in staged.values():
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    with ExitStack() as locks:
+        try:
+            for path, data in pairs:
+                staged[path] = _stage(path, data, locks)
+            for path, temporary in staged.items():
+                if force and os.path.lexists(path):
+                    kept[path] = temporary.with_name(f"{temporary.stem}.old{_SUFFIX}")
+                    _keep(path, kept[path], locks)
+                    temporary.replace(path)
+                else:
+                    _place(temporary, path)
+                placed.append(path)
+        except BaseException:
+            _undo(staged, placed, kept)
+            raise
+        finally:
+            for temporary in (*staged.values(), *kept.values()):
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left in a folder, and name it."""
+    if not _LOCKS:
+        return
+    for left in folder.glob(f".*{_SUFFIX}"):
+        with suppress(OSError):  # it is held, or not ours
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+            finally:
+                os.close(descriptor)
+            shown = render.one_line(str(left))
+            click.echo(f"note: removed {shown}, which a killed run left behind", err=True)
 
 
 def check_places(paths: list[Path], *, force: bool) -> None:
@@ -71,28 +106,49 @@ def _undo(staged: dict[Path, Path], placed: list[Path], kept: dict[Path, Path]) 
     for path in [p for p, temporary in staged.items() if p in placed or _same(p, temporary)]:
         path.unlink(missing_ok=True)
     for path, old in kept.items():
-        with suppress(FileNotFoundError):  # it never left its place
+        with suppress(FileNotFoundError):  # it was not kept yet
             old.rename(path)
 
 
-def _rename(path: Path, target: Path) -> None:
-    try:
-        path.rename(target)
-    except OSError as error:
-        # Name the file that was asked for, not the temporary one.
-        raise OSError(error.errno, error.strerror, str(path)) from None
+def _hold(descriptor: int) -> bool:
+    """Lock a file against :func:`_sweep`, as long as it is open; return whether that can be."""
+    if not _LOCKS:
+        return False
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
 
 
-def _stage(path: Path, data: bytes) -> Path:
+def _keep(path: Path, old: Path, locks: ExitStack) -> None:
+    """Give a file that will be replaced a second name; where that cannot be, move it aside."""
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.link(path, old)
+    except OSError:
+        try:
+            path.rename(old)
+        except OSError as error:
+            # Name the file that was asked for, not the temporary one.
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    with suppress(OSError):  # it cannot be read: then no sweep can open it either
+        _hold(locks.enter_context(old.open("rb")).fileno())
+
+
+def _stage(path: Path, data: bytes, locks: ExitStack) -> Path:
+    try:
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent
+        )
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with ExitStack() as closing:
+            file = closing.enter_context(os.fdopen(descriptor, "wb"))
+            held = _hold(descriptor)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
+            if held:
+                locks.push(closing.pop_all())
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):

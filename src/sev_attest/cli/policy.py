@@ -28,9 +28,9 @@ def command(*, values: tuple[str, ...], as_json: bool, quiet: bool, verbose: boo
         policy.require_unreserved()
     if as_json:
         render.document("policy", ok=True, policies=[_facts(policy) for policy in policies])
-    elif not quiet:
-        for policy in policies:
-            _show(policy, verbose=verbose or bool(numeric))
+        return
+    for policy in policies:
+        _show(policy, verbose=verbose or bool(numeric and not quiet))
 
 
 def _facts(policy: GuestPolicy) -> dict[str, object]:

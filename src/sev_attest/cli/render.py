@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sev_attest.chain.ca import CaCertificate
     from sev_attest.chain.certificate import Certificate
     from sev_attest.chain.files import Chain
-    from sev_attest.chain.roots import Root
+    from sev_attest.chain.verify import VerifiedChain
     from sev_attest.launch_info import LaunchInfo
     from sev_attest.policy import GuestPolicy
 
@@ -89,11 +89,17 @@ def fingerprints(chain: "Chain") -> dict[str, str]:
     return {link.role: link.fingerprint for link in links if link is not None}
 
 
-def root_notes(root: "Root") -> list[str]:
-    """Say so if a platform was accepted by a root that is not AMD's."""
-    if root.generation is not None:
-        return []
-    return ["this root is not AMD's: it was trusted only because --trust-root names it"]
+def platform_notes(platform: "VerifiedChain") -> list[str]:
+    """Say what is unusual about a verified platform: its root, reserved bytes in use."""
+    notes = []
+    if platform.root.generation is None:
+        notes.append("this root is not AMD's: it was trusted only because --trust-root names it")
+    chain = platform.chain
+    for link in (chain.pdh, chain.pek, chain.oca, chain.cek, chain.ask, chain.ark):
+        if link is not None and link.reserved:
+            fields = " and ".join(link.reserved)
+            notes.append(f"the {link.role} has reserved bytes in use ({fields}); they are signed")
+    return notes
 
 
 def policy_notes(policy: "GuestPolicy") -> list[str]:

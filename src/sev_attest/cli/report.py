@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from sev_attest._encoding import blob, json_documents, looks_like_json
+from sev_attest._snp import refuse_snp
 from sev_attest.chain.verify import verify_chain
 from sev_attest.cli import render
 from sev_attest.cli.guest import VCPUS, check_guest, describes_guest, guest_options, measure_guest
@@ -61,7 +62,7 @@ def verify(
         asked = blob(os.fsencode(nonce), (16,), "nonce", only_text=True)
     platform = verify_chain(collect(chain, given).chain(), roots=trusted_roots(given))
     policy = None if given["policy"] is None else GuestPolicy(given["policy"])
-    digest, notes = None, render.root_notes(platform.root)
+    digest, notes = None, render.platform_notes(platform)
     if describes_guest(given):
         measured = measure_guest(given, policy or parsed.policy, progress=text)
         digest = measured.digest
@@ -96,6 +97,7 @@ def verify(
 
 def _read(path: str) -> bytes:
     data = read_small(path, "attestation report")
+    refuse_snp(data, "attestation report")
     if len(data) != SIZE and looks_like_json(data):
         for document in json_documents(data, "attestation report"):
             value = document.get("data")

@@ -80,6 +80,8 @@ def command(
         raise Unsupported(
             f"{name!r} cannot begin a file's name: letters, digits and _ . + - can", check="name"
         )
+    if valid_for is not None and ledger == "none":
+        raise Unsupported("--valid-for needs a ledger, which keeps the time", check="usage")
     explain = verbose and not (as_json or quiet)
     fetched, notes = _fetch(given, insecure=insecure)
     try:
@@ -117,14 +119,15 @@ def command(
             launch_security=element,
             notes=notes,
         )
-    elif not quiet:
-        click.echo(element)
-        # The element alone is standard output, ready to paste; the rest goes beside it.
-        if explain:
-            if session.platform is not None:
-                render.steps(CHECKS, CHECKS.keys(), set(), err=True)
-            for path in files:
-                click.echo(f"wrote {render.one_line(str(path))}", err=True)
+        return
+    # The element alone is standard output, ready to paste; the rest goes beside it.
+    click.echo(element)
+    if explain:
+        if session.platform is not None:
+            render.steps(CHECKS, CHECKS.keys(), set(), err=True)
+        for path in files:
+            click.echo(f"wrote {render.one_line(str(path))}", err=True)
+    if not quiet:
         render.notes(notes, err=True)
 
 
@@ -187,5 +190,5 @@ def _notes(session: Session) -> list[str]:
     if session.platform is None:
         notes = ["INSECURE: nothing shows that this PDH is an AMD platform's"]
     else:
-        notes = render.root_notes(session.platform.root)
+        notes = render.platform_notes(session.platform)
     return notes + render.policy_notes(session.policy)

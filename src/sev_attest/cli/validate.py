@@ -9,12 +9,14 @@ import click
 from sev_attest.cli import live, render
 from sev_attest.cli.guest import (
     FILES,
+    VCPU_STATE,
     VCPUS,
     Measured,
     check_guest,
     describes_guest,
     guest_options,
     measure_guest,
+    refuse_unmeasured,
 )
 from sev_attest.cli.inputs import FOLDER, STDIN, option_name, options, output_options
 from sev_attest.cli.keys import KEYS, check_keys, key_options, read_keys, read_secrets
@@ -76,6 +78,9 @@ def command(**given: Any) -> None:
     alone = requirements is not None and not describes_guest(given)
     guest = live.attach(given)
     reported = read_reported(given, keys, guest.claims if guest else Claims())
+    if given["policy"] is None and reported.record is None:
+        # The host must not choose that the vCPU state which its owner means is left out.
+        refuse_unmeasured(given, reported.policy, VCPU_STATE)
     if guest is not None:
         told = guest.notes if alone else guest.complete(given, reported.policy)
         reported.notes.extend(told)
@@ -122,7 +127,7 @@ def _allowed(reported: Reported, keys: TransportKeys, requirements: "Requirement
                 f"it is none of the {len(digests)} launch digests that the requirements allow: "
                 "name the guest (--firmware ...) to learn what differs"
             )
-        held, failed = _outcome(error, info)
+        held, failed = _outcome(error, info, reported.policy)
         checks = render.checks(CHECKS, held, failed)
         error.facts = {**_facts(reported, reported.notes), "digest": None, "checks": checks}
         for note in reported.notes:
@@ -153,7 +158,7 @@ class Case:
 
     def accepted(self, secrets: int, settled: Settled) -> None:
         """Print that all is well."""
-        held = CHECKS.keys() - _unchecked(self.info)
+        held = CHECKS.keys() - _unchecked(self.info, self.policy)
         self.notes.extend(settled.notes)
         if self.given["as_json"]:
             met = settled.met and {"launch": settled.met.name, "guest": settled.met.guest}
@@ -173,7 +178,7 @@ class Case:
 
     def refused(self, error: NotVerified, keys: TransportKeys) -> None:
         """Put into the error what there is to tell of it."""
-        held, failed = _outcome(error, self.info)
+        held, failed = _outcome(error, self.info, self.policy)
         error.facts = {**self._facts, "checks": render.checks(CHECKS, held, failed)}
         if self.text:
             error.hint = "--explain shows what went into it, to compare with what the host started"
@@ -185,7 +190,7 @@ class Case:
 
     def unsettled(self, error: SevAttestError) -> None:
         """Add to the error that the measurement was right, and what goes with it."""
-        held = CHECKS.keys() - _unchecked(self.info)
+        held = CHECKS.keys() - _unchecked(self.info, self.policy)
         self.notes.insert(0, "the measurement itself is right")
         error.facts = {**self._facts, "checks": render.checks(CHECKS, held, set()), **error.facts}
         self._explain(held, set())
@@ -231,14 +236,25 @@ def _facts(reported: Reported, notes: list[str]) -> dict[str, object]:
     }
 
 
-def _unchecked(info: LaunchInfo) -> set[str]:
-    return set() if info.policy is not None else {"launch.policy"}
+def _unchecked(info: LaunchInfo, policy: GuestPolicy) -> set[str]:
+    """Return the checks that were not made: nothing was reported, or nothing demanded.
+
+    A minimum of the owner's (--requirements) is a check of its own; see its "requirements".
+    """
+    found = {"launch.build"}
+    if info.policy is None:
+        found.add("launch.policy")
+    if policy.min_api == (0, 0):
+        found.add("launch.api")
+    return found
 
 
-def _outcome(error: NotVerified, info: LaunchInfo) -> tuple[set[str], set[str]]:
-    """Tell which checks held and which failed: the steps end at the first that fails."""
+def _outcome(
+    error: NotVerified, info: LaunchInfo, policy: GuestPolicy
+) -> tuple[set[str], set[str]]:
+    """Return which checks held and which failed: the steps end at the first that fails."""
     order = list(CHECKS)
-    return set(order[: order.index(error.check)]) - _unchecked(info), {error.check}
+    return set(order[: order.index(error.check)]) - _unchecked(info, policy), {error.check}
 
 
 def _check_usage(given: dict[str, Any]) -> None:
@@ -251,6 +267,10 @@ def _check_usage(given: dict[str, Any]) -> None:
         raise Unsupported(
             "--inject-secret needs --secret-header and --secret-payload", check="usage"
         )
+    if files and not given["inject_secret"]:
+        raise Unsupported(f"{files[0]} needs --inject-secret", check="usage")
+    if given["ignore_config"] and not connected:
+        raise Unsupported("--ignore-config needs --domain or --connect", check="usage")
     if len(files) == 1:
         raise Unsupported("--secret-header and --secret-payload go together", check="usage")
     if describes_guest(given) or given["requirements"] is None:

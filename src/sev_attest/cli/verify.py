@@ -68,7 +68,7 @@ def command(
             click.echo("NOT VERIFIED: do not trust this platform")
         raise
     held = CHECKS.keys()
-    notes = render.root_notes(verified.root)
+    notes = render.platform_notes(verified)
     if text:
         _show(verified.chain, held, set(), verbose=verbose)
         click.echo(f"OK: the chain leads to a trusted root: {verified.root.name}")
@@ -85,7 +85,8 @@ class Verdict:
 
     source: str
     root: Root | None = None
-    error: SevAttestError | OSError | None = None
+    notes: tuple[str, ...] = ()
+    error: Exception | None = None
 
     @property
     def problems(self) -> list[ChainFailure]:
@@ -94,9 +95,12 @@ class Verdict:
             return list(self.error.failures)
         if isinstance(self.error, SevAttestError):
             return [ChainFailure(self.error.check, "", str(self.error), self.error.hint)]
-        if self.error is not None:
+        if isinstance(self.error, OSError):
             message = f"{self.error.filename}: {self.error.strerror or self.error}"
             return [ChainFailure("io", "", message)]
+        if self.error is not None:
+            kind = type(self.error).__name__
+            return [ChainFailure("internal", "", f"{self.source}: {kind}: this is a bug")]
         return []
 
     @property
@@ -118,6 +122,7 @@ class Verdict:
             "ok": self.root is not None,
             "generation": self.root and self.root.generation,
             "root": self.root and self.root.name,
+            "notes": list(self.notes),
             "errors": [
                 {"check": p.check, "message": p.message, "hint": p.hint} for p in self.problems
             ],
@@ -135,9 +140,10 @@ def verify_each(inputs: Sequence[str], given: dict[str, Any]) -> Iterator[Verdic
             with reading(source):
                 chain = collect((source,), given).chain()
             verified = verify_chain(chain, roots=roots)
-        except (SevAttestError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - one bad input costs one line, a bug too
             return Verdict(source=source, error=error)
-        return Verdict(source=source, root=verified.root)
+        notes = tuple(render.platform_notes(verified))
+        return Verdict(source=source, root=verified.root, notes=notes)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(judge, inputs)

@@ -6,7 +6,14 @@ from typing import Any
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.guest import VCPUS, cpu_model, cpu_options, profile, read_page
+from sev_attest.cli.guest import (
+    VCPUS,
+    cpu_model,
+    cpu_options,
+    profile,
+    read_page,
+    refuse_hidden_cpu,
+)
 from sev_attest.cli.inputs import FILE, OUTPUT, Number, large_file, one_stdin, output_options
 from sev_attest.cli.outputs import write_all
 from sev_attest.errors import Unsupported, reading
@@ -31,6 +38,7 @@ def build(
     verbose: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Write the page of a vCPU to OUT, as QEMU (or --vmsa-profile) sets it up."""
+    refuse_hidden_cpu(given)
     chosen = profile(given, cpu_model(given))
     if chosen is None:
         raise Unsupported(
@@ -57,15 +65,15 @@ def build(
 @command.command("show")
 @click.argument("file", type=FILE)
 @output_options
-def show(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+def show(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001 - all of it was asked for
     """Show the fields of a page: those that are not zero, with --verbose all of them."""
     page = read_page(file)
     if as_json:
         render.document("vmsa show", ok=True, fields=_nested(page), unnamed=unnamed(page))
-    elif not quiet:
-        _lines(_nested(page), zeros=verbose)
-        for at in unnamed(page):
-            click.echo(f"byte {at:#05x} belongs to no named field, and is {page[at]:#04x}")
+        return
+    _lines(_nested(page), zeros=verbose)
+    for at in unnamed(page):
+        click.echo(f"byte {at:#05x} belongs to no named field, and is {page[at]:#04x}")
 
 
 @command.command("diff")
@@ -87,12 +95,12 @@ def diff(*, first: str, second: str, as_json: bool, quiet: bool, verbose: bool) 
     if as_json:
         differing = {name: list(pair) for name, pair in found.items()}
         render.document("vmsa diff", ok=same, fields=differing, unnamed=others)
-    elif not quiet:
+    else:
         for name, (one, other) in found.items():
             click.echo(f"{name:<16} {one:#x} {other:#x}")
         for at in others:
             click.echo(f"byte {at:#05x}       {pages[0][at]:#x} {pages[1][at]:#x}")
-        if same:
+        if same and not quiet:
             click.echo("the pages are the same")
     if not same:
         raise click.exceptions.Exit(1)

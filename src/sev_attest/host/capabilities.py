@@ -107,7 +107,7 @@ class SevCapabilities:
         if self.supported and self.max_es_guests == 0:
             found.append(
                 "no SEV-ES guests: the BIOS keeps no ASIDs for them (minimum SEV ASID: it must be "
-                "above 1), or the platform turned SEV-ES off because SEV-SNP is on"
+                "above 1)"
             )
         return found
 

@@ -35,6 +35,8 @@ _GRACE = 1.0
 _PAUSED = ("prelaunch", "paused")
 _ATTESTABLE = "launch-secret"
 _MOST_STATE = 40
+_MOST_LINE = 4 << 20
+"""Bytes of one message: query-cpus-fast of 4096 vCPUs is the longest that is asked for."""
 
 
 def address(uri: str) -> str | tuple[str, int]:
@@ -77,6 +79,9 @@ class Connection:
         silent = logging.getLogger("sev_attest.host.qmp")
         silent.disabled = True  # what goes wrong is raised
         self._client.logger = silent
+        # A host may send events without end, and the library keeps each until somebody reads it.
+        self._client.events.event_filter = lambda _event: False
+        self._client.readbuflen = _MOST_LINE
         self._runner = asyncio.Runner()
         self._local = True
         try:

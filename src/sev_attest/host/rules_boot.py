@@ -232,7 +232,8 @@ def _chosen_firmware(subject: Subject) -> Iterator[Found]:
     yield Found(
         subject.domain.place("os"),
         f"libvirt needs a firmware descriptor that is stateless, with the feature {feature}: "
-        "Debian 12, for one, has none",
+        "Debian 12 has none, the package ovmf-amdsev of Debian forky and sid brings one; libvirt "
+        "11.8 fixed the selection of stateless firmware",
         "the path of an OVMF build for SEV in <loader type='rom'>, without firmware='efi'",
     )
 

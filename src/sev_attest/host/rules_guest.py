@@ -7,7 +7,6 @@ from sev_attest.host.domain import NON_TRANSITIONAL, Virtio, disk_is_virtio, num
 from sev_attest.host.lint import (
     GUIDE,
     LIBVIRT,
-    QEMU,
     Found,
     Rule,
     Severity,
@@ -298,8 +297,9 @@ def _hostdev(subject: Subject) -> Iterator[Found]:
 
 
 @rule(
-    RULES, "domain.reboot", _W, "an SEV-ES guest is not restarted: it cannot reboot", QEMU,
-    mends=True,
+    RULES, "domain.reboot", _W, "an SEV-ES guest is not restarted: before QEMU 11.0 it cannot "
+    "reboot, since then that is a launch that nobody attests",
+    "QEMU qapi/qom.json, confidential-guest-reset", mends=True,
 )  # fmt: skip
 def _reboot(subject: Subject) -> Iterator[Found]:
     element = subject.domain.root.find("on_reboot")
@@ -311,7 +311,8 @@ def _reboot(subject: Subject) -> Iterator[Found]:
         edit = subject.document.set_text(element, "destroy")
     yield Found(
         subject.domain.root if element is None else element,
-        "on_reboot is restart: SEV-ES guests cannot reboot, only be started anew and attested",
+        "on_reboot is restart: before QEMU 11.0 an SEV-ES guest cannot reboot; since then QEMU "
+        "launches it again in the same session, unattested, without a pause and without its secret",
         "<on_reboot>destroy</on_reboot>",
         (edit,),
     )

@@ -26,13 +26,17 @@ NO_INITRD = hashlib.sha256(b"").digest()
 NO_CMDLINE = hashlib.sha256(b"\0").digest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class KernelHashes:
     """SHA-256 (32 bytes each) of kernel, initrd and command line (with its final NUL)."""
 
     kernel: bytes
     initrd: bytes = NO_INITRD
     cmdline: bytes = NO_CMDLINE
+
+    def __repr__(self) -> str:
+        """Show the hash of the kernel alone."""
+        return f"KernelHashes(kernel={self.kernel.hex()})"
 
     def __post_init__(self) -> None:
         """Hold each hash to 32 bytes (MalformedInput)."""

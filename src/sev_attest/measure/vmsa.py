@@ -8,19 +8,21 @@ All assume a host CPU with CR4.MCE, as every EPYC has.
 =================  ==========================================================================
 profile            who makes such pages
 =================  ==========================================================================
-``qemu-legacy``    QEMU with KVM_SEV_ES_INIT: every QEMU up to 10.2, unless legacy-vm-type=off
+``qemu-legacy``    QEMU with KVM_SEV_ES_INIT: every QEMU up to 11.1.3 (the newest looked at), unless
+                   legacy-vm-type=off
 ``qemu-init2``     QEMU with KVM_SEV_INIT2 (Linux 6.10 and later): KVM also writes the FPU state
 ``krun``           libkrun up to 1.10
 ``ec2``, ``gce``   Amazon's and Google's, as sev-snp-measure has them (no public statement)
 =================  ==========================================================================
 
-``+debug-swap`` behind a QEMU profile sets that bit in sev_features: Linux 6.6 and 6.7 do on Genoa
-and later, unless kvm_amd.debug_swap is off.
+``+debug-swap`` behind a QEMU profile sets that bit in sev_features: early kernels of 6.6.y and of
+6.7.y do on Genoa and later, unless kvm_amd.debug_swap is off. Linux 6.8 turned that off by default
+(5abf6dceb066, also sent to stable kernels). From 6.10 on, KVM_SEV_ES_INIT never sets the bit.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sev_attest._wire import le
 from sev_attest.errors import MalformedInput, Unsupported
@@ -260,8 +262,8 @@ class VmsaProfile:
 class VmsaPages:
     """The page of the boot vCPU, and the one that all the others (APs) share."""
 
-    boot: bytes
-    ap: bytes | None = None
+    boot: bytes = field(repr=False)
+    ap: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Hold each page to 4096 bytes (MalformedInput)."""

@@ -7,8 +7,9 @@ counts as a fact, and only after both were verified.
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from functools import cache, lru_cache
 from importlib import resources
@@ -47,13 +48,24 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unaffected:
+    """Generations that a source rules out, and the reason for it."""
+
+    generations: tuple[str, ...]
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Advisory:
     """One known weakness.
 
-    It touches the ``generations`` named (empty: all), under policies that have one of ``if_policy``
-    and none of ``unless_policy`` (names of :data:`POLICY_NAMES`; empty: any). ``fixed`` gives the
-    first good firmware as (API major, API minor, build) by generation, where it is public.
-    ``unseen`` says why attestation cannot show whether a launch is free of it; "" if it can.
+    It touches the ``generations`` that its sources name (empty: they name all), under policies that
+    have one of ``if_policy`` and none of ``unless_policy`` (names of :data:`POLICY_NAMES`; empty:
+    any). Nothing is known of a generation that is neither there nor in ``not_affected``.
+    ``fixed`` gives the first good firmware as (API major, API minor, build) by generation, where it
+    is public. ``unseen`` says why attestation cannot show whether a launch is free of it ("" if it
+    can), ``unfixed`` names the generations that it touches all the same, since they get no fix.
     ``sure`` is a key of :data:`SURE`, ``action`` what the owner can do.
     """
 
@@ -66,9 +78,19 @@ class Advisory:
     fixed: Mapping[str, tuple[int, int, int]] = field(
         default_factory=lambda: MappingProxyType({}), hash=False
     )
+    unfixed: tuple[str, ...] = ()
+    not_affected: Unaffected | None = None
     if_policy: tuple[str, ...] = ()
     unless_policy: tuple[str, ...] = ()
     unseen: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advisories:
+    """The weaknesses known on a day."""
+
+    as_of: date
+    advisories: tuple[Advisory, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +111,18 @@ class _Facts:
 
 
 @cache
-def load() -> tuple[Advisory, ...]:
-    """Read the advisories that come with sev-attest."""
+def _shipped() -> Advisories:
     return parse(resources.files(__package__).joinpath("advisories.toml").read_text("utf-8"))
+
+
+def load() -> tuple[Advisory, ...]:
+    """Return the advisories that come with sev-attest."""
+    return _shipped().advisories
+
+
+def as_of() -> date:
+    """Return the day on which the advisories of :func:`load` were last checked."""
+    return _shipped().as_of
 
 
 @lru_cache(maxsize=64)  # a service asks for one platform again and again
@@ -140,7 +171,7 @@ def _judge(advisory: Advisory, facts: _Facts) -> Exposure:
         verdict, reason = Verdict.UNSEEN, missing
     elif advisory.fixed:
         verdict, reason = _by_firmware(advisory, facts)
-    elif advisory.unseen:
+    elif advisory.unseen and facts.generation not in advisory.unfixed:
         verdict, reason = Verdict.UNSEEN, advisory.unseen
     else:
         verdict, reason = Verdict.AFFECTED, _touched(advisory, facts)
@@ -149,8 +180,8 @@ def _judge(advisory: Advisory, facts: _Facts) -> Exposure:
 
 def _excluded(advisory: Advisory, facts: _Facts) -> str:
     """Say which fact rules the weakness out, if one does."""
-    if advisory.generations and facts.generation not in (None, *advisory.generations):
-        return f"known of {', '.join(advisory.generations)}, not of {facts.generation}"
+    if advisory.not_affected and facts.generation in advisory.not_affected.generations:
+        return advisory.not_affected.reason
     if facts.policy is None:
         return ""
     against = facts.policy.intersection(advisory.unless_policy)
@@ -165,6 +196,8 @@ def _missing(advisory: Advisory, facts: _Facts) -> str:
     """Say which fact would be needed and is not known."""
     if facts.generation is None and (advisory.generations or advisory.fixed):
         return "the generation is not known"
+    if advisory.generations and facts.generation not in advisory.generations:
+        return f"the sources do not say whether it touches {facts.generation}"
     if facts.policy is None and (advisory.if_policy or advisory.unless_policy):
         return "the policy is not known"
     return ""
@@ -189,6 +222,8 @@ def _by_firmware(advisory: Advisory, facts: _Facts) -> tuple[Verdict, str]:
 def _touched(advisory: Advisory, facts: _Facts) -> str:
     if advisory.unless_policy:
         return f"the policy lacks {' and '.join(advisory.unless_policy)}"
+    if advisory.unfixed:
+        return f"no fix is known for {facts.generation}"
     if advisory.generations:
         return f"known of {facts.generation}"
     return "known of every generation"
@@ -200,8 +235,8 @@ def firmware_text(firmware: tuple[int, int, int]) -> str:
     return f"{major}.{minor} build {build}"
 
 
-def parse(text: str) -> tuple[Advisory, ...]:
-    """Read advisories from TOML: tables ``[[advisory]]`` with the fields of :class:`Advisory`.
+def parse(text: str) -> Advisories:
+    """Read advisories from TOML: ``as_of``, and tables ``[[advisory]]`` like :class:`Advisory`.
 
     Raises MalformedInput for anything else, a field or value that is not known among it.
     """
@@ -209,13 +244,16 @@ def parse(text: str) -> tuple[Advisory, ...]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MalformedInput(_STRUCTURE, "format", f"this is no TOML: {error}") from None
-    if tables.keys() != {"advisory"} or not _is_list(tables["advisory"], dict):
-        raise MalformedInput(_STRUCTURE, "format", "there are tables [[advisory]], nothing else")
+    if tables.keys() != {"as_of", "advisory"} or not _is_list(tables["advisory"], dict):
+        reason = "there are as_of and tables [[advisory]], nothing else"
+        raise MalformedInput(_STRUCTURE, "format", reason)
+    if type(tables["as_of"]) is not date:
+        raise MalformedInput(_STRUCTURE, "as_of", "is no date")
     found = tuple(map(_advisory, tables["advisory"]))
     ids = [advisory.id for advisory in found]
     for twice in {one for one in ids if ids.count(one) > 1}:
         raise MalformedInput(_STRUCTURE, "id", f"{twice!r} is there twice")
-    return found
+    return Advisories(as_of=tables["as_of"], advisories=found)
 
 
 def _advisory(row: Mapping[str, Any]) -> Advisory:
@@ -229,16 +267,33 @@ def _advisory(row: Mapping[str, Any]) -> Advisory:
     for name, value in row.items():
         if not _FIELDS[name](value):
             raise refuse(name, f"{value!r} is no value for it")
-    if not set(row.get("generations", GENERATIONS)).issuperset(row.get("fixed", ())):
-        raise refuse("fixed", "names a generation that it does not touch")
+    for name, reason in _contradictions(row):
+        raise refuse(name, reason)
+    return Advisory(**{name: _frozen(name, value) for name, value in row.items()})
+
+
+def _contradictions(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each field that contradicts another, with the reason."""
+    touched = set(row.get("generations", GENERATIONS))
+    for name in ("fixed", "unfixed"):
+        if not touched.issuperset(row.get(name, ())):
+            yield name, "names a generation that it does not touch"
+    if "unfixed" in row and ("fixed" in row or "unseen" not in row):
+        yield "unfixed", "needs unseen, and has no meaning beside fixed"
+    if "not_affected" in row:
+        if not touched.isdisjoint(row["not_affected"]["generations"]):
+            yield "not_affected", "names a generation that it touches"
+        if row["not_affected"]["source"] not in row["sources"]:
+            yield "not_affected", "its source is not among the sources"
     if not set(row.get("if_policy", ())).isdisjoint(row.get("unless_policy", ())):
-        raise refuse("if_policy", "no policy both has and lacks a name")
-    return Advisory(**{name: _frozen(value) for name, value in row.items()})
+        yield "if_policy", "no policy both has and lacks a name"
 
 
-def _frozen(value: Any) -> Any:
-    if isinstance(value, dict):
+def _frozen(name: str, value: Any) -> Any:
+    if name == "fixed":
         return MappingProxyType({key: tuple(entry) for key, entry in value.items()})
+    if name == "not_affected":
+        return Unaffected(**value | {"generations": tuple(value["generations"])})
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -271,6 +326,14 @@ def _is_fixed(value: object) -> bool:
     )  # fmt: skip
 
 
+def _is_unaffected(value: object) -> bool:
+    return (
+        isinstance(value, dict) and value.keys() == {"generations", "reason", "source"}
+        and _are_of(GENERATIONS)(value["generations"])
+        and _is_line(value["reason"]) and _is_line(value["source"])
+    )  # fmt: skip
+
+
 def _is_firmware(value: object) -> bool:
     """Hold it to API major, API minor and build."""
     numbers = cast("list[int]", value) if _is_list(value, int) else []
@@ -285,6 +348,8 @@ _FIELDS: Mapping[str, Callable[[object], bool]] = {
     "sources": _are_lines,
     "generations": _are_of(GENERATIONS),
     "fixed": _is_fixed,
+    "unfixed": _are_of(GENERATIONS),
+    "not_affected": _is_unaffected,
     "if_policy": _are_of(POLICY_NAMES),
     "unless_policy": _are_of(POLICY_NAMES),
     "unseen": _is_line,

@@ -36,7 +36,7 @@ _HEX = {
 """Fields that are hex, and how many digits they have."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LaunchRecord:
     """What the owner remembers of a session, so that no host has to be asked.
 
@@ -59,6 +59,10 @@ class LaunchRecord:
     godh_sha256: str
     session_sha256: str
     mac: str = ""
+
+    def __repr__(self) -> str:
+        """Show its name and the start of the session's id."""
+        return f"LaunchRecord({self.name!r}, session_id={self.session_id[:16]})"
 
     @classmethod
     def of(

@@ -72,7 +72,7 @@ Allowed = frozenset[str]
 """What a list allows; ``{"*"}`` is everything, an empty one nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AllowedLaunch:
     """A guest that may get its secret: launch digests (32 bytes), each with words for people."""
 
@@ -80,6 +80,10 @@ class AllowedLaunch:
     digests: Mapping[bytes, str]
     expires: datetime | None = None
     note: str = ""
+
+    def __repr__(self) -> str:
+        """Show its name and how many digests it allows."""
+        return f"AllowedLaunch({self.name!r}, {len(self.digests)} digests)"
 
     def expired(self, at: datetime) -> bool:
         """Tell whether its time is over."""
@@ -103,7 +107,7 @@ class Met:
     exposures: tuple[Exposure, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Requirements:
     """An owner's demands, as owner.toml states them (see the module).
 
@@ -123,6 +127,11 @@ class Requirements:
     launches: tuple[AllowedLaunch, ...] = ()
     acknowledged: Allowed = frozenset()
     refused: Allowed = frozenset()
+
+    def __repr__(self) -> str:
+        """Show which generations and how many launches it allows."""
+        generations = ", ".join(sorted(self.generations)[:8])
+        return f"Requirements(generations={{{generations}}}, {len(self.launches)} launches)"
 
     @classmethod
     def from_toml(

@@ -232,6 +232,8 @@ class Platform:
             raise fail(Status.INVALID_CERTIFICATE)
         if _crypto.p384_point(certificate.public_key) is None:
             raise fail(Status.INVALID_CERTIFICATE)
+        if certificate.unsigned and certificate.reserved:  # [MEM] nothing signs a GODH
+            raise fail(Status.INVALID_CERTIFICATE)
         return certificate
 
     # a guest's launch
@@ -408,7 +410,7 @@ def _signature_of(signer: Certificate, certificate: Certificate) -> Signature | 
     for slot in certificate.signatures:
         numbers = slot.ecdsa_numbers()
         right = slot.usage is Usage.OCA and slot.algorithm is Algorithm.ECDSA_SHA256
-        if not right or public is None or numbers is None:
+        if not right or public is None:
             continue
         if _crypto.ecdsa_sha256_holds(public, numbers, certificate.body):
             return slot

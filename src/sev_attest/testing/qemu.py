@@ -147,9 +147,12 @@ def launch_guest(
     if not firmware or len(firmware) % 4096 or len(firmware) > _MAX_FIRMWARE:
         raise QemuError("the firmware's size is no multiple of 4096, or above 8 MiB")
     if kernel is not None:
+        if not _footer_entry(firmware, _HASH_AREA):
+            raise QemuError("SEV: kernel specified but guest firmware has no hashes table GUID")
         base, size = _area(firmware, _HASH_AREA)
         if not base or size < 176:  # noqa: PLR2004 - the table
-            raise QemuError("kernel specified but guest firmware has no hashes table")
+            where = f"(base={base:#x} size={size:#x})"
+            raise QemuError(f"SEV: guest firmware hashes table area is invalid {where}")
         blobs = {"kernel": kernel, "initrd": initrd, "cmdline": cmdline + b"\0"}
         table = _TABLE.bytes_le + struct.pack("<H", 168)
         for name, guid in _ENTRIES:
@@ -182,7 +185,7 @@ def vcpu_pages(firmware: bytes, vcpus: int, cpu: int, profile: str) -> list[byte
         raise QemuError("a guest has one vCPU at least")
     entry = _footer_entry(firmware, _SEV_INFO)
     if not entry:
-        raise QemuError("SEV information block not found in the firmware")
+        raise QemuError("SEV information block/Firmware GUID Table block not found in pflash rom")
     starts = [0xFFFF_FFF0] + [struct.unpack("<I", entry)[0]] * (vcpus - 1)
     return [_vcpu_page(start, cpu, layout, debug_swap=bool(debug_swap)) for start in starts]
 

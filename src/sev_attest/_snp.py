@@ -1,0 +1,47 @@
+"""SEV-SNP's material, recognised where SEV's is expected, so that an error can say what it is.
+
+Source: AMD 56860 (SEV-SNP ABI), "ATTESTATION_REPORT"; the subjects of AMD's certificates; Azure's
+HCL blob begins with "HCLA". Verifies nothing.
+"""
+
+from sev_attest._wire import number_at
+from sev_attest.errors import MalformedInput
+
+_REPORT_SIZE = 1184
+_VERSIONS = range(1, 16)
+_HEADER = 32
+"""Of a SNP_GET_REPORT response: status, size, reserved bytes; the report follows."""
+_SUBJECTS = {"SEV-VCEK": "VCEK", "SEV-VLEK": "VLEK"}
+
+
+def refuse_snp(data: bytes, structure: str) -> None:
+    """Raise MalformedInput if ``data`` is an SEV-SNP report or certificate; else do nothing."""
+    kind = _report(data) or _certificate(data)
+    if kind:
+        reason = f"this is {kind}; only SEV and SEV-ES are supported"
+        raise MalformedInput(structure, "snp", reason, hint="SEV-SNP guests need another tool")
+
+
+def _report(data: bytes) -> str:
+    if data[:4] == b"HCLA":
+        return "an Azure HCL blob with an SEV-SNP attestation report"
+    for at in (0, _HEADER):
+        if len(data) >= at + _REPORT_SIZE and number_at(data, at) in _VERSIONS:
+            # Behind the version: guest SVN, policy with its reserved-one bit 17, ids, VMPL.
+            whole = at == 0 or number_at(data, 4) == _REPORT_SIZE
+            if whole and number_at(data, at + 8, 8) >> 17 & 1:
+                return "an SEV-SNP attestation report"
+    return ""
+
+
+def _certificate(data: bytes) -> str:
+    if not (data[:2] == b"\x30\x82" or b"-----BEGIN CERTIFICATE-----" in data):
+        return ""
+    from sev_attest import _crypto
+
+    for name in _crypto.common_names(data):
+        if name in _SUBJECTS:
+            return f"a {_SUBJECTS[name]}, a certificate of SEV-SNP"
+        if name.startswith("SEV-VLEK-"):
+            return "an ASVK, a certificate of SEV-SNP"
+    return ""

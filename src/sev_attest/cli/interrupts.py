@@ -1,0 +1,47 @@
+"""Signals that end a command: SIGINT, SIGTERM, SIGHUP.
+
+While a command runs they raise KeyboardInterrupt, so that what is half written is cleaned away.
+Before that there is nothing to clean, and after it nothing to interrupt: then they end the process
+at once. No traceback is shown at any moment.
+"""
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+INTERRUPTED = 130
+
+
+class Running:
+    """``with running:`` is where a signal raises KeyboardInterrupt; ``code`` ends it elsewhere."""
+
+    def __init__(self) -> None:
+        """Begin outside of a command."""
+        self.inside = False
+        self.code = INTERRUPTED
+
+    def __enter__(self) -> None:
+        self.inside = True
+
+    def __exit__(self, *_error: object) -> None:
+        self.inside = False
+
+
+running = Running()
+
+
+def handle() -> None:
+    """Take the signals, except those that the process was started to ignore (nohup)."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # not every system has each
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(_number: int, _frame: "FrameType | None") -> None:
+    if running.inside:
+        raise KeyboardInterrupt
+    os._exit(running.code)
