@@ -184,6 +184,7 @@ def test_random_footers_give_only_our_errors(noise: bytes, length: int) -> None:
         (ovmf_image(hash_table=None), "declares no kernel-hash area"),
         (ovmf_image(hash_table=(0, 0)), "declares an empty kernel-hash area"),
         (ovmf_image(hash_table=(0x1000, 0)), "declares an empty kernel-hash area"),
+        (ovmf_image(hash_table=(0, 176)), "declares an empty kernel-hash area"),
         (ovmf_image(hash_table=(0x1000, 175)), "declares a kernel-hash area of 175 bytes"),
     ],
 )
