@@ -482,6 +482,23 @@ def test_each_list_says_what_belongs_there(table: str, key: str, hint: str) -> N
     assert caught.value.hint == hint
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('set = ["no-debug", "es"]', "set = 5", "policy.set: is no list"),
+        ('"1.55"', "1.55", "minimum.milan.api: is no text"),
+        ("build = 24", "build = true", "minimum.milan.build: is no number"),
+        ('name = "db"', 'name = "web"', "launch: there are two with the name 'web'"),
+        ('["sev"]', '["es"]', "policy: demands a bit both set and clear"),
+    ],
+)
+def test_what_is_wrong_names_its_place(old: str, new: str, said: str) -> None:
+    assert FILE.count(old) == 1
+    with pytest.raises(sev.MalformedInput) as caught:
+        read(FILE.replace(old, new))
+    assert str(caught.value) == f"requirements {said}"
+
+
 @pytest.mark.parametrize("key", ["denied_ceks", "denied_platform_ids", "denied_pdhs"])
 def test_nothing_denies_everything(key: str) -> None:
     text = re.sub(rf"(?m)^{key} = .*$", "", FILE)
