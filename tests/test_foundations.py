@@ -250,10 +250,12 @@ def test_a_policy_is_composed_of_the_names_that_people_write() -> None:
     assert compose(["api>=0.17"]).names() == ["api>=0.17"]
     assert compose(["api>=1.0"]).names() == ["api>=1.0"]
     for odd in ("", "debug", "api>=1", "api>=256.0", "api>=0.256", "api>=1.1.1", "api>=٣.1", "0x1"):
-        with pytest.raises(sev.Unsupported, match="no policy bit"):
+        with pytest.raises(sev.Unsupported, match="no policy bit") as caught:
             compose([odd])
-    with pytest.raises(sev.Unsupported, match="a policy has one api>="):
+        assert caught.value.check == "policy.name"
+    with pytest.raises(sev.Unsupported, match="a policy has one api>=") as caught:
         compose(["api>=0.1", "api>=1.0"])
+    assert caught.value.check == "policy.name"
 
 
 @pytest.mark.parametrize(
