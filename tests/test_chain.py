@@ -368,6 +368,24 @@ def test_only_points_of_the_curve_in_their_one_form_are_loaded(milan: Platform) 
     assert _crypto.p384_point(replace(good, y=P384 - good.y)) is not None
 
 
+B384 = int(
+    "b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875a"
+    "c656398d8a2ed19d2a85c8edd3ec2aef",
+    16,
+)
+
+
+@pytest.mark.parametrize("x", [0, 2, 3, P384 - 4, P384 - 3, P384 - 1])
+def test_a_point_near_the_ends_of_the_field_has_one_form(milan: Platform, x: int) -> None:
+    key = milan.export().pdh.public_key
+    y = pow(x**3 - 3 * x + B384, (P384 + 1) // 4, P384)
+    for one in (y, P384 - y):
+        assert _crypto.p384_point(replace(key, x=x, y=one)) is not None
+        for more, other in ((P384, 0), (0, P384), (P384, P384), (2 * P384, 0)):
+            odd = replace(key, x=x + more, y=one + other)
+            assert _crypto.p384_point(odd) is None
+
+
 def test_a_root_s_own_signatures_are_computed_once_and_a_stranger_s_each_time(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

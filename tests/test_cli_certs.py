@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import sev_attest as sev
 from conftest import Run
 from sev_attest.chain.files import read_contents
+from sev_attest.launch_info import read_report
 from sev_attest.spec import Usage
 from sev_attest.testing import Platform
 
@@ -214,6 +215,36 @@ def test_a_json_report_that_does_not_fit_is_refused(change: dict[str, object], c
     with pytest.raises(sev.SevAttestError) as caught:
         sev.LaunchInfo.from_text(text)
     assert caught.value.check == check
+
+
+@pytest.mark.parametrize("top", [0, 1, 255])
+def test_numbers_of_a_json_report_go_up_to_their_limits(top: int) -> None:
+    wide = {"api-major": top, "api-minor": top, "build-id": top, "policy": top * 0x01010101}
+    info = sev.LaunchInfo.from_text(json.dumps(QMP | {"data": MEASUREMENT} | wide))
+    assert (info.api_major, info.api_minor, info.build_id) == (top, top, top)
+    assert info.policy == top * 0x01010101
+    for name, most in (
+        ("api-major", 255),
+        ("api-minor", 255),
+        ("build-id", 255),
+        ("policy", 1 << 32),
+    ):
+        with pytest.raises(sev.MalformedInput, match=r"is no number in 0\.\."):
+            sev.LaunchInfo.from_text(
+                json.dumps(QMP | {"data": MEASUREMENT, name: most + (most < 256)})
+            )
+
+
+@pytest.mark.parametrize("measurement", [{}, {"data": None}])
+def test_query_sev_without_its_measurement_says_what_is_missing(
+    measurement: dict[str, object],
+) -> None:
+    text = json.dumps({"return": QMP | measurement})
+    claims = read_report(text)
+    assert (claims.measurement, claims.api_major, claims.policy) == (None, 1, 5)
+    with pytest.raises(sev.MalformedInput) as caught:
+        sev.LaunchInfo.from_text(text)
+    assert str(caught.value) == "launch info: sev-measurement missing"
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[5]", "[" * 99999, '{"return": {}}'])

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,17 @@ def test_a_session_that_was_used_is_named(run: Run, files: Path) -> None:
     Path("ledger").write_bytes(b"no ledger")
     ran = run("domain", "check", "clean.xml", *known)
     assert (ran.code, "error: ledger ledger: " in ran.err) == (6, True)
+
+
+def test_a_session_whose_time_is_over_is_no_fresh_one(run: Run, files: Path) -> None:
+    with Ledger.open("ledger") as ledger:
+        ledger.create(RECORD.session_id, name="vm1", expires=datetime(2026, 1, 1, tzinfo=UTC))
+    known = (*SESSION, "--ledger", "ledger")
+    ran = run("domain", "check", "clean.xml", *known, *DEBIAN_12)
+    assert (ran.code, findings(ran.out)) == (4, {"domain.session.reused"})
+    refused = run("domain", "prepare", "q35.xml", *known)
+    assert (refused.code, refused.out) == (3, "")
+    assert "was used already: created: its time was over on 2026-01-01T00:00:00" in refused.err
 
 
 @pytest.mark.parametrize(("data", "words"), BAD.values(), ids=BAD)

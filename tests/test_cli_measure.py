@@ -15,7 +15,7 @@ import sev_attest as sev
 from conftest import Run
 from sev_attest.launch import expected_measure
 from sev_attest.measure import vmsa
-from sev_attest.measure.ovmf import ENTRIES
+from sev_attest.measure.ovmf import ENTRIES, SECTIONS
 from sev_attest.policy import BITS, compose
 from sev_attest.spec import OVMF_SEV_METADATA
 from sev_attest.testing import ovmf_image
@@ -463,6 +463,22 @@ def test_sev_metadata_is_read_and_held_to_its_form(run: Run) -> None:
         assert (ran.code, ran.out) == (6, "")
         assert words in ran.err
         assert ran.err.startswith("error: meta: firmware SEV metadata")
+
+
+def test_sev_metadata_may_begin_with_the_image() -> None:
+    good = b"ASEV" + b"\x10\0\0\0" + b"\1\0\0\0" + bytes(4)
+    image = good + with_footer({OVMF_SEV_METADATA: (4096).to_bytes(4, "little")}, size=4096)[16:]
+    assert sev.Firmware.read(image).sections() == []
+    image = good + with_footer({OVMF_SEV_METADATA: (4097).to_bytes(4, "little")}, size=4096)[16:]
+    with pytest.raises(sev.MalformedInput, match="offset from the end is 4097"):
+        sev.Firmware.read(image).sections()
+
+
+def test_the_types_of_sections_are_ovmf_s() -> None:
+    # OvmfPkg/ResetVector/X64/OvmfSevMetadata.asm
+    assert SECTIONS == {
+        1: "SEC_MEM", 2: "SECRETS", 3: "CPUID", 4: "SVSM_CAA", 0x10: "KERNEL_HASHES",
+    }  # fmt: skip
 
 
 DEBIAN = Path("/usr/share/OVMF")

@@ -1,9 +1,12 @@
 """errors, _wire, _encoding, policy, keys: what everything else stands on."""
 
 import base64
+import enum
+import importlib
 import pickle
+import pkgutil
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sev_attest as sev
-from sev_attest import _wire, errors
+from sev_attest import _wire, errors, spec
 from sev_attest._encoding import blob, from_base64, looks_like_text
 from sev_attest.launch import expected_measure
 from sev_attest.owner.requirements import AllowedLaunch
-from sev_attest.spec import Usage
+from sev_attest.policy import compose
+from sev_attest.spec import Algorithm, Usage
 
 
 def test_a_malformed_input_names_source_structure_field_place_and_reason() -> None:
@@ -168,6 +172,143 @@ def test_the_session_s_name_follows_from_the_tik_alone_and_does_not_tell_it() ->
     assert keys.session_id != sev.TransportKeys(tek=bytes(16), tik=bytes(16)).session_id
     assert len(keys.session_id) == 64
     assert keys.tik.hex() not in keys.session_id
+
+
+def library_dataclasses() -> list[type]:
+    """Find every dataclass of the library: what lies under ``cli`` and ``testing`` is not of it."""
+    found: set[type] = set()
+    for module in pkgutil.walk_packages(sev.__path__, "sev_attest."):
+        if module.name.split(".")[1] in ("cli", "testing", "__main__"):
+            continue
+        room = importlib.import_module(module.name)
+        found |= {one for one in vars(room).values() if isinstance(one, type) and is_dataclass(one)}
+    return sorted(found, key=lambda one: (one.__module__, one.__name__))
+
+
+COLLECTS = {"Collected"}
+"""The one that is filled as it goes, and is no result."""
+PROOFS = {"VerifiedChain", "VerifiedLaunch", "VerifiedReport", "Session", "LaunchRecord", "Settled"}
+
+
+@pytest.mark.parametrize("made", library_dataclasses(), ids=lambda made: made.__name__)
+def test_what_the_library_hands_out_cannot_be_changed(made: type) -> None:
+    if made.__name__ in COLLECTS:
+        return
+    one: Any = object.__new__(made)
+    for field in fields(made):
+        with pytest.raises(FrozenInstanceError):
+            setattr(one, field.name, None)
+        with pytest.raises(FrozenInstanceError):
+            delattr(one, field.name)
+
+
+def test_the_proofs_are_among_what_cannot_be_changed() -> None:
+    names = {made.__name__ for made in library_dataclasses()}
+    assert names >= PROOFS | COLLECTS
+
+
+def test_a_proof_that_was_made_cannot_be_changed(session: sev.Session) -> None:
+    for proof, name, value in (
+        (session, "policy", sev.GuestPolicy(0)),
+        (session.keys, "tik", bytes(16)),
+        (session.platform, "root", None),
+        (session.policy, "value", 0),
+        (session.godh, "body", b""),
+        (session.pdh.public_key, "x", 0),
+        (session.pdh.signatures[0], "value", b""),
+    ):
+        before = getattr(proof, name)
+        with pytest.raises(FrozenInstanceError):
+            setattr(proof, name, value)
+        assert getattr(proof, name) is before
+
+
+def test_the_session_s_name_stays_what_owners_ledgers_have() -> None:
+    # HMAC-SHA256 with the TIK over "sev-attest session": `printf 'sev-attest session' |
+    # openssl dgst -sha256 -mac HMAC -macopt hexkey:000102030405060708090a0b0c0d0e0f`
+    keys = sev.TransportKeys(tek=bytes(16), tik=bytes(range(16)))
+    assert keys.session_id == "479ccc42c99b6e43ef02ceeddeff739718ab036f6afc17293103b39c7db98f5b"
+
+
+NAMED = {
+    "no-debug": 0x1,
+    "no-key-sharing": 0x2,
+    "es": 0x4,
+    "no-send": 0x8,
+    "domain": 0x10,
+    "sev": 0x20,
+}
+
+
+def test_a_policy_is_composed_of_the_names_that_people_write() -> None:
+    for name, value in NAMED.items():
+        assert compose([name]) == compose([name.upper(), f" {name} "]) == sev.GuestPolicy(value)
+        assert sev.GuestPolicy(value).names() == [name]
+    assert sev.GuestPolicy(0x3F).names() == [*NAMED]
+    assert compose([*NAMED, "api>=255.255"]) == sev.GuestPolicy(0xFFFF003F)
+    assert compose(["api>=1.51"]).names() == ["api>=1.51"]
+    assert compose(["api>=0.17"]).names() == ["api>=0.17"]
+    assert compose(["api>=1.0"]).names() == ["api>=1.0"]
+    for odd in ("", "debug", "api>=1", "api>=256.0", "api>=0.256", "api>=1.1.1", "api>=٣.1", "0x1"):
+        with pytest.raises(sev.Unsupported, match="no policy bit") as caught:
+            compose([odd])
+        assert caught.value.check == "policy.name"
+    with pytest.raises(sev.Unsupported, match="a policy has one api>=") as caught:
+        compose(["api>=0.1", "api>=1.0"])
+    assert caught.value.check == "policy.name"
+
+
+@pytest.mark.parametrize(
+    ("value", "risks"), [(0, 7), (0x3F, 1), (0x0100003F, 0), (0x0001003F, 0), (0x05, 5)]
+)
+def test_each_clear_bit_and_a_missing_minimum_is_a_risk(value: int, risks: int) -> None:
+    found = sev.GuestPolicy(value).risks()
+    assert len(found) == len(set(found)) == risks
+    assert any("any API version" in risk for risk in found) == (value >> 16 == 0)
+
+
+CODES: dict[type[enum.IntEnum | enum.IntFlag], dict[str, int]] = {
+    spec.Usage: {
+        "ARK": 0, "ASK": 0x13, "INVALID": 0x1000, "OCA": 0x1001, "PEK": 0x1002, "PDH": 0x1003,
+        "CEK": 0x1004,
+    },
+    spec.Algorithm: {
+        "INVALID": 0, "RSA_SHA256": 1, "ECDSA_SHA256": 2, "ECDH_SHA256": 3, "RSA_SHA384": 0x101,
+        "ECDSA_SHA384": 0x102, "ECDH_SHA384": 0x103,
+    },
+    spec.Curve: {"INVALID": 0, "P256": 1, "P384": 2},
+    spec.PolicyBit: {"NODBG": 1, "NOKS": 2, "ES": 4, "NOSEND": 8, "DOMAIN": 16, "SEV": 32},
+    spec.Context: {"LAUNCH_SECRET": 1, "LAUNCH_MEASURE": 4},
+    spec.PlatformState: {"UNINIT": 0, "INIT": 1, "WORKING": 2},
+    spec.GuestState: {
+        "UNINIT": 0, "LUPDATE": 1, "LSECRET": 2, "RUNNING": 3, "SUPDATE": 4, "RUPDATE": 5,
+        "SENT": 6,
+    },
+    spec.Status: {
+        "SUCCESS": 0, "INVALID_PLATFORM_STATE": 1, "INVALID_GUEST_STATE": 2, "INVALID_CONFIG": 3,
+        "INVALID_LEN": 4, "ALREADY_OWNED": 5, "INVALID_CERTIFICATE": 6, "POLICY_FAILURE": 7,
+        "INACTIVE": 8, "INVALID_ADDRESS": 9, "BAD_SIGNATURE": 10, "BAD_MEASUREMENT": 11,
+        "ASID_OWNED": 12, "INVALID_ASID": 13, "WBINVD_REQUIRED": 14, "DFFLUSH_REQUIRED": 15,
+        "INVALID_GUEST": 16, "INVALID_COMMAND": 17, "ACTIVE": 18, "HW_PLATFORM": 19,
+        "HW_UNSAFE": 20, "UNSUPPORTED": 21, "INVALID_PARAM": 22, "RESOURCE_LIMIT": 23,
+        "SECURE_DATA_INVALID": 24,
+    },
+}  # fmt: skip
+"""AMD 55766; the status codes also in Linux's include/uapi/linux/psp-sev.h."""
+
+
+@pytest.mark.parametrize("codes", CODES, ids=lambda codes: codes.__name__)
+def test_the_codes_are_amd_s(codes: type[enum.IntEnum | enum.IntFlag]) -> None:
+    assert {code.name: code.value for code in codes} == CODES[codes]
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_a_key_is_named_as_sevctl_names_it(algorithm: Algorithm, session: sev.Session) -> None:
+    names = {"ECDSA_SHA256": "E256", "ECDH_SHA256": "D256", "ECDSA_SHA384": "E384",
+             "ECDH_SHA384": "D384", "RSA_SHA256": "R256", "RSA_SHA384": "R384",
+             "INVALID": "I"}  # fmt: skip
+    certificate = replace(session.pdh, algorithm=algorithm)
+    assert certificate.key_name == f"EP384 {names[algorithm.name]}"
 
 
 def public_values(verified: sev.VerifiedChain, session: sev.Session) -> list[object]:

@@ -20,6 +20,7 @@ from conftest import Ran, Run
 from sev_attest.host import HostTrouble, within
 from sev_attest.host.libvirt import Connection, check_config, read_config
 from sev_attest.owner.advisories import load
+from sev_attest.owner.ledger import Ledger
 from sev_attest.testing import FirmwareError, Guest, Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image(8192)
@@ -140,6 +141,7 @@ class Libvirt:
     capabilities: str = CAPABILITIES.format(SIGNATURE)
     broken: dict[str, Exception] = field(default_factory=dict)
     closed: int = 0
+    quiet: bool = False
     libvirtError = LibvirtError  # noqa: N815 - libvirt's
     VIR_ERR_NO_DOMAIN = NO_DOMAIN
     VIR_ERR_OPERATION_INVALID = INVALID
@@ -147,8 +149,10 @@ class Libvirt:
 
     def registerErrorHandler(self, handler: Callable[..., None], context: object) -> None:  # noqa: N802
         handler(context, "nothing is printed")
+        self.quiet = True
 
     def open(self, uri: str) -> "Libvirt":
+        assert self.quiet  # otherwise it prints every error beside raising it
         if "open" in self.broken:
             raise self.broken["open"]
         self.uri = self.uri or uri
@@ -561,6 +565,16 @@ def test_an_impossible_number_of_vcpus_is_no_number(lab: Lab, number: int) -> No
         ("<cpu mode='host-passthrough'/>", SIGNATURE, 0, ""),
         ("<cpu mode='host-passthrough'/>", "", 2, "does not say which CPU"),
         ("<cpu mode='host-passthrough'/>", "<signature family='x'/>", 6, "no CPU signature"),
+        *(
+            (
+                "<cpu mode='host-passthrough'/>",
+                SIGNATURE.replace(f"{name}='{number}'", other),
+                6,
+                "capabilities signature: is no CPU signature",
+            )
+            for name, number in (("family", 25), ("model", 1), ("stepping", 1))
+            for other in ("", f"{name}=''", f"{name}='-1'", f"{name}='1234567890'", f"{name}='٣'")
+        ),
         ("", SIGNATURE, 2, "does not say which CPU"),
         ("<cpu mode='custom'><model>i486</model></cpu>", SIGNATURE, 2, "'i486'"),
         ("<cpu mode='custom'><model>EPYC</model></cpu>", SIGNATURE, 1, ""),
@@ -608,6 +622,8 @@ def test_a_domain_that_is_not_there_is_named(lab: Lab) -> None:
         ("XMLDesc", ValueError("x"), 6, "the domain: its XML: an answer that cannot be read"),
         ("launchSecurityInfo", RecursionError(), 6, "an answer that cannot be read"),
         ("info", OverflowError(), 6, "its state: an answer that cannot be read"),
+        ("inject", LibvirtError(INTERNAL, "SEV: state must be"), 5, "not the one that was"),
+        ("inject", LibvirtError(INTERNAL, "ret=-5 fw_error=7 ''"), 5, "not the one that was"),
         ("inject", LibvirtError(RPC, "client socket is closed"), 6, "do not send it again"),
         ("resume", LibvirtError(RPC, "client socket is closed"), 6, "guest has its secret"),
         ("resume", LibvirtError(INVALID, "domain is running"), 5, "guest has its secret"),
@@ -623,6 +639,39 @@ def test_a_call_that_fails_ends_it_in_words(
     assert "OK" not in ran.out
     assert lab.domain.calls.count("inject") <= 1
     assert lab.libvirt.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "state"),
+    [
+        ("inject", LibvirtError(RPC, "client socket is closed"), "released"),
+        ("inject", LibvirtError(INTERNAL, "unable to execute QEMU command"), "released"),
+        ("inject", RecursionError(), "released"),
+        ("inject", KeyboardInterrupt(), "released"),
+        ("inject", LibvirtError(INTERNAL, "SEV: no"), "failed"),
+        ("inject", LibvirtError(INTERNAL, "ret=-5 fw_error=11 ''"), "failed"),
+        ("inject", LibvirtError(NO_DOMAIN, "no such domain"), "failed"),
+        ("inject", LibvirtError(INVALID, "must be in a paused state"), "failed"),
+        ("inject", LibvirtError(UNSUPPORTED, "not by this QEMU"), "failed"),
+        ("resume", LibvirtError(RPC, "client socket is closed"), "released"),
+        ("resume", LibvirtError(INVALID, "domain is running"), "released"),
+        ("resume", KeyboardInterrupt(), "released"),
+    ],
+)
+def test_a_secret_that_may_have_arrived_counts_as_released(
+    lab: Lab, call: str, error: Exception, state: str
+) -> None:
+    lab.domain.broken[call] = error
+    assert lab.validate(*INJECT, "--ledger", "kept").code != 0
+    with Ledger.open("kept", create=False) as ledger:
+        entry = ledger.get(lab.session.keys.session_id)
+        assert entry is not None
+        told = ["created", "measured", "released", "failed"]
+        assert entry.state == state
+        assert [event.kind for event in ledger.events()] == told[: told.index(state) + 1]
+    del lab.domain.broken[call]
+    assert lab.validate(*INJECT, "--ledger", "kept").code == 5
+    assert lab.domain.calls.count("inject") == 1
 
 
 def test_a_domain_that_was_started_anew_in_between_gets_nothing(lab: Lab) -> None:
@@ -781,3 +830,14 @@ def test_what_is_absent_is_none() -> None:
     assert read_config("<domain><os><kernel> </kernel></os></domain>").kernel == " "
     with pytest.raises(sev.NotAttestable):
         check_config(config, kernel=False, insecure=True)
+
+
+@pytest.mark.parametrize("part", ["kernel", "initrd", "cmdline"])
+def test_a_part_of_a_kernel_alone_is_a_kernel_that_is_not_measured(lab: Lab, part: str) -> None:
+    lab.domain.xml = xml_of(f"<{part}>/host/part</{part}>")
+    ran = lab.validate(*INJECT)
+    assert (ran.code, lab.secret) == (3, {})
+    assert "boots a kernel that is not measured" in ran.err
+    lab.domain.xml = xml_of(f"<{part}>/host/part</{part}>", hashes=" kernelHashes='yes'")
+    ran = lab.validate(*INJECT)
+    assert "kernelHashes='yes', but no kernel" not in ran.err

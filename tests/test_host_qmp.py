@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 import sys
 import threading
@@ -19,6 +20,7 @@ import sev_attest as sev
 from conftest import Ran, Run
 from sev_attest.host import HostTrouble
 from sev_attest.host.qmp import Connection, address
+from sev_attest.owner.ledger import Ledger, default_place
 from sev_attest.testing import Platform, launch_guest, ovmf_image
 from sev_attest.testing.lab.monitor import SevMonitor
 
@@ -254,6 +256,64 @@ def test_a_guest_must_be_where_the_firmware_takes_a_secret(
     assert "virsh" not in ran.err
     assert "libvirt" not in ran.err
     assert "sev-inject-launch-secret" not in lab.client.calls
+
+
+@pytest.mark.parametrize("status", ["prelaunch", "paused"])
+@pytest.mark.parametrize("state", ["running", "uninit", "launch-update", "sending", "receiving"])
+def test_a_guest_that_ran_is_not_attested_although_it_is_paused(
+    lab: Lab, status: str, state: str
+) -> None:
+    lab.client.status = {"status": status}
+    assert lab.validate().code == 0
+    lab.client.sev["state"] = state
+    ran = lab.validate(*INJECT)
+    assert (ran.code, lab.secret) == (5, {})
+    assert f"the guest is not paused, but in the state {state} of SEV" in ran.err
+
+
+def kept(lab: Lab) -> tuple[str, list[str]]:
+    """Tell the state of the lab's session in its owner's ledger, and its events."""
+    with Ledger.open(default_place(), create=False) as ledger:
+        entry = ledger.get(lab.session.keys.session_id)
+        ledger.verify()
+        assert entry is not None
+        return entry.state, [event.kind for event in ledger.events(entry.session_id)]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "state"),
+    [
+        ("sev-inject-launch-secret", ConnectionResetError("gone"), "released"),
+        ("sev-inject-launch-secret", QMPError("gone"), "released"),
+        ("sev-inject-launch-secret", RecursionError(), "released"),
+        ("sev-inject-launch-secret", KeyboardInterrupt(), "released"),
+        ("sev-inject-launch-secret", TimeoutError(), "released"),
+        ("sev-inject-launch-secret", ExecuteError("SEV: no"), "failed"),
+        ("cont", QMPError("gone"), "released"),
+        ("cont", ExecuteError("no"), "released"),
+        ("cont", KeyboardInterrupt(), "released"),
+    ],
+)
+def test_a_secret_that_may_have_arrived_counts_as_released(
+    lab: Lab, call: str, error: Exception, state: str
+) -> None:
+    lab.client.broken[call] = fails(error)
+    assert lab.validate(*INJECT).code != 0
+    told = ["created", "measured", "released", "failed"]
+    assert kept(lab) == (state, told[: told.index(state) + 1])
+    del lab.client.broken[call]
+    again = lab.validate(*INJECT)
+    assert (again.code, lab.client.calls.count("sev-inject-launch-secret")) == (5, 1)
+
+
+def test_what_the_library_logs_is_not_shown(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    connection = Connection(URI, 1)
+    logger = lab.client.logger
+    assert isinstance(logger, logging.Logger)
+    logger.critical("the disk key")
+    connection.close()
+    assert caplog.records == []
+    assert not logger.isEnabledFor(logging.CRITICAL)
 
 
 def test_the_insecure_go_on_in_another_state_and_are_told(lab: Lab) -> None:

@@ -141,10 +141,10 @@ def test_a_report_may_be_text_already() -> None:
 def test_old_libvirt_reports_only_the_measurement() -> None:
     claims = read_report(f"sev-measurement: {MEASUREMENT}".encode())
     assert claims == Claims(measurement=bytes(range(48)))
-    with pytest.raises(
-        sev.MalformedInput, match="sev-api-major, sev-api-minor, sev-build-id missing"
-    ):
+    with pytest.raises(sev.MalformedInput) as caught:
         from_claims(claims)
+    assert str(caught.value) == ("launch info: sev-api-major, sev-api-minor, sev-build-id missing")
+    assert caught.value.hint.startswith("libvirt before 8.0 prints the measurement alone")
 
 
 @pytest.mark.parametrize(
@@ -451,3 +451,93 @@ def test_a_real_secret_is_rebuilt(
     packet = secret.build_secret(launch, secrets)
     assert base64.b64encode(packet.header).decode() == case["header"]
     assert base64.b64encode(packet.payload).decode() == case["payload"]
+
+
+# exact bounds
+
+
+@pytest.mark.parametrize("number", [0, 255])
+def test_numbers_of_a_report_go_up_to_255_and_32_bits(number: int) -> None:
+    policy = number * 0x01010101
+    lines = (f"sev-api-major: {number}", f"sev-api-minor: {number}", f"sev-build-id: {number}")
+    text = "\n".join((f"sev-measurement: {MEASUREMENT}", *lines, f"sev-policy: {policy}"))
+    info = sev.LaunchInfo.from_text(text)
+    assert (info.api_major, info.api_minor, info.build_id, info.policy) == (*[number] * 3, policy)
+    for name in ("api-major", "api-minor", "build-id"):
+        with pytest.raises(sev.MalformedInput, match=r"is not in 0\.\.255"):
+            read_report(f"sev-{name}: 256")
+        assert read_report(f"sev-{name}: 0000000255")  # ten digits
+        with pytest.raises(sev.MalformedInput, match=r"is not in 0\.\.255"):
+            read_report(f"sev-{name}: 00000000255")
+
+
+def test_a_policy_of_ten_digits_is_read() -> None:
+    assert read_report("sev-policy: 4294967295").policy == 0xFFFF_FFFF
+    assert read_report("sev-policy: 1000000000").policy == 1000000000
+    for odd in ("4294967296", "9999999999", "00000000005", "42949672950"):
+        with pytest.raises(sev.MalformedInput, match=r"is not in 0\.\.4294967295"):
+            read_report(f"sev-policy: {odd}")
+
+
+@pytest.mark.parametrize("name", ["api_major", "api_minor", "build_id", "policy"])
+def test_a_launch_info_takes_each_number_up_to_its_limit(name: str) -> None:
+    most = 0xFFFF_FFFF if name == "policy" else 0xFF
+    good: dict[str, Any] = {"measurement": bytes(48), "api_major": 0, "api_minor": 0, "build_id": 0}
+    assert getattr(sev.LaunchInfo(**(good | {name: most})), name) == most
+    for odd in (-1, most + 1):
+        with pytest.raises(sev.MalformedInput, match=rf"{odd} is not in 0\.\.{most}"):
+            sev.LaunchInfo(**(good | {name: odd}))
+
+
+@pytest.mark.parametrize("api", [(0, 0), (0, 1), (1, 0)])
+def test_without_a_minimum_every_firmware_may_be(api: tuple[int, int]) -> None:
+    keys, policy = sev.TransportKeys(tek=bytes(16), tik=bytes(16)), sev.GuestPolicy(1)
+    measure = expected_measure(
+        keys.tik, api=api, build_id=0, policy=policy, digest=PLAIN, nonce=bytes(16)
+    )
+    info = sev.LaunchInfo(
+        measurement=measure + bytes(16), api_major=api[0], api_minor=api[1], build_id=0
+    )
+    expected = {"keys": keys, "policy": policy, "digest": PLAIN}
+    assert sev.verify_launch(info, **expected)  # type: ignore[arg-type] # as they are above
+    for demand, check in (
+        ({"min_api": (api[0], api[1] + 1)}, "launch.api"),
+        ({"min_build": 1}, "launch.build"),
+    ):
+        with pytest.raises(sev.LaunchRefused) as caught:
+            sev.verify_launch(info, **expected, **demand)  # type: ignore[arg-type] # likewise
+        assert caught.value.check == check
+
+
+TABLE = 20 + 20
+"""What stands before one secret: the table's header and its entry's."""
+
+
+def test_a_secret_fills_what_kvm_takes_and_no_more(honest: dict[str, Any]) -> None:
+    launch = sev.verify_launch(**honest)
+    full = {"luks-key": bytes(0x4000 - TABLE)}
+    assert len(sev.build_secret(launch, full).payload) == 0x4000
+    packet = sev.build_secret_unverified(launch.keys, launch.info.measure, full)
+    assert len(packet.payload) == 0x4000
+    more = {"luks-key": bytes(0x4000 - TABLE + 1)}
+    with pytest.raises(sev.Unsupported, match="take 16400 bytes, KVM passes 16384 at most"):
+        sev.build_secret(launch, more)
+    with pytest.raises(sev.Unsupported, match="take 16400 bytes, KVM passes 16384 at most"):
+        sev.build_secret_unverified(launch.keys, launch.info.measure, more)
+
+
+@pytest.mark.parametrize("room", [48, 49, 4096])
+def test_a_secret_fills_the_guest_s_area_and_no_more(honest: dict[str, Any], room: int) -> None:
+    launch = sev.verify_launch(**honest)
+    fits = room // 16 * 16 - TABLE
+    assert sev.build_secret(launch, {"luks-key": bytes(fits)}, room=room)
+    with pytest.raises(sev.Unsupported, match=f"the firmware has room for {room}") as caught:
+        sev.build_secret(launch, {"luks-key": bytes(fits + 1)}, room=room)
+    assert caught.value.check == "secret.size"
+
+
+@pytest.mark.parametrize("size", range(1, 34))
+def test_the_table_of_secrets_ends_where_its_last_block_does(size: int) -> None:
+    table = secret.table({"luks-key": b"\xff" * size})
+    assert len(table) == -(-(TABLE + size) // 16) * 16
+    assert table[TABLE:] == b"\xff" * size + bytes(len(table) - TABLE - size)

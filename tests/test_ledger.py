@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -619,6 +620,14 @@ TROUBLES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "ledger.damaged",
         "its version is not there",
     ),
+    **{
+        f"odd version {value}": (
+            _meddled(f"UPDATE sev_attest_ledger SET version = {value}"),
+            "ledger.damaged",
+            "its version is not there",
+        )
+        for value in ("'one'", "x'01'", "1.5", "''")
+    },
     "no head": (_meddled("DELETE FROM sev_attest_ledger"), "ledger.damaged", "version"),
     "odd head": (
         _meddled("UPDATE sev_attest_ledger SET events = 'x'"),
@@ -642,6 +651,11 @@ TROUBLES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     ),
     "odd type": (
         _meddled("UPDATE sev_attest_session SET changed = x'00'"),
+        "ledger.damaged",
+        "it has a row that the ledger does not write",
+    ),
+    "odd expires": (
+        _meddled("UPDATE sev_attest_session SET expires = x'00'"),
         "ledger.damaged",
         "it has a row that the ledger does not write",
     ),
@@ -1036,6 +1050,18 @@ def test_a_row_that_was_set_back_is_not_released_again(ledger: Ledger) -> None:
         ledger.verify()
 
 
+def test_a_head_that_is_gone_after_opening_is_noticed(ledger: Ledger) -> None:
+    ledger.create(ONE)
+    ledger.bind(ONE, MEASUREMENT)
+    meddle(ledger, "DELETE FROM sev_attest_ledger")
+    for step in (*STEPS.values(), Ledger.contents):
+        with pytest.raises(LedgerTrouble) as refused:
+            step(ledger)
+        assert refused.value.check == "ledger.damaged"
+    assert kinds(ledger) == ["created", "measured"]
+    assert found(ledger) == ("the head of the log is missing",)
+
+
 def test_a_row_that_moves_although_it_is_locked_is_noticed(ledger: Ledger) -> None:
     ledger.create(ONE)
     with sqlite3.connect(ledger.place) as connection:
@@ -1110,6 +1136,25 @@ def test_sqlite_s_trouble_while_it_is_made_is_an_error(
     with pytest.raises(LedgerTrouble):
         Ledger.open(place)
     assert list(place.parent.iterdir()) == []
+
+
+def test_a_folder_that_another_process_makes_meanwhile_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = os.mkdir
+    met: list[Path] = []
+
+    def beaten(path: Path, mode: int = 0o777) -> None:
+        if tmp_path in Path(path).parents and not Path(path).name.startswith("."):
+            met.append(Path(path))
+            make(path, 0o700)
+        make(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", beaten)
+    place = tmp_path / "new" / "folder" / "ledger"
+    with Ledger.open(place) as ledger:
+        ledger.create(ONE)
+    assert met == [tmp_path / "new", tmp_path / "new" / "folder"]
 
 
 def test_a_file_that_vanished_is_an_error(place: Path) -> None:
@@ -1254,6 +1299,263 @@ def test_only_a_noted_head_detects_an_older_copy(ledger: Ledger, place: Path) ->
         ledger.verify(Head(1, noted.hash))
 
 
+@pytest.fixture
+def seen(ledger: Ledger) -> Ledger:
+    """Give a ledger whose events 3 and 5 change no session: only their hashes hold them."""
+    ledger.create(ONE, name="vm1")
+    ledger.create(TWO)
+    ledger.log(ONE, "mismatch", "seen")
+    ledger.bind(ONE, MEASUREMENT)
+    ledger.log(TWO, "mismatch")
+    return ledger
+
+
+def meddle(ledger: Ledger, *statements: str) -> None:
+    """Change the database behind the ledger's back."""
+    ledger.disconnect()
+    connection = sqlite3.connect(ledger.place)
+    with connection:
+        for number in range(3):
+            connection.execute(f"DROP TRIGGER IF EXISTS sev_attest_keeps_{number}")
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+def rehash(ledger: Ledger, first: int, last: int, **changes: str) -> str:
+    """Change the event ``first``, and make the hashes fit again up to the event ``last``."""
+    own = ""
+    for event in ledger.events()[first - 1 : last]:
+        changed = changes if event.seq == first else {"previous": own}
+        fields = dict(zip(EVENT_COLUMNS, event.to_row(), strict=True)) | changed
+        told = json.dumps([fields[column] for column in EVENT_COLUMNS[:-1]], separators=(",", ":"))
+        own = sha256(told.encode()).hexdigest()
+        sets = ", ".join(
+            f"{column} = '{value}'" for column, value in {**changed, "hash": own}.items()
+        )
+        meddle(ledger, f"UPDATE sev_attest_event SET {sets} WHERE seq = {event.seq}")
+    return own
+
+
+def found(ledger: Ledger, noted: Head | None = None) -> tuple[str, ...]:
+    """Give everything that the audit finds."""
+    with pytest.raises(LedgerDamaged) as refused:
+        ledger.verify(noted)
+    return refused.value.findings
+
+
+LOGGED_EDITS = {
+    "time": "2026-01-01T00:00:00+00:00",
+    "session_id": TWO,
+    "kind": "looked",
+    "detail": '{"text":"nothing"}',
+}
+"""Changes of an event that moves no session."""
+
+
+@pytest.mark.parametrize("column", LOGGED_EDITS)
+def test_an_event_that_was_edited_under_its_hash_is_found_by_that_alone(
+    seen: Ledger, column: str
+) -> None:
+    noted = seen.verify()
+    value = LOGGED_EDITS[column]
+    meddle(seen, f"UPDATE sev_attest_event SET {column} = '{value}' WHERE seq = 3")
+    alone = ("event 3 was changed: its hash is another",)
+    assert found(seen) == found(seen, noted) == alone
+
+
+@pytest.mark.parametrize("column", LOGGED_EDITS)
+def test_an_event_that_was_edited_with_its_hash_is_found_by_what_follows_it(
+    seen: Ledger, column: str
+) -> None:
+    noted, early = seen.verify(), seen.events()[1].head
+    rehash(seen, 3, 3, **{column: LOGGED_EDITS[column]})
+    alone = ("event 4 does not follow the one before it",)
+    assert found(seen) == found(seen, noted) == found(seen, early) == alone
+
+
+@pytest.mark.parametrize("column", ["time", "kind", "detail"])
+def test_the_last_event_is_held_by_the_head(seen: Ledger, column: str) -> None:
+    noted = seen.verify()
+    rehash(seen, 5, 5, **{column: LOGGED_EDITS[column]})
+    ends = "the log ends with event 5, its head says 5 (or another hash)"
+    assert found(seen) == (ends,)
+    assert found(seen, noted)[0] == ends
+    assert "the event 5 that was noted" in found(seen, noted)[1]
+
+
+def test_a_log_that_was_written_anew_is_found_by_a_noted_head_alone(seen: Ledger) -> None:
+    noted, early, middle = seen.verify(), seen.events()[1].head, seen.events()[2].head
+    own = rehash(seen, 3, 5, detail='{"text":"nothing"}')
+    meddle(seen, f"UPDATE sev_attest_ledger SET hash = '{own}'")
+    assert seen.verify() == seen.verify(early) == Head(5, own)
+    for head in (noted, middle):
+        (alone,) = found(seen, head)
+        assert alone.startswith(f"the log does not have the event {head.count} that was noted: ")
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        ("DELETE FROM sev_attest_event WHERE seq = 3", "event 3 is missing: 4 comes after 2"),
+        ("DELETE FROM sev_attest_ledger", "the head of the log is missing"),
+        (
+            "UPDATE sev_attest_ledger SET events = 4",
+            "the log ends with event 5, its head says 4 (or another hash)",
+        ),
+        (
+            f"DELETE FROM sev_attest_session WHERE session_id = '{ONE}'",
+            "the row of session 000000000000 is missing",
+        ),
+        (
+            "INSERT INTO sev_attest_session VALUES ('9', '', 'created', '', '', '', '', '')",
+            "the session 9 has a row, but no event tells of it",
+        ),
+        *(
+            (
+                f"UPDATE sev_attest_session SET {column} = {value} WHERE session_id = '{ONE}'",
+                "the row of session 000000000000 is not what its events tell",
+            )
+            for column in ("name", "state", "created", "changed", "expires", "measurement", "note")
+            for value in ("'created'", "x''", "7")
+        ),
+        *(
+            (
+                f"UPDATE sev_attest_session SET {column} = {value} WHERE session_id = '{TWO}'",
+                "the row of session 000000000000 is not what its events tell",
+            )
+            for column in ("expires", "measurement")
+            for value in ("''", "x''", "0")
+        ),
+    ],
+)
+def test_whatever_else_is_edited_has_its_own_finding_too(
+    seen: Ledger, statement: str, finding: str
+) -> None:
+    meddle(seen, statement)
+    assert found(seen) == (finding,)
+
+
+def test_the_first_event_follows_a_hash_of_zeros(ledger: Ledger) -> None:
+    ledger.create(ONE)
+    (event,) = ledger.events()
+    assert event.previous == "0" * 64
+    assert ledger.verify(Head(0, "0" * 64)) == event.head
+    rehash(ledger, 1, 1, previous="1" * 64)
+    meddle(ledger, f"UPDATE sev_attest_ledger SET hash = '{ledger.events()[0].hash}'")
+    assert found(ledger) == ("event 1 does not follow the one before it",)
+
+
+def test_each_event_tells_what_it_is_about(ledger: Ledger, clock: Clock) -> None:
+    text = base64.b64encode(MEASUREMENT).decode()
+    other = base64.b64encode(OTHER).decode()
+    ledger.create(ONE, expires=NOON + timedelta(seconds=1))
+    ledger.create(TWO)
+    with suppress(Insecure):
+        ledger.create(TWO)
+    ledger.release(TWO, MEASUREMENT)
+    with suppress(Insecure):
+        ledger.release(TWO, OTHER)
+    ledger.log(TWO, "mismatch", "seen")
+    ledger.fail(TWO, "why")
+    clock.ahead(1)
+    with suppress(WrongState):
+        ledger.bind(ONE, MEASUREMENT)
+    ledger.create(session_id(3))
+    ledger.close(session_id(3), "over")
+    assert [(event.kind, event.detail) for event in ledger.events() if event.kind != "created"] == [
+        ("refused", '{"step":"create"}'),
+        ("measured", f'{{"measurement":"{text}"}}'),
+        ("released", f'{{"measurement":"{text}"}}'),
+        ("refused", f'{{"step":"bind","measurement":"{other}"}}'),
+        ("mismatch", '{"text":"seen"}'),
+        ("failed", '{"note":"why"}'),
+        ("expired", "{}"),
+        ("closed", '{"note":"over"}'),
+    ]
+
+
+# What owners keep already.
+
+FIRST_SCHEMA = Path(__file__).with_name("ledger_version_1.sql")
+FIRST_HEAD = Head(15, "040a67639548a29cc927dd96b27234928ed9f57f398d48d291531fd6e236cd61")
+FIRST_STATES = ("released", "measured", "failed", "closed", "expired", "created")
+
+
+def first_keys(number: int) -> sev.TransportKeys:
+    return sev.TransportKeys(tik=bytes([number]) * 16, tek=bytes(16))
+
+
+@pytest.fixture
+def kept(place: Path, clock: Clock) -> Iterator[Ledger]:
+    """Open a ledger as the first release of sev-attest left it."""
+    place.touch(mode=0o600)
+    connection = sqlite3.connect(place)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(FIRST_SCHEMA.read_text(encoding="utf-8"))
+    connection.close()
+    with Ledger.open(place, create=False, clock=clock) as opened:
+        yield opened
+
+
+def test_a_ledger_of_the_first_schema_is_read(kept: Ledger) -> None:
+    assert kept.verify(FIRST_HEAD) == FIRST_HEAD
+    assert [entry.state for entry in kept.entries()] == [*FIRST_STATES]
+    assert [entry.session_id for entry in kept.entries()] == [
+        first_keys(number).session_id for number in range(1, 7)
+    ]
+    first, second, third, *_ = kept.entries()
+    assert (first.name, first.measurement, first.expires) == (
+        "vm1",
+        MEASUREMENT,
+        "2026-02-01T00:00:00+00:00",
+    )
+    assert (first.created, first.changed) == (
+        "2026-01-02T12:01:00+00:00",
+        "2026-01-02T12:04:00+00:00",
+    )
+    assert (second.note, second.measurement) == ("made by another tool", MEASUREMENT)
+    assert (third.name, third.note) == ("vm é", "the packet did not get out")
+    assert [event.kind for event in kept.events()] == [
+        *("created", "measured", "mismatch", "released", "refused", "created", "measured"),
+        *("created", "failed", "created", "closed", "created", "expired", "created", "refused"),
+    ]
+
+
+def test_a_ledger_of_the_first_schema_still_says_no(kept: Ledger) -> None:
+    for number, state in enumerate(FIRST_STATES, 1):
+        session = first_keys(number).session_id
+        with pytest.raises(Insecure):
+            kept.create(session)
+        if state in ("released", "measured"):
+            with pytest.raises(Insecure):
+                kept.bind(session, OTHER, adopt=True)
+        if state not in ("measured", "created"):
+            with pytest.raises(WrongState) as refused:
+                kept.release(session, MEASUREMENT, adopt=True)
+            assert refused.value.check == f"ledger.{state}"
+        else:
+            kept.release(session, MEASUREMENT)
+    kept.verify(FIRST_HEAD)
+
+
+EVENT_OF_THE_FIRST_SCHEMA = (
+    1,
+    "2026-01-02T12:01:00+00:00",
+    "35a09aa6487b08f29a1de3d2fe17861850a5146cebf1509db8a3da23df5cc402",
+    "created",
+    '{"name":"vm1","expires":"2026-02-01T00:00:00+00:00","note":""}',
+    "0" * 64,
+)
+
+
+def test_the_hash_of_an_event_stays_what_it_is() -> None:
+    assert event_hash(EVENT_OF_THE_FIRST_SCHEMA) == (
+        "ed15a2c4c820f98a45772d62a8602c9356447dd2e05aff01401accf9322a4ac9"
+    )
+
+
 def _chained(*told: tuple[str, str]) -> list[tuple[Any, ...]]:
     """Forge a log whose hashes are all right."""
     rows: list[tuple[Any, ...]] = []
@@ -1390,6 +1692,11 @@ class Server:
         for words, error in self.fails.items():
             if re.search(rf"\b{words}\b", sql):
                 raise error
+        # As psycopg: no other placeholder than %s, as many as values, in one statement.
+        assert "?" not in sql
+        if values is not None:
+            assert (sql.count("%"), sql.count("%s")) == (len(values), len(values))
+            assert ";" not in sql
         if "set_config" in sql or "LANGUAGE plpgsql" in sql or "CREATE TRIGGER" in sql:
             sql, values = "SELECT 1", None
         elif sql.startswith("BEGIN"):
@@ -1424,6 +1731,23 @@ def test_postgresql_takes_the_same_steps(server: Server) -> None:
     assert server.connections == []
 
 
+@pytest.mark.parametrize("words", ["pg_advisory_xact_lock", "pg_class", "CREATE TABLE", "COMMIT"])
+@pytest.mark.parametrize("create", [True, False])
+def test_a_server_that_fails_before_the_ledger_is_open_is_named(
+    server: Server, words: str, *, create: bool
+) -> None:
+    if not create:
+        Ledger.open("postgresql:///keys").disconnect()
+    if words == "CREATE TABLE" and not create:
+        words = "SELECT version"
+    server.fails = {words: psycopg.OperationalError("server closed\nthe connection")}
+    with pytest.raises(LedgerTrouble) as refused:
+        Ledger.open("postgresql:///keys", create=create)
+    assert refused.value.check == "ledger.connection"
+    assert str(refused.value).endswith("the connection failed (server closed)")
+    assert server.connections == []
+
+
 @pytest.mark.parametrize(
     ("url", "place"),
     [
@@ -1446,6 +1770,9 @@ def test_messages_name_the_server_and_the_database(url: str, place: str) -> None
         ("42501", "permission"),
         ("23505", "damaged"),
         ("57P01", "connection"),
+        *(("57P02", "connection"), ("57P03", "connection"), ("25P03", "connection")),
+        *(("40P01", "locked"), ("23514", "damaged"), ("42P01", "damaged"), ("42703", "damaged")),
+        *(("XX001", "damaged"), ("XX002", "damaged")),
         ("22000", "trouble"),
     ],
 )

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sevsnpmeasure import guest as peer
+from sevsnpmeasure.vcpu_types import CPU_SIGS
 from sevsnpmeasure.vmm_types import VMMType
+from sevsnpmeasure.vmsa import SevEsSaveArea, VmcbSeg
 
 import sev_attest as sev
-from sev_attest.measure import ovmf
+from sev_attest.measure import ovmf, vmsa
 from sev_attest.measure.ovmf import sha256_of, sha256_of_both
 from sev_attest.spec import OVMF_FOOTER, OVMF_SEV_INFO, OVMF_SVSM_INFO
 from sev_attest.testing import ovmf_image
@@ -246,6 +248,7 @@ def test_random_footers_give_only_our_errors(noise: bytes, length: int) -> None:
         (ovmf_image(hash_table=None), "declares no kernel-hash area"),
         (ovmf_image(hash_table=(0, 0)), "declares an empty kernel-hash area"),
         (ovmf_image(hash_table=(0x1000, 0)), "declares an empty kernel-hash area"),
+        (ovmf_image(hash_table=(0, 176)), "declares an empty kernel-hash area"),
         (ovmf_image(hash_table=(0x1000, 175)), "declares a kernel-hash area of 175 bytes"),
     ],
 )
@@ -305,6 +308,29 @@ def test_cpu_signatures_are_those_of_qemu_s_models(
 ) -> None:
     family, model, stepping = cpu
     assert sev.CpuModel(family=family, model=model, stepping=stepping).signature == signature
+
+
+QEMU_SIGNATURES = {
+    **{name: signature for name, signature in CPU_SIGS.items() if "IBPB" not in name},
+    "EPYC-IBPB": 0x800F12,
+    "EPYC-IBPB-v1": 0x800F12,
+    "Dhyana": 0x900F01,
+    "Dhyana-v2": 0x900F01,
+    "Opteron_G1": 0xF61,
+    "Opteron_G2": 0xF61,
+    "Opteron_G3": 0x100F23,
+    "Opteron_G4": 0x600F12,
+    "Opteron_G5": 0x600F20,
+    "phenom": 0x100F23,
+    "qemu64": 0x60FB1,
+    "kvm64": 0xF61,
+}
+"""What QEMU's models show: EPYC's by sev-snp-measure, the others by QEMU's target/i386/cpu.c."""
+
+
+@pytest.mark.parametrize("name", QEMU_SIGNATURES)
+def test_a_model_of_qemu_s_has_its_signature(name: str) -> None:
+    assert sev.CpuModel.named(name).signature == QEMU_SIGNATURES[name]
 
 
 @pytest.mark.parametrize("odd", [(-1, 0, 0), (271, 0, 0), (25, 256, 0), (25, 1, 16)])
@@ -434,3 +460,65 @@ def test_a_real_firmware_declares_what_it_can(real: Path) -> None:
     assert firmware.reset_address() == 0x80B004
     firmware.require_hash_table()
     assert sha256_of(real / "firmware" / "OVMF.amdsev.fd").hex().startswith("3e4fd0b3")
+
+
+# exact bounds, and what no profile sets
+
+
+@pytest.mark.parametrize("size", [176, 177, 4096])
+def test_an_area_of_176_bytes_takes_the_kernel_hashes(size: int) -> None:
+    image = ovmf_image(hash_table=(0x1000, size))
+    assert sev.Firmware.read(image).hash_area() == (0x1000, size)
+    assert len(sev.launch_digest(image, kernel=b"kernel")) == 32
+
+
+THEIR_NAMES = {
+    **{f"pl{n}_ssp": f"vmpl{n}_ssp" for n in range(4)},
+    "dbgctl": "dbgctrl",
+    **{name: f"guest_{name}" for name in ("exit_info_1", "exit_info_2", "exit_int_info", "nrip")},
+    "exit_code": "guest_exit_code",
+}
+"""What sev-snp-measure calls the fields that go by another name there (Linux's name, mostly)."""
+
+
+def test_every_named_field_is_where_sev_snp_measure_has_it() -> None:
+    theirs = {
+        name: (getattr(SevEsSaveArea, name).offset, getattr(SevEsSaveArea, name).size)
+        for name, *_ in SevEsSaveArea._fields_
+        if not name.startswith(("reserved", "manual"))
+    }
+    ours = dict(vmsa.REGISTERS)
+    assert {THEIR_NAMES.get(name, name) for name in ours} == theirs.keys() - vmsa.SEGMENTS.keys()
+    for name, place in ours.items():
+        assert theirs[THEIR_NAMES.get(name, name)] == place, name
+    for segment, offset in vmsa.SEGMENTS.items():
+        assert theirs[segment] == (offset, 16)
+        for name, *_ in VmcbSeg._fields_:
+            part = getattr(VmcbSeg, name)
+            assert vmsa.FIELDS[f"{segment}.{name}"] == (offset + part.offset, part.size)
+    assert len(vmsa.FIELDS) == len(ours) + 4 * len(vmsa.SEGMENTS)
+
+
+@pytest.mark.parametrize("name", vmsa.FIELDS)
+def test_a_field_is_written_and_read_in_its_own_bytes_alone(name: str) -> None:
+    size = vmsa.FIELDS[name][1]
+    area = SevEsSaveArea()
+    part, _, inner = name.partition(".")
+    holder, field = (getattr(area, part), inner) if inner else (area, THEIR_NAMES.get(name, name))
+    value = int.from_bytes(range(1, 1 + size), "little") if size < 256 else (1 << 8 * size) - 1
+    data = value.to_bytes(size, "little")
+    if isinstance(getattr(holder, field), int):
+        setattr(holder, field, value)
+    else:
+        getattr(holder, field)[:] = data
+    page = vmsa.page_of({name: value})
+    assert page == bytes(area)
+    assert vmsa.unnamed(page) == []
+    read = vmsa.values_of(page)
+    assert (read.pop(name), set(read.values())) == (value, {0})
+
+
+def test_bytes_between_the_fields_have_no_name() -> None:
+    named = {at for start, size in vmsa.FIELDS.values() for at in range(start, start + size)}
+    assert vmsa.unnamed(b"\xff" * 4096) == [at for at in range(4096) if at not in named]
+    assert vmsa.unnamed(bytes(4096)) == []

@@ -435,6 +435,101 @@ def test_a_damaged_manifest_is_an_error(data: bytes) -> None:
         read_manifest(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"\xff", "requirements: this is no UTF-8 text"),
+        (b"=", "requirements: this is no TOML: "),
+        (FILE.replace(f'"{"0f" * 32}"', "5").encode(), "ceks: a int does not belong there"),
+        (FILE.replace("0f" * 32, "0g" * 99).encode(), f"ceks: '{'0g' * 39}0 does not belong"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_and_named(data: bytes, shown: str) -> None:
+    with pytest.raises(sev.MalformedInput) as caught:
+        Requirements.from_toml(data)
+    assert shown in str(caught.value)
+    assert caught.value.check in ("requirements.format", "requirements.platform.ceks")
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "hint"),
+    [
+        ("platform", "generations", "one of naples, rome, milan, genoa, turin, test, or *"),
+        (
+            "platform",
+            "ceks",
+            "64 hex digits in small letters, as `sev-attest verify` prints them, or *",
+        ),
+        (
+            "platform",
+            "pdhs",
+            "64 hex digits in small letters, as `sev-attest verify` prints them, or *",
+        ),
+        ("platform", "platform_ids", "128 hex digits in small letters, or *"),
+        (
+            "platform",
+            "denied_ceks",
+            "64 hex digits in small letters, as `sev-attest verify` prints them",
+        ),
+        (
+            "platform",
+            "denied_pdhs",
+            "64 hex digits in small letters, as `sev-attest verify` prints them",
+        ),
+        ("platform", "denied_platform_ids", "128 hex digits in small letters"),
+        ("policy", "set", "one of no-debug, no-key-sharing, es, no-send, domain, sev"),
+        ("policy", "clear", "one of no-debug, no-key-sharing, es, no-send, domain, sev"),
+        ("advisories", "acknowledged", "an id that `sev-attest advisories` lists"),
+        ("advisories", "refused", "an id that `sev-attest advisories` lists"),
+    ],
+)
+def test_each_list_says_what_belongs_there(table: str, key: str, hint: str) -> None:
+    text = re.sub(rf"(?m)^{key} = .*$", f'{key} = ["odd"]', FILE)
+    if text == FILE:
+        text = FILE.replace(f"[{table}]\n", f'[{table}]\n{key} = ["odd"]\n')
+    with pytest.raises(sev.MalformedInput) as caught:
+        read(text)
+    assert str(caught.value) == f"requirements {table}.{key}: 'odd' does not belong there"
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('set = ["no-debug", "es"]', "set = 5", "policy.set: is no list"),
+        ('"1.55"', "1.55", "minimum.milan.api: is no text"),
+        ("build = 24", "build = true", "minimum.milan.build: is no number"),
+        ('name = "db"', 'name = "web"', "launch: there are two with the name 'web'"),
+        ('["sev"]', '["es"]', "policy: demands a bit both set and clear"),
+    ],
+)
+def test_what_is_wrong_names_its_place(old: str, new: str, said: str) -> None:
+    assert FILE.count(old) == 1
+    with pytest.raises(sev.MalformedInput) as caught:
+        read(FILE.replace(old, new))
+    assert str(caught.value) == f"requirements {said}"
+
+
+@pytest.mark.parametrize("key", ["denied_ceks", "denied_platform_ids", "denied_pdhs"])
+def test_nothing_denies_everything(key: str) -> None:
+    text = re.sub(rf"(?m)^{key} = .*$", "", FILE)
+    with pytest.raises(sev.MalformedInput, match=rf"platform.{key}: '\*' does not belong there"):
+        read(text.replace("[platform]\n", f'[platform]\n{key} = ["*"]\n'))
+
+
+@pytest.mark.parametrize("launch", [{}, {"vcpus": 4}, {"digest": None}, {"digest": 5}, 5, None, []])
+def test_a_launch_of_a_manifest_has_a_digest(launch: object) -> None:
+    whole = {"schema": "sev-attest/manifest/1", "launches": [{"digest": "ef" * 32}, launch]}
+    with pytest.raises(sev.MalformedInput) as caught:
+        read_manifest(json.dumps(whole).encode())
+    assert str(caught.value) == "manifest launches: one has no digest"
+
+
+def test_numbers_of_the_minimum_go_up_to_255() -> None:
+    text = FILE.replace('"1.55"', '"255.255"').replace("build = 24", "build = 255")
+    assert read(text).minimum["milan"] == Minimum(api=(255, 255), build=255)
+
+
 def test_text_that_is_none_and_manifests_out_of_reach_are_errors() -> None:
     with pytest.raises(sev.MalformedInput, match="UTF-8"):
         Requirements.from_toml(b"\xff")

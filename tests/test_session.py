@@ -1,6 +1,7 @@
 """session.py and owner/record.py."""
 
 import hashlib
+import hmac
 import json
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -98,8 +99,9 @@ def test_a_pdh_off_the_curve_or_of_another_role_makes_no_session(milan: Platform
         replace(pdh, public_key=replace(key, curve=Curve.P256)),
         milan.export().pek,
     ):
-        with pytest.raises(sev.NotVerified, match="no point on P-384"):
+        with pytest.raises(sev.NotVerified, match="no point on P-384") as caught:
             sev.Session.create_unverified(odd, policy=sev.GuestPolicy(1))
+        assert caught.value.check == "chain.pdh.point"
 
 
 def test_only_create_makes_a_session_and_its_repr_hides_the_keys(session: sev.Session) -> None:
@@ -185,3 +187,85 @@ def test_a_record_without_its_mac_is_refused() -> None:
 def test_what_is_no_record_is_refused(data: bytes) -> None:
     with pytest.raises(sev.MalformedInput, match="launch record"):
         sev.LaunchRecord.from_bytes(data)
+
+
+FIRST_KEYS = sev.TransportKeys(tek=b"\xf1" * 16, tik=b"\x01" * 16)
+FIRST_RECORD = f"""{{
+  "schema": "sev-attest/launch/1",
+  "name": "vm \\u00e9",
+  "created": "2026-01-02T03:04:05+00:00",
+  "root": "AMD Milan",
+  "generation": "milan",
+  "claimed_platform_id": "{"1a" * 64}",
+  "cek": "{"2b" * 32}",
+  "pdh": "{"3c" * 32}",
+  "policy": 5,
+  "kernel_hashes": true,
+  "session_id": "35a09aa6487b08f29a1de3d2fe17861850a5146cebf1509db8a3da23df5cc402",
+  "godh_sha256": "{"4d" * 32}",
+  "session_sha256": "{"5e" * 32}",
+  "mac": "bb372a853ef16d0cac8d2a9072bd4fe79cea229854c18cb90f2fb6b9a019d093"
+}}
+"""
+"""A record as owners keep it. Its MAC is held below without the code that makes it."""
+
+
+def test_a_record_that_an_owner_keeps_stays_good() -> None:
+    record = sev.LaunchRecord.from_bytes(FIRST_RECORD.encode())
+    record.require(FIRST_KEYS)
+    assert record.to_bytes().decode() == FIRST_RECORD
+    assert record.signed(FIRST_KEYS) == record
+    told = {name: value for name, value in json.loads(FIRST_RECORD).items() if name != "schema"}
+    mac = told.pop("mac")
+    text = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+    message = b"sev-attest record" + hashlib.sha256(FIRST_KEYS.tek).digest() + text
+    assert hmac.new(FIRST_KEYS.tik, message, "sha256").hexdigest() == mac
+
+
+HEX_FIELDS = {
+    "claimed_platform_id": 128,
+    "cek": 64,
+    "pdh": 64,
+    "session_id": 64,
+    "godh_sha256": 64,
+    "session_sha256": 64,
+    "mac": 64,
+}
+
+
+@pytest.mark.parametrize("name", HEX_FIELDS)
+def test_every_fingerprint_of_a_record_is_held_to_its_digits(name: str) -> None:
+    digits = HEX_FIELDS[name]
+    fields_ = json.loads(FIRST_RECORD)
+    for odd in (
+        *("", "0" * (digits - 1), "0" * (digits + 1), "A" * digits, "g" * digits),
+        *("0" * digits + "\n", " " + "0" * (digits - 1), "٣" * digits),
+    ):
+        with pytest.raises(sev.MalformedInput) as caught:
+            sev.LaunchRecord.from_bytes(json.dumps(fields_ | {name: odd}).encode())
+        assert str(caught.value) == f"launch record {name}: is not {digits} hex digits"
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(sev.LaunchRecord)])
+def test_every_field_of_a_record_is_held_to_its_kind(name: str) -> None:
+    fields_ = json.loads(FIRST_RECORD)
+    may_be_none = name in ("root", "generation", "claimed_platform_id", "cek")
+    kinds = (fields_[name].__class__, *((type(None),) if may_be_none else ()))
+    odds: tuple[object, ...] = (None, True, 7, 0.5, [], {}, "x")
+    for odd in odds:
+        if type(odd) not in kinds:
+            with pytest.raises(sev.MalformedInput, match=f"{name}: is missing or of the wrong"):
+                sev.LaunchRecord.from_bytes(json.dumps(fields_ | {name: odd}).encode())
+    del fields_[name]
+    with pytest.raises(sev.MalformedInput, match=f"{name}: is missing or of the wrong"):
+        sev.LaunchRecord.from_bytes(json.dumps(fields_).encode())
+
+
+@pytest.mark.parametrize("root", [None, "AMD Milan", "not AMD's: ARK 00"])
+@pytest.mark.parametrize("generation", ["zen", "Milan", "", "bergamo"])
+def test_a_generation_that_amd_has_not_is_refused_whatever_the_root(
+    generation: str, root: str | None
+) -> None:
+    fields_ = json.loads(FIRST_RECORD) | {"generation": generation, "root": root}
+    with pytest.raises(sev.MalformedInput, match="generation: is none of AMD's"):
+        sev.LaunchRecord.from_bytes(json.dumps(fields_).encode())

@@ -38,7 +38,6 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 _ID = re.compile(r"[0-9]{1,9}")
 _GRACE = 1.0
 """Seconds to disconnect in."""
-_PAUSED = 3
 _STATES = ("no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed",
            "pmsuspended")  # fmt: skip
 """virDomainState, in the words of virsh."""
