@@ -170,7 +170,11 @@ def test_explain_lists_every_range_and_adds_up(run: Run) -> None:
         ("-f fw --tik tik {numbers} --nonce AAAA --measurement A", 2, "one of --nonce and"),
         ("-f fw --tik tik {numbers} --nonce AAAA", 6, "--nonce: nonce: 3 bytes"),
         ("-f fw --tik fw {numbers} --nonce AAAA", 6, "fw: TIK: 8192 bytes, expected 16"),
-        ("-f fw --tik tik {numbers} --nonce AAAA -n 1-2", 2, "--tik needs one number of vCPUs"),
+        (
+            "-f fw --tik tik {numbers} --policy 5 --nonce AAAA -n 1-2 --cpu-model-name EPYC",
+            2,
+            "--tik needs one number of vCPUs",
+        ),
         ("-f fw --policy 5", 2, "needs the number of vCPUs"),
         ("-f fw --policy 5 -n 2", 2, "needs the vCPUs' state"),
         ("-f fw -n 0", 2, "0 is not in 1..4096"),
@@ -186,7 +190,7 @@ def test_explain_lists_every_range_and_adds_up(run: Run) -> None:
 def test_bad_input_to_measure_gets_one_clear_line(
     run: Run, options: str, code: int, words: str
 ) -> None:
-    numbers = "--api-major 1 --api-minor 55 --build-id 24 --policy 5"
+    numbers = "--api-major 1 --api-minor 55 --build-id 24 --policy 1"
     ran = run("measure", *options.format(numbers=numbers).split())
     assert (ran.code, ran.out) == (code, "")
     assert words in ran.err

@@ -677,7 +677,6 @@ def test_real_launches_validate(run: Run, real: Path, here: Path, case_id: str) 
     ("given", "words"),
     [
         (("--secret-header", "h", "--secret-payload", "p"), "--secret-header needs --inject-sec"),
-        (("--ignore-config",), "--ignore-config needs --domain or --connect"),
     ],
 )
 def test_options_that_would_play_no_part_are_refused(

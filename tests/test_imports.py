@@ -140,7 +140,8 @@ def test_the_names_of_the_profiles_are_those_of_the_layouts() -> None:
 
 SOURCE = Path(sev_attest.__file__).parent
 ROOMS = (
-    ("errors",), ("spec",), ("_wire", "_encoding"), ("policy", "keys"), ("chain", "_crypto"),
+    ("errors",), ("spec",), ("_wire", "_encoding"), ("policy", "keys"),
+    ("chain", "_crypto", "_snp"),
     ("session",), ("measure",), ("launch_info", "launch"), ("diagnose", "_hypotheses"),
     ("secret",), ("report",), ("owner.record",), ("owner.advisories",), ("owner.requirements",),
     ("owner.ledger",), ("owner.release",), ("host",), ("testing",), ("cli", "_api"),

@@ -179,9 +179,9 @@ def test_a_reset_address_of_0_starts_no_sev_es_guest(vcpus: int) -> None:
     """Nor with pages of one's own; plain SEV has no use for it."""
     image = ovmf_image(8192, reset_address=0)
     pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
-    for vmsa in (MILAN, pages):
+    for state in (MILAN, pages):
         with pytest.raises(sev.NotAttestable, match="reset address is 0") as refused:
-            sev.launch_digest(image, vcpus=vcpus, vmsa=vmsa)
+            sev.launch_digest(image, vcpus=vcpus, vmsa=state)
         assert (refused.value.check, refused.value.exit_code) == ("firmware.sev-es-reset", 4)
     assert sev.launch_digest(image) == hashlib.sha256(image).digest()
     bare = ovmf_image(8192, reset_address=None)
@@ -206,9 +206,9 @@ UNFIT = {
 @pytest.mark.parametrize(("data", "words"), UNFIT.values(), ids=UNFIT)
 def test_what_is_no_firmware_of_sev_guests_is_not_measured(data: bytes, words: str) -> None:
     pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
-    for vmsa in (None, MILAN, pages):
+    for state in (None, MILAN, pages):
         with pytest.raises((sev.MalformedInput, sev.NotAttestable), match=words):
-            sev.launch_digest(data, vcpus=None if vmsa is None else 1, vmsa=vmsa)
+            sev.launch_digest(data, vcpus=None if state is None else 1, vmsa=state)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
         error = opened.get("error")
         if isinstance(error, dict) and isinstance(error.get("desc"), str):
             words = error["desc"][:_MOST_WORDS]
-            raise MalformedInput(structure, "qmp", f"QEMU answered with an error: {words}")
+            reason = f"QEMU answered with an error: {words}"
+            hint = "mend on the host what it says, then ask again"
+            raise MalformedInput(structure, "qmp", reason, hint=hint)
         found.append(opened)
     return found
 

@@ -39,6 +39,7 @@ _TAKEN = (
     "what is read: SEV and ASK/ARK certificates, one or several, binary, base64 or hex; `virsh "
     "nodesevinfo` text; QMP or KubeVirt JSON; sevtool's zip; X.509 PEM of ASK and ARK"
 )
+_CERTIFICATES = ("SEV certificate", "ASK/ARK certificate")
 _KINDS: dict[str, type[Certificate] | type[CaCertificate]] = {
     **dict.fromkeys(("pdh", "pek", "oca", "cek"), Certificate),
     **dict.fromkeys(("ask", "ark"), CaCertificate),
@@ -262,7 +263,8 @@ def read_contents(data: bytes) -> Contents:
         found = (packaging(data) for packaging in _PACKAGINGS)
         contents = next((contents for contents in found if contents is not None), None)
     except MalformedInput as error:
-        error.hint = error.hint or _TAKEN
+        if error.structure not in _CERTIFICATES:  # these were recognised
+            error.hint = error.hint or _TAKEN
         raise
     if contents is None:
         refuse_snp(data, "chain")

@@ -267,8 +267,6 @@ def _check_usage(given: dict[str, Any]) -> None:
         raise Unsupported(
             "--inject-secret needs --secret-header and --secret-payload", check="usage"
         )
-    if given["ignore_config"] and not connected:
-        raise Unsupported("--ignore-config needs --domain or --connect", check="usage")
     if len(files) == 1:
         raise Unsupported("--secret-header and --secret-payload go together", check="usage")
     if files and not given["inject_secret"]:
