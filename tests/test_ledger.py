@@ -1167,6 +1167,31 @@ def test_a_file_that_vanished_is_an_error(place: Path) -> None:
     assert refused.value.check == "ledger.permission"
 
 
+@pytest.mark.parametrize(
+    ("code", "check"),
+    [
+        (sqlite3.SQLITE_BUSY, "locked"),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, "locked"),
+        (sqlite3.SQLITE_LOCKED, "locked"),
+        (sqlite3.SQLITE_READONLY, "read-only"),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, "read-only"),
+        (sqlite3.SQLITE_FULL, "full"),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, "full"),
+        (sqlite3.SQLITE_IOERR_READ, "trouble"),
+        (sqlite3.SQLITE_NOTADB, "damaged"),
+        (sqlite3.SQLITE_CORRUPT_VTAB, "damaged"),
+        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, "damaged"),
+        (sqlite3.SQLITE_ERROR, "damaged"),
+        (sqlite3.SQLITE_CANTOPEN, "permission"),
+        (sqlite3.SQLITE_PERM, "permission"),
+    ],
+)
+def test_sqlite_s_errors_are_named(code: int, check: str) -> None:
+    error = sqlite3.OperationalError("words")
+    error.sqlite_errorcode = code
+    assert stores.Sqlite(Path("x"), 1).trouble(error).check == f"ledger.{check}"
+
+
 def test_unknown_trouble_has_a_name_too() -> None:
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR
@@ -1597,6 +1622,33 @@ def test_a_log_with_good_hashes_must_tell_a_story_that_can_be(
     events = _chained(*told)
     head = (len(events), events[-1][6])
     assert found in findings([], events, head, None)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(f"UPDATE sev_attest_session SET expires = {value}" for value in ("x''", "0", "x'00'")),
+        *(
+            f"UPDATE sev_attest_event SET time = {value} WHERE kind = 'measured'"
+            for value in ("x''", "x'00'")
+        ),
+    ],
+)
+def test_times_that_are_no_text_release_nothing_and_can_be_printed(
+    ledger: Ledger, damage: str
+) -> None:
+    ledger.create(ONE, expires=NOON + timedelta(days=1))
+    ledger.bind(ONE, MEASUREMENT)
+    meddle(ledger, damage)
+    for step in (ledger.bind, ledger.release):
+        with pytest.raises(SevAttestError) as refused:
+            step(ONE, OTHER)
+        assert json.dumps(refused.value.facts)
+    if "expires" in damage:
+        with pytest.raises(LedgerTrouble):
+            ledger.release(ONE, MEASUREMENT)
+    with pytest.raises(LedgerDamaged):
+        ledger.verify()
 
 
 def test_a_bound_row_without_its_event_still_refuses(ledger: Ledger) -> None:

@@ -17,7 +17,8 @@ from sevsnpmeasure.vmm_types import VMMType
 from sevsnpmeasure.vmsa import SevEsSaveArea, VmcbSeg
 
 import sev_attest as sev
-from sev_attest.measure import ovmf, vmsa
+from sev_attest.measure import ovmf
+from sev_attest.measure import vmsa as layout
 from sev_attest.measure.ovmf import sha256_of, sha256_of_both
 from sev_attest.spec import OVMF_FOOTER, OVMF_SEV_INFO, OVMF_SVSM_INFO
 from sev_attest.testing import ovmf_image
@@ -487,21 +488,21 @@ def test_every_named_field_is_where_sev_snp_measure_has_it() -> None:
         for name, *_ in SevEsSaveArea._fields_
         if not name.startswith(("reserved", "manual"))
     }
-    ours = dict(vmsa.REGISTERS)
-    assert {THEIR_NAMES.get(name, name) for name in ours} == theirs.keys() - vmsa.SEGMENTS.keys()
+    ours = dict(layout.REGISTERS)
+    assert {THEIR_NAMES.get(name, name) for name in ours} == theirs.keys() - layout.SEGMENTS.keys()
     for name, place in ours.items():
         assert theirs[THEIR_NAMES.get(name, name)] == place, name
-    for segment, offset in vmsa.SEGMENTS.items():
+    for segment, offset in layout.SEGMENTS.items():
         assert theirs[segment] == (offset, 16)
         for name, *_ in VmcbSeg._fields_:
             part = getattr(VmcbSeg, name)
-            assert vmsa.FIELDS[f"{segment}.{name}"] == (offset + part.offset, part.size)
-    assert len(vmsa.FIELDS) == len(ours) + 4 * len(vmsa.SEGMENTS)
+            assert layout.FIELDS[f"{segment}.{name}"] == (offset + part.offset, part.size)
+    assert len(layout.FIELDS) == len(ours) + 4 * len(layout.SEGMENTS)
 
 
-@pytest.mark.parametrize("name", vmsa.FIELDS)
+@pytest.mark.parametrize("name", layout.FIELDS)
 def test_a_field_is_written_and_read_in_its_own_bytes_alone(name: str) -> None:
-    size = vmsa.FIELDS[name][1]
+    size = layout.FIELDS[name][1]
     area = SevEsSaveArea()
     part, _, inner = name.partition(".")
     holder, field = (getattr(area, part), inner) if inner else (area, THEIR_NAMES.get(name, name))
@@ -511,14 +512,14 @@ def test_a_field_is_written_and_read_in_its_own_bytes_alone(name: str) -> None:
         setattr(holder, field, value)
     else:
         getattr(holder, field)[:] = data
-    page = vmsa.page_of({name: value})
+    page = layout.page_of({name: value})
     assert page == bytes(area)
-    assert vmsa.unnamed(page) == []
-    read = vmsa.values_of(page)
+    assert layout.unnamed(page) == []
+    read = layout.values_of(page)
     assert (read.pop(name), set(read.values())) == (value, {0})
 
 
 def test_bytes_between_the_fields_have_no_name() -> None:
-    named = {at for start, size in vmsa.FIELDS.values() for at in range(start, start + size)}
-    assert vmsa.unnamed(b"\xff" * 4096) == [at for at in range(4096) if at not in named]
-    assert vmsa.unnamed(bytes(4096)) == []
+    named = {at for start, size in layout.FIELDS.values() for at in range(start, start + size)}
+    assert layout.unnamed(b"\xff" * 4096) == [at for at in range(4096) if at not in named]
+    assert layout.unnamed(bytes(4096)) == []
