@@ -122,6 +122,9 @@ def mount(root: Path) -> None:
         place = Path(f"{root}{DATA}")
         place.mkdir()
         run("mount", "--bind", "-o", "ro", data, place)
+        guide = Path(data).with_name("launch-security-sev.txt")  # libvirt's, for the lab
+        if guide.exists():
+            shutil.copy(guide, place.parent)
 
 
 def mirror() -> list[str]:
