@@ -315,6 +315,19 @@ def test_a_zip_that_is_not_sound_is_refused(chain: sev.Chain) -> None:
             read_contents(data)
 
 
+@pytest.mark.parametrize(
+    ("members", "check"),
+    [
+        ({str(n): b"" for n in range(65)}, "zip.length"),
+        ({"bomb": bytes((1 << 20) + 1)}, "zip.length"),
+    ],
+)
+def test_a_zip_that_is_too_much_says_so(members: dict[str, bytes], check: str) -> None:
+    with pytest.raises(sev.MalformedInput, match="its members are too many or too large") as caught:
+        read_contents(zipped(members))
+    assert caught.value.check == check
+
+
 def test_random_damage_to_a_zip_gives_only_our_errors(chain: sev.Chain) -> None:
     whole = zipped({"pdh.cert": chain.pdh.to_bytes(), "pek.cert": chain.pek.to_bytes()})
     draw = random.Random(1)

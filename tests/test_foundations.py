@@ -162,7 +162,7 @@ def test_transport_keys_never_show() -> None:
 
 @pytest.mark.parametrize(("tek", "tik", "name"), [(15, 16, "TEK"), (16, 17, "TIK")])
 def test_transport_keys_have_16_bytes_each(tek: int, tik: int, name: str) -> None:
-    with pytest.raises(sev.MalformedInput, match=f"{name}: 1[57] bytes, expected 16"):
+    with pytest.raises(sev.MalformedInput, match=f"^{name}: 1[57] bytes, expected 16"):
         sev.TransportKeys(tek=bytes(tek), tik=bytes(tik))
 
 

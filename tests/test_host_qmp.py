@@ -442,8 +442,9 @@ def test_a_call_that_fails_ends_it_in_words(
 def test_a_qemu_that_does_not_answer_is_not_waited_for(lab: Lab) -> None:
     connection = Connection(URI, 0.01)
     lab.client.broken["query-status"] = hangs
-    with pytest.raises(HostTrouble, match=r"no answer in 0.01 seconds"):
+    with pytest.raises(HostTrouble, match=r"no answer in 0.01 seconds") as caught:
         connection.state()
+    assert caught.value.check == "host.timeout"
     connection.close()
 
 
