@@ -67,6 +67,13 @@ def test_it_leads_from_the_text_before_to_the_text_after_two_rounds_of_edits(
     assert bool(diff) == (old != new)
 
 
+def test_lines_that_are_equal_though_nothing_says_so_are_no_change() -> None:
+    old, new = b"a\nb\nc\nd\n", b"a\nc\nX\nd\n"
+    diff = [*unified(old, new, [Span(0, 0, 2)], ("old", "new"))]
+    assert patched(old, diff) == new
+    assert diff[3:] == [" a", "-b", "-c", "+c", "+X", " d"]
+
+
 @pytest.mark.parametrize(
     "made",
     [

@@ -473,8 +473,9 @@ def test_whoever_makes_the_ledger_too_long_is_not_waited_for(place: Path) -> Non
     Ledger.open(place).disconnect()
 
 
+@pytest.mark.parametrize("another", [False, True])
 def test_a_lock_that_was_removed_meanwhile_locks_nothing(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, monkeypatch: pytest.MonkeyPatch, *, another: bool
 ) -> None:
     store = stores.Sqlite(place, 0)
     flock = fcntl.flock
@@ -482,6 +483,8 @@ def test_a_lock_that_was_removed_meanwhile_locks_nothing(
     def late(descriptor: int, flags: int) -> None:
         flock(descriptor, flags)
         store._lock.unlink()
+        if another:
+            store._lock.touch()
 
     monkeypatch.setattr(fcntl, "flock", late)
     assert store._try_lock() is None
