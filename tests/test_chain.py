@@ -278,7 +278,8 @@ def test_every_flipped_bit_that_a_platform_s_signatures_cover_is_refused(
 ) -> None:
     chain, roots = milan.export(), [milan.authority.root]
     data = getattr(chain, name).to_bytes()
-    for bit in range(0x414 * 8):
+    # Of the reserved bytes behind the key, which are as good as each other, a bit of every fourth.
+    for bit in (*range(0xA4 * 8), *range(0xA4 * 8, 0x414 * 8, 33)):
         try:
             changed = sev.Certificate.from_bytes(flipped(data, bit))
         except sev.MalformedInput:

@@ -962,7 +962,7 @@ def test_a_row_of_any_size_is_refused_in_bounded_memory(
     place: Path, sound: bytes, table: str
 ) -> None:
     column = TABLE_COLUMNS[table][-1]
-    _spoilt(place, sound, f"UPDATE {table} SET {column} = CAST(zeroblob(64 << 20) AS TEXT)")
+    _spoilt(place, sound, f"UPDATE {table} SET {column} = CAST(zeroblob(24 << 20) AS TEXT)")
     tracemalloc.start()
     try:
         found = _all_steps(place)
@@ -970,7 +970,7 @@ def test_a_row_of_any_size_is_refused_in_bounded_memory(
     finally:
         tracemalloc.stop()
     assert "ledger.damaged" in found
-    assert peak < 16 << 20
+    assert peak < 12 << 20
 
 
 @pytest.mark.parametrize("value", ["x''", "0", "''", "'soon'"])
