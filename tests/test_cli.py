@@ -247,6 +247,7 @@ def test_a_signal_at_the_first_import_shows_nothing(monkeypatch: pytest.MonkeyPa
     assert caught.value.code == 130
     monkeypatch.undo()
     assert callable(import_module("sev_attest.__main__").main)  # an import runs nothing
+    del sys.modules["sev_attest.__main__"]  # for those who run it
 
 
 def test_an_error_that_nobody_can_read_still_has_its_code(

@@ -69,7 +69,7 @@ def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
         while at < len(whole):
             value, at = decoder.raw_decode(whole, _SPACE.match(whole, at).end())  # type: ignore[union-attr]
             values += value if isinstance(value, list) else [value]
-    except (ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - deep nesting and long numbers raise their own errors
         raise MalformedInput(structure, "format", "this is no JSON") from None
     found = []
     for value in values:

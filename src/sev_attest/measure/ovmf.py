@@ -198,7 +198,7 @@ class Firmware:
         try:
             mapping = json.loads(self._tail)["mapping"]
             named = mapping.get("executable", mapping)["filename"]
-        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        except Exception:  # noqa: BLE001 - whatever stands there, it names no file
             return None
         return named[:_SHOWN] if isinstance(named, str) else None
 
