@@ -1,5 +1,6 @@
 """cli/: what holds for every command."""
 
+import fcntl
 import json
 import os
 import runpy
@@ -576,18 +577,21 @@ def test_what_a_killed_run_left_behind_is_named_and_removed_by_the_next(
 ) -> None:
     if force:
         (tmp_path / "b").write_bytes(b"mine")
-    (tmp_path / ".not-ours.sev-attest").mkdir()
+    (tmp_path / ".sev-attest.abcdefgh").mkdir()
+    (tmp_path / ".sev-attest.backup").touch()
+    (tmp_path / ".sev-attest.12345678").symlink_to("/dev/null")
+    stays = sorted(path.name for path in tmp_path.glob(".sev-attest*"))
     writing = killed_while_writing(tmp_path, force=force)
-    hidden = {path for path in tmp_path.glob(".*") if path.is_file()}
+    hidden = {path for path in tmp_path.glob(".*") if path.name not in stays}
     assert {path.read_bytes() for path in hidden} == {b"a key"}
     write_all([(tmp_path / "c", b"another")], force=False)
-    assert {path for path in tmp_path.glob(".*") if path.is_file()} == hidden  # its writer lives
+    assert hidden <= set(tmp_path.glob(".*"))  # its writer lives
     writing.kill()
     writing.wait()
     writing.stdout.close()  # type: ignore[union-attr]
     assert capsys.readouterr().err == ""
     write_all([(tmp_path / "d", b"another")], force=False)
-    assert [path.name for path in tmp_path.glob(".*")] == [".not-ours.sev-attest"]
+    assert sorted(path.name for path in tmp_path.glob(".*")) == stays
     told = capsys.readouterr().err.splitlines()
     assert set(told) == {f"note: removed {path}, which a killed run left behind" for path in hidden}
     if force:
@@ -598,11 +602,90 @@ def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "fcntl", None)
     assert runpy.run_path(outputs.__file__)["_LOCKS"] is False
     monkeypatch.setattr(outputs, "_LOCKS", False)
-    (tmp_path / ".a.x.sev-attest").write_bytes(b"")
+    monkeypatch.delattr(signal, "pthread_sigmask")  # as Windows lacks it
+    (tmp_path / ".sev-attest.abcdefgh").write_bytes(b"")
     (tmp_path / "a").write_bytes(b"old")
     write_all([(tmp_path / "a", b"new")], force=True)
     found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert found == {".a.x.sev-attest": b"", "a": b"new"}
+    assert found == {".sev-attest.abcdefgh": b"", "a": b"new"}
+
+
+def test_what_stood_in_a_place_is_named_and_stays_where_a_run_was_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / ".sev-attest.abcdefgh.old"
+    old.write_bytes(b"the only copy")
+    write_all([(tmp_path / "a", b"new")], force=False)
+    assert old.read_bytes() == b"the only copy"
+    assert f"note: {old} is what stood in a place before" in capsys.readouterr().err
+
+
+def test_another_user_s_file_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".sev-attest.abcdefgh").write_bytes(b"theirs")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    write_all([(tmp_path / "a", b"new")], force=False)
+    assert (tmp_path / ".sev-attest.abcdefgh").read_bytes() == b"theirs"
+
+
+def test_a_file_that_another_run_swept_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+    swept: list[Path] = []
+
+    def late(descriptor: int, flags: int) -> None:
+        if not swept:
+            swept.extend(tmp_path.glob(".sev-attest.*"))
+            swept[0].unlink()
+        flock(descriptor, flags)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_all([(tmp_path / "a", b"new")], force=False)
+    assert len(swept) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new"}
+
+
+def test_what_cannot_be_brought_back_stays_beside_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    link, replace = os.link, Path.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if target.name == "b":
+            monkeypatch.setattr(Path, "replace", refuse)
+            raise KeyboardInterrupt
+        link(source, target)
+
+    def refuse(*_paths: Path) -> Path:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "link", fails)
+    with pytest.raises(KeyboardInterrupt):
+        write_all({tmp_path / name: b"new" for name in "ab"}.items(), force=True)
+    monkeypatch.setattr(Path, "replace", replace)
+    assert {path.read_bytes() for path in tmp_path.glob("*.old")} == {b"old"}
+
+
+def test_a_signal_that_comes_when_all_is_done_is_too_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    unlink = Path.unlink
+
+    def late(path: Path, *, missing_ok: bool = False) -> None:
+        signal.raise_signal(signal.SIGINT)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", late)
+    (tmp_path / "a").write_bytes(b"old")
+    write_all([(tmp_path / "a", b"new")], force=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new"}
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    write_all([(tmp_path / ("n" * 255), b"new")], force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["n" * 255]
 
 
 @pytest.mark.parametrize("force", [True, False])

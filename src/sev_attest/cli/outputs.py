@@ -1,11 +1,15 @@
 """Files that commands write: all of them or none, private, never over others unasked.
 
-Each is written beside its place first, under a hidden name that ends in :data:`_SUFFIX`, and holds
-a lock while its writer lives. A run that is killed leaves such files, and they may hold keys: the
-next run that writes into the folder removes those that nobody holds.
+Each is written beside its place first, under a hidden name of its own, and holds a lock while its
+writer lives. A run that is killed leaves such files, and they may hold keys: the next run that
+writes into the folder removes those that nobody holds. What stood in a place before ``--force`` is
+kept beside it until all is done; that may be the only copy, and is never removed, only named.
 """
 
 import os
+import re
+import signal
+import stat
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
@@ -23,7 +27,9 @@ except ImportError:  # not POSIX: nothing tells who writes a file, so that none 
 else:
     _LOCKS = True
 
-_SUFFIX = ".sev-attest"
+_PREFIX = ".sev-attest."
+_OLD = ".old"
+_OURS = re.compile(rf"{re.escape(_PREFIX)}[a-z0-9_]{{8}}(?P<old>{re.escape(_OLD)})?")
 
 
 class FileExists(SevAttestError):
@@ -35,8 +41,9 @@ def write_all(files: Iterable[tuple[Path, bytes]], *, force: bool) -> None:
 
     Each is written whole beside its place and synced before any of them takes its name. Without
     ``force`` a file that exists is an error (FileExists), also one that appears in between; with
-    it, what stood there comes back if a later one fails. Raises OSError if writing fails,
-    Unsupported if two names mean one file.
+    it, what stood there comes back if a later one fails. A signal that comes when all have their
+    names is too late, and ignored. Raises OSError if writing fails, Unsupported if two names mean
+    one file.
     """
     pairs = list(files)
     check_places([path for path, _ in pairs], force=force)
@@ -48,38 +55,71 @@ def write_all(files: Iterable[tuple[Path, bytes]], *, force: bool) -> None:
     with ExitStack() as locks:
         try:
             for path, data in pairs:
-                staged[path] = _stage(path, data, locks)
+                _stage(path, data, staged, locks)
             for path, temporary in staged.items():
                 if force and os.path.lexists(path):
-                    kept[path] = temporary.with_name(f"{temporary.stem}.old{_SUFFIX}")
-                    _keep(path, kept[path], locks)
+                    kept[path] = temporary.with_name(temporary.name + _OLD)
+                    _keep(path, kept[path])
                     temporary.replace(path)
                 else:
                     _place(temporary, path)
                 placed.append(path)
+            _hold_signals(hold=True)
         except BaseException:
+            _hold_signals(hold=True)
             _undo(staged, placed, kept)
             raise
+        else:
+            for old in kept.values():
+                _remove(old)
         finally:
-            for temporary in (*staged.values(), *kept.values()):
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+            for temporary in staged.values():
+                _remove(temporary)
+            with suppress(KeyboardInterrupt):  # it came too late, or is on its way already
+                _hold_signals(hold=False)
+
+
+def _hold_signals(*, hold: bool) -> None:
+    """Let signals wait, or let them come: nothing may break into what puts things right."""
+    if hasattr(signal, "pthread_sigmask"):
+        how = signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(how, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _sweep(folder: Path) -> None:
     """Remove what killed runs left in a folder, and name it."""
-    if not _LOCKS:
-        return
-    for left in folder.glob(f".*{_SUFFIX}"):
-        with suppress(OSError):  # it is held, or not ours
-            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for left in folder.glob(f"{_PREFIX}*") if _LOCKS else ():
+        ours = _OURS.fullmatch(left.name)
+        if not ours or not _abandoned(left, remove=not ours["old"]):
+            continue
+        shown = render.one_line(str(left))
+        if ours["old"]:
+            told = f"{shown} is what stood in a place before a run with --force that was killed"
+        else:
+            told = f"removed {shown}, which a killed run left behind"
+        click.echo(f"note: {told}", err=True)
+
+
+def _abandoned(left: Path, *, remove: bool) -> bool:
+    """Return whether a file is this user's and nobody holds it; ``remove`` removes it then."""
+    with suppress(OSError):  # it is held, or gone, or not ours to open
+        descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                return False
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if remove:
                 left.unlink()
-            finally:
-                os.close(descriptor)
-            shown = render.one_line(str(left))
-            click.echo(f"note: removed {shown}, which a killed run left behind", err=True)
+        finally:
+            os.close(descriptor)
+        return True
+    return False
 
 
 def check_places(paths: list[Path], *, force: bool) -> None:
@@ -102,24 +142,16 @@ def check_folders(paths: list[Path]) -> None:
 
 
 def _undo(staged: dict[Path, Path], placed: list[Path], kept: dict[Path, Path]) -> None:
+    for path, old in kept.items():
+        with suppress(OSError):  # it was not kept yet; or it stays beside its place
+            old.replace(path)
     # A signal may come between taking a name and noting it: one file, two names.
     for path in [p for p, temporary in staged.items() if p in placed or _same(p, temporary)]:
-        path.unlink(missing_ok=True)
-    for path, old in kept.items():
-        with suppress(FileNotFoundError):  # it was not kept yet
-            old.rename(path)
+        if path not in kept:
+            _remove(path)
 
 
-def _hold(descriptor: int) -> bool:
-    """Lock a file against :func:`_sweep`, as long as it is open; return whether that can be."""
-    if not _LOCKS:
-        return False
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return True
-
-
-def _keep(path: Path, old: Path, locks: ExitStack) -> None:
+def _keep(path: Path, old: Path) -> None:
     """Give a file that will be replaced a second name; where that cannot be, move it aside."""
     try:
         os.link(path, old)
@@ -129,32 +161,28 @@ def _keep(path: Path, old: Path, locks: ExitStack) -> None:
         except OSError as error:
             # Name the file that was asked for, not the temporary one.
             raise OSError(error.errno, error.strerror, str(path)) from None
-    with suppress(OSError):  # it cannot be read: then no sweep can open it either
-        _hold(locks.enter_context(old.open("rb")).fileno())
 
 
-def _stage(path: Path, data: bytes, locks: ExitStack) -> Path:
-    try:
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent
-        )
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+def _stage(path: Path, data: bytes, staged: dict[Path, Path], locks: ExitStack) -> None:
+    """Write a file beside its place, and note it in ``staged`` before any byte is in it."""
     try:
         with ExitStack() as closing:
+            descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=path.parent)
+            staged[path] = Path(name)
             file = closing.enter_context(os.fdopen(descriptor, "wb"))
-            held = _hold(descriptor)
+            if _LOCKS:
+                with suppress(OSError):  # a file system without locks: no sweep can lock either
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not os.fstat(descriptor).st_nlink:  # another run swept it before it was locked
+                _stage(path, data, staged, locks)
+                return
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-            if held:
+            if _LOCKS:  # held until its name is gone; elsewhere an open file cannot be renamed
                 locks.push(closing.pop_all())
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        raise
-    return Path(name)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _place(temporary: Path, path: Path) -> None:
