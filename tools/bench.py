@@ -39,7 +39,7 @@ from sev_attest.cli.verify import verify_each
 from sev_attest.launch import expected_measure
 from sev_attest.measure.ovmf import sha256_of
 from sev_attest.owner.advisories import load
-from sev_attest.owner.ledger import book
+from sev_attest.owner.ledger import book, stores
 from sev_attest.owner.requirements import AllowedLaunch, Minimum, Requirements
 from sev_attest.spec import Usage
 from sev_attest.testing import Authority, Platform, ovmf_image
@@ -595,14 +595,15 @@ class BareTransaction:
         for _ in range(count):
             self._sessions.append(secrets.token_hex(32))
             self._ledger.create(self._sessions[-1])
-        self._events = self._connection.execute(book._KEPT_HEAD).fetchone()[0]  # noqa: SLF001
+        head = book._KEPT_HEAD.format_map(stores.Sqlite.names)  # noqa: SLF001
+        self._events = self._connection.execute(head).fetchone()[0]
 
     def run(self) -> None:
         """Bind and release a session."""
         session, text = self._sessions.pop(), "x" * 64
         execute, at = self._connection.execute, "2026-01-01T00:00:00+00:00"
         execute("BEGIN IMMEDIATE")
-        execute(book._LOOK, (session,)).fetchone()  # noqa: SLF001
+        execute(book._LOOK.format_map(stores.Sqlite.names), (session,)).fetchone()  # noqa: SLF001
         for before, state in (("created", "measured"), ("measured", "released")):
             count = self._events
             execute(book._TELL, (count + 1, at, session, state, text, text, text))  # noqa: SLF001
