@@ -166,7 +166,7 @@ def _die(name: str, number: str, *options: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Deadly))
         patch.setattr(click, "echo", deadly("echo", click.echo))
-        for function in ("fsync", "link", "rename", "unlink"):
+        for function in ("fsync", "link", "rename", "replace", "unlink"):
             patch.setattr(os, function, deadly(function, getattr(os, function)))
         for step in ("create", "bind", "release", "fail", "disconnect"):
             patch.setattr(sev.Ledger, step, deadly(f"ledger {step}", getattr(sev.Ledger, step)))

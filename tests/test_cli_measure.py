@@ -275,7 +275,7 @@ def test_build_tells_what_it_did(run: Run) -> None:
         ("build fw --cpu-model-name EPYC", 6, "fw: exists already"),
         ("build - --cpu-model-name EPYC", 2, "written to a file"),
         ("build v --cpu-model-name EPYC -f nowhere", 6, "nowhere: No such file"),
-        ("build v --cpu-model-name EPYC -f tik", 4, "tik: the firmware has no SEV-ES reset block"),
+        ("build v --cpu-model-name EPYC -f tik", 6, "tik: firmware footer: there is none"),
         ("show tik", 6, "tik: VMSA page: 16 bytes, expected 4096"),
         ("diff tik fw", 6, "tik: VMSA page: 16 bytes, expected 4096"),
         ("diff - -", 2, "only one input can be standard input"),

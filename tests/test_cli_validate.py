@@ -534,8 +534,8 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} -f nofooter -k kernel", 4, "declares no kernel-hash area"),
         (
             f"{INFO} -f nofooter --policy 5 -n 1 {' '.join(SKU)}",
-            4,
-            "nofooter: the firmware has no SEV-ES reset block",
+            6,
+            "nofooter: firmware footer: there is none",
         ),
         (
             f"{INFO} -f zero --policy 5 -n 1 {' '.join(SKU)}",

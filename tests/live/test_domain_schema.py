@@ -14,6 +14,7 @@ import pytest
 import sev_attest as sev
 from conftest import Run
 from sev_attest.host.domain_xml import parse_domain
+from sev_attest.host.lint import before, read_version
 from test_cli_domain import guide_examples, lay_out
 from test_domain_xml import CLEAN, EFI, EVERY, HIDING, Case
 
@@ -34,6 +35,12 @@ def refused(text: str) -> str:
     return words
 
 
+def installed() -> tuple[int, ...]:
+    """Return the version of the installed libvirt."""
+    ran = subprocess.run(["virsh", "--version"], capture_output=True, text=True, check=True)
+    return read_version(ran.stdout)
+
+
 def test_the_clean_domain(here: Path) -> None:
     assert refused(CLEAN) == ""
     assert refused(CLEAN.replace("<vcpu", "<vcpus")) != ""
@@ -44,6 +51,8 @@ def test_the_clean_domain(here: Path) -> None:
 def test_every_mended_domain(here: Path, name: str, broken: Case) -> None:
     words = refused(broken.prepare(everything=True).xml.decode())
     print(f"\n{name}: {'refused' if words else 'accepted'}")
+    if words and broken.valid and before(installed(), broken.versions.libvirt or (0,)):
+        return  # what is mended for a newer libvirt, this one need not take
     assert (words == "") is broken.valid, words
 
 

@@ -227,13 +227,18 @@ class Firmware:
         """Where the other vCPUs start in an SEV-ES guest: CS base in bits 31-16, IP in 15-0.
 
         Raises NotAttestable for firmware that does not say, or says 0: QEMU starts no SEV-ES guest
-        from it, not even with one vCPU. Raises as :meth:`require_firmware` for other files.
+        from it, not even with one vCPU. Raises MalformedInput for a file without a footer table,
+        and as :meth:`require_firmware` for other files.
         """
         self.require_firmware(es=False)
         return self._reset_address()
 
     def _reset_address(self) -> int:
-        entry = self.tables().get(OVMF_SEV_INFO)
+        tables = self.tables()
+        if not tables:
+            reason = "there is none, so it cannot start SEV-ES guests"
+            raise MalformedInput("firmware", "footer", reason, hint="is it an OVMF image?")
+        entry = tables.get(OVMF_SEV_INFO)
         if entry is None:
             raise NotAttestable(
                 "the firmware has no SEV-ES reset block, so it cannot start SEV-ES guests",
