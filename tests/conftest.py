@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,20 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
+@pytest.fixture(scope="session")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which each test has its own state."""
+    return tmp_path_factory.mktemp("states")
+
+
+TESTS = count()
+
+
 @pytest.fixture(autouse=True)
-def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_state(states: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the ledger of whoever runs the tests out of them."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    # Most tests never look: a folder for each of them would cost more than they do.
+    monkeypatch.setenv("XDG_STATE_HOME", str(states / str(next(TESTS))))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import base64
 import struct
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -267,11 +268,30 @@ def test_an_ark_without_signature_is_known_by_a_trusted_root_to_the_byte() -> No
     assert checks(other_id, [signed.root]) == {"chain.ark.self-signed"}
 
 
+@pytest.fixture
+def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have signatures computed once: a sweep then pays for what each change concerns."""
+    point = cache(_crypto.p384_point)
+    ecdsa, rsa_pss = _crypto.ecdsa_sha256_holds, _crypto.rsa_pss_holds
+    known: dict[tuple[object, ...], bool] = {}
+
+    def ecdsa_holds(key: _crypto.P384PublicKey, numbers: tuple[int, int], data: bytes) -> bool:
+        asked = (id(key), numbers, data)  # point() keeps each key alive
+        if asked not in known:
+            known[asked] = ecdsa(key, numbers, data)
+        return known[asked]
+
+    monkeypatch.setattr(_crypto, "p384_point", point)
+    monkeypatch.setattr(_crypto, "ecdsa_sha256_holds", ecdsa_holds)
+    monkeypatch.setattr(_crypto, "rsa_pss_holds", cache(rsa_pss))
+
+
 def flipped(data: bytes, bit: int) -> bytes:
     """Change one bit."""
     return data[: bit // 8] + bytes((data[bit // 8] ^ 1 << bit % 8,)) + data[bit // 8 + 1 :]
 
 
+@pytest.mark.usefixtures("remembered")
 @pytest.mark.parametrize("name", LINKS)
 def test_every_flipped_bit_that_a_platform_s_signatures_cover_is_refused(
     milan: Platform, name: str
@@ -287,6 +307,7 @@ def test_every_flipped_bit_that_a_platform_s_signatures_cover_is_refused(
         assert any(name in check for check in checks(swapped(chain, name, changed), roots))
 
 
+@pytest.mark.usefixtures("remembered")
 @pytest.mark.parametrize("name", LINKS)
 def test_every_flipped_byte_of_a_platform_certificate_is_refused(
     platform: Platform, name: str
@@ -307,6 +328,7 @@ def test_every_flipped_byte_of_a_platform_certificate_is_refused(
         assert any(name in check for check in checks(swapped(chain, name, changed), roots))
 
 
+@pytest.mark.usefixtures("remembered")
 @pytest.mark.parametrize("name", ["ask", "ark"])
 def test_every_flipped_byte_of_a_ca_certificate_is_refused(platform: Platform, name: str) -> None:
     authority = platform.authority
@@ -718,13 +740,14 @@ def test_whatever_a_stranger_sends_only_our_errors_come_out(data: st.DataObject)
     skip = data.draw(st.integers(0, 40))
     try:
         chain = sev.Chain.from_bytes(honest[:cut] + middle + honest[cut + skip :])
-        sev.verify_chain(chain, roots=[Authority().root])
+        sev.verify_chain(chain, roots=[AUTHORITY.root])
     except sev.SevAttestError:
         return
 
 
+AUTHORITY = Authority()
 FORMS = [
-    replace(Platform(b"x").export(), ask=Authority().ask, ark=Authority().ark).to_bytes(),
+    replace(Platform(b"x").export(), ask=AUTHORITY.ask, ark=AUTHORITY.ark).to_bytes(),
     base64.b64encode(Platform(b"x").export().to_bytes()),
     nodesevinfo(Platform(b"x").export()),
 ]
@@ -775,6 +798,7 @@ def test_a_real_naples_chain_verifies(real: Path) -> None:
     assert verified.root.name == "AMD Naples"
 
 
+@pytest.mark.usefixtures("remembered")
 def test_a_real_naples_chain_with_any_byte_changed_is_refused(real: Path) -> None:
     chain = sev.Chain.from_files([real / "naples"])
     for name in LINKS:

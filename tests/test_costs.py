@@ -239,7 +239,7 @@ def encoded(make: Callable[[int], str]) -> Callable[[int], bytes]:
 CASES = {
     f"{parse.__name__}: {name}": Case(parse, encoded(make), memory, size)
     for name, make in DOMAINS.items()
-    for parse, memory, size in ((look, 160, 1 << 16), (mend, 240, 1 << 15))
+    for parse, memory, size in ((look, 160, 1 << 15), (mend, 240, 1 << 14))
 } | {
     # libvirt's capabilities, and a running domain
     "connect: a long name around many": Case(connect, encoded(named), 160, 1 << 16),

@@ -589,7 +589,7 @@ class Launches(RuleBasedStateMachine):
 
 
 TestLaunches = Launches.TestCase
-TestLaunches.settings = settings(max_examples=25, stateful_step_count=12)
+TestLaunches.settings = settings(max_examples=15, stateful_step_count=12)
 
 
 @pytest.mark.parametrize("fault", Fault)

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from sev_attest.chain.ca import CaCertificate, RsaPublicKey
 from sev_attest.chain.certificate import Certificate, Signature
@@ -25,29 +26,34 @@ class _Key:
         modulus = self.p * self.q
         return RsaPublicKey(modulus=modulus, exponent=_EXPONENT, bits=modulus.bit_length())
 
-    def sign(self, message: bytes) -> bytes:
-        """Sign with RSA-PSS (RFC 8017, 9.1.1), big-endian; the salt is as long as the hash."""
-        bits = self.public.bits
-        algorithm = "sha256" if bits == 2048 else "sha384"  # noqa: PLR2004 - Naples' size
-        salt = hmac.digest(self.p.to_bytes(bits // 16, "big"), message, algorithm)
-        size = len(salt)
-        digest = hashlib.new(algorithm, message).digest()
-        mac = hashlib.new(algorithm, bytes(8) + digest + salt).digest()
-        block = bytes(bits // 8 - 2 * size - 2) + b"\1" + salt
-        counters = range((len(block) + size - 1) // size)
-        mask = b"".join(
-            hashlib.new(algorithm, mac + counter.to_bytes(4, "big")).digest()
-            for counter in counters
-        )
-        masked = bytearray(a ^ b for a, b in zip(block, mask, strict=False))
-        masked[0] &= 0x7F
-        encoded = int.from_bytes(bytes(masked) + mac + b"\xbc", "big")
-        exponent = pow(_EXPONENT, -1, (self.p - 1) * (self.q - 1))
-        # Chinese remainders: four times as fast as one large power.
-        at_p = pow(encoded, exponent % (self.p - 1), self.p)
-        at_q = pow(encoded, exponent % (self.q - 1), self.q)
-        value = at_q + self.q * ((at_p - at_q) * pow(self.q, -1, self.p) % self.p)
-        return value.to_bytes(bits // 8, "big")
+
+@lru_cache(maxsize=256)
+def _sign(key: _Key, message: bytes) -> bytes:
+    """Sign with RSA-PSS (RFC 8017, 9.1.1), big-endian; the salt is as long as the hash.
+
+    Equal inputs give equal signatures, so those of recent certificates are kept: RSA in pure Python
+    is slow.
+    """
+    bits = key.public.bits
+    algorithm = "sha256" if bits == 2048 else "sha384"  # noqa: PLR2004 - Naples' size
+    salt = hmac.digest(key.p.to_bytes(bits // 16, "big"), message, algorithm)
+    size = len(salt)
+    digest = hashlib.new(algorithm, message).digest()
+    mac = hashlib.new(algorithm, bytes(8) + digest + salt).digest()
+    block = bytes(bits // 8 - 2 * size - 2) + b"\1" + salt
+    counters = range((len(block) + size - 1) // size)
+    mask = b"".join(
+        hashlib.new(algorithm, mac + counter.to_bytes(4, "big")).digest() for counter in counters
+    )
+    masked = bytearray(a ^ b for a, b in zip(block, mask, strict=False))
+    masked[0] &= 0x7F
+    encoded = int.from_bytes(bytes(masked) + mac + b"\xbc", "big")
+    exponent = pow(_EXPONENT, -1, (key.p - 1) * (key.q - 1))
+    # Chinese remainders: four times as fast as one large power.
+    at_p = pow(encoded, exponent % (key.p - 1), key.p)
+    at_q = pow(encoded, exponent % (key.q - 1), key.q)
+    value = at_q + key.q * ((at_p - at_q) * pow(key.q, -1, key.p) % key.p)
+    return value.to_bytes(bits // 8, "big")
 
 
 class Authority:
@@ -80,8 +86,8 @@ class Authority:
             certifying_id=key_ids[0],
             public_key=self._ask_key.public,
         )
-        self.ark = replace(ark, signature=ark_key.sign(ark.body)) if signed_ark else ark
-        self.ask = replace(ask, signature=ark_key.sign(ask.body))
+        self.ark = replace(ark, signature=_sign(ark_key, ark.body)) if signed_ark else ark
+        self.ask = replace(ask, signature=_sign(ark_key, ask.body))
 
     @property
     def root(self) -> Root:
@@ -90,7 +96,7 @@ class Authority:
 
     def sign_cek(self, cek: Certificate) -> Certificate:
         """Put the ASK's signature on a CEK, as AMD's key server does."""
-        value = self._ask_key.sign(cek.body)[::-1]
+        value = _sign(self._ask_key, cek.body)[::-1]
         signature = Signature(
             usage=Usage.ASK,
             algorithm=self._ask_key.public.algorithm,
