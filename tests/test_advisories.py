@@ -14,7 +14,7 @@ import pytest
 
 import sev_attest as sev
 from conftest import Run
-from sev_attest.cli.advisories import affected_lines, documents
+from sev_attest.cli.commands.advisories import affected_lines, documents
 from sev_attest.owner import advisories
 from sev_attest.owner.advisories import (
     GENERATIONS,

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 import sev_attest as sev
 from sev_attest import _crypto
-from sev_attest.chain import verify
-from sev_attest.chain._amd_keys import AMD_KEYS, AMD_ROOTS
-from sev_attest.chain.files import MAX_FILE, Collected, certificate_of, read_contents
-from sev_attest.spec import Algorithm, Curve, Usage
+from sev_attest._keys import Algorithm, Curve
+from sev_attest.sev.chain import verify
+from sev_attest.sev.chain._amd_keys import AMD_KEYS, AMD_ROOTS
+from sev_attest.sev.chain.chain import Collected
+from sev_attest.sev.chain.packaging import MAX_FILE, certificate_of, read_contents
+from sev_attest.sev.spec import Usage
 from sev_attest.testing import Authority, Platform
 
 LINKS = ("pdh", "pek", "oca", "cek")

@@ -742,7 +742,7 @@ def test_the_demo_leaves_nothing_unless_asked(run: Run, here: Path) -> None:
 
 def test_a_demo_that_goes_wrong_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     ran_as_asked = exits.run
-    monkeypatch.setattr("sev_attest.cli.demo.exits.run", lambda *_: 0)
+    monkeypatch.setattr("sev_attest.cli.commands.demo.exits.run", lambda *_: 0)
     assert ran_as_asked(main.cli, ["demo"]) == 6
 
 

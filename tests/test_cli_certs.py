@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 import sev_attest as sev
 from conftest import Run
-from sev_attest.chain.files import read_contents
-from sev_attest.launch_info import read_report
-from sev_attest.spec import Usage
+from sev_attest.sev.chain.packaging import read_contents
+from sev_attest.sev.launch_info import read_report
+from sev_attest.sev.spec import Usage
 from sev_attest.testing import Platform
 
 NAMES = ("pdh", "pek", "oca", "cek", "ask", "ark")

@@ -18,7 +18,7 @@ import pytest
 from conftest import Run
 from sev_attest.cli import exits, inputs
 from sev_attest.cli.main import cli
-from sev_attest.host.domain_xml import RULES
+from sev_attest.domain_xml.check import RULES
 from sev_attest.owner.ledger import Ledger
 from sev_attest.testing import Platform, ovmf_image
 from test_domain_xml import (

@@ -13,11 +13,12 @@ from sevsnpmeasure.vmm_types import VMMType
 
 import sev_attest as sev
 from conftest import Run
-from sev_attest.launch import expected_measure
-from sev_attest.measure import vmsa
-from sev_attest.measure.ovmf import ENTRIES, SECTIONS
-from sev_attest.policy import BITS, compose
-from sev_attest.spec import OVMF_SEV_METADATA
+from sev_attest.guest import vmsa
+from sev_attest.guest.cpu import QEMU_MODELS
+from sev_attest.guest.firmware import ENTRIES, SECTIONS
+from sev_attest.guest.spec import OVMF_SEV_METADATA
+from sev_attest.sev.launch import expected_measure
+from sev_attest.sev.policy import BITS, compose
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.images import with_footer
 from test_measure import UNFIT
@@ -208,7 +209,7 @@ def test_sev_es_digests_equal_those_of_sev_snp_measure(
     run: Run, count: int, boot: tuple[str, ...], profile: str, vmm: VMMType
 ) -> None:
     parts: Any = dict(zip(boot[::2], boot[1::2], strict=True))
-    for name, (family, model, stepping) in vmsa.QEMU_MODELS.items():
+    for name, (family, model, stepping) in QEMU_MODELS.items():
         signature = sev.CpuModel(family=family, model=model, stepping=stepping).signature
         theirs = peer.seves_calc_launch_digest(
             count, signature, "fw", parts.get("-k"), parts.get("-r"), parts.get("-e"), vmm_type=vmm

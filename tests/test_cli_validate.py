@@ -14,8 +14,8 @@ import pytest
 
 import sev_attest as sev
 from conftest import Ran, Run
-from sev_attest.launch import expected_measure
-from sev_attest.spec import OVMF_SVSM_INFO
+from sev_attest.guest.spec import OVMF_SVSM_INFO
+from sev_attest.sev.launch import expected_measure
 from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
 from sev_attest.testing.images import with_footer
 

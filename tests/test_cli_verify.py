@@ -11,7 +11,7 @@ import pytest
 
 import sev_attest as sev
 from conftest import Run
-from sev_attest.cli import verify
+from sev_attest.cli.commands import verify
 from sev_attest.testing import Authority, Platform
 
 LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"

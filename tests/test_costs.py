@@ -24,20 +24,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sev_attest._encoding import blob, from_base64, from_text, json_documents
 from sev_attest._wire import guid_bytes
-from sev_attest.chain.files import read_contents
-from sev_attest.chain.roots import amd_roots
+from sev_attest.domain_xml.capabilities import SevCapabilities
+from sev_attest.domain_xml.check import Versions, check_domain, parse_domain
+from sev_attest.domain_xml.lint import Subject
+from sev_attest.domain_xml.prepare import SessionFiles, prepare
 from sev_attest.errors import SevAttestError
+from sev_attest.guest.firmware import Firmware
+from sev_attest.guest.spec import OVMF_FOOTER
 from sev_attest.host import qmp
-from sev_attest.host.capabilities import SevCapabilities
-from sev_attest.host.domain_xml import Versions, check_domain, parse_domain
 from sev_attest.host.libvirt import read_config
-from sev_attest.host.lint import Subject
 from sev_attest.host.place import public
-from sev_attest.host.prepare import SessionFiles, prepare
-from sev_attest.launch_info import read_report
-from sev_attest.measure.ovmf import Firmware
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.spec import OVMF_FOOTER
+from sev_attest.sev.chain.packaging import read_contents
+from sev_attest.sev.chain.roots import amd_roots
+from sev_attest.sev.launch_info import read_report
 from sev_attest.testing import Platform
 from test_domain_xml import BLOB_B64, GODH_B64, RECORD
 

@@ -9,14 +9,22 @@ from typing import Any
 import pytest
 
 import sev_attest as sev
-from sev_attest import diagnose
-from sev_attest._hypotheses import RANK, RULED_OUT, Change, changes, layouts, other_launches
-from sev_attest._hypotheses import Launch as Stated
 from sev_attest._wire import guid_bytes, le
-from sev_attest.diagnose import Clues, Diagnosis, explain_mismatch
-from sev_attest.measure.kernel_hashes import KernelHashes
-from sev_attest.measure.vmsa import PROFILES, QEMU_MODELS
-from sev_attest.spec import EFI_NV_DATA_VOLUME
+from sev_attest.guest.cpu import QEMU_MODELS
+from sev_attest.guest.kernel_hashes import KernelHashes
+from sev_attest.guest.spec import EFI_NV_DATA_VOLUME
+from sev_attest.guest.vmsa import PROFILES
+from sev_attest.sev.diagnosis import search as diagnose
+from sev_attest.sev.diagnosis.hypotheses import (
+    RANK,
+    RULED_OUT,
+    Change,
+    changes,
+    layouts,
+    other_launches,
+)
+from sev_attest.sev.diagnosis.hypotheses import Launch as Stated
+from sev_attest.sev.diagnosis.search import Clues, Diagnosis, explain_mismatch
 from sev_attest.testing import Platform, ovmf_image
 
 OVMF = ovmf_image(1 << 14)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sev_attest as sev
-from sev_attest.host import xml
-from sev_attest.host.capabilities import SevCapabilities
-from sev_attest.host.domain_xml import (
+from sev_attest.domain_xml import xml
+from sev_attest.domain_xml.capabilities import SevCapabilities
+from sev_attest.domain_xml.check import (
     RULES,
     Finding,
     Severity,
@@ -26,8 +26,8 @@ from sev_attest.host.domain_xml import (
     read_version,
     tally,
 )
-from sev_attest.host.lint import before
-from sev_attest.host.prepare import NEEDED, Prepared, SessionFiles, prepare
+from sev_attest.domain_xml.lint import before
+from sev_attest.domain_xml.prepare import NEEDED, Prepared, SessionFiles, prepare
 from sev_attest.testing import ovmf_image
 
 GODH, BLOB = bytes(range(256)) * 8 + bytes(36), bytes(range(128))
@@ -697,7 +697,7 @@ def test_only_errors_and_what_is_needed_are_mended_unasked(name: str, broken: Ca
 
 
 def test_what_takes_too_many_passes_is_left_and_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sev_attest.host.prepare._PASSES", 1)
+    monkeypatch.setattr("sev_attest.domain_xml.prepare._PASSES", 1)
     prepared = Case(
         edits=((f"    <dhCert>{GODH_B64}</dhCert>\n    <session>{BLOB_B64}</session>\n", ""),)
     ).prepare()

@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sev_attest as sev
-from sev_attest import _wire, errors, spec
+from sev_attest import _wire, errors
 from sev_attest._encoding import blob, from_base64, looks_like_text
-from sev_attest.launch import expected_measure
+from sev_attest._keys import Algorithm, Curve
 from sev_attest.owner.requirements import AllowedLaunch
-from sev_attest.policy import compose
-from sev_attest.spec import Algorithm, Usage
+from sev_attest.sev import spec
+from sev_attest.sev.launch import expected_measure
+from sev_attest.sev.policy import compose
+from sev_attest.sev.spec import Usage
 
 
 def test_a_malformed_input_names_source_structure_field_place_and_reason() -> None:
@@ -272,11 +274,11 @@ CODES: dict[type[enum.IntEnum | enum.IntFlag], dict[str, int]] = {
         "ARK": 0, "ASK": 0x13, "INVALID": 0x1000, "OCA": 0x1001, "PEK": 0x1002, "PDH": 0x1003,
         "CEK": 0x1004,
     },
-    spec.Algorithm: {
+    Algorithm: {
         "INVALID": 0, "RSA_SHA256": 1, "ECDSA_SHA256": 2, "ECDH_SHA256": 3, "RSA_SHA384": 0x101,
         "ECDSA_SHA384": 0x102, "ECDH_SHA384": 0x103,
     },
-    spec.Curve: {"INVALID": 0, "P256": 1, "P384": 2},
+    Curve: {"INVALID": 0, "P256": 1, "P384": 2},
     spec.PolicyBit: {"NODBG": 1, "NOKS": 2, "ES": 4, "NOSEND": 8, "DOMAIN": 16, "SEV": 32},
     spec.Context: {"LAUNCH_SECRET": 1, "LAUNCH_MEASURE": 4},
     spec.PlatformState: {"UNINIT": 0, "INIT": 1, "WORKING": 2},

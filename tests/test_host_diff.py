@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sev_attest.host.diff import Span, kept, through, unified
-from sev_attest.host.xml import Edit, apply
+from sev_attest.domain_xml.diff import Span, kept, through, unified
+from sev_attest.domain_xml.xml import Edit, apply
 
 TEXT = st.text("ab\n", max_size=60).map(str.encode)
 CUTS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 4), TEXT), max_size=6)

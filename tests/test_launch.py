@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sev_attest as sev
-from sev_attest import _crypto, secret
-from sev_attest.launch import CHECKS, expected_measure
-from sev_attest.launch_info import Claims, from_claims, read_report
-from sev_attest.spec import Status
+from sev_attest import _crypto
+from sev_attest.sev import secret
+from sev_attest.sev.launch import CHECKS, expected_measure
+from sev_attest.sev.launch_info import Claims, from_claims, read_report
+from sev_attest.sev.spec import Status
 from sev_attest.testing import FirmwareError, Guest, Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image()

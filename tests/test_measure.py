@@ -17,10 +17,10 @@ from sevsnpmeasure.vmm_types import VMMType
 from sevsnpmeasure.vmsa import SevEsSaveArea, VmcbSeg
 
 import sev_attest as sev
-from sev_attest.measure import ovmf
-from sev_attest.measure import vmsa as layout
-from sev_attest.measure.ovmf import sha256_of, sha256_of_both
-from sev_attest.spec import OVMF_FOOTER, OVMF_SEV_INFO, OVMF_SVSM_INFO
+from sev_attest.guest import firmware as ovmf
+from sev_attest.guest import vmsa as layout
+from sev_attest.guest.firmware import sha256_of, sha256_of_both
+from sev_attest.guest.spec import OVMF_FOOTER, OVMF_SEV_INFO, OVMF_SVSM_INFO
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.images import with_footer
 

@@ -24,7 +24,7 @@ def platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     root = sev.Root(
         ark=platform.authority.ark, ask=platform.authority.ask, generation=sev.Generation.NAPLES
     )
-    for module in ("sev_attest.chain.verify", "sev_attest.chain.roots"):
+    for module in ("sev_attest.sev.chain.verify", "sev_attest.sev.chain.roots"):
         monkeypatch.setattr(f"{module}.amd_roots", lambda: (root,))
     Path("host.chain").write_bytes(platform.export().to_bytes())
     Path("OVMF.amdsev.fd").write_bytes(OVMF)

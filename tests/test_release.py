@@ -16,10 +16,10 @@ import pytest
 
 import sev_attest as sev
 from release_worker import SECRETS, case_line, demands, racers
-from sev_attest.launch import expected_measure
+from sev_attest.owner.key_release import settle, verify_any
 from sev_attest.owner.ledger import LedgerTrouble
-from sev_attest.owner.release import settle, verify_any
 from sev_attest.owner.requirements import AllowedLaunch, Minimum
+from sev_attest.sev.launch import expected_measure
 from sev_attest.testing import (
     Authority,
     Fault,
@@ -164,7 +164,7 @@ def test_every_allowed_digest_is_tried_whichever_fits(
         tried.append(given["digest"])
         return sev.verify_launch(info, **given)
 
-    monkeypatch.setattr("sev_attest.owner.release.verify_launch", spy)
+    monkeypatch.setattr("sev_attest.owner.key_release.verify_launch", spy)
     digests = (DIGEST, bytes(32), bytes(31) + b"\1")
     found = verify_any(
         told(case.start()), keys=case.session.keys, policy=case.session.policy, digests=digests

@@ -10,7 +10,7 @@ import pytest
 
 import sev_attest as sev
 from conftest import Run
-from sev_attest.report import CHECKS
+from sev_attest.sev.report import CHECKS
 from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image(4096)

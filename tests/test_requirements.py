@@ -24,8 +24,8 @@ from sev_attest.owner.requirements import (
     Requirements,
     read_manifest,
 )
-from sev_attest.policy import GuestPolicy
-from sev_attest.spec import PolicyBit
+from sev_attest.sev.policy import GuestPolicy
+from sev_attest.sev.spec import PolicyBit
 from sev_attest.testing import Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image(1 << 14)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import sev_attest as sev
 from sev_attest import _crypto
-from sev_attest.session import wrap
-from sev_attest.spec import Curve, Status
+from sev_attest._keys import Curve
+from sev_attest.sev.session import wrap
+from sev_attest.sev.spec import Status
 from sev_attest.testing import FirmwareError, Platform
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

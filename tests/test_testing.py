@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 import sev_attest as sev
 from sev_attest import _crypto
-from sev_attest.chain.certificate import EccPublicKey, Signature
-from sev_attest.spec import Algorithm, Curve, GuestState, PlatformState, Status, Usage
+from sev_attest._keys import Algorithm, Curve, EccPublicKey
+from sev_attest.sev.chain.certificate import Signature
+from sev_attest.sev.spec import GuestState, PlatformState, Status, Usage
 from sev_attest.testing import (
     Authority,
     Fault,

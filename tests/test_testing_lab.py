@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import sev_attest as sev
-from sev_attest.chain.files import read_contents
+from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.testing import Platform, QemuError, launch_guest, ovmf_image
 from sev_attest.testing.lab import Lab, LabError, firmware, libvirtd, standin
 from sev_attest.testing.lab.command_line import SevGuest, properties, read_command_line

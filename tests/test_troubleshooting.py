@@ -9,8 +9,8 @@ import pytest
 
 import sev_attest as sev
 from conftest import Run
-from sev_attest._hypotheses import RULED_OUT
-from sev_attest.host.domain_xml import RULES
+from sev_attest.domain_xml.check import RULES
+from sev_attest.sev.diagnosis.hypotheses import RULED_OUT
 from sev_attest.testing import FirmwareError, Guest, Platform, QemuError, launch_guest, ovmf_image
 
 PAGE = (Path(__file__).parent.parent / "docs" / "troubleshooting.md").read_text()

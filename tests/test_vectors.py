@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import sev_attest as sev
-from sev_attest import secret
-from sev_attest.session import wrap
+from sev_attest.sev import secret
+from sev_attest.sev.session import wrap
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 

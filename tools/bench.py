@@ -35,13 +35,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 import sev_attest as sev
 from sev_attest import _crypto
-from sev_attest.cli.verify import verify_each
-from sev_attest.launch import expected_measure
-from sev_attest.measure.ovmf import sha256_of
+from sev_attest.cli.commands.verify import verify_each
+from sev_attest.guest.firmware import sha256_of
 from sev_attest.owner.advisories import load
 from sev_attest.owner.ledger import book, stores
 from sev_attest.owner.requirements import AllowedLaunch, Minimum, Requirements
-from sev_attest.spec import Usage
+from sev_attest.sev.launch import expected_measure
+from sev_attest.sev.spec import Usage
 from sev_attest.testing import Authority, Platform, ovmf_image
 
 Run = Callable[[], float]

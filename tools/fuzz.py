@@ -30,22 +30,22 @@ from typing import Any
 
 import sev_attest as sev
 from sev_attest._encoding import blob, from_text
-from sev_attest.chain.ca import CaCertificate
-from sev_attest.chain.certificate import Certificate
-from sev_attest.chain.files import read_contents
-from sev_attest.chain.roots import amd_roots
+from sev_attest.domain_xml.capabilities import SevCapabilities
+from sev_attest.domain_xml.check import Subject, Versions, check_domain, parse_domain
+from sev_attest.domain_xml.prepare import SessionFiles, prepare
 from sev_attest.errors import SevAttestError
-from sev_attest.host.capabilities import SevCapabilities
-from sev_attest.host.domain_xml import Subject, Versions, check_domain, parse_domain
+from sev_attest.guest.firmware import Firmware
 from sev_attest.host.libvirt import read_config
 from sev_attest.host.place import public
-from sev_attest.host.prepare import SessionFiles, prepare
 from sev_attest.host.qmp import Connection
-from sev_attest.launch_info import LaunchInfo, read_report
-from sev_attest.measure.ovmf import Firmware
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.requirements import MANIFEST_SCHEMA, read_manifest
-from sev_attest.report import AttestationReport
+from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.certificate import Certificate
+from sev_attest.sev.chain.packaging import read_contents
+from sev_attest.sev.chain.roots import amd_roots
+from sev_attest.sev.launch_info import LaunchInfo, read_report
+from sev_attest.sev.report import AttestationReport
 from sev_attest.testing import Platform, ovmf_image
 
 MOST = 1 << 20

@@ -19,9 +19,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import sev_attest as sev
-from sev_attest import _crypto, secret
-from sev_attest.session import wrap
-from sev_attest.spec import Algorithm, Curve, Usage
+from sev_attest import _crypto
+from sev_attest._keys import Algorithm, Curve
+from sev_attest.sev import secret
+from sev_attest.sev.session import wrap
+from sev_attest.sev.spec import Usage
 from sev_attest.testing import Authority, Guest, Platform, launch_guest, ovmf_image
 
 FOLDER = Path(__file__).resolve().parent.parent / "vectors"
@@ -241,7 +243,7 @@ def session_cases() -> list[Case]:
             {
                 "id": name,
                 "description": words,
-                "source": "sev_attest.session.wrap, from fixed keys",
+                "source": "sev_attest.sev.session.wrap, from fixed keys",
                 "shared_secret": b64(shared),
                 "policy": policy,
                 "tek": b64(keys.tek),

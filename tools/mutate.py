@@ -30,31 +30,33 @@ PACKAGE = "src/sev_attest"
 TESTS = {
     "_crypto.py": "session report cli_certs chain",
     "_encoding.py": "launch cli_certs",
+    "_keys.py": "chain",
     "_wire.py": "session report measure chain",
-    "chain/": "chain cli_certs",
-    "cli/owner.py": "cli_owner cli_validate",
+    "cli/options/owner.py": "cli_owner cli_validate",
+    "domain_xml/prepare.py": "cli_domain domain_xml",
     "errors.py": "cli",
+    "guest/": "measure cli_measure",
     "host/__init__.py": "host_qmp host_libvirt",
     "host/libvirt.py": "host_libvirt",
     "host/place.py": "host_place",
-    "host/prepare.py": "cli_domain domain_xml",
     "host/qmp.py": "host_qmp",
-    "keys.py": "session",
-    "launch.py": "launch",
-    "launch_info.py": "launch cli_certs",
-    "measure/": "measure cli_measure",
+    "owner/key_release.py": "release key_release",
     "owner/ledger/": "ledger",
     "owner/record.py": "session",
-    "owner/release.py": "release key_release",
     "owner/requirements.py": "requirements",
-    "policy.py": "cli_measure",
-    "report.py": "report",
-    "secret.py": "launch",
-    "session.py": "session",
-    "spec.py": "session measure",
+    "sev/chain/": "chain cli_certs",
+    "sev/digest.py": "measure cli_measure",
+    "sev/keys.py": "session",
+    "sev/launch.py": "launch",
+    "sev/launch_info.py": "launch cli_certs",
+    "sev/policy.py": "cli_measure",
+    "sev/report.py": "report",
+    "sev/secret.py": "launch",
+    "sev/session.py": "session",
+    "sev/spec.py": "session measure",
 }
 """The tests of each core module, or of all modules in a folder, beside test_foundations.py."""
-DATA = ("chain/_amd_keys.py",)
+DATA = ("sev/chain/_amd_keys.py",)
 """Modules that hold data alone."""
 LEAST_SECONDS = 60
 WHOLE_SECONDS = 1800

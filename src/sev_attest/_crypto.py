@@ -23,9 +23,7 @@ from cryptography.x509 import (
 )
 from cryptography.x509.oid import NameOID
 
-from sev_attest.chain.ca import RsaPublicKey
-from sev_attest.chain.certificate import EccPublicKey
-from sev_attest.spec import Algorithm, Curve
+from sev_attest._keys import Algorithm, Curve, EccPublicKey, RsaPublicKey
 
 P384PrivateKey = ec.EllipticCurvePrivateKey
 P384PublicKey = ec.EllipticCurvePublicKey

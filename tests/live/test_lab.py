@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 import sev_attest as sev
-from sev_attest.host.domain_xml import Severity, Subject, Versions, look, parse_domain
-from sev_attest.host.prepare import prepare
+from sev_attest.domain_xml.check import Severity, Subject, Versions, look, parse_domain
+from sev_attest.domain_xml.prepare import prepare
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.lab import Lab, Ran
 from test_domain_xml import CLEAN, LOADER, SESSION

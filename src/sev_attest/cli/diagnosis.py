@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sev_attest._encoding import blob
-from sev_attest.cli.guest import cpu_model, profile
 from sev_attest.cli.inputs import STDIN, option_name
-from sev_attest.cli.owner import PACKET
-from sev_attest.diagnose import Clues, Diagnosis, Finding, explain_mismatch
+from sev_attest.cli.options.guest import cpu_model, profile
+from sev_attest.cli.options.owner import PACKET
 from sev_attest.errors import LaunchRefused, MeasurementMismatch, SevAttestError
-from sev_attest.keys import TransportKeys
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.policy import GuestPolicy
+from sev_attest.sev.diagnosis.search import Clues, Diagnosis, Finding, explain_mismatch
+from sev_attest.sev.keys import TransportKeys
+from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
-    from sev_attest.cli.validate import Case
+    from sev_attest.cli.commands.validate import Case
 
 _MOST_FILES = 64
 _MOST_NAMES = 1000

@@ -15,9 +15,9 @@ from sev_attest.cli import render
 from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, reading
 
 if TYPE_CHECKING:
-    from sev_attest.chain.files import Collected
-    from sev_attest.chain.roots import Root
     from sev_attest.owner.ledger import Ledger
+    from sev_attest.sev.chain.chain import Collected
+    from sev_attest.sev.chain.roots import Root
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -262,8 +262,9 @@ def collect(
     """
     from pathlib import Path
 
-    from sev_attest.chain.files import Collected, certificate_of, read_contents
-    from sev_attest.spec import Usage
+    from sev_attest.sev.chain.chain import Collected
+    from sev_attest.sev.chain.packaging import certificate_of, read_contents
+    from sev_attest.sev.spec import Usage
 
     sources = inputs if given["sev"] is None else (*inputs, given["sev"])
     one_stdin((*sources, given["oca"], given["cek"], given["ca"], *given.get("trust_root", ())))
@@ -299,9 +300,9 @@ def collect(
 
 def trusted_roots(given: dict[str, Any]) -> "list[Root]":
     """Name the roots: AMD's, and those of ``--trust-root``."""
-    from sev_attest.chain.ca import CaCertificate
-    from sev_attest.chain.files import read_contents
-    from sev_attest.chain.roots import Root, amd_roots
+    from sev_attest.sev.chain.ca import CaCertificate
+    from sev_attest.sev.chain.packaging import read_contents
+    from sev_attest.sev.chain.roots import Root, amd_roots
 
     roots = list(amd_roots())
     for path in given["trust_root"]:

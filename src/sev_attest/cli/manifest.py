@@ -5,12 +5,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sev_attest.cli.guest import cpu_model, profile, read_guest, read_vmsa
+from sev_attest.cli.options.guest import cpu_model, profile, read_guest, read_vmsa
 from sev_attest.cli.outputs import write_all
 from sev_attest.errors import Unsupported
-from sev_attest.measure.digest import MeasuredGuest
 from sev_attest.owner.requirements import MANIFEST_SCHEMA
-from sev_attest.policy import GuestPolicy
+from sev_attest.sev.digest import MeasuredGuest
+from sev_attest.sev.policy import GuestPolicy
 
 
 def write_manifest(given: dict[str, Any], policy: GuestPolicy, *, progress: bool) -> int:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sev_attest.chain.ca import CaCertificate
-    from sev_attest.chain.certificate import Certificate
-    from sev_attest.chain.files import Chain
-    from sev_attest.chain.verify import VerifiedChain
-    from sev_attest.launch_info import LaunchInfo
-    from sev_attest.policy import GuestPolicy
+    from sev_attest.sev.chain.ca import CaCertificate
+    from sev_attest.sev.chain.certificate import Certificate
+    from sev_attest.sev.chain.chain import Chain
+    from sev_attest.sev.chain.verify import VerifiedChain
+    from sev_attest.sev.launch_info import LaunchInfo
+    from sev_attest.sev.policy import GuestPolicy
 
 LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from sev_attest.errors import MalformedInput, SevAttestError
-from sev_attest.launch_info import Claims
+from sev_attest.sev.launch_info import Claims
 
 Value = TypeVar("Value")
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from sev_attest.domain_xml.domain import parse_domain
+from sev_attest.domain_xml.xml import Document, Element
 from sev_attest.errors import (
     Insecure,
     MalformedInput,
@@ -27,10 +29,8 @@ from sev_attest.host import (
     within,
     words,
 )
-from sev_attest.host.domain import parse_domain
 from sev_attest.host.place import leads_here, named_here, public, shown
-from sev_attest.host.xml import Document, Element
-from sev_attest.launch_info import Claims, read_report
+from sev_attest.sev.launch_info import Claims, read_report
 
 Value = TypeVar("Value")
 

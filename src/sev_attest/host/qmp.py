@@ -25,7 +25,7 @@ from sev_attest.host import (
     words,
 )
 from sev_attest.host.place import ends_here, shown
-from sev_attest.launch_info import Claims, read_report
+from sev_attest.sev.launch_info import Claims, read_report
 
 Value = TypeVar("Value")
 

@@ -16,9 +16,9 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any, cast
 
-from sev_attest.chain.roots import Generation
 from sev_attest.errors import MalformedInput, Unsupported
-from sev_attest.policy import BITS, GuestPolicy
+from sev_attest.sev.chain.roots import Generation
+from sev_attest.sev.policy import BITS, GuestPolicy
 
 GENERATIONS = tuple(generation.value for generation in Generation)
 MIN_API = "min-api"

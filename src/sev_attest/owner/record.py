@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, get_args
 
-from sev_attest.chain._amd_keys import AMD_KEYS
 from sev_attest.errors import LaunchRefused, MalformedInput
-from sev_attest.policy import GuestPolicy
+from sev_attest.sev.chain._amd_keys import AMD_KEYS
+from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sev_attest.keys import TransportKeys
-    from sev_attest.session import Session
+    from sev_attest.sev.keys import TransportKeys
+    from sev_attest.sev.session import Session
 
 SCHEMA = "sev-attest/launch/1"
 _STRUCTURE = "launch record"

@@ -51,11 +51,11 @@ from sev_attest.errors import (
     RequirementsNotMet,
     Unsupported,
 )
-from sev_attest.launch import VerifiedLaunch
 from sev_attest.owner.advisories import GENERATIONS, Exposure, Verdict, evaluate, load
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.policy import BITS
-from sev_attest.spec import PolicyBit
+from sev_attest.sev.launch import VerifiedLaunch
+from sev_attest.sev.policy import BITS
+from sev_attest.sev.spec import PolicyBit
 
 SCHEMA = "sev-attest/requirements/1"
 MANIFEST_SCHEMA = "sev-attest/manifest/1"

@@ -5,10 +5,11 @@ import hmac
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from sev_attest.chain.ca import CaCertificate, RsaPublicKey
-from sev_attest.chain.certificate import Certificate, Signature
-from sev_attest.chain.roots import Root
-from sev_attest.spec import Usage
+from sev_attest._keys import RsaPublicKey
+from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.certificate import Certificate, Signature
+from sev_attest.sev.chain.roots import Root
+from sev_attest.sev.spec import Usage
 from sev_attest.testing._primes import PRIMES
 
 _EXPONENT = 65537

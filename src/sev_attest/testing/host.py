@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Unpack
 
-from sev_attest.chain.certificate import Certificate, Signature
-from sev_attest.chain.files import Chain
-from sev_attest.chain.roots import amd_roots
-from sev_attest.spec import GuestState, Usage
+from sev_attest.sev.chain.certificate import Certificate, Signature
+from sev_attest.sev.chain.chain import Chain
+from sev_attest.sev.chain.roots import amd_roots
+from sev_attest.sev.spec import GuestState, Usage
 from sev_attest.testing.authority import Authority
 from sev_attest.testing.platform import Platform
 from sev_attest.testing.qemu import Guest, GuestInputs, launch_guest

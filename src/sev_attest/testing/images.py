@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from sev_attest._wire import guid_bytes, le
-from sev_attest.spec import OVMF_FOOTER, OVMF_HASH_TABLE, OVMF_SEV_INFO, OVMF_SEV_SECRET
+from sev_attest.guest.spec import OVMF_FOOTER, OVMF_HASH_TABLE, OVMF_SEV_INFO, OVMF_SEV_SECRET
 
 
 def ovmf_image(

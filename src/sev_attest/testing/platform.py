@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from sev_attest import _crypto
-from sev_attest.chain.certificate import Certificate, EccPublicKey, Signature
-from sev_attest.chain.files import Chain
+from sev_attest._keys import Algorithm, Curve, EccPublicKey
 from sev_attest.errors import MalformedInput
-from sev_attest.spec import Algorithm, Curve, GuestState, PlatformState, Status, Usage
+from sev_attest.sev.chain.certificate import Certificate, Signature
+from sev_attest.sev.chain.chain import Chain
+from sev_attest.sev.spec import GuestState, PlatformState, Status, Usage
 from sev_attest.testing.authority import Authority
 
 _CURVE = ec.SECP384R1()

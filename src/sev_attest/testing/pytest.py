@@ -5,7 +5,7 @@ Enable them in your top ``conftest.py``: ``pytest_plugins = ["sev_attest.testing
 
 import pytest
 
-from sev_attest.chain.roots import Root, amd_roots
+from sev_attest.sev.chain.roots import Root, amd_roots
 from sev_attest.testing.host import Host
 from sev_attest.testing.platform import Platform
 

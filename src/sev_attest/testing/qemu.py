@@ -1,7 +1,7 @@
 """What QEMU does with the firmware: launch a guest, report on it, pass it its secrets.
 
-Written apart from ``sev_attest.measure`` and ``sev_attest.secret``: this is the other side of what
-those compute. Sources: QEMU's target/i386/sev.c and cpu.c; Linux arch/x86/kvm/svm.
+Written apart from ``sev_attest.guest`` and ``sev_attest.sev``: this is the other side of what those
+compute. Sources: QEMU's target/i386/sev.c and cpu.c; Linux arch/x86/kvm/svm.
 """
 
 import base64

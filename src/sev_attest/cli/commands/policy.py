@@ -1,0 +1,54 @@
+"""``sev-attest policy``."""
+
+import click
+
+from sev_attest.cli import render
+from sev_attest.cli.inputs import POLICY, output_options
+from sev_attest.errors import Unsupported
+from sev_attest.sev.policy import BITS, GuestPolicy, compose
+
+
+@click.command("policy")
+@click.argument("values", nargs=-1, required=True, metavar="VALUE|NAME...")
+@output_options
+def command(*, values: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Explain policies, or compose one from names.
+
+    A VALUE is a number (0x5). NAMES are no-debug, no-key-sharing, es, no-send, domain, sev and
+    api>=MAJOR.MINOR, one by one or joined by commas: `sev-attest policy no-debug,es,api>=1.51`.
+    """
+    numeric = [value for value in values if value[:1].isdigit() or value[:1] == "-"]
+    if numeric and len(numeric) < len(values):
+        raise Unsupported("give numbers to explain, or names to compose, not both", check="usage")
+    if numeric:
+        policies = [GuestPolicy(POLICY.convert(value, None, None)) for value in values]
+    else:
+        policies = [compose(name for value in values for name in value.split(","))]
+    for policy in policies:
+        policy.require_unreserved()
+    if as_json:
+        render.document("policy", ok=True, policies=[_facts(policy) for policy in policies])
+        return
+    for policy in policies:
+        _show(policy, verbose=verbose or bool(numeric and not quiet))
+
+
+def _facts(policy: GuestPolicy) -> dict[str, object]:
+    return {
+        "policy": policy.value,
+        "hex": str(policy),
+        "names": policy.names(),
+        "bits": {bit.name: bit in policy.bits for bit in BITS},
+        "min_api": list(policy.min_api),
+        "risks": policy.risks(),
+    }
+
+
+def _show(policy: GuestPolicy, *, verbose: bool) -> None:
+    click.echo(f"{policy} {','.join(policy.names())}".rstrip())
+    if verbose:
+        for bit, (name, meaning, risk) in BITS.items():
+            words = meaning if bit in policy.bits else risk
+            click.echo(f"  {'set  ' if bit in policy.bits else 'clear'} {name:<15} {words}")
+        major, minor = policy.min_api
+        click.echo(f"  API   at least {major}.{minor}" if any(policy.min_api) else "  API   any")

@@ -1,0 +1,153 @@
+"""``sev-attest requirements``."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sev_attest.cli import render
+from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, output_options, read_small
+from sev_attest.cli.outputs import write_all
+from sev_attest.errors import MalformedInput, Unsupported, reading
+from sev_attest.owner.advisories import GENERATIONS, Verdict, evaluate
+from sev_attest.owner.requirements import ANY, Requirements
+from sev_attest.sev.policy import BITS, GuestPolicy
+
+
+@click.group("requirements", no_args_is_help=False)
+def command() -> None:
+    """Begin and check owner.toml: what you demand of a launch beyond a right measurement."""
+
+
+@command.command("init")
+@click.argument("path", type=OUTPUT, default="owner.toml", metavar="[FILE]")
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@output_options
+def init(*, path: str, force: bool, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001 - nothing to explain
+    """Write owner.toml: it allows nothing yet, and explains each line."""
+    text = (files("sev_attest.owner") / "template.toml").read_bytes()
+    write_all([(Path(path), text)], force=force)
+    if as_json:
+        render.document("requirements init", ok=True, file=path)
+    elif not quiet:
+        click.echo(f"wrote {render.one_line(path)}: it allows nothing until you fill it in")
+
+
+@command.command("check")
+@click.argument("path", type=FILE, metavar="FILE")
+@output_options
+def check(*, path: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Read owner.toml as `validate --requirements` does, and say what it allows."""
+    found = read_requirements(path)
+    now = datetime.now(UTC)
+    notes = _notes(found, now)
+    if as_json:
+        render.document("requirements check", ok=True, allows=_facts(found, now), notes=notes)
+    elif not quiet:
+        click.echo(f"OK: {render.one_line(path)} can be used")
+        for line in _lines(found, now, verbose=verbose):
+            click.echo(render.one_line(line))
+        render.notes(notes)
+
+
+def read_requirements(path: str) -> Requirements:
+    """Read owner.toml; the manifests that it names are relative to its folder."""
+
+    def manifest(name: str) -> bytes:
+        if path == STDIN:
+            raise Unsupported(
+                "requirements from standard input can name no manifest", check="usage"
+            )
+        place = Path(path).parent / name
+        if place.exists() and not place.is_file():
+            raise MalformedInput("manifest", "format", f"{place} is no file")
+        return read_small(str(place), "manifest")
+
+    with reading(path):
+        return Requirements.from_toml(read_small(path, "requirements"), manifest=manifest)
+
+
+_LISTS = ("generations", "ceks", "platform_ids", "pdhs")
+_DENIED = ("denied_ceks", "denied_platform_ids", "denied_pdhs")
+
+
+def _facts(found: Requirements, now: datetime) -> dict[str, Any]:
+    """Say what is allowed, for a JSON document."""
+    lists = (*_LISTS, *_DENIED, "acknowledged", "refused")
+    return {
+        **{name: sorted(getattr(found, name)) for name in lists},
+        "minimum": {
+            name: {"api": "{}.{}".format(*least.api), "build": least.build}
+            for name, least in found.minimum.items()
+        },
+        "policy": {
+            "set": [name for bit, (name, _, _) in BITS.items() if bit in found.policy_set],
+            "clear": [name for bit, (name, _, _) in BITS.items() if bit in found.policy_clear],
+        },
+        "launches": [
+            {
+                "name": one.name,
+                "digests": {digest.hex(): words for digest, words in one.digests.items()},
+                "expires": one.expires and one.expires.isoformat(),
+                "expired": one.expired(now),
+                "note": one.note,
+            }
+            for one in found.launches
+        ],
+    }
+
+
+def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str]:
+    """Say what is allowed, for people."""
+    facts = _facts(found, now)
+    for name in (*_LISTS, *_DENIED, "acknowledged", "refused"):
+        words = "any" if ANY in facts[name] else ", ".join(facts[name])
+        if words or name in _LISTS:
+            yield f"{name.replace('_', ' ')}: {words or 'none'}"
+    for name, least in facts["minimum"].items():
+        yield f"{name}: SEV API {least['api']} build {least['build']} or later"
+    for words, names in facts["policy"].items():
+        if names:
+            yield f"policy bits {words}: {', '.join(names)}"
+    for launch in facts["launches"]:
+        end = f"expires {launch['expires']}" if launch["expires"] else "no end"
+        end = "EXPIRED" if launch["expired"] else end
+        line = f"launch {launch['name']}: {len(launch['digests'])} digests, {end} {launch['note']}"
+        yield line.rstrip()
+        if verbose:
+            for digest, words in launch["digests"].items():
+                yield f"  {digest} {words}"
+
+
+def _notes(found: Requirements, now: datetime) -> list[str]:
+    """Say what lets no launch through at all."""
+    notes = [
+        f"{name.replace('_', ' ')}: the list is empty, so no launch is allowed"
+        for name in _LISTS
+        if not getattr(found, name)
+    ]
+    if not any(not launch.expired(now) for launch in found.launches):
+        notes.append("there is no launch that has not expired, so none is allowed")
+    generations = GENERATIONS if ANY in found.generations else sorted(found.generations)
+    for generation in generations:
+        newest = evaluate(
+            generation=generation if generation in GENERATIONS else None,
+            api=(0xFF, 0xFF),
+            build=0xFF,
+            policy=GuestPolicy(0xFFFF_003F & ~int(found.policy_clear)),
+        )
+        ids = [
+            exposure.advisory.id
+            for exposure in newest
+            if exposure.verdict is Verdict.AFFECTED
+            and exposure.advisory.id not in found.acknowledged
+        ]
+        if ids:
+            notes.append(
+                f"{generation}: weaknesses of the newest firmware and the strictest policy are "
+                f"not acknowledged, so no launch is allowed: {', '.join(ids)}"
+            )
+    return notes

@@ -1,0 +1,127 @@
+"""``sev-attest vmsa``: build, show and compare VMSA pages."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sev_attest.cli import render
+from sev_attest.cli.inputs import FILE, OUTPUT, Number, large_file, one_stdin, output_options
+from sev_attest.cli.options.guest import (
+    VCPUS,
+    cpu_model,
+    cpu_notes,
+    cpu_options,
+    profile,
+    read_page,
+)
+from sev_attest.cli.outputs import write_all
+from sev_attest.errors import Unsupported, reading
+from sev_attest.guest.firmware import Firmware
+from sev_attest.guest.vmsa import FIELDS, SEGMENTS, unnamed, values_of
+
+
+@click.group("vmsa", no_args_is_help=False)
+def command() -> None:
+    """Build, show and compare the measured state of SEV-ES vCPUs (VMSA pages)."""
+
+
+@command.command("build")
+@click.argument("out", type=OUTPUT)
+@click.option("--cpu", type=Number(VCPUS.most - 1), default=0, help="Which vCPU (0 boots).")
+@cpu_options
+@click.option("-f", "--firmware", type=FILE, metavar="FILE", help="Firmware, for vCPUs above 0.")
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@output_options
+def build(
+    *, out: str, cpu: int, firmware: str | None, force: bool, as_json: bool, quiet: bool,
+    verbose: bool, **given: Any,
+) -> None:  # fmt: skip
+    """Write the page of a vCPU to OUT, as QEMU (or --vmsa-profile) sets it up."""
+    chosen = profile(given, cpu_model(given))
+    if chosen is None:
+        raise Unsupported(
+            "the CPU is needed: --cpu-model-name, or --cpu-family, --cpu-model and --cpu-stepping",
+            check="usage",
+        )
+    reset = 0
+    if firmware is not None:
+        with reading(firmware), large_file(firmware, progress=False) as file:
+            reset = Firmware.read(file).reset_address()
+    elif cpu and chosen.layout != "krun":
+        raise Unsupported("--firmware is needed: it says where vCPUs above 0 start", check="usage")
+    pages = chosen.pages(reset)
+    page = pages.boot if cpu == 0 else pages.ap or b""
+    write_all([(Path(out), page)], force=force)
+    if as_json:
+        facts = {"profile": chosen.name, "cpu": cpu, "notes": cpu_notes(given)}
+        render.document("vmsa build", ok=True, file=out, **facts)
+    elif not quiet:
+        click.echo(f"wrote {render.one_line(out)}: vCPU {cpu}, profile {chosen.name}")
+        if verbose:
+            _lines(_nested(page))
+        render.notes(cpu_notes(given))
+
+
+@command.command("show")
+@click.argument("file", type=FILE)
+@output_options
+def show(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001 - all of it was asked for
+    """Show the fields of a page: those that are not zero, with --verbose all of them."""
+    page = read_page(file)
+    if as_json:
+        render.document("vmsa show", ok=True, fields=_nested(page), unnamed=unnamed(page))
+        return
+    _lines(_nested(page), zeros=verbose)
+    for at in unnamed(page):
+        click.echo(f"byte {at:#05x} belongs to no named field, and is {page[at]:#04x}")
+
+
+@command.command("diff")
+@click.argument("first", type=FILE)
+@click.argument("second", type=FILE)
+@output_options
+def diff(*, first: str, second: str, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
+    """Name the fields in which two pages differ; exit 1 if they do."""
+    one_stdin((first, second))
+    pages = read_page(first), read_page(second)
+    values = values_of(pages[0]), values_of(pages[1])
+    found = {n: (values[0][n], values[1][n]) for n in FIELDS if values[0][n] != values[1][n]}
+    others = [
+        at
+        for at in sorted({*unnamed(pages[0]), *unnamed(pages[1])})
+        if pages[0][at] != pages[1][at]
+    ]
+    same = not (found or others)
+    if as_json:
+        differing = {name: list(pair) for name, pair in found.items()}
+        render.document("vmsa diff", ok=same, fields=differing, unnamed=others)
+    else:
+        for name, (one, other) in found.items():
+            click.echo(f"{name:<16} {one:#x} {other:#x}")
+        for at in others:
+            click.echo(f"byte {at:#05x}       {pages[0][at]:#x} {pages[1][at]:#x}")
+        if same and not quiet:
+            click.echo("the pages are the same")
+    if not same:
+        raise click.exceptions.Exit(1)
+
+
+def _nested(page: bytes) -> dict[str, int | dict[str, int]]:
+    """Read the fields, segment registers as one each."""
+    values = values_of(page)
+    nested: dict[str, int | dict[str, int]] = {}
+    for segment in SEGMENTS:
+        parts = ("selector", "attrib", "limit", "base")
+        nested[segment] = {part: values[f"{segment}.{part}"] for part in parts}
+    return nested | {name: value for name, value in values.items() if "." not in name}
+
+
+def _lines(fields: dict[str, int | dict[str, int]], *, zeros: bool = False) -> None:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            if zeros or any(value.values()):
+                parts = "  ".join(f"{part} {number:#x}" for part, number in value.items())
+                click.echo(f"{name:<16} {parts}")
+        elif value or zeros:
+            click.echo(f"{name:<16} {value:#x}")

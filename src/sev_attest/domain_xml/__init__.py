@@ -1,0 +1,1 @@
+"""libvirt's domain XML: a safe reader, the rules that attestation needs, and their fixes."""

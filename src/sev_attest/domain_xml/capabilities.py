@@ -1,0 +1,164 @@
+"""What ``virsh domcapabilities`` says a host offers. Its claim: no certificate vouches for it."""
+
+import re
+from dataclasses import dataclass
+
+from sev_attest.domain_xml.xml import Document, Element, short
+from sev_attest.errors import MalformedInput
+
+_STRUCTURE = "domcapabilities XML"
+_NUMBER = re.compile(r"\s*([0-9]{1,9})\s*")
+_SHOWN = 40
+_NO_GUESTS = (
+    "no guests, neither SEV nor SEV-ES: the host has no ASIDs for them (a BIOS setting, or this "
+    "host is itself a virtual machine)"
+)
+_OBSTACLES = (
+    "the CPU has no SEV, or the BIOS turned it off: `grep -w sev /proc/cpuinfo` shows it",
+    (
+        "the kernel has it off: put mem_encrypt=on kvm_amd.sev=1 on its command line; then "
+        "/sys/module/kvm_amd/parameters/sev reads 1 or Y"
+    ),
+    (
+        "libvirt before 6.5 keeps what it found before: stop libvirtd, remove "
+        "/var/cache/libvirt/qemu/capabilities/*, start it"
+    ),
+    (
+        "QEMU may not open /dev/sev: libvirt up to 5.1 needs other permissions on it, "
+        "selinux-policy before 3.14.2.40 another label"
+    ),
+)
+"""What keeps a host from offering SEV (libvirt kbase/launch_security_sev)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SevCapabilities:
+    """What a host offers to SEV guests, as libvirt found it.
+
+    ``arch`` is that of the guests (empty if it is not told). ``listed`` tells whether libvirt says
+    anything of SEV at all, ``supported`` whether it says yes. The numbers are None where it does
+    not say (libvirt before 8.0 has no guest counts). ``types`` are those of launchSecurity (libvirt
+    10.5 and later), ``firmware`` what firmware='...' can be, ``loaders`` the types of loader.
+    """
+
+    domain_type: str
+    machine: str
+    arch: str
+    listed: bool
+    supported: bool
+    cbitpos: int | None
+    reduced_phys_bits: int | None
+    max_guests: int | None
+    max_es_guests: int | None
+    types: tuple[str, ...]
+    firmware: tuple[str, ...]
+    loaders: tuple[str, ...]
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "SevCapabilities":
+        """Read the XML that ``virsh domcapabilities`` prints; raises MalformedInput."""
+        root = Document.parse(data, _STRUCTURE).root
+        if root.name != "domainCapabilities":
+            reason = f"<{short(root.name)}>, expected <domainCapabilities>"
+            hint = (
+                "give what `virsh domcapabilities` prints (not `virsh capabilities`, nor a domain)"
+            )
+            raise MalformedInput(_STRUCTURE, "root", reason, hint=hint)
+        found = root.all("features/sev")
+        if found[1:]:
+            reason = f"line {found[1].line}: <sev> is there twice"
+            raise MalformedInput(_STRUCTURE, "sev", reason)
+        sev = found[0] if found else None
+        return cls(
+            domain_type=_text(root, "domain"),
+            machine=_text(root, "machine"),
+            arch=_text(root, "arch"),
+            listed=sev is not None,
+            supported=sev is not None and sev.get("supported") == "yes",
+            cbitpos=_number(sev, "cbitpos"),
+            reduced_phys_bits=_number(sev, "reducedPhysBits"),
+            max_guests=_number(sev, "maxGuests"),
+            max_es_guests=_number(sev, "maxESGuests"),
+            types=_values(root, "features/launchSecurity", "sectype"),
+            firmware=_values(root, "os", "firmware"),
+            loaders=_values(root, "os/loader", "type"),
+        )
+
+    @property
+    def foreign(self) -> str:
+        """Say what this is of, if it is no host for SEV: another architecture, or Intel's TDX."""
+        if self.arch not in ("", "x86_64"):
+            return (
+                f"these are the capabilities for {self.arch[:_SHOWN]} guests: SEV is for x86_64 "
+                "guests, on AMD's CPUs"
+            )
+        if "tdx" in self.types and not self.supported:
+            return "these are the capabilities of a host with Intel TDX: SEV needs an AMD host"
+        return ""
+
+    @property
+    def sev(self) -> bool:
+        """Return whether plain SEV guests can start, as far as libvirt says."""
+        return self.supported and not self.foreign and self.max_guests != 0
+
+    @property
+    def es(self) -> bool:
+        """Return whether SEV-ES guests can start, as far as libvirt says."""
+        return self.supported and not self.foreign and self.max_es_guests != 0
+
+    def obstacles(self) -> list[str]:
+        """Say what may keep a host from offering SEV and SEV-ES; empty if it offers one of them."""
+        if self.sev or self.es:
+            return []
+        if self.foreign:
+            return [self.foreign]
+        if self.supported:
+            return [_NO_GUESTS]
+        found = []
+        if self.domain_type not in ("", "kvm"):
+            found.append(
+                f"these are the capabilities for domains of type {self.domain_type}: KVM is not "
+                "usable there, or `virsh domcapabilities --virttype kvm` shows its own"
+            )
+        if not self.listed:
+            found.append(
+                "libvirt says nothing of SEV: that takes libvirt 4.5 and QEMU 2.12 or later"
+            )
+        return [*found, *_OBSTACLES]
+
+    def limits(self) -> list[str]:
+        """Say what a host that offers SEV or SEV-ES still does not."""
+        found = []
+        if self.es and not self.sev:
+            found.append(
+                "no plain SEV guests: the BIOS keeps every ASID for SEV-ES (minimum SEV ASID)"
+            )
+        if self.sev and not self.es:
+            found.append(
+                "no SEV-ES guests: the BIOS keeps no ASIDs for them (minimum SEV ASID: it must be "
+                "above 1)"
+            )
+        return found
+
+
+def _text(root: Element, path: str) -> str:
+    found = root.find(path)
+    return "" if found is None else found.text.strip()
+
+
+def _number(sev: Element | None, name: str) -> int | None:
+    found = None if sev is None else sev.find(name)
+    if found is None:
+        return None
+    digits = _NUMBER.fullmatch(found.text)
+    if not digits or not found.text.isascii():
+        raise MalformedInput(_STRUCTURE, name, f"line {found.line}: is no number")
+    return int(digits[1])
+
+
+def _values(root: Element, path: str, name: str) -> tuple[str, ...]:
+    place = root.find(path)
+    if place is None or place.get("supported") == "no":
+        return ()
+    enums = [enum for enum in place.all("enum") if enum.get("name") == name]
+    return tuple(value.text.strip() for enum in enums for value in enum.all("value"))

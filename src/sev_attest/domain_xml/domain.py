@@ -1,0 +1,253 @@
+"""A libvirt domain, as its XML describes it: what several rules ask of it. Trusts nothing in it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from sev_attest.domain_xml.xml import Document, Element, short
+from sev_attest.errors import MalformedInput
+from sev_attest.sev.spec import PolicyBit
+
+STRUCTURE = "domain XML"
+KERNEL = "os/kernel"
+NON_TRANSITIONAL = "virtio-non-transitional"
+_POLICY = re.compile(r"[ \t\r\n]*\+?(?:0[xX])?0*([0-9A-Fa-f]{1,8})")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_MACHINE_VERSION = re.compile(r"-([0-9]{1,4})\.([0-9]{1,4})(?:\.|$)")
+_UNITS = {"b": 1, "bytes": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_UNITS |= {f"{unit}ib": size for unit, size in _UNITS.items() if len(unit) == 1}
+_UNITS |= {f"{unit}b": 1000**power for power, unit in enumerate("kmgtp", 1)}
+_ONCE = (
+    "cpu", "cpu/model", "currentMemory", "devices", "features", "features/smm", "launchSecurity",
+    "launchSecurity/cbitpos", "launchSecurity/dhCert", "launchSecurity/policy",
+    "launchSecurity/reducedPhysBits", "launchSecurity/session", "memory", "memoryBacking",
+    "memtune", "memtune/hard_limit", "on_reboot", "os", "os/cmdline", "os/firmware", "os/initrd",
+    KERNEL, "os/loader", "os/nvram", "os/type", "os/varstore", "vcpu",
+)  # fmt: skip
+"""What may stand in a domain once: of two, it is libvirt's code that decides which counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Virtio:
+    """A virtio device: its element, and the element and attribute that name its model (if any)."""
+
+    element: Element
+    named: Element | None
+    attribute: str = "model"
+
+    @property
+    def model(self) -> str:
+        """Give its model, as far as the XML names it."""
+        return (self.named and self.named.get(self.attribute)) or "virtio"
+
+
+class Domain:
+    """A domain whose root is ``<domain>`` and which says nothing twice."""
+
+    def __init__(self, document: Document) -> None:
+        """Check what :func:`parse_domain` read; raises MalformedInput."""
+        self.document = document
+        self.root = document.root
+        for path in _ONCE:
+            for element in self.root.all(path)[1:]:
+                reason = f"line {element.line}: <{element.name}> is there twice"
+                raise MalformedInput(STRUCTURE, path, reason)
+
+    @cached_property
+    def security(self) -> Element | None:
+        """Give ``<launchSecurity>`` if it is one for SEV or SEV-ES."""
+        found = self.root.find("launchSecurity")
+        return found if found is not None and found.get("type") == "sev" else None
+
+    @cached_property
+    def policy(self) -> int | None:
+        """Give the guest policy as libvirt reads it, always in hex; None if there is none."""
+        found = self.security and self.security.find("policy")
+        return read_policy(found.text) if found is not None else None
+
+    @cached_property
+    def machine(self) -> str:
+        """Give the machine type; ``pc`` is what libvirt takes if none is named."""
+        kind = self.root.find("os/type")
+        return (kind is not None and kind.get("machine")) or "pc"
+
+    @cached_property
+    def q35(self) -> bool:
+        """Tell whether the machine is a Q35."""
+        return "q35" in self.machine
+
+    @cached_property
+    def i440fx(self) -> bool:
+        """Tell whether the machine is an i440fx ("legacy PC")."""
+        known = self.machine in ("pc", "ubuntu") or self.machine.startswith("pc-")
+        return "i440fx" in self.machine or (known and not self.q35)
+
+    @cached_property
+    def machine_version(self) -> tuple[int, int] | None:
+        """Give the version of QEMU that the machine type names (pc-q35-7.2)."""
+        found = _MACHINE_VERSION.search(self.machine)
+        return (int(found[1]), int(found[2])) if found else None
+
+    @cached_property
+    def kernel(self) -> Element | None:
+        """Give ``<kernel>`` if the guest boots one directly."""
+        found = self.root.find(KERNEL)
+        # Blanks alone are a path to libvirt.
+        return found if found is not None and found.text else None
+
+    @cached_property
+    def loader_path(self) -> str:
+        """Give the path of the firmware; empty if none is named."""
+        found = self.root.find("os/loader")
+        return "" if found is None else found.text
+
+    @cached_property
+    def kernel_hashes(self) -> bool:
+        """Tell whether kernelHashes='yes' is there."""
+        return self.security is not None and self.security.get("kernelHashes") == "yes"
+
+    @cached_property
+    def selects_firmware(self) -> bool:
+        """Tell whether libvirt is to choose a UEFI firmware (firmware='efi')."""
+        return self.place("os").get("firmware") == "efi"
+
+    def place(self, path: str) -> Element:
+        """Give the element at ``path``, or the one that it would be in."""
+        found = self.root
+        for name in path.split("/"):
+            inner = found.find(name)
+            if inner is None:
+                break
+            found = inner
+        return found
+
+    def devices(self, name: str) -> list[Element]:
+        """List the devices of one name."""
+        return self.root.all(f"devices/{name}")
+
+    @cached_property
+    def virtio(self) -> tuple[Virtio, ...]:
+        """List the virtio devices, as far as the XML has a place for their ``<driver>``."""
+        place = self.root.find("devices")
+        found = [
+            _VIRTIO[device.name](device)
+            for device in (place.children if place is not None else ())
+            if device.name in _VIRTIO
+        ]
+        return tuple(device for device in found if device is not None)
+
+    @cached_property
+    def boot_disk(self) -> Element | None:
+        """Give the disk that the guest boots from: the first of the boot order, or of all."""
+        disks = [d for d in self.devices("disk") if d.get("device") in (None, "disk", "lun")]
+        ordered = [disk for disk in disks if disk.find("boot") is not None]
+
+        def order(disk: Element) -> int:
+            text = next(iter(disk.all("boot"))).get("order") or ""
+            return number(text) or 0
+
+        return min(ordered, key=order) if ordered else next(iter(disks), None)
+
+
+def _disk_bus(disk: Element) -> str | None:
+    target = disk.find("target")
+    if target is None:
+        return None
+    guessed = "virtio" if (target.get("dev") or "").startswith("vd") else None
+    return target.get("bus") or guessed
+
+
+def disk_is_virtio(disk: Element) -> bool:
+    """Tell whether a disk is a virtio-blk device."""
+    return _disk_bus(disk) == "virtio"
+
+
+def _disk(disk: Element) -> Virtio | None:
+    return Virtio(element=disk, named=disk) if disk_is_virtio(disk) else None
+
+
+def _controller(controller: Element) -> Virtio | None:
+    kind, model = controller.get("type"), controller.get("model") or ""
+    virtio = kind == "virtio-serial" or (kind == "scsi" and model.startswith("virtio"))
+    return Virtio(element=controller, named=controller) if virtio else None
+
+
+def _interface(card: Element) -> Virtio | None:
+    named = card.find("model")
+    if named is None or not (named.get("type") or "").startswith("virtio"):
+        return None
+    return Virtio(element=card, named=named, attribute="type")
+
+
+def _video(video: Element) -> Virtio | None:
+    virtio = any(model.get("type") == "virtio" for model in video.all("model"))
+    return Virtio(element=video, named=None) if virtio else None
+
+
+def _plain(attribute: str, default: str) -> Callable[[Element], Virtio | None]:
+    """Make the function for devices that one attribute makes virtio devices."""
+
+    def read(device: Element) -> Virtio | None:
+        virtio = (device.get(attribute) or default).startswith("virtio")
+        return Virtio(element=device, named=device) if virtio else None
+
+    return read
+
+
+_VIRTIO = {
+    "controller": _controller,
+    "disk": _disk,
+    "filesystem": _plain("model", "virtio"),
+    "input": _plain("bus", ""),
+    "interface": _interface,
+    "memballoon": _plain("model", ""),
+    "rng": _plain("model", ""),
+    "video": _video,
+    "vsock": _plain("model", "virtio"),
+}
+VIRTIO = tuple(_VIRTIO)
+"""The names of devices that can be virtio devices with a ``<driver>``."""
+
+
+def parse_domain(data: bytes) -> Domain:
+    """Read libvirt's domain XML (UTF-8, 1 MiB at most), as ``virsh dumpxml`` prints it.
+
+    Raises MalformedInput, with the line, for anything that is no well-formed XML without a DOCTYPE,
+    for another root, and for a domain that says twice what can be said once.
+    """
+    document = Document.parse(data, STRUCTURE)
+    if document.root.name != "domain":
+        reason = f"<{short(document.root.name)}>, expected <domain>"
+        hint = "give what `virsh dumpxml DOMAIN` prints"
+        raise MalformedInput(STRUCTURE, "root", reason, hint=hint)
+    return Domain(document)
+
+
+def read_policy(text: str) -> int | None:
+    """Read a policy as libvirt does: base 16, with or without 0x, and nothing behind it.
+
+    >>> read_policy("10")
+    16
+    """
+    found = _POLICY.fullmatch(text)
+    return int(found[1], 16) if found else None
+
+
+def number(text: str) -> int | None:
+    """Return a decimal number; None if it is none. Blanks may stand before it, as in libvirt."""
+    return int(text) if text.isascii() and _NUMBER.fullmatch(text.lstrip()) else None
+
+
+def size(element: Element | None) -> int | None:
+    """Read an amount of memory in bytes (KiB unless a unit is named); None if it is none."""
+    if element is None:
+        return None
+    count = number(element.text)
+    unit = _UNITS.get((element.get("unit") or "KiB").lower())
+    return None if count is None or unit is None else count * unit
+
+
+def es(policy: int | None) -> bool:
+    """Tell whether a policy is one for SEV-ES."""
+    return bool((policy or 0) & PolicyBit.ES)

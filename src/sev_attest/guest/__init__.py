@@ -1,0 +1,1 @@
+"""What a VMM boots and what is measured of it; shared by SEV and SEV-SNP."""

@@ -1,1 +1,0 @@
-"""What the VMM feeds the firmware: the bytes that a launch digest covers."""

@@ -1,0 +1,1 @@
+"""SEV and SEV-ES: platform certificates, sessions, launch measurements, secrets."""

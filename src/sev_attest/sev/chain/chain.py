@@ -1,0 +1,200 @@
+"""A platform's certificates, and how a chain is put together from files."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sev_attest.errors import MalformedInput, NotVerified, reading
+from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.certificate import Certificate, cek_address
+from sev_attest.sev.chain.packaging import MAX_FILE, Contents, is_godh, read_contents
+from sev_attest.sev.spec import Usage
+
+_SHOWN = 3
+_KINDS: dict[str, type[Certificate] | type[CaCertificate]] = {
+    **dict.fromkeys(("pdh", "pek", "oca", "cek"), Certificate),
+    **dict.fromkeys(("ask", "ark"), CaCertificate),
+}
+"""What a chain's certificates are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Chain:
+    """A platform's certificates. Does not verify: anything (see :func:`verify_chain`).
+
+    ``ask`` and ``ark`` may be absent (AMD's own are built in). ``platform_id`` is the 64-byte
+    id under which AMD serves the signed CEK, where the host reported it (``cpu0-id``).
+    """
+
+    pdh: Certificate
+    pek: Certificate
+    oca: Certificate
+    cek: Certificate
+    ask: CaCertificate | None = None
+    ark: CaCertificate | None = None
+    platform_id: bytes | None = None
+
+    def __repr__(self) -> str:
+        """Show which certificates are there, by role and the start of the fingerprint."""
+        links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
+        there = (f"{link.role} {link.fingerprint[:16]}" for link in links if link is not None)
+        return f"Chain({', '.join(there)})"
+
+    @classmethod
+    def from_files(
+        cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+    ) -> "Chain":
+        """Read one file or folder or several, in any order and packaging.
+
+        Raises MalformedInput (naming the file) for bytes that are no certificates, for two
+        different certificates of one role and for a missing one; OSError for an unreadable file.
+        """
+        collected = Collected()
+        for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+            collected.add_path(Path(path))
+        return collected.chain()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Chain":
+        """Read one packaging from memory; raises MalformedInput."""
+        collected = Collected()
+        collected.add(read_contents(data), "")
+        return collected.chain()
+
+    def to_bytes(self) -> bytes:
+        """Write it as ``sevctl export`` does (with ASK and ARK, as ``--full`` does, if known)."""
+        links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
+        return b"".join(link.to_bytes() for link in links if link is not None)
+
+    def as_parsed(self) -> "Chain":
+        """Give the chain with no certificate of which a field says another thing than its bytes.
+
+        Those that were put together by hand are parsed from their bytes; raises MalformedInput for
+        one that could not have been.
+        """
+        by_hand: dict[str, Any] = {}
+        for name, kind in _KINDS.items():
+            link = getattr(self, name)
+            if link is not None and not (type(link) is kind and link.parsed):
+                by_hand[name] = kind.from_bytes(link.to_bytes())
+        return replace(self, **by_hand) if by_hand else self
+
+    def with_cek(self, cek: Certificate) -> "Chain":
+        """Put another CEK in place (the one that AMD signed)."""
+        return replace(self, cek=cek)
+
+
+@dataclass(slots=True)
+class Collected:
+    """Certificates on their way to a :class:`Chain`, by role, with the source of each."""
+
+    by_role: dict[str, tuple[Certificate | CaCertificate, str]] = field(default_factory=dict)
+    platform_id: bytes | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    def add_path(self, path: Path) -> None:
+        """Add a file, or every file of a folder."""
+        if not path.is_dir():
+            with reading(str(path)):
+                self.add(read_contents(_read(path)), str(path))
+            return
+        # A folder may hold other things too: whatever is no certificate is named only if the
+        # chain comes out incomplete. The guest owner's GODH, which sevtool leaves there, is no PDH.
+        for member in sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != "."):
+            try:
+                with reading(str(member)):
+                    contents = read_contents(_read(member))
+            except (MalformedInput, OSError) as error:
+                self.skipped.append(str(error))
+                continue
+            certificates = tuple(c for c in contents.certificates if not is_godh(c))
+            self.add(replace(contents, certificates=certificates), str(member))
+
+    def add(self, contents: Contents, source: str) -> None:
+        """Add what one file held; raises MalformedInput if two sources contradict each other."""
+        self.platform_id = contents.platform_id or self.platform_id
+        for found in contents.certificates:
+            with reading(source):
+                self._add(found, source)
+
+    def _add(self, found: Certificate | CaCertificate, source: str) -> None:
+        if is_godh(found):
+            raise MalformedInput(
+                "chain",
+                "godh",
+                "this is a guest owner's certificate (GODH: a DH key that nobody signed), "
+                "a platform's PDH was expected",
+            )
+        known, known_source = self.by_role.get(found.role, (found, source))
+        if known is not found and known.to_bytes() != found.to_bytes():
+            unsigned = found if _is_unsigned_cek(found) else known
+            if known.body != found.body or not _is_unsigned_cek(unsigned):
+                elsewhere = known_source not in ("", source)
+                where = f" (the other is in {known_source})" if elsewhere else ""
+                reason = f"there are two different {found.role} certificates{where}"
+                raise MalformedInput("chain", "conflict", reason)
+            if unsigned is found:
+                return  # of one CEK with and without AMD's signature, keep the signed one
+        self.by_role[found.role] = found, source
+
+    def replace(self, found: Certificate | CaCertificate) -> None:
+        """Put a certificate in place of the chain's own; raises NotVerified for another chip's CEK.
+
+        A chip has one CEK. AMD serves it signed, its firmware exports it unsigned.
+        """
+        known, _ = self.by_role.get(found.role, (found, ""))
+        if found.usage is Usage.CEK and known.public_key != found.public_key:
+            reason = "this is another chip's CEK: its key is not that of the CEK in the chain"
+            hint = f"AMD serves this chip's at {cek_address(self.platform_id)}"
+            raise NotVerified(reason, check="chain.cek.other-chip", hint=hint)
+        self.by_role[found.role] = found, ""
+
+    def pdh(self) -> Certificate:
+        """Give the PDH alone, to go without a chain; raises MalformedInput."""
+        return self._sev("PDH", ("PDH",))
+
+    def chain(self) -> Chain:
+        """Put the chain together; raises MalformedInput if a certificate is missing."""
+        needed = ("PDH", "PEK", "OCA", "CEK")
+        return Chain(
+            pdh=self._sev("PDH", needed),
+            pek=self._sev("PEK", needed),
+            oca=self._sev("OCA", needed),
+            cek=self._sev("CEK", needed),
+            ask=self._ca("ASK"),
+            ark=self._ca("ARK"),
+            platform_id=self.platform_id,
+        )
+
+    def _sev(self, role: str, needed: tuple[str, ...]) -> Certificate:
+        found = self.by_role.get(role)
+        if found is not None and isinstance(found[0], Certificate):
+            return found[0]
+        missing = [role for role in needed if role not in self.by_role]
+        reason = f"no {', '.join(missing)} certificate"
+        if self.by_role:
+            reason += f" (found only {', '.join(self.by_role)}; a whole chain was expected)"
+        if self.skipped:
+            reason += f"; not read: {'; '.join(self.skipped[:_SHOWN])}"
+            if len(self.skipped) > _SHOWN:
+                reason += f"; and {len(self.skipped) - _SHOWN} more"
+        hint = "`sevctl export FILE` on the host writes PDH, PEK, OCA and CEK into one file"
+        raise MalformedInput("chain", "incomplete", reason, hint=hint)
+
+    def _ca(self, role: str) -> CaCertificate | None:
+        found = self.by_role.get(role)
+        return found[0] if found is not None and isinstance(found[0], CaCertificate) else None
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise MalformedInput("chain", "length", f"more than {MAX_FILE} bytes: no certificate")
+    return data
+
+
+def _is_unsigned_cek(found: Certificate | CaCertificate) -> bool:
+    return isinstance(found, Certificate) and found.usage is Usage.CEK and found.unsigned

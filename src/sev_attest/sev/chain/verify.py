@@ -1,0 +1,323 @@
+"""The chain check: it leads from a platform's PDH up to a trusted root.
+
+The steps, each under its number in the code:
+
+1. The ARK is a trusted root, compared by its key and never by name or id. The root gives the
+   generation.
+2. The ARK signs itself; one without signature (the Naples ARK that AMD publishes) must be a trusted
+   root's to the byte.
+3. The ARK signs the ASK.
+4. Each platform certificate's key is what its role calls for: usage, algorithm, curve, and a point
+   on that curve.
+5. The ASK signs the CEK, with the hash that goes with the root's key size.
+6. The OCA signs itself.
+7. The OCA and the CEK both sign the PEK.
+8. The PEK signs the PDH.
+
+Every failed step is reported, not only the first; a step that cannot be made (the signature of a
+CEK that carries none) does not count as held. Parsing has already held each certificate to its
+exact length, version 1, and zeros where nothing signs them.
+
+A trusted root's own signatures (steps 2 and 3 for an ARK and an ASK that are the root's to the
+byte, signatures included) are computed once in a process, not for every chain. Whatever else a
+chain brings is computed each time.
+
+Relied on, marked second-hand in our facts: every generation's platform keys are P-384 with SHA-256
+(seen on Naples and in published Rome chains; AMD's own tool expects the same of all).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, replace
+from functools import lru_cache
+
+from sev_attest import _crypto
+from sev_attest._keys import Algorithm, Curve
+from sev_attest.errors import ChainFailure, ChainInvalid, Unsupported
+from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.certificate import Certificate, Signature, cek_address
+from sev_attest.sev.chain.chain import Chain
+from sev_attest.sev.chain.roots import Generation, Root, amd_roots
+from sev_attest.sev.spec import Usage
+
+CHECKS = {
+    "chain.ark.trusted": "the ARK is a trusted root, by its key",
+    "chain.ark.self-signed": "the ARK signs itself",
+    "chain.ask.signed-by-ark": "the ARK signs the ASK",
+    **{
+        f"chain.{name.lower()}.{check}": f"the {name}'s {words}"
+        for name in ("CEK", "OCA", "PEK", "PDH")
+        for check, words in (
+            ("role", "certificate is one"),
+            ("algorithm", "key is for the algorithm of its role"),
+            ("curve", "key is on P-384"),
+            ("point", "key is a point on its curve"),
+        )
+    },
+    "chain.cek.unsigned": "the CEK carries a signature",
+    "chain.cek.signed-by-ask": "the ASK signs the CEK",
+    "chain.oca.self-signed": "the OCA signs itself",
+    "chain.pek.signed-by-oca": "the OCA signs the PEK",
+    "chain.pek.signed-by-cek": "the CEK signs the PEK",
+    "chain.pdh.signed-by-pek": "the PEK signs the PDH",
+}
+"""Every check id of a chain, in the order of the steps, and what it holds."""
+
+_SEAL = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedChain:
+    """A chain that leads to a trusted root. Only :func:`verify_chain` makes one.
+
+    Does not verify: that the platform's keys have not leaked, or which firmware it runs.
+    """
+
+    chain: Chain
+    """With the ASK and the ARK that it was verified with."""
+    root: Root
+    _seal: InitVar[object] = None
+
+    def __post_init__(self, _seal: object) -> None:
+        """Refuse to be made by hand (TypeError): the type is the proof."""
+        if _seal is not _SEAL:
+            raise TypeError("only verify_chain() makes a VerifiedChain")
+
+    @property
+    def generation(self) -> Generation | None:
+        """EPYC generation, by the root; None if the root is not AMD's."""
+        return self.root.generation
+
+    @property
+    def pdh(self) -> Certificate:
+        """The platform's Diffie-Hellman certificate, now known to be the platform's."""
+        return self.chain.pdh
+
+
+def verify_chain(chain: Chain, *, roots: Sequence[Root] | None = None) -> VerifiedChain:
+    """Verify a platform's chain up to one of ``roots`` (default: AMD's pinned ones).
+
+    To admit a root that is not AMD's, name it: ``roots=[*amd_roots(), my_root]``.
+
+    Raises ChainInvalid, whose ``failures`` hold every failed step; Unsupported for no root at all;
+    MalformedInput for a chain put together by hand that no bytes could have given.
+    """
+    if roots is None:
+        roots = amd_roots()
+    if not roots:
+        raise Unsupported("no trusted root was given: nothing can be verified", check="chain.roots")
+    given = chain.as_parsed()
+    chain = complete(given, roots)
+    # complete() adds no other ASK than one that signs the CEK: no need to compute that again.
+    fits = given.ask is None and chain.ask is not None
+    root = _trusted(chain.ark, roots)
+    points = {role: _crypto.p384_point(c.public_key) for c, role in _platform(chain)}
+    steps = (
+        *_ca_steps(chain, root),
+        *(step for c, role in _platform(chain) for step in _key_steps(c, role, points[role])),
+        *_link_steps(chain, points, ask_fits=fits),
+    )
+    failures = tuple(failure for _, failure in steps if failure is not None)
+    held = frozenset(check for check, failure in steps if failure is None)
+    # Fail closed: what was not checked did not hold.
+    if failures or root is None or held != CHECKS.keys():
+        raise ChainInvalid(failures, held)
+    return VerifiedChain(chain=chain, root=root, _seal=_SEAL)
+
+
+def complete(chain: Chain, roots: Sequence[Root]) -> Chain:
+    """Put a root's ASK and ARK where the chain leaves its own out.
+
+    Chooses the ones that sign what is there; decides nothing else.
+    """
+    if chain.ask is None:
+        asks = [root.ask for root in roots if root.ask and _same_key(root.ark, chain.ark)]
+        ask = next((ask for ask in asks if _ask_signs(ask, chain.cek)), None)
+        chain = replace(chain, ask=ask)
+    if chain.ark is None and chain.ask is not None:
+        signers = (root.ark for root in roots if _ark_signs(root.ark, chain.ask, root))
+        ark = next(signers, None)
+        chain = replace(chain, ark=ark)
+    return chain
+
+
+def _same_key(root: CaCertificate, ark: CaCertificate | None) -> bool:
+    return ark is None or root.public_key == ark.public_key
+
+
+def _trusted(ark: CaCertificate | None, roots: Sequence[Root]) -> Root | None:
+    if ark is None:
+        return None
+    return next((root for root in roots if root.ark.public_key == ark.public_key), None)
+
+
+def _ark_signs(ark: CaCertificate, signed: CaCertificate, root: Root | None) -> bool:
+    """Tell whether the ARK signs itself or an ASK; ``root`` is the one that it may be of."""
+    if root is not None and ark == root.ark and signed in (root.ark, root.ask):
+        return _root_signs(root.ark, signed)
+    return _rsa_signs(ark, signed)
+
+
+@lru_cache(maxsize=64)
+def _root_signs(ark: CaCertificate, signed: CaCertificate) -> bool:
+    """Compute once what a trusted root is made of: no stranger's certificate comes in here."""
+    return _rsa_signs(ark, signed)
+
+
+def _rsa_signs(ark: CaCertificate, signed: CaCertificate) -> bool:
+    return ark.public_key.bits == signed.public_key.bits and _crypto.rsa_pss_holds(
+        ark.public_key, signed.signature, signed.body
+    )
+
+
+def _ask_signs(ask: CaCertificate | None, cek: Certificate) -> bool:
+    signature = cek.signature_by(Usage.ASK)
+    if ask is None or signature is None:
+        return False
+    if signature.algorithm is not ask.public_key.algorithm:
+        return False
+    value = signature.rsa_value(ask.public_key.bits // 8)
+    return _crypto.rsa_pss_holds(ask.public_key, value, cek.body)
+
+
+Step = tuple[str, ChainFailure | None]
+"""A check that was made: its id, and how it failed, if it did."""
+
+
+def _step(check: str, certificate: str, *, holds: bool, otherwise: str, hint: str = "") -> Step:
+    return check, None if holds else ChainFailure(check, certificate, otherwise, hint)
+
+
+def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
+    ark, ask = chain.ark, chain.ask
+    # 1. the root, by key (without ASK and ARK, step 5 says that no root's ASK signs the CEK)
+    if ark is not None or ask is not None:
+        yield _step(
+            "chain.ark.trusted",
+            "ARK",
+            holds=root is not None,
+            otherwise="" if root else _untrusted(ark),
+            hint="a test platform's root can be named on purpose (--trust-root)",
+        )
+    # 2. the ARK signs itself
+    if ark is not None:
+        known = not ark.signature and root is not None and ark.body == root.ark.body
+        yield _step(
+            "chain.ark.self-signed",
+            "ARK",
+            holds=ark.usage is Usage.ARK and (known or _ark_signs(ark, ark, root)),
+            otherwise=f"the ARK's signature over itself {_wrong(ark)}",
+        )
+    # 3. the ARK signs the ASK
+    if ask is not None and ark is not None:
+        yield _step(
+            "chain.ask.signed-by-ark",
+            "ASK",
+            holds=ask.usage is Usage.ASK and _ark_signs(ark, ask, root),
+            otherwise=f"the ARK's signature over the ASK {_wrong(ask)}",
+        )
+
+
+def _wrong(signed: CaCertificate) -> str:
+    empty = not signed.signature.strip(b"\0")
+    return "is empty: all zeros, or missing" if empty else "does not hold"
+
+
+def _untrusted(ark: CaCertificate | None) -> str:
+    if ark is None:
+        return "the chain has no ARK, and no trusted root signs its ASK"
+    message = "the ARK is no trusted root: its key is none of AMD's"
+    for amd in amd_roots():
+        if amd.ark.key_id == ark.key_id:
+            message += f" (it carries the id of the {amd.name} ARK, but another key)"
+    return message
+
+
+Point = _crypto.P384PublicKey | None
+Points = Mapping[Usage, Point]
+"""The platform's keys by role; None for one that is no point on P-384."""
+
+
+def _platform(chain: Chain) -> tuple[tuple[Certificate, Usage], ...]:
+    """List the platform's certificates, signers first, with the role each must have."""
+    return (
+        (chain.cek, Usage.CEK),
+        (chain.oca, Usage.OCA),
+        (chain.pek, Usage.PEK),
+        (chain.pdh, Usage.PDH),
+    )
+
+
+def _key_steps(certificate: Certificate, role: Usage, point: Point) -> Iterator[Step]:
+    # 4. the key is what its role calls for
+    name, key = role.name, certificate.public_key
+    algorithm = Algorithm.ECDH_SHA256 if role is Usage.PDH else Algorithm.ECDSA_SHA256
+    on_p384 = key.curve is Curve.P384
+
+    def step(what: str, *, holds: bool, otherwise: str) -> Step:
+        check = f"chain.{name.lower()}.{what}"
+        return _step(check, name, holds=holds, otherwise=f"the {name}'s {otherwise}")
+
+    found = certificate.algorithm
+    yield step(
+        "role", holds=certificate.usage is role, otherwise=f"place holds a {certificate.role}"
+    )
+    yield step(
+        "algorithm",
+        holds=found is algorithm,
+        otherwise=f"key is for {found.name}, expected {algorithm.name}",
+    )
+    yield step("curve", holds=on_p384, otherwise=f"key is on curve {key.curve.name}, expected P384")
+    if on_p384:
+        yield step("point", holds=point is not None, otherwise="key is no point on its curve")
+
+
+def _link_steps(chain: Chain, points: Points, *, ask_fits: bool) -> Iterator[Step]:
+    def link(certificate: Certificate, role: Usage, signer: Usage) -> Step:
+        holds = _ecdsa_signs(points[signer], signer, certificate)
+        return _link(certificate, role, signer, holds=holds)
+
+    # 5. the ASK signs the CEK
+    signed = not chain.cek.unsigned
+    yield "chain.cek.unsigned", None if signed else _unsigned_cek(chain)
+    if signed:
+        holds = ask_fits or _ask_signs(chain.ask, chain.cek)
+        yield _link(chain.cek, Usage.CEK, Usage.ASK, holds=holds)
+    # 6. the OCA signs itself
+    yield link(chain.oca, Usage.OCA, Usage.OCA)
+    # 7. the OCA and the CEK both sign the PEK
+    yield link(chain.pek, Usage.PEK, Usage.OCA)
+    yield link(chain.pek, Usage.PEK, Usage.CEK)
+    # 8. the PEK signs the PDH
+    yield link(chain.pdh, Usage.PDH, Usage.PEK)
+
+
+def _ecdsa_signs(point: Point, signer: Usage, certificate: Certificate) -> bool:
+    signature: Signature | None = certificate.signature_by(signer)
+    if point is None or signature is None or signature.algorithm is not Algorithm.ECDSA_SHA256:
+        return False
+    return _crypto.ecdsa_sha256_holds(point, signature.ecdsa_numbers(), certificate.body)
+
+
+def _link(certificate: Certificate, role: Usage, signer: Usage, *, holds: bool) -> Step:
+    name, by = role.name, signer.name
+    itself = role is signer
+    how = "self-signed" if itself else f"signed-by-{by.lower()}"
+    check = f"chain.{name.lower()}.{how}"
+    if holds:
+        return check, None
+    signature = certificate.signature_by(signer)
+    if signature is None:
+        message = f"the {name} carries no signature of {'its own' if itself else f'the {by}'}"
+    else:
+        over = "itself" if itself else f"the {name}"
+        message = f"the {by}'s signature over {over} does not hold ({signature.algorithm.name})"
+    return check, ChainFailure(check, name, message)
+
+
+def _unsigned_cek(chain: Chain) -> ChainFailure:
+    return ChainFailure(
+        "chain.cek.unsigned",
+        "CEK",
+        "the CEK is as the firmware exports it, without AMD's signature",
+        f"AMD serves the signed CEK at {cek_address(chain.platform_id)}; pass it with --cek",
+    )

@@ -1,0 +1,1 @@
+"""Find out why a launch measurement does not match."""

@@ -1,0 +1,150 @@
+"""A secret for one verified launch: the guest's table of secrets, and the packet that carries it.
+
+Sources: AMD 55766, "LAUNCH_SECRET"; the table is OVMF's (Guid/ConfidentialComputingSecret.h).
+The table is a header (GUID, u32 length of the whole) and entries (GUID, u32 length of the entry,
+data), zero-padded to a multiple of 16. The packet header, 52 bytes:
+
+======  ====  =================================================
+offset  size  field
+======  ====  =================================================
+0x00    4     FLAGS (bit 0: compressed; 0 here)
+0x04    16    IV
+0x14    32    MAC
+======  ====  =================================================
+
+with MAC = HMAC-SHA256(TIK, 0x01 || FLAGS || IV || length || length || ciphertext || MEASURE), both
+lengths as LE32. Firmware before API 0.17 leaves MEASURE out.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sev_attest import _crypto
+from sev_attest._wire import guid_bytes, le
+from sev_attest.errors import Insecure, MalformedInput, Unsupported
+from sev_attest.sev.keys import TransportKeys
+from sev_attest.sev.launch import VerifiedLaunch
+from sev_attest.sev.spec import SECRET_LUKS, SECRET_TABLE, Context
+
+MAX_PAYLOAD = 0x4000
+"""KVM takes no more than 16 KiB at once."""
+ALIASES = {"luks-key": SECRET_LUKS}
+_BLOCK = 16
+_MEASURED_SINCE = (0, 17)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretPacket:
+    """What the host passes on to the firmware: opaque to it.
+
+    ``header`` is 52 bytes; ``payload`` is the encrypted table, a multiple of 16 bytes.
+    """
+
+    header: bytes = field(repr=False)
+    payload: bytes = field(repr=False)
+
+
+def build_secret(
+    launch: VerifiedLaunch,
+    secrets: Mapping[str, bytes],
+    *,
+    room: int | None = None,
+    insecure: bool = False,
+) -> SecretPacket:
+    """Wrap ``secrets`` (bytes by GUID or alias) for this launch and no other.
+
+    ``room`` is the size of the guest firmware's secret area (:meth:`Firmware.secret_area`), bytes.
+
+    Firmware before API 0.17 cannot bind a secret to a launch: the host could start a second guest
+    in the same session and hand it the packet. That is refused unless ``insecure``.
+
+    Raises Insecure for such firmware; Unsupported for no secret, an empty one, one GUID twice, or
+    more than 16 KiB; MalformedInput for a GUID that is none; TypeError for an unverified launch.
+    """
+    if not isinstance(launch, VerifiedLaunch):
+        raise TypeError("a secret is built for a VerifiedLaunch: call verify_launch() first")
+    if not (binds(launch) or insecure):
+        raise Insecure(
+            "firmware before API 0.17 binds no secret to a launch: another guest could get it",
+            check="secret.unbound",
+            hint="update the host's SEV firmware; for tests, --insecure goes on",
+        )
+    measure = launch.info.measure if binds(launch) else b""
+    return wrap(launch.keys, measure, _bounded(secrets, room), iv=_crypto.random_bytes(16))
+
+
+def build_secret_unverified(
+    keys: TransportKeys, measure: bytes, secrets: Mapping[str, bytes]
+) -> SecretPacket:
+    """Wrap ``secrets`` for whatever has this MEASURE (32 bytes), which nobody verified.
+
+    For whoever checked the measurement with another tool. Raises as :func:`build_secret`.
+    """
+    return wrap(keys, measure, _bounded(secrets), iv=_crypto.random_bytes(16))
+
+
+def wrap(keys: TransportKeys, measure: bytes, plaintext: bytes, *, iv: bytes) -> SecretPacket:
+    """Encrypt a table of secrets for the launch with that MEASURE.
+
+    An empty ``measure`` is for firmware that binds no secret to a launch. Never use one ``iv`` (16
+    bytes) twice with the same keys.
+    """
+    payload = _crypto.aes_ctr(keys.tek, iv, plaintext)
+    flags = le(0, 4)
+    length = le(len(payload), 4)
+    message = le(Context.LAUNCH_SECRET, 1) + flags + iv + length + length + payload + measure
+    mac = hmac.digest(keys.tik, message, "sha256")
+    return SecretPacket(header=flags + iv + mac, payload=payload)
+
+
+def _bounded(secrets: Mapping[str, bytes], room: int | None = None) -> bytes:
+    payload = table(secrets)
+    if room is not None and len(payload) > room:
+        raise Unsupported(
+            f"the secrets take {len(payload)} bytes, the firmware has room for {room}",
+            check="secret.size",
+        )
+    if len(payload) > MAX_PAYLOAD:
+        raise Unsupported(
+            f"the secrets take {len(payload)} bytes, KVM passes {MAX_PAYLOAD} at most",
+            check="secret.size",
+        )
+    return payload
+
+
+def binds(launch: VerifiedLaunch) -> bool:
+    """Tell whether the firmware can bind a secret to this launch (API 0.17 and later)."""
+    return (launch.info.api_major, launch.info.api_minor) >= _MEASURED_SINCE
+
+
+def table(secrets: Mapping[str, bytes]) -> bytes:
+    """Lay out the table that a guest reads; raises as :func:`build_secret`."""
+    entries: dict[bytes, bytes] = {}
+    for name, secret in secrets.items():
+        guid = _guid(name)
+        if guid in entries:
+            raise Unsupported(
+                f"there are two secrets with the GUID of {name}", check="secret.twice"
+            )
+        if not secret:
+            raise Unsupported(f"the secret {name} is empty", check="secret.empty")
+        entries[guid] = guid + le(16 + 4 + len(secret), 4) + secret
+    if not entries:
+        raise Unsupported("there is no secret to build", check="secret.none")
+    body = b"".join(entries.values())
+    whole = guid_bytes(SECRET_TABLE) + le(16 + 4 + len(body), 4) + body
+    return whole + bytes(-len(whole) % _BLOCK)
+
+
+def _guid(name: str) -> bytes:
+    guid = ALIASES.get(name, name)
+    try:
+        raw = guid_bytes(guid)
+    except ValueError:
+        raw = b""
+    dashes = [at for at, character in enumerate(guid) if character == "-"]
+    if len(raw) != 16 or dashes != [8, 13, 18, 23]:  # noqa: PLR2004 - a GUID
+        known = ", ".join(ALIASES)
+        raise MalformedInput("secret", "GUID", f"{name!r} is no GUID and no alias ({known})")
+    return raw
