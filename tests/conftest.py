@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-import sev_attest as sev
+from sev_attest import sev
 from sev_attest.cli import exits
 from sev_attest.cli.main import cli
 from sev_attest.testing import Authority, Platform

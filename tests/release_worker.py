@@ -22,11 +22,12 @@ from typing import Any
 import click
 import pytest
 
-import sev_attest as sev
+from sev_attest import SevAttestError, sev
 from sev_attest.cli import exits
 from sev_attest.cli.main import cli
+from sev_attest.owner import LaunchRecord, Ledger, Requirements, release
 from sev_attest.owner.advisories import load
-from sev_attest.owner.requirements import AllowedLaunch, Minimum
+from sev_attest.owner.requirements import Minimum, ReferenceValue
 from sev_attest.testing import Authority, Platform, launch_guest, ovmf_image
 from warm import fork_for_each
 
@@ -35,20 +36,20 @@ SECRETS = {"luks-key": b"the disk key"}
 OVMF = ovmf_image(1 << 13)
 
 
-def demands(*digests: bytes) -> sev.Requirements:
+def demands(*digests: bytes) -> Requirements:
     """Demand what a simulated platform of the usual age meets."""
-    return sev.Requirements(
+    return Requirements(
         generations=frozenset({"test"}),
         ceks=ANY,
         platform_ids=ANY,
         pdhs=ANY,
         minimum={"test": Minimum(api=(1, 55), build=24)},
-        launches=(AllowedLaunch(name="web", digests=dict.fromkeys(digests, "")),),
+        launches=(ReferenceValue(name="web", digests=dict.fromkeys(digests, "")),),
         acknowledged=frozenset(advisory.id for advisory in load()),
     )
 
 
-def case_line(keys: sev.TransportKeys, record: sev.LaunchRecord, report: str, digest: bytes) -> str:
+def case_line(keys: sev.TransportKeys, record: LaunchRecord, report: str, digest: bytes) -> str:
     """Write a case for the workers."""
     case = {
         "tk": (keys.tek + keys.tik).hex(),
@@ -93,20 +94,20 @@ def _say(word: str) -> None:
 
 
 def _race(place: str) -> None:
-    with sev.Ledger.open(place, create=False, timeout=60) as ledger:
+    with Ledger.open(place, create=False, timeout=60) as ledger:
         _say("ready")
         for line in sys.stdin:
             case = json.loads(line)
             try:
-                sev.release(
+                release(
                     sev.LaunchInfo.from_text(case["report"]),
                     keys=sev.TransportKeys.from_tk(case["tk"].encode()),
-                    record=sev.LaunchRecord.from_bytes(case["record"].encode()),
+                    record=LaunchRecord.from_bytes(case["record"].encode()),
                     requirements=demands(bytes.fromhex(case["digest"])),
                     ledger=ledger,
                     secrets=SECRETS,
                 )
-            except sev.SevAttestError as error:
+            except SevAttestError as error:
                 _say(error.check)
             else:
                 _say("won")
@@ -169,7 +170,7 @@ def _die(name: str, number: str, *options: str) -> None:
         for function in ("fsync", "link", "rename", "replace", "unlink"):
             patch.setattr(os, function, deadly(function, getattr(os, function)))
         for step in ("create", "bind", "release", "fail", "disconnect"):
-            patch.setattr(sev.Ledger, step, deadly(f"ledger {step}", getattr(sev.Ledger, step)))
+            patch.setattr(Ledger, step, deadly(f"ledger {step}", getattr(Ledger, step)))
         now = "session"
         codes = [exits.run(cli, [*session_command(name), *options])]
         _launch(name)

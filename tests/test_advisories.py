@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import MalformedInput, Unsupported, sev
 from sev_attest.cli.commands.advisories import affected_lines, documents
 from sev_attest.owner import advisories
 from sev_attest.owner.advisories import (
@@ -304,7 +304,7 @@ def test_nothing_mends_what_sev_does_not_protect() -> None:
     ],
 )
 def test_facts_that_cannot_be_are_refused(facts: dict[str, object]) -> None:
-    with pytest.raises(sev.Unsupported):
+    with pytest.raises(Unsupported):
         judge(**facts)
 
 
@@ -365,7 +365,7 @@ def test_a_condition_may_be_left_out(name: str) -> None:
 def test_without_generations_all_are_touched() -> None:
     (one,) = advisories.parse(table(generations=None, not_affected=None)).advisories
     assert not one.generations
-    with pytest.raises(sev.MalformedInput, match="that it touches") as refused:
+    with pytest.raises(MalformedInput, match="that it touches") as refused:
         advisories.parse(table(generations=None))
     assert refused.value.check == "advisories.not_affected"
 
@@ -375,13 +375,13 @@ def test_what_gets_no_fix_is_of_a_weakness_that_attestation_cannot_see(unfixed: 
     (one,) = advisories.parse(table(unfixed=unfixed, fixed=None)).advisories
     assert one.unfixed == tuple(json.loads(unfixed))
     for changes in ({}, {"fixed": None, "unseen": None}):
-        with pytest.raises(sev.MalformedInput, match="unfixed"):
+        with pytest.raises(MalformedInput, match="unfixed"):
             advisories.parse(table(**{"unfixed": unfixed} | changes))
 
 
 @pytest.mark.parametrize("name", ["id", "title", "action", "sure", "sources"])
 def test_a_field_that_everyone_needs_may_not_be_left_out(name: str) -> None:
-    with pytest.raises(sev.MalformedInput, match="is missing") as refused:
+    with pytest.raises(MalformedInput, match="is missing") as refused:
         advisories.parse(table(**{name: None}))
     assert refused.value.check == f"advisories.{name}"
 
@@ -428,7 +428,7 @@ VALUES = {
     ("name", "value"), [(name, value) for name, values in VALUES.items() for value in values]
 )
 def test_a_field_or_value_that_is_not_known_is_refused(name: str, value: str) -> None:
-    with pytest.raises(sev.MalformedInput):
+    with pytest.raises(MalformedInput):
         advisories.parse(table(**{name: value}))
 
 
@@ -454,7 +454,7 @@ def test_a_field_or_value_that_is_not_known_is_refused(name: str, value: str) ->
     ],
 )
 def test_anything_but_advisories_is_refused(text: str) -> None:
-    with pytest.raises(sev.MalformedInput) as refused:
+    with pytest.raises(MalformedInput) as refused:
         advisories.parse(text)
     assert "\n" not in str(refused.value)
 
@@ -464,7 +464,7 @@ def test_every_cut_of_the_data_is_refused_or_is_shorter() -> None:
     for end in range(0, len(text), 97):
         try:
             found = advisories.parse(text[:end])
-        except sev.MalformedInput:
+        except MalformedInput:
             continue
         assert len(found.advisories) < len(load())
 

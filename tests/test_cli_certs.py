@@ -18,8 +18,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import MalformedInput, NotVerified, SevAttestError, sev
 from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.launch_info import read_report
 from sev_attest.sev.spec import Usage
@@ -127,7 +127,7 @@ def test_what_is_no_oca_key_or_no_pek_is_refused(run: Run, chain: sev.Chain, her
     off = sev.Certificate.build(
         usage=Usage.PEK, algorithm=chain.pek.algorithm, public_key=replace(key, y=key.y ^ 1)
     )
-    with pytest.raises(sev.NotVerified, match="no PEK with a point"):
+    with pytest.raises(NotVerified, match="no PEK with a point"):
         owner.sign_pek(off)
     assert not Path("out").exists()
 
@@ -159,7 +159,7 @@ def test_a_platform_is_read_from_qmp_and_kubevirt_json(milan: Platform, wrap: ob
      '{"pdh": "\\ud800"}', '{"pdh": null}', '{"cert-chain": ["a"]}', "{} x"],
 )  # fmt: skip
 def test_json_that_is_no_platform_is_refused(text: str) -> None:
-    with pytest.raises(sev.MalformedInput):
+    with pytest.raises(MalformedInput):
         sev.Chain.from_bytes(text.encode())
 
 
@@ -212,7 +212,7 @@ def test_a_report_is_read_from_qmp_and_kubevirt_json(
 )
 def test_a_json_report_that_does_not_fit_is_refused(change: dict[str, object], check: str) -> None:
     text = json.dumps(QMP | {"data": MEASUREMENT} | change)
-    with pytest.raises(sev.SevAttestError) as caught:
+    with pytest.raises(SevAttestError) as caught:
         sev.LaunchInfo.from_text(text)
     assert caught.value.check == check
 
@@ -229,7 +229,7 @@ def test_numbers_of_a_json_report_go_up_to_their_limits(top: int) -> None:
         ("build-id", 255),
         ("policy", 1 << 32),
     ):
-        with pytest.raises(sev.MalformedInput, match=r"is no number in 0\.\."):
+        with pytest.raises(MalformedInput, match=r"is no number in 0\.\."):
             sev.LaunchInfo.from_text(
                 json.dumps(QMP | {"data": MEASUREMENT, name: most + (most < 256)})
             )
@@ -242,14 +242,14 @@ def test_query_sev_without_its_measurement_says_what_is_missing(
     text = json.dumps({"return": QMP | measurement})
     claims = read_report(text)
     assert (claims.measurement, claims.api_major, claims.policy) == (None, 1, 5)
-    with pytest.raises(sev.MalformedInput) as caught:
+    with pytest.raises(MalformedInput) as caught:
         sev.LaunchInfo.from_text(text)
     assert str(caught.value) == "launch info: sev-measurement missing"
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[5]", "[" * 99999, '{"return": {}}'])
 def test_json_that_is_no_report_is_refused(text: str) -> None:
-    with pytest.raises(sev.MalformedInput, match="launch info"):
+    with pytest.raises(MalformedInput, match="launch info"):
         sev.LaunchInfo.from_text(text)
 
 
@@ -259,7 +259,7 @@ def test_json_that_is_no_report_is_refused(text: str) -> None:
 def test_random_json_gives_only_our_errors(value: object) -> None:
     text = json.dumps([{"data": value}, value])
     for read in (sev.LaunchInfo.from_text, lambda t: sev.Chain.from_bytes(t.encode())):
-        with pytest.raises(sev.SevAttestError):
+        with pytest.raises(SevAttestError):
             read(text)
 
 
@@ -311,7 +311,7 @@ def test_a_zip_that_is_not_sound_is_refused(chain: sev.Chain) -> None:
         zipped({"pdh.cert": chain.pdh.to_bytes()}, zipfile.ZIP_BZIP2),
         zipped({"pdh.cert": chain.pdh.to_bytes()}, zipfile.ZIP_LZMA),
     ):
-        with pytest.raises(sev.MalformedInput):
+        with pytest.raises(MalformedInput):
             read_contents(data)
 
 
@@ -323,7 +323,7 @@ def test_a_zip_that_is_not_sound_is_refused(chain: sev.Chain) -> None:
     ],
 )
 def test_a_zip_that_is_too_much_says_so(members: dict[str, bytes], check: str) -> None:
-    with pytest.raises(sev.MalformedInput, match="its members are too many or too large") as caught:
+    with pytest.raises(MalformedInput, match="its members are too many or too large") as caught:
         read_contents(zipped(members))
     assert caught.value.check == check
 
@@ -336,7 +336,7 @@ def test_random_damage_to_a_zip_gives_only_our_errors(chain: sev.Chain) -> None:
         damaged = bytearray(whole)
         for _ in range(draw.randint(1, 4)):
             damaged[draw.choice(places)] = draw.randrange(256)
-        with suppress(sev.MalformedInput):
+        with suppress(MalformedInput):
             read_contents(bytes(damaged))
 
 
@@ -398,5 +398,5 @@ def test_x509_of_any_other_key_is_refused() -> None:
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "an RSA key"),
         (odd_version(other), "an RSA key"),
     ):
-        with pytest.raises(sev.MalformedInput, match=words):
+        with pytest.raises(MalformedInput, match=words):
             read_contents(data)

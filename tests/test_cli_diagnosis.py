@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import sev
 from sev_attest.cli import diagnosis
+from sev_attest.guest import CpuModel, VmsaProfile
+from sev_attest.owner import LaunchRecord, Ledger
 from sev_attest.owner.ledger import default_place
 from sev_attest.testing import Guest, Host, Platform, launch_guest, ovmf_image
 
@@ -34,7 +36,7 @@ KEYS = ("--tik", "vm_tik.bin", "--tek", "vm_tek.bin")
 def session(milan: Platform, here: Path) -> sev.Session:
     """Write the files of an owner whose launch the host has just reported."""
     session = sev.Session.create_unverified(milan.export().pdh, policy=sev.GuestPolicy(5))
-    pages = sev.VmsaProfile(cpu=sev.CpuModel.named("EPYC-Milan")).pages(0x80_B004)
+    pages = VmsaProfile(cpu=CpuModel.named("EPYC-Milan")).pages(0x80_B004)
     files = {
         "vm_tik.bin": session.keys.tik,
         "vm_tek.bin": session.keys.tek,
@@ -50,14 +52,14 @@ def session(milan: Platform, here: Path) -> sev.Session:
         Path(name).write_bytes(data)
     report(milan, session)
     record(session)
-    with sev.Ledger.open(default_place()) as ledger:
+    with Ledger.open(default_place()) as ledger:
         ledger.create(session.keys.session_id, name="vm")
     return session
 
 
 def record(session: sev.Session, **parts: Any) -> None:
     """Write the record of a session, as if its platform had been verified."""
-    made = sev.LaunchRecord.of(session, "vm", datetime.now(UTC))
+    made = LaunchRecord.of(session, "vm", datetime.now(UTC))
     made = replace(made, **{"root": "a root", **parts}).signed(session.keys)
     Path("vm.launch.json").write_bytes(made.to_bytes())
 
@@ -144,7 +146,7 @@ def test_a_slip_is_named_and_the_corrected_command_is_right(
 
 
 def test_a_stepping_is_given_by_numbers(milan: Platform, session: sev.Session, run: Run) -> None:
-    report(milan, session, cpu=sev.CpuModel(family=25, model=1, stepping=2).signature)
+    report(milan, session, cpu=CpuModel(family=25, model=1, stepping=2).signature)
     ran = run(*ASKED, *KEYS, *VCPUS)
     command = corrected(ran.err)
     assert "--cpu-model-name" not in command

@@ -13,7 +13,7 @@ from conftest import Run
 from ledger_worker import MEASUREMENT, session_id
 from sev_attest.cli.inputs import open_ledger
 from sev_attest.errors import Unsupported
-from sev_attest.owner.ledger import Ledger, LedgerTrouble, default_place
+from sev_attest.owner.ledger import Ledger, LedgerError, default_place
 
 ONE, TWO, THREE = "aa" + "1" * 62, "ab" + "2" * 62, session_id(3)
 COMMANDS = ("list", "show vm1", "close vm1", "export", "verify")
@@ -287,7 +287,7 @@ def test_a_home_that_cannot_be_written_to_says_what_to_name(
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(LedgerTrouble, match="Permission denied") as refused:
+    with pytest.raises(LedgerError, match="Permission denied") as refused:
         open_ledger(None)
     assert refused.value.check == "ledger.permission"
     assert "--ledger, or XDG_STATE_HOME" in refused.value.hint

@@ -11,9 +11,9 @@ import pytest
 from sevsnpmeasure import guest as peer
 from sevsnpmeasure.vmm_types import VMMType
 
-import sev_attest as sev
 from conftest import Run
-from sev_attest.guest import vmsa
+from sev_attest import MalformedInput, Unsupported, sev
+from sev_attest.guest import CpuModel, Firmware, VmsaProfile, vmsa
 from sev_attest.guest.cpu import QEMU_MODELS
 from sev_attest.guest.firmware import ENTRIES, SECTIONS
 from sev_attest.guest.spec import OVMF_SEV_METADATA
@@ -54,7 +54,7 @@ def test_it_prints_the_digest_in_hex_or_base64(run: Run) -> None:
 
 def test_the_es_bit_of_the_policy_decides(run: Run) -> None:
     assert run("measure", "-f", "fw").out == f"{hashlib.sha256(OVMF).hexdigest()}\n"
-    digest = sev.launch_digest(OVMF, vcpus=2, vmsa=sev.CpuModel.named("EPYC-Milan"))
+    digest = sev.launch_digest(OVMF, vcpus=2, vmsa=CpuModel.named("EPYC-Milan"))
     assert run("measure", "-f", "fw", "-n", "2", *MILAN, "--policy", "5").out == f"{digest.hex()}\n"
 
 
@@ -210,7 +210,7 @@ def test_sev_es_digests_equal_those_of_sev_snp_measure(
 ) -> None:
     parts: Any = dict(zip(boot[::2], boot[1::2], strict=True))
     for name, (family, model, stepping) in QEMU_MODELS.items():
-        signature = sev.CpuModel(family=family, model=model, stepping=stepping).signature
+        signature = CpuModel(family=family, model=model, stepping=stepping).signature
         theirs = peer.seves_calc_launch_digest(
             count, signature, "fw", parts.get("-k"), parts.get("-r"), parts.get("-e"), vmm_type=vmm
         )
@@ -224,7 +224,7 @@ def test_sev_es_digests_equal_those_of_sev_snp_measure(
 def test_a_page_is_built_shown_and_compared(run: Run) -> None:
     assert run("vmsa", "build", "v0", *MILAN).out == "wrote v0: vCPU 0, profile qemu-legacy\n"
     assert run("vmsa", "build", "v1", "--cpu", "1", *MILAN, "-f", "fw").code == 0
-    pages = sev.VmsaProfile(cpu=sev.CpuModel.named("EPYC-Milan")).pages(0x80B004)
+    pages = VmsaProfile(cpu=CpuModel.named("EPYC-Milan")).pages(0x80B004)
     assert Path("v0").read_bytes() == pages.boot
     assert Path("v1").read_bytes() == pages.ap
     shown = run("vmsa", "show", "v0").out
@@ -317,9 +317,9 @@ def test_bad_input_to_vmsa_gets_one_clear_line(
 def test_each_profile_differs_from_qemu_s_legacy_one_where_it_should(
     profile: str, boot: dict[str, int], ap: dict[str, int]
 ) -> None:
-    cpu = sev.CpuModel.named("EPYC")
-    legacy = vmsa.values_of(sev.VmsaProfile(cpu=cpu).pages(0).boot)
-    pages = sev.VmsaProfile(name=profile, cpu=cpu).pages(0x80B004)
+    cpu = CpuModel.named("EPYC")
+    legacy = vmsa.values_of(VmsaProfile(cpu=cpu).pages(0).boot)
+    pages = VmsaProfile(name=profile, cpu=cpu).pages(0x80B004)
     assert vmsa.values_of(pages.boot) == legacy | boot
     start = {"cs.base": 0x800000, "rip": 0xB004}
     assert pages.ap is not None
@@ -327,11 +327,11 @@ def test_each_profile_differs_from_qemu_s_legacy_one_where_it_should(
 
 
 def test_a_profile_needs_a_name_and_qemu_s_a_cpu() -> None:
-    with pytest.raises(sev.Unsupported, match="no VMSA profile 'xen'"):
-        sev.VmsaProfile(name="xen")
-    with pytest.raises(sev.Unsupported, match="qemu-init2 needs a CPU model"):
-        sev.VmsaProfile(name="qemu-init2")
-    page = sev.VmsaProfile(name="krun").pages(0).boot
+    with pytest.raises(Unsupported, match="no VMSA profile 'xen'"):
+        VmsaProfile(name="xen")
+    with pytest.raises(Unsupported, match="qemu-init2 needs a CPU model"):
+        VmsaProfile(name="qemu-init2")
+    page = VmsaProfile(name="krun").pages(0).boot
     assert vmsa.values_of(page)["rdx"] == 0
     assert vmsa.unnamed(page) == []
 
@@ -436,12 +436,12 @@ def test_firmware_from_before_the_footer_has_its_reset_block_alone(run: Run) -> 
     block = (0x80B004).to_bytes(4, "little") + b"\x16\0"
     block += bytes.fromhex("de71f7007e1acb4f890e68c77e2fb44e")
     old = bytes(4096 - len(block) - 32) + block + bytes(32)
-    assert sev.Firmware.read(old).reset_address() == 0x80B004
+    assert Firmware.read(old).reset_address() == 0x80B004
     Path("old").write_bytes(old)
     assert json.loads(run("firmware", "old", "--json").out)["attests"]["SEV-ES"] is True
     short = old[: -32 - 18] + b"\xff\xff" + old[-32 - 16 :]
-    with pytest.raises(sev.MalformedInput, match="SEV-ES reset block"):
-        sev.Firmware.read(short).tables()
+    with pytest.raises(MalformedInput, match="SEV-ES reset block"):
+        Firmware.read(short).tables()
 
 
 def metadata(body: bytes, offset: int) -> bytes:
@@ -453,7 +453,7 @@ def metadata(body: bytes, offset: int) -> bytes:
 def test_sev_metadata_is_read_and_held_to_its_form(run: Run) -> None:
     section = (0x810000).to_bytes(4, "little") + (0x1000).to_bytes(4, "little") + b"\x10\0\0\0"
     good = b"ASEV" + b"\x1c\0\0\0" + b"\1\0\0\0" + b"\1\0\0\0" + section
-    assert sev.Firmware.read(metadata(good, 1024)).sections() == [(0x810000, 0x1000, 0x10)]
+    assert Firmware.read(metadata(good, 1024)).sections() == [(0x810000, 0x1000, 0x10)]
     Path("meta").write_bytes(metadata(good, 1024))
     assert "KERNEL_HASHES       0x810000, 0x1000 bytes" in run("firmware", "meta", "-v").out
     for body, offset, words in (
@@ -473,10 +473,10 @@ def test_sev_metadata_is_read_and_held_to_its_form(run: Run) -> None:
 def test_sev_metadata_may_begin_with_the_image() -> None:
     good = b"ASEV" + b"\x10\0\0\0" + b"\1\0\0\0" + bytes(4)
     image = good + with_footer({OVMF_SEV_METADATA: (4096).to_bytes(4, "little")}, size=4096)[16:]
-    assert sev.Firmware.read(image).sections() == []
+    assert Firmware.read(image).sections() == []
     image = good + with_footer({OVMF_SEV_METADATA: (4097).to_bytes(4, "little")}, size=4096)[16:]
-    with pytest.raises(sev.MalformedInput, match="offset from the end is 4097"):
-        sev.Firmware.read(image).sections()
+    with pytest.raises(MalformedInput, match="offset from the end is 4097"):
+        Firmware.read(image).sections()
 
 
 def test_the_types_of_sections_are_ovmf_s() -> None:

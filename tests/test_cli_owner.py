@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from conftest import Ran, Run
+from sev_attest import WrongState, sev
+from sev_attest.guest import CpuModel, VmsaProfile
+from sev_attest.owner import LaunchRecord
 from sev_attest.owner.advisories import load
 from sev_attest.owner.ledger import Ledger, LedgerEntry
 from sev_attest.owner.requirements import read_manifest
@@ -68,7 +70,7 @@ class Desk:
             base64.b64decode(Path(f"{name}_{kind}.b64").read_bytes())
             for kind in ("godh", "session")
         )
-        policy = sev.LaunchRecord.from_bytes(Path(f"{name}.launch.json").read_bytes()).policy
+        policy = LaunchRecord.from_bytes(Path(f"{name}.launch.json").read_bytes()).policy
         started = launch_guest(
             self.platform, policy=policy, godh=godh, session=blob, firmware=firmware, **guest
         )
@@ -135,7 +137,7 @@ def test_a_session_opens_a_row(desk: Desk) -> None:
     assert desk.session("--valid-for", "48").code == 0
     row = desk.row()
     assert (row.name, row.state, row.measurement) == ("vm", "created", None)
-    record = sev.LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes())
+    record = LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes())
     assert row.session_id == record.session_id
     assert row.expires is not None
     assert row.expires[11:] == record.created[11:]
@@ -164,7 +166,7 @@ def test_a_session_whose_files_cannot_be_written_has_failed(
         raise OSError(28, os.strerror(28))
 
     def locked(*_: object) -> None:
-        raise sev.WrongState("not now")
+        raise WrongState("not now")
 
     assert desk.session(name="first").code == 0
     monkeypatch.setattr(os, "fsync", full)
@@ -271,7 +273,7 @@ def test_without_record_and_ledger_nothing_tells_of_the_platform(desk: Desk) -> 
 
 def test_a_root_that_is_not_amds_is_told_without_the_record_too(opened: Desk) -> None:
     opened.start()
-    root = sev.LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes()).root
+    root = LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes()).root
     note = f"note: this session's platform has a root that is {root}"
     for options in ((), RECORD, SECRET):
         ran = opened.validate(*options)
@@ -284,7 +286,7 @@ def test_a_root_that_is_not_amds_is_told_without_the_record_too(opened: Desk) ->
 
 def test_of_amd_s_own_roots_and_of_old_ledgers_notes_are_right(desk: Desk) -> None:
     assert desk.session("--ledger", "none").code == 0
-    session = sev.LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes()).session_id
+    session = LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes()).session_id
     desk.start()
     for name, root, told in (("amd", "AMD Milan", ()), ("old", "", (UNKNOWN,))):
         with Ledger.open(name) as ledger:
@@ -421,7 +423,7 @@ def test_a_disk_that_fills_while_the_packet_is_written_fails_the_session(
         raise OSError(28, os.strerror(28))
 
     def locked(*_: object) -> None:
-        raise sev.WrongState("not now")
+        raise WrongState("not now")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
@@ -705,7 +707,7 @@ def test_known_weaknesses_are_counted_or_with_v_listed(opened: Desk) -> None:
 
 def test_the_count_names_the_generation_if_it_is_known(opened: Desk) -> None:
     opened.start()
-    record = sev.LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes())
+    record = LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes())
     tik, tek = (Path(f"vm_{key}.bin").read_bytes() for key in ("tik", "tek"))
     milan = replace(record, generation="milan", root="AMD Milan")
     signed = milan.signed(sev.TransportKeys(tik=tik, tek=tek))
@@ -774,7 +776,7 @@ def test_a_manifest_has_every_count_model_and_profile(desk: Desk) -> None:
 
 
 def test_a_manifest_takes_pages_and_cpu_numbers(desk: Desk) -> None:
-    pages = sev.VmsaProfile(cpu=sev.CpuModel.named("EPYC-Milan")).pages(0x80B004)
+    pages = VmsaProfile(cpu=CpuModel.named("EPYC-Milan")).pages(0x80B004)
     Path("vmsa0").write_bytes(pages.boot)
     Path("vmsa1").write_bytes(pages.ap or b"")
     given = ("measure", "-f", "fw", "--policy", "5", "-n", "1-3")

@@ -7,9 +7,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
 from sev_attest.cli.outputs import write_all
+from sev_attest.owner import LaunchRecord
 from sev_attest.testing import Platform
 
 FILES = ["vm1.launch.json", "vm1_godh.b64", "vm1_session.b64", "vm1_tek.bin", "vm1_tik.bin"]
@@ -45,7 +45,7 @@ def test_it_writes_five_files_that_the_platform_accepts(
     assert not set(godh + blob) & set(b"\r\n ")
     handle = milan.launch_start(5, base64.b64decode(godh), base64.b64decode(blob))
     assert (milan._guests[handle].tek, milan._guests[handle].tik) == (tek, tik)
-    record = sev.LaunchRecord.from_bytes(Path("out/vm1.launch.json").read_bytes())
+    record = LaunchRecord.from_bytes(Path("out/vm1.launch.json").read_bytes())
     assert (record.name, record.policy) == ("vm1", 5)
     assert "note: this root is not AMD's" in ran.err
 

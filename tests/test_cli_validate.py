@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from conftest import Ran, Run
+from sev_attest import sev
+from sev_attest.guest import CpuModel, VmsaProfile
 from sev_attest.guest.spec import OVMF_SVSM_INFO
+from sev_attest.owner import LaunchRecord
 from sev_attest.sev.launch import expected_measure
 from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
 from sev_attest.testing.images import with_footer
@@ -24,7 +26,7 @@ UNKNOWN_PLATFORM = (
     "note: INSECURE: without --record, nothing tells whether the platform was verified"
 )
 SKU = ("--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1")
-PAGES = sev.VmsaProfile(cpu=sev.CpuModel.named("EPYC-Milan")).pages(0x80B004)
+PAGES = VmsaProfile(cpu=CpuModel.named("EPYC-Milan")).pages(0x80B004)
 
 
 @dataclass
@@ -143,7 +145,7 @@ def test_options_beside_the_report_win(sev_lab: Lab) -> None:
 
 def write_record(lab: Lab, **changes: Any) -> None:
     """Write the record of the lab's session, as if its platform had been verified."""
-    record = sev.LaunchRecord.of(lab.session, "vm", datetime.now(UTC), kernel_hashes=True)
+    record = LaunchRecord.of(lab.session, "vm", datetime.now(UTC), kernel_hashes=True)
     verified = {"root": "AMD Milan", "generation": "milan"}
     made = replace(record, **(verified | changes)).signed(lab.session.keys)
     Path("record").write_bytes(made.to_bytes())

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import sev
 from sev_attest.cli.commands import verify
 from sev_attest.testing import Authority, Platform
 
@@ -348,7 +348,7 @@ def owned(files: sev.Chain) -> None:
     Path("owned").write_bytes(platform.export().to_bytes())
 
 
-AUTHORITY: dict[sev.CaCertificate | None, Authority] = {
+AUTHORITY: dict[sev.AmdCaCertificate | None, Authority] = {
     Authority(bits).ark: Authority(bits) for bits in (2048, 4096)
 }
 NOTE = "the OCA has reserved bytes in use (pub_key); they are signed"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
+from sev_attest import MeasurementMismatch, sev
 from sev_attest._wire import guid_bytes, le
+from sev_attest.guest import CpuModel, Firmware, VmsaPages, VmsaProfile
 from sev_attest.guest.cpu import QEMU_MODELS
 from sev_attest.guest.kernel_hashes import KernelHashes
 from sev_attest.guest.spec import EFI_NV_DATA_VOLUME
@@ -31,7 +32,7 @@ OVMF = ovmf_image(1 << 14)
 OTHER = ovmf_image(1 << 14, seed=b"other", reset_address=0x80_8004)
 STORE = (bytes(16) + guid_bytes(EFI_NV_DATA_VOLUME) + le(1 << 12, 8)).ljust(1 << 12, b"\xff")
 LINE = b"root=/dev/vda quiet splash"
-MILAN = sev.CpuModel.named("EPYC-Milan")
+MILAN = CpuModel.named("EPYC-Milan")
 KEYS = sev.TransportKeys(tek=b"another tek here", tik=b"another tik here")
 STATED = Stated(keys=KEYS, api_major=1, api_minor=55, build_id=24, policy=1)
 NUMBERS = ("api_major", "api_minor", "build_id")
@@ -72,7 +73,7 @@ class Launch:
             build_id=stated["build"],
         )
         policy = sev.GuestPolicy(stated["policy"])
-        firmware = sev.Firmware.read(stated["firmware"])
+        firmware = Firmware.read(stated["firmware"])
         kernel = None
         if stated["kernel"] is not None:
             kernel = KernelHashes.of(stated["kernel"], stated["initrd"], stated["line"])
@@ -81,7 +82,7 @@ class Launch:
             firmware=firmware, kernel=kernel, vmsa=pages if policy.es else None
         )
         digest = guest.digests(stated["vcpus"])[-1]
-        with pytest.raises(sev.MeasurementMismatch):
+        with pytest.raises(MeasurementMismatch):
             sev.verify_launch(info, keys=stated["keys"], policy=policy, digest=digest)
         return explain_mismatch(
             info,
@@ -96,9 +97,9 @@ class Launch:
 
 
 def pages(
-    count: int, name: str = "qemu-legacy", cpu: sev.CpuModel = MILAN, reset: int = 0x80_B004
+    count: int, name: str = "qemu-legacy", cpu: CpuModel = MILAN, reset: int = 0x80_B004
 ) -> list[bytes]:
-    return list(sev.VmsaProfile(name=name, cpu=cpu).pages(reset).for_vcpus(count))
+    return list(VmsaProfile(name=name, cpu=cpu).pages(reset).for_vcpus(count))
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def new_launch(platform: Platform, policy: int = 5) -> Launch:
         **same,
         "line": LINE,
         "vcpus": 4,
-        "profile": sev.VmsaProfile(cpu=MILAN),
+        "profile": VmsaProfile(cpu=MILAN),
         "pages": None,
     }
     stated |= {"keys": session.keys, "api": platform.api, "build": platform.build}
@@ -157,7 +158,7 @@ def other_keys(launch: Launch) -> None:
 
 def swap_pages(launch: Launch) -> None:
     boot, ap = pages(2)
-    launch.stated["pages"] = sev.VmsaPages(boot=ap, ap=boot)
+    launch.stated["pages"] = VmsaPages(boot=ap, ap=boot)
 
 
 def recorded(launch: Launch) -> None:
@@ -173,7 +174,7 @@ SINGLES: dict[str, tuple[str, Spoiler]] = {
     "512-vcpus": ("vcpus", launches(pages=pages(512))),
     "profile": ("vmsa.profile", launches(pages=pages(4, "qemu-init2"))),  # the others: see below
     **{
-        f"model-{name}": ("cpu.model", launches(pages=pages(4, cpu=sev.CpuModel.named(name))))
+        f"model-{name}": ("cpu.model", launches(pages=pages(4, cpu=CpuModel.named(name))))
         for name in QEMU_MODELS
         if name != "EPYC-Milan"
     },
@@ -241,11 +242,11 @@ SINGLES: dict[str, tuple[str, Spoiler]] = {
     "another-major": ("numbers.one", states(api=(9, 55))),
     "stepping": (
         "cpu.stepping",
-        launches(pages=pages(4, cpu=sev.CpuModel(family=25, model=1, stepping=2))),
+        launches(pages=pages(4, cpu=CpuModel(family=25, model=1, stepping=2))),
     ),
     "stepping-of-genoa": (
         "cpu.stepping",
-        launches(pages=pages(4, cpu=sev.CpuModel(family=25, model=17, stepping=1))),
+        launches(pages=pages(4, cpu=CpuModel(family=25, model=17, stepping=1))),
     ),
     "another-launch": ("launch.other", states(api=(1, 17), build=99)),
 }
@@ -360,7 +361,7 @@ def test_pages_that_the_owner_gave_are_the_owners_decision(
     launch: Launch, launched: list[bytes]
 ) -> None:
     launch.measured["pages"] = launched
-    launch.stated["pages"] = sev.VmsaPages(boot=bytes(4096), ap=bytes(4096))
+    launch.stated["pages"] = VmsaPages(boot=bytes(4096), ap=bytes(4096))
     (finding,) = launch.diagnose().findings
     assert finding.meaning.startswith("then its vCPUs did not start as your pages say")
     assert finding.meaning.count("your pages") == 1
@@ -368,7 +369,7 @@ def test_pages_that_the_owner_gave_are_the_owners_decision(
 
 def test_swapped_pages_are_a_slip_only_where_the_pages_themselves_say_so(launch: Launch) -> None:
     boot, ap = pages(2)
-    launch.stated["pages"] = sev.VmsaPages(boot=boot, ap=ap)
+    launch.stated["pages"] = VmsaPages(boot=boot, ap=ap)
     launch.measured["pages"] = [ap, boot, boot, boot]
     (finding,) = launch.diagnose().findings
     assert finding.hypothesis == "vmsa.swapped"
@@ -474,9 +475,7 @@ def other_profile(launch: Launch) -> None:
 
 
 def other_model(launch: Launch) -> None:
-    launch.stated["profile"] = replace(
-        launch.stated["profile"], cpu=sev.CpuModel.named("EPYC-Rome")
-    )
+    launch.stated["profile"] = replace(launch.stated["profile"], cpu=CpuModel.named("EPYC-Rome"))
 
 
 IN_PAIRS: dict[str, Spoiler] = {
@@ -517,10 +516,10 @@ def test_any_known_vcpu_state_is_found(launch: Launch, seed: int) -> None:
     """Number, model and profile may all be others, also where pages were given or none at all."""
     draw = random.Random(seed)
     count, name = draw.randrange(1, 513), draw.choice(PROFILES)
-    cpu = sev.CpuModel.named(draw.choice([model for model in QEMU_MODELS if model != "EPYC-Milan"]))
+    cpu = CpuModel.named(draw.choice([model for model in QEMU_MODELS if model != "EPYC-Milan"]))
     launch.measured["pages"] = pages(count, name, cpu)
     if seed % 3 == 1:
-        launch.stated["pages"] = sev.VmsaPages(boot=bytes(4096), ap=bytes(4096))
+        launch.stated["pages"] = VmsaPages(boot=bytes(4096), ap=bytes(4096))
     if seed % 3 == 2:
         launch.stated["policy"] = 1
     (finding,) = launch.diagnose().findings
@@ -530,7 +529,7 @@ def test_any_known_vcpu_state_is_found(launch: Launch, seed: int) -> None:
 
 def test_a_boot_page_alone_is_enough_for_one_vcpu(launch: Launch) -> None:
     launch.measured["pages"] = pages(1)
-    launch.stated |= {"pages": sev.VmsaPages(boot=pages(1, cpu=MILAN)[0]), "vcpus": 1}
+    launch.stated |= {"pages": VmsaPages(boot=pages(1, cpu=MILAN)[0]), "vcpus": 1}
     launch.stated["build"] = 25
     (finding,) = launch.diagnose().findings
     assert finding.hypothesis == "numbers.one"
@@ -561,9 +560,9 @@ def test_a_given_digest_leaves_keys_and_numbers_to_try(launch: Launch) -> None:
         measurement=launch.measurement(), api_major=1, api_minor=55, build_id=0x24
     )
     digest = sev.MeasuredGuest(
-        firmware=sev.Firmware.read(OVMF),
+        firmware=Firmware.read(OVMF),
         kernel=KernelHashes.of(b"kernel", b"initrd", LINE),
-        vmsa=sev.VmsaProfile(cpu=MILAN).pages(0x80_B004),
+        vmsa=VmsaProfile(cpu=MILAN).pages(0x80_B004),
     ).digests(4)[-1]
     told: list[int] = []
 

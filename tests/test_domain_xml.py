@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sev_attest as sev
+from sev_attest import Insecure, MalformedInput, Unsupported, sev
 from sev_attest.domain_xml import xml
 from sev_attest.domain_xml.capabilities import SevCapabilities
 from sev_attest.domain_xml.check import (
@@ -28,12 +28,14 @@ from sev_attest.domain_xml.check import (
 )
 from sev_attest.domain_xml.lint import before
 from sev_attest.domain_xml.prepare import NEEDED, Prepared, SessionFiles, prepare
+from sev_attest.guest import Firmware
+from sev_attest.owner import LaunchRecord
 from sev_attest.testing import ovmf_image
 
 GODH, BLOB = bytes(range(256)) * 8 + bytes(36), bytes(range(128))
 GODH_B64, BLOB_B64 = (base64.b64encode(data).decode() for data in (GODH, BLOB))
 OTHER_GODH, OTHER_BLOB = (base64.b64encode(data[::-1]).decode() for data in (GODH, BLOB))
-RECORD = sev.LaunchRecord(
+RECORD = LaunchRecord(
     name="vm1",
     created="2026-01-01T00:00:00+00:00",
     root="AMD Milan",
@@ -401,18 +403,18 @@ CASES: dict[str, list[Case]] = {
     ],
     "domain.firmware.hash-area": [
         cases((HASHES, (HOLE, KERNEL)),
-              known={"firmware": sev.Firmware.read(ovmf_image(8192, hash_table=None))}),
+              known={"firmware": Firmware.read(ovmf_image(8192, hash_table=None))}),
     ],
     "domain.firmware.es": [
         case("acpi", "acpi",
-             known={"firmware": sev.Firmware.read(ovmf_image(8192, reset_address=None))}),
+             known={"firmware": Firmware.read(ovmf_image(8192, reset_address=None))}),
         case("acpi", "acpi",
-             known={"firmware": sev.Firmware.read(ovmf_image(8192, reset_address=0))}),
+             known={"firmware": Firmware.read(ovmf_image(8192, reset_address=0))}),
     ],
     "domain.firmware.kind": [
-        case("acpi", "acpi", known={"firmware": sev.Firmware.read(bytes(8192))},
+        case("acpi", "acpi", known={"firmware": Firmware.read(bytes(8192))},
              beside=frozenset({"domain.firmware.es"})),
-        case("acpi", "acpi", known={"firmware": sev.Firmware.read(b"IGVM" + bytes(508))}),
+        case("acpi", "acpi", known={"firmware": Firmware.read(b"IGVM" + bytes(508))}),
     ],
     "domain.unmeasured": [
         case(HOLE, f"<acpi>{SLIC}</acpi>", "I"),
@@ -639,7 +641,7 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("versions", [DEBIAN_12, CURRENT], ids=["libvirt-9.0", "libvirt-11.3"])
 def test_the_clean_domain_has_no_finding(versions: Versions) -> None:
     domain = parse_domain(CLEAN.encode())
-    firmware = sev.Firmware.read(ovmf_image(8192))
+    firmware = Firmware.read(ovmf_image(8192))
     assert check_domain(domain, versions=versions) == []
     told = check_domain(
         domain,
@@ -791,18 +793,18 @@ def test_session_files_must_be_of_one_session() -> None:
     record = RECORD.to_bytes()
     read = SessionFiles.from_files(record, GODH_B64.encode(), BLOB_B64.encode())
     assert read == SESSION
-    with pytest.raises(sev.MalformedInput, match="GODH: this is not that of the record of vm1"):
+    with pytest.raises(MalformedInput, match="GODH: this is not that of the record of vm1"):
         SessionFiles.from_files(record, OTHER_GODH.encode(), BLOB_B64.encode())
-    with pytest.raises(sev.MalformedInput, match="session blob: this is not that of"):
+    with pytest.raises(MalformedInput, match="session blob: this is not that of"):
         SessionFiles.from_files(record, GODH_B64.encode(), OTHER_BLOB.encode())
-    with pytest.raises(sev.MalformedInput, match="GODH: 128 bytes"):
+    with pytest.raises(MalformedInput, match="GODH: 128 bytes"):
         SessionFiles.from_files(record, BLOB_B64.encode(), BLOB_B64.encode())
 
 
 def test_a_used_session_is_refused() -> None:
     SESSION.require_unused(None)
     SESSION.require_unused(lambda _: None)
-    with pytest.raises(sev.Insecure, match="vm1 was used already: released") as refused:
+    with pytest.raises(Insecure, match="vm1 was used already: released") as refused:
         SESSION.require_unused(lambda _: "released")
     assert refused.value.check == "domain.session.reused"
 
@@ -858,7 +860,7 @@ BAD = {
 
 @pytest.mark.parametrize(("data", "words"), BAD.values(), ids=BAD)
 def test_what_is_no_domain_is_refused_in_one_line(data: bytes, words: str) -> None:
-    with pytest.raises(sev.MalformedInput) as refused:
+    with pytest.raises(MalformedInput) as refused:
         parse_domain(data)
     assert words in str(refused.value)
     assert str(refused.value).startswith("domain XML")
@@ -871,9 +873,7 @@ def test_what_is_mended_stays_within_what_is_read() -> None:
     for filler, limit in ((f"<!--{long[7:]}-->", "length"), (many, "size")):
         text = CLEAN.replace(SERIAL, SERIAL.replace("<driver iommu='on'/>", filler))
         subject = Subject(domain=parse_domain(text.encode()), versions=OLD)
-        with pytest.raises(
-            sev.MalformedInput, match="the mended XML would be too large"
-        ) as refused:
+        with pytest.raises(MalformedInput, match="the mended XML would be too large") as refused:
             prepare(subject, SESSION)
         assert refused.value.field == limit
 
@@ -929,7 +929,7 @@ def test_an_empty_list_of_features_is_harmless() -> None:
 
 @pytest.mark.parametrize("name", ["firmware", "varstore"])
 def test_of_two_nobody_says_which_counts(name: str) -> None:
-    with pytest.raises(sev.MalformedInput, match=f"<{name}> is there twice"):
+    with pytest.raises(MalformedInput, match=f"<{name}> is there twice"):
         parse_domain(CLEAN.replace(HOLE, f"<{name}/><{name}/>").encode())
 
 
@@ -950,7 +950,7 @@ def test_firmware_is_named_or_chosen_once_mended_for_libvirt_9_0() -> None:
 def test_every_truncation_is_refused() -> None:
     data = CLEAN.replace(GODH_B64, "AAAA").encode().rstrip()
     for end in range(len(data)):
-        with pytest.raises(sev.MalformedInput):
+        with pytest.raises(MalformedInput):
             parse_domain(data[:end])
 
 
@@ -965,7 +965,7 @@ def test_whatever_is_changed_only_our_errors_come_out(data: st.DataObject) -> No
         )
     try:
         domain = parse_domain(bytes(text))
-    except sev.MalformedInput:
+    except MalformedInput:
         return
     check_domain(domain)
     prepared = prepare(Subject(domain=domain), SESSION, everything=True)
@@ -982,7 +982,7 @@ def test_any_mixture_of_breaks_is_mended_for_good(mixed: set[str]) -> None:
             text = text.replace(old, new, 1)
     try:
         domain = parse_domain(text.encode())
-    except sev.MalformedInput:  # two of them put in the same element
+    except MalformedInput:  # two of them put in the same element
         return
     prepared = prepare(Subject(domain=domain, versions=OLD), SESSION, everything=True)
     assert not any(finding.mendable for finding in prepared.remaining)
@@ -1057,7 +1057,7 @@ def test_versions() -> None:
     }.items():  # fmt: skip
         assert read_version(text) == version
     for text in ("", "new", "9.", "-1", "1.2.3.4.5", "9.x"):
-        with pytest.raises(sev.Unsupported, match="is no version"):
+        with pytest.raises(Unsupported, match="is no version"):
             read_version(text)
     assert before((7,), (7, 1))
     assert not before((7, 0, 0), (7,))
@@ -1179,7 +1179,7 @@ def test_other_hosts_are_told_for_what_they_are() -> None:
     ],
 )  # fmt: skip
 def test_what_are_no_capabilities_is_refused(data: bytes, words: str) -> None:
-    with pytest.raises(sev.MalformedInput, match=re.escape(words)):
+    with pytest.raises(MalformedInput, match=re.escape(words)):
         SevCapabilities.from_bytes(data)
 
 
@@ -1206,7 +1206,7 @@ def test_a_recent_kernel_boots_from_virtio_blk() -> None:
 
 
 def test_a_namespace_has_a_bounded_name() -> None:
-    with pytest.raises(sev.MalformedInput, match="line 2: more than 256 characters, on <m>"):
+    with pytest.raises(MalformedInput, match="line 2: more than 256 characters, on <m>"):
         parse_domain(f"<domain>\n<m xmlns:q='{'u' * 257}'/></domain>".encode())
     parse_domain(f"<domain><m xmlns:q='{'u' * 256}'/></domain>".encode())
 

@@ -14,11 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sev_attest as sev
-from sev_attest import _wire, errors
+import sev_attest
+from sev_attest import (
+    MalformedInput,
+    NotAttestable,
+    SevAttestError,
+    Unsupported,
+    _wire,
+    errors,
+    sev,
+)
 from sev_attest._encoding import blob, from_base64, looks_like_text
 from sev_attest._keys import Algorithm, Curve
-from sev_attest.owner.requirements import AllowedLaunch
+from sev_attest.guest import CpuModel, Firmware, KernelHashes, VmsaProfile
+from sev_attest.owner import LaunchRecord, Requirements
+from sev_attest.owner.requirements import ReferenceValue
 from sev_attest.sev import spec
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.policy import compose
@@ -27,7 +37,7 @@ from sev_attest.sev.spec import Usage
 
 def test_a_malformed_input_names_source_structure_field_place_and_reason() -> None:
     error = errors.MalformedInput("SEV certificate", "version", "9, expected 1", offset=0)
-    with pytest.raises(sev.MalformedInput), errors.reading("pdh.cert"), errors.reading("pdh"):
+    with pytest.raises(MalformedInput), errors.reading("pdh.cert"), errors.reading("pdh"):
         raise error
     assert str(error) == "pdh: SEV certificate version at byte 0x0: 9, expected 1"
     assert error.check == "sev-certificate.version"
@@ -39,7 +49,7 @@ def test_reading_names_the_file_of_a_nameless_os_error_and_of_a_guest_that_canno
         raise OSError(5, "Input/output error")
     with pytest.raises(OSError, match="'named'"), errors.reading("initrd"):
         raise OSError(5, "Input/output error", "named")
-    with pytest.raises(sev.NotAttestable, match="fw: no hashes"), errors.reading("fw"):
+    with pytest.raises(NotAttestable, match="fw: no hashes"), errors.reading("fw"):
         raise errors.NotAttestable("no hashes")
 
 
@@ -56,7 +66,7 @@ def test_reading_leaves_other_errors_alone() -> None:
         errors.MeasurementMismatch("no", check="launch.measurement"),
     ],
 )
-def test_errors_cross_process_borders_whole(error: sev.SevAttestError) -> None:
+def test_errors_cross_process_borders_whole(error: SevAttestError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), copy.check, copy.hint) == (type(error), error.check, error.hint)
     assert str(copy) == str(error)
@@ -69,18 +79,16 @@ def test_a_chain_failure_shows_its_id() -> None:
 def test_a_reader_never_reads_behind_the_end() -> None:
     reader = _wire.Reader(b"\1\2\3", "thing")
     assert reader.number(2, "first") == 0x0201
-    with pytest.raises(
-        sev.MalformedInput, match="thing second at byte 0x2: 1 bytes left, 2 needed"
-    ):
+    with pytest.raises(MalformedInput, match="thing second at byte 0x2: 1 bytes left, 2 needed"):
         reader.number(2, "second")
 
 
 def test_a_reader_refuses_unknown_codes_reserved_bytes_and_wrong_lengths() -> None:
-    with pytest.raises(sev.MalformedInput, match="usage at byte 0x0: unknown code 0x63"):
+    with pytest.raises(MalformedInput, match="usage at byte 0x0: unknown code 0x63"):
         _wire.Reader(b"\x63\0\0\0", "thing").code(Usage, "usage")
-    with pytest.raises(sev.MalformedInput, match="reserved bytes are not zero"):
+    with pytest.raises(MalformedInput, match="reserved bytes are not zero"):
         _wire.Reader(b"\0\1", "thing").zeros(2, "reserved")
-    with pytest.raises(sev.MalformedInput, match="thing: 1 bytes, expected 2"):
+    with pytest.raises(MalformedInput, match="thing: 1 bytes, expected 2"):
         _wire.Reader(b"\0", "thing", 2)
 
 
@@ -101,13 +109,13 @@ def test_base64_is_read_however_it_is_wrapped(data: bytes, width: int, newline: 
 
 @pytest.mark.parametrize("text", ["QUJ", "Q", "=", "QUJD=", "QUI=QQ", "A===", "==QQ"])
 def test_cut_or_wrongly_padded_base64_is_refused(text: str) -> None:
-    with pytest.raises(sev.MalformedInput, match="not base64"):
+    with pytest.raises(MalformedInput, match="not base64"):
         from_base64(text.encode(), "blob")
 
 
 @pytest.mark.parametrize("text", ["QUJ*", "QU-D", "QU_D", "QUJD\x00", "QÜJD"])
 def test_a_wrong_alphabet_is_named(text: str) -> None:
-    with pytest.raises(sev.MalformedInput, match=r"at byte 0x\d: not base64: character"):
+    with pytest.raises(MalformedInput, match=r"at byte 0x\d: not base64: character"):
         from_base64(text.encode(), "blob")
 
 
@@ -125,10 +133,10 @@ def test_hex_digits_that_are_base64_are_read_by_size() -> None:
 
 @given(st.binary(max_size=64).filter(lambda data: len(data) != 16))
 def test_a_wrong_size_is_refused_without_showing_the_bytes(data: bytes) -> None:
-    with suppress(sev.MalformedInput):
+    with suppress(MalformedInput):
         assert len(blob(data, (16,), "TIK")) == 16  # text of 16 bytes in hex or base64
         return
-    with pytest.raises(sev.MalformedInput, match="expected 16") as caught:
+    with pytest.raises(MalformedInput, match="expected 16") as caught:
         blob(data, (16,), "TIK")
     assert len(str(caught.value)) < 100
 
@@ -152,7 +160,7 @@ def test_a_policy_keeps_its_number(value: int) -> None:
 
 @pytest.mark.parametrize("value", [-1, 1 << 32])
 def test_a_policy_has_32_bits(value: int) -> None:
-    with pytest.raises(sev.MalformedInput, match="policy"):
+    with pytest.raises(MalformedInput, match="policy"):
         sev.GuestPolicy(value)
 
 
@@ -164,7 +172,7 @@ def test_transport_keys_never_show() -> None:
 
 @pytest.mark.parametrize(("tek", "tik", "name"), [(15, 16, "TEK"), (16, 17, "TIK")])
 def test_transport_keys_have_16_bytes_each(tek: int, tik: int, name: str) -> None:
-    with pytest.raises(sev.MalformedInput, match=f"^{name}: 1[57] bytes, expected 16"):
+    with pytest.raises(MalformedInput, match=f"^{name}: 1[57] bytes, expected 16"):
         sev.TransportKeys(tek=bytes(tek), tik=bytes(tik))
 
 
@@ -179,7 +187,7 @@ def test_the_session_s_name_follows_from_the_tik_alone_and_does_not_tell_it() ->
 def library_dataclasses() -> list[type]:
     """Find every dataclass of the library: what lies under ``cli`` and ``testing`` is not of it."""
     found: set[type] = set()
-    for module in pkgutil.walk_packages(sev.__path__, "sev_attest."):
+    for module in pkgutil.walk_packages(sev_attest.__path__, "sev_attest."):
         if module.name.split(".")[1] in ("cli", "testing", "__main__"):
             continue
         room = importlib.import_module(module.name)
@@ -252,10 +260,10 @@ def test_a_policy_is_composed_of_the_names_that_people_write() -> None:
     assert compose(["api>=0.17"]).names() == ["api>=0.17"]
     assert compose(["api>=1.0"]).names() == ["api>=1.0"]
     for odd in ("", "debug", "api>=1", "api>=256.0", "api>=0.256", "api>=1.1.1", "api>=٣.1", "0x1"):
-        with pytest.raises(sev.Unsupported, match="no policy bit") as caught:
+        with pytest.raises(Unsupported, match="no policy bit") as caught:
             compose([odd])
         assert caught.value.check == "policy.name"
-    with pytest.raises(sev.Unsupported, match="a policy has one api>=") as caught:
+    with pytest.raises(Unsupported, match="a policy has one api>=") as caught:
         compose(["api>=0.1", "api>=1.0"])
     assert caught.value.check == "policy.name"
 
@@ -317,10 +325,10 @@ def public_values(verified: sev.VerifiedChain, session: sev.Session) -> list[obj
     """Give one of every public value, as large as they come."""
     chain = verified.chain
     assert chain.ark is not None
-    cpu = sev.CpuModel.named("EPYC-Milan")
-    pages = sev.VmsaProfile(cpu=cpu).pages(0x80B004)
-    firmware = sev.Firmware.read(bytes(range(256)) * 4096)
-    kernel = sev.KernelHashes.of(b"kernel")
+    cpu = CpuModel.named("EPYC-Milan")
+    pages = VmsaProfile(cpu=cpu).pages(0x80B004)
+    firmware = Firmware.read(bytes(range(256)) * 4096)
+    kernel = KernelHashes.of(b"kernel")
     info = sev.LaunchInfo(measurement=bytes(48), api_major=1, api_minor=51, build_id=1)
     digest = bytes(32)
     measure = expected_measure(
@@ -336,8 +344,8 @@ def public_values(verified: sev.VerifiedChain, session: sev.Session) -> list[obj
     report = sev.AttestationReport.from_bytes(
         bytes(48) + bytes(4) + b"\2\x10\0\0" + b"\2\0\0\0" + bytes(4) + b"\xff" * 144
     )
-    record = sev.LaunchRecord.of(session, "a name", datetime.now(UTC))
-    launches = (AllowedLaunch(name="vm", digests={bytes((n,)) * 32: "" for n in range(99)}),)
+    record = LaunchRecord.of(session, "a name", datetime.now(UTC))
+    launches = (ReferenceValue(name="vm", digests={bytes((n,)) * 32: "" for n in range(99)}),)
     return [
         chain,
         chain.pdh,
@@ -361,7 +369,7 @@ def public_values(verified: sev.VerifiedChain, session: sev.Session) -> list[obj
         report,
         record,
         sev.build_secret(launch, {"luks-key": bytes(9999)}),
-        sev.Requirements(launches=launches, ceks=frozenset(f"{n:064}" for n in range(99))),
+        Requirements(launches=launches, ceks=frozenset(f"{n:064}" for n in range(99))),
         *launches,
         sev.OwnerKey.generate(),
         sev.Diagnosis(findings=(), tried=0, ruled_out=(), complete=True),
@@ -399,5 +407,5 @@ def test_what_is_no_policy_is_named_with_what_is_wanted(
 
 
 def test_standard_input_is_called_that() -> None:
-    with pytest.raises(sev.MalformedInput, match=r"^standard input: TIK: 1"), errors.reading("-"):
+    with pytest.raises(MalformedInput, match=r"^standard input: TIK: 1"), errors.reading("-"):
         raise errors.MalformedInput("TIK", "length", "1 bytes, expected 16")

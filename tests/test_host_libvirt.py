@@ -15,10 +15,12 @@ from uuid import UUID
 
 import pytest
 
-import sev_attest as sev
 from conftest import Ran, Run
-from sev_attest.host import HostTrouble, within
+from sev_attest import MalformedInput, NotAttestable, Unsupported, sev
+from sev_attest.guest import CpuModel, KernelHashes
+from sev_attest.host import HostError, within
 from sev_attest.host.libvirt import Connection, check_config, read_config
+from sev_attest.owner import LaunchRecord
 from sev_attest.owner.advisories import load
 from sev_attest.owner.ledger import Ledger
 from sev_attest.testing import FirmwareError, Guest, Platform, launch_guest, ovmf_image
@@ -498,7 +500,7 @@ def test_a_host_without_firmware_does_not_stand_in_for_it(lab: Lab) -> None:
 
 
 def test_a_digest_needs_nothing_of_the_host(lab: Lab) -> None:
-    digest = sev.launch_digest(OVMF, vcpus=2, vmsa=sev.CpuModel.named("EPYC-Milan"))
+    digest = sev.launch_digest(OVMF, vcpus=2, vmsa=CpuModel.named("EPYC-Milan"))
     assert lab.validate("--launch-digest", digest.hex(), *INJECT, known=False).code == 0
     assert lab.secret == {GUID: b"the disk key"}
 
@@ -508,11 +510,11 @@ def _verified(lab: Lab) -> None:
     platform = Platform(b"lab")
     verified = sev.verify_chain(platform.export(), roots=[platform.authority.root])
     session = sev.Session.create(verified, policy=sev.GuestPolicy(5))
-    record = sev.LaunchRecord.of(session, "vm1", datetime(2026, 6, 30, tzinfo=UTC))
+    record = LaunchRecord.of(session, "vm1", datetime(2026, 6, 30, tzinfo=UTC))
     Path("record").write_bytes(record.to_bytes())
     Path("tk").write_bytes(session.keys.tek + session.keys.tik)
     lab.domain.guest = launch(platform, session)
-    cpu = sev.CpuModel.named("EPYC-Milan")
+    cpu = CpuModel.named("EPYC-Milan")
     digests = [sev.launch_digest(OVMF, vcpus=number, vmsa=cpu).hex() for number in (2, 3)]
     known = ", ".join(f'"{advisory.id}"' for advisory in load())
     text = """
@@ -549,7 +551,7 @@ def test_what_a_host_says_of_a_guest_does_not_name_the_launch_of_a_secret(lab: L
 
 def test_hashes_stand_for_the_kernel(lab: Lab, here: Path) -> None:
     with_files(lab, here)
-    hashes = sev.KernelHashes.of(kernel=b"a kernel", initrd=b"an initrd", cmdline=b"a  b ")
+    hashes = KernelHashes.of(kernel=b"a kernel", initrd=b"an initrd", cmdline=b"a  b ")
     text = ":".join(part.hex() for part in (hashes.kernel, hashes.initrd, hashes.cmdline))
     assert lab.validate("--kernel-hashes", text).code == 0
 
@@ -718,7 +720,7 @@ def test_a_host_that_does_not_answer_is_not_waited_for(lab: Lab) -> None:
     lab.domain.meanwhile = released.wait
     connection = Connection(URI, 0.01)
     guest = connection.guest("vm1")
-    with pytest.raises(HostTrouble, match=r"no answer in 0.01 seconds"):
+    with pytest.raises(HostError, match=r"no answer in 0.01 seconds"):
         guest.claims()
     released.set()
     assert within(60, "a call", lambda: 7) == 7
@@ -756,7 +758,7 @@ def test_without_the_extra_it_says_what_to_install(
 
 
 def test_a_connection_is_to_many_domains(lab: Lab) -> None:
-    with pytest.raises(sev.Unsupported, match="--domain is needed"):
+    with pytest.raises(Unsupported, match="--domain is needed"):
         Connection(URI, 1).guest(None)
 
 
@@ -810,7 +812,7 @@ def test_a_session_is_made_for_the_host_s_own_chain(lab: Lab) -> None:
     options = ("--name", "vm1", "--connect", URI, "5")
     ran = lab.run("session", *options, "--trust-root", "root")
     assert ran.code == 0
-    record = sev.LaunchRecord.from_bytes(Path("vm1.launch.json").read_bytes())
+    record = LaunchRecord.from_bytes(Path("vm1.launch.json").read_bytes())
     assert record.root is not None
     assert lab.run("session", *options, "--force").code == 1
     lab.libvirt.platform = None
@@ -826,11 +828,11 @@ def test_what_is_absent_is_none() -> None:
     assert not config.sev
     assert (config.firmware, config.cmdline, config.cpu_mode) == (None, None, "")
     for text in ("<!DOCTYPE a><domain/>", "<a/>", "<domain>\ud800</domain>"):
-        with pytest.raises(sev.MalformedInput):
+        with pytest.raises(MalformedInput):
             read_config(text)
     assert read_config("<domain><os><cmdline/></os></domain>").cmdline == ""
     assert read_config("<domain><os><kernel> </kernel></os></domain>").kernel == " "
-    with pytest.raises(sev.NotAttestable):
+    with pytest.raises(NotAttestable):
         check_config(config, kernel=False, insecure=True)
 
 

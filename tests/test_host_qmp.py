@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from conftest import Ran, Run
-from sev_attest.host import HostTrouble
+from sev_attest import Unsupported, sev
+from sev_attest.host import HostError
 from sev_attest.host.qmp import Connection, address
 from sev_attest.owner.ledger import Ledger, default_place
 from sev_attest.testing import Platform, launch_guest, ovmf_image
@@ -214,7 +214,7 @@ def test_an_address_is_a_path_or_a_host_and_port() -> None:
         *("qmp+unix://run/vm", "qmp+unix:", "qmp+tcp://host", "qmp+tcp://:1", "qmp+x:///a"),
         *("qmp+tcp://host:x", "qmp+tcp://[:1", "qmp+tcp://host:99999"),
     ):
-        with pytest.raises(sev.Unsupported, match="neither qmp"):
+        with pytest.raises(Unsupported, match="neither qmp"):
             address(uri)
 
 
@@ -442,7 +442,7 @@ def test_a_call_that_fails_ends_it_in_words(
 def test_a_qemu_that_does_not_answer_is_not_waited_for(lab: Lab) -> None:
     connection = Connection(URI, 0.01)
     lab.client.broken["query-status"] = hangs
-    with pytest.raises(HostTrouble, match=r"no answer in 0.01 seconds") as caught:
+    with pytest.raises(HostError, match=r"no answer in 0.01 seconds") as caught:
         connection.state()
     assert caught.value.check == "host.timeout"
     connection.close()

@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import sev
+from sev_attest.guest import CpuModel
+from sev_attest.owner import Ledger
 from sev_attest.owner.advisories import load
 from sev_attest.testing import Authority, Fault, FirmwareError, Guest, Host, Platform, ovmf_image
 
@@ -169,7 +171,7 @@ def test_a_session_is_for_the_launch_that_its_name_begins_with(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newer = ovmf_image(1 << 13, seed=b"newer")
-    digest = sev.launch_digest(newer, vcpus=2, vmsa=sev.CpuModel.named("EPYC-Milan"))
+    digest = sev.launch_digest(newer, vcpus=2, vmsa=CpuModel.named("EPYC-Milan"))
     path = Path("web/owner.toml")
     web = path.read_text()
     path.write_text(
@@ -333,7 +335,7 @@ def test_trouble_on_the_owner_s_side_is_told_as_such_and_spends_nothing(
     Path("web/disk.key").unlink()
     assert setup.ask(guest) == unavailable
     Path("web/disk.key").write_bytes(KEY)
-    with sev.Ledger.open("web/ledger.sqlite3", timeout=0) as impatient:
+    with Ledger.open("web/ledger.sqlite3", timeout=0) as impatient:
         monkeypatch.setattr(setup.server, "service", replace(service, ledger=impatient))
         with service.ledger._transaction("BEGIN IMMEDIATE"):
             assert setup.ask(guest) == unavailable

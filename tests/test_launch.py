@@ -12,8 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sev_attest as sev
-from sev_attest import _crypto
+from sev_attest import (
+    Insecure,
+    LaunchRefused,
+    MalformedInput,
+    MeasurementMismatch,
+    SevAttestError,
+    Unsupported,
+    _crypto,
+    sev,
+)
+from sev_attest.guest import CpuModel, VmsaPages
 from sev_attest.sev import secret
 from sev_attest.sev.launch import CHECKS, expected_measure
 from sev_attest.sev.launch_info import Claims, from_claims, read_report
@@ -22,7 +31,7 @@ from sev_attest.testing import FirmwareError, Guest, Platform, launch_guest, ovm
 
 OVMF = ovmf_image()
 PLAIN = hashlib.sha256(OVMF).digest()
-CPU = sev.CpuModel(family=25, model=1, stepping=1)
+CPU = CpuModel(family=25, model=1, stepping=1)
 DIGEST = sev.launch_digest(OVMF, vcpus=1, vmsa=CPU)
 MEASUREMENT = base64.b64encode(bytes(range(48))).decode()
 TEXT = f"""sev-measurement: {MEASUREMENT}
@@ -111,7 +120,7 @@ def test_the_model_prints_what_virsh_prints(milan: Platform, session: sev.Sessio
     ],
 )
 def test_a_report_that_does_not_fit_is_refused(old: str, new: str, check: str) -> None:
-    with pytest.raises(sev.SevAttestError) as caught:
+    with pytest.raises(SevAttestError) as caught:
         sev.LaunchInfo.from_text(TEXT.replace(old, new).encode())
     assert caught.value.check == check
 
@@ -120,7 +129,7 @@ def test_a_report_that_does_not_fit_is_refused(old: str, new: str, check: str) -
 def test_a_random_report_gives_only_our_errors(text: str) -> None:
     try:
         read_report(text.encode("utf-8", "surrogatepass"))
-    except sev.SevAttestError:
+    except SevAttestError:
         return
 
 
@@ -129,9 +138,9 @@ def test_a_random_report_gives_only_our_errors(text: str) -> None:
 )
 def test_a_megabyte_of_noise_is_read_at_once(noise: bytes) -> None:
     data = (noise * (1 << 20))[: 1 << 20]
-    with pytest.raises(sev.SevAttestError):
+    with pytest.raises(SevAttestError):
         sev.LaunchInfo.from_text(data)
-    with pytest.raises(sev.SevAttestError):
+    with pytest.raises(SevAttestError):
         sev.Chain.from_bytes(data.replace(b"sev-a", b"pdh") + b"x")
 
 
@@ -142,7 +151,7 @@ def test_a_report_may_be_text_already() -> None:
 def test_old_libvirt_reports_only_the_measurement() -> None:
     claims = read_report(f"sev-measurement: {MEASUREMENT}".encode())
     assert claims == Claims(measurement=bytes(range(48)))
-    with pytest.raises(sev.MalformedInput) as caught:
+    with pytest.raises(MalformedInput) as caught:
         from_claims(claims)
     assert str(caught.value) == ("launch info: sev-api-major, sev-api-minor, sev-build-id missing")
     assert caught.value.hint.startswith("libvirt before 8.0 prints the measurement alone")
@@ -162,7 +171,7 @@ def test_old_libvirt_reports_only_the_measurement() -> None:
 def test_a_launch_info_out_of_range_cannot_be_made(change: dict[str, Any]) -> None:
     good: dict[str, Any] = {"measurement": bytes(48), "api_major": 0, "api_minor": 0, "build_id": 0}
     assert sev.LaunchInfo(**good)
-    with pytest.raises(sev.MalformedInput):
+    with pytest.raises(MalformedInput):
         sev.LaunchInfo(**(good | change))
 
 
@@ -177,7 +186,7 @@ def test_an_honest_launch_verifies(honest: dict[str, Any]) -> None:
 def test_a_report_without_policy_is_held_to_the_session_s(honest: dict[str, Any]) -> None:
     info = replace(honest["info"], policy=None)
     assert sev.verify_launch(**(honest | {"info": info}))
-    with pytest.raises(sev.MeasurementMismatch):
+    with pytest.raises(MeasurementMismatch):
         sev.verify_launch(**(honest | {"info": info, "policy": sev.GuestPolicy(1)}))
 
 
@@ -186,7 +195,7 @@ def test_every_flipped_bit_of_a_measurement_is_refused(honest: dict[str, Any], b
     measurement = bytearray(honest["info"].measurement)
     measurement[bit // 8] ^= 1 << bit % 8
     info = replace(honest["info"], measurement=bytes(measurement))
-    with pytest.raises(sev.MeasurementMismatch):
+    with pytest.raises(MeasurementMismatch):
         sev.verify_launch(**(honest | {"info": info}))
 
 
@@ -201,14 +210,14 @@ def test_another_number_digest_key_or_policy_is_refused(honest: dict[str, Any]) 
         {"keys": sev.TransportKeys(tek=keys.tek, tik=bytes(16))},
         {"keys": sev.TransportKeys(tek=keys.tik, tik=keys.tek)},
     ):
-        with pytest.raises(sev.MeasurementMismatch, match="Measurement does not match"):
+        with pytest.raises(MeasurementMismatch, match="Measurement does not match"):
             sev.verify_launch(**(honest | change))
 
 
 def test_a_policy_that_the_host_reports_must_be_the_session_s(honest: dict[str, Any]) -> None:
     for claimed in (0, 1, 4, 7, 0x80000005):
         info = replace(honest["info"], policy=claimed)
-        with pytest.raises(sev.LaunchRefused) as caught:
+        with pytest.raises(LaunchRefused) as caught:
             sev.verify_launch(**(honest | {"info": info}))
         assert caught.value.check == "launch.policy"
         assert caught.value.exit_code == 1
@@ -225,7 +234,7 @@ def test_a_policy_that_the_host_reports_must_be_the_session_s(honest: dict[str, 
 def test_less_firmware_than_the_owner_demands_is_refused(
     honest: dict[str, Any], demand: dict[str, Any], check: str
 ) -> None:
-    with pytest.raises(sev.LaunchRefused) as caught:
+    with pytest.raises(LaunchRefused) as caught:
         sev.verify_launch(**honest, **demand)
     assert caught.value.check == check
     assert check in CHECKS
@@ -236,7 +245,7 @@ def test_less_firmware_than_the_policy_demands_is_refused(honest: dict[str, Any]
     # A real platform does not even start such a guest.
     policy = sev.GuestPolicy(0x38010005)
     info = replace(honest["info"], policy=policy.value)
-    with pytest.raises(sev.LaunchRefused, match=r"reports SEV API 1\.55, the policy demands 1\.56"):
+    with pytest.raises(LaunchRefused, match=r"reports SEV API 1\.55, the policy demands 1\.56"):
         sev.verify_launch(**(honest | {"info": info, "policy": policy}))
     with pytest.raises(FirmwareError) as caught:
         Platform(b"p").launch_start(policy.value)
@@ -248,7 +257,7 @@ def test_the_measurement_of_another_session_or_launch_is_refused(
 ) -> None:
     other = sev.Session.create(verified, policy=session.policy)
     _, info = launched(milan, other)
-    with pytest.raises(sev.MeasurementMismatch):
+    with pytest.raises(MeasurementMismatch):
         sev.verify_launch(info, keys=session.keys, policy=session.policy, digest=DIGEST)
 
 
@@ -260,18 +269,18 @@ def test_changed_firmware_or_guest_is_refused(milan: Platform, session: sev.Sess
         {"vcpus": 2},
     ):
         _, info = launched(milan, session, **change)
-        with pytest.raises(sev.MeasurementMismatch):
+        with pytest.raises(MeasurementMismatch):
             sev.verify_launch(info, keys=session.keys, policy=session.policy, digest=DIGEST)
 
 
 @pytest.mark.parametrize("size", [0, 31, 33, 64])
 def test_a_digest_has_32_bytes(honest: dict[str, Any], size: int) -> None:
-    with pytest.raises(sev.MalformedInput, match="launch digest"):
+    with pytest.raises(MalformedInput, match="launch digest"):
         sev.verify_launch(**(honest | {"digest": bytes(size)}))
 
 
 def test_a_mismatch_does_not_tell_the_expected_measurement(honest: dict[str, Any]) -> None:
-    with pytest.raises(sev.MeasurementMismatch) as caught:
+    with pytest.raises(MeasurementMismatch) as caught:
         sev.verify_launch(**(honest | {"digest": bytes(32)}))
     trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     expected = expected_measure(
@@ -308,7 +317,7 @@ def test_the_guest_gets_exactly_the_secrets_that_were_sent(api: tuple[int, int])
     other = "e6f5a162-d67f-4750-a67c-5d065f2a9910"
     secrets = {"luks-key": b"hunter2", other: b"\0" * 24}
     if api < (0, 17):
-        with pytest.raises(sev.Insecure, match=r"before API 0\.17 binds no secret"):
+        with pytest.raises(Insecure, match=r"before API 0\.17 binds no secret"):
             sev.build_secret(launch, secrets)
     packet = sev.build_secret(launch, secrets, insecure=True)
     assert len(packet.header) == 52
@@ -370,7 +379,7 @@ def test_secrets_that_cannot_be_sent_are_refused(
     honest: dict[str, Any], secrets: dict[str, bytes], check: str
 ) -> None:
     launch = sev.verify_launch(**honest)
-    with pytest.raises(sev.SevAttestError) as caught:
+    with pytest.raises(SevAttestError) as caught:
         sev.build_secret(launch, secrets)
     assert caught.value.check == check
 
@@ -405,7 +414,7 @@ def test_a_real_measurement_verifies_and_any_other_does_not(real: Path, case_id:
     for at in range(48):
         changed = bytearray(info.measurement)
         changed[at] ^= 0x10
-        with pytest.raises(sev.MeasurementMismatch):
+        with pytest.raises(MeasurementMismatch):
             sev.verify_launch(replace(info, measurement=bytes(changed)), **arguments)
 
 
@@ -417,7 +426,7 @@ def real_digest(real: Path, case: dict[str, Any]) -> bytes:
     vcpus = {}
     if "num_cpus" in case:
         pages = [(real / case[name]).read_bytes() for name in ("vmsa_cpu0", "vmsa_cpu1")]
-        vcpus = {"vcpus": case["num_cpus"], "vmsa": sev.VmsaPages(boot=pages[0], ap=pages[1])}
+        vcpus = {"vcpus": case["num_cpus"], "vmsa": VmsaPages(boot=pages[0], ap=pages[1])}
     return sev.launch_digest(real / case["firmware"], cmdline=case.get("cmdline"), **files, **vcpus)
 
 
@@ -465,10 +474,10 @@ def test_numbers_of_a_report_go_up_to_255_and_32_bits(number: int) -> None:
     info = sev.LaunchInfo.from_text(text)
     assert (info.api_major, info.api_minor, info.build_id, info.policy) == (*[number] * 3, policy)
     for name in ("api-major", "api-minor", "build-id"):
-        with pytest.raises(sev.MalformedInput, match=r"is not in 0\.\.255"):
+        with pytest.raises(MalformedInput, match=r"is not in 0\.\.255"):
             read_report(f"sev-{name}: 256")
         assert read_report(f"sev-{name}: 0000000255")  # ten digits
-        with pytest.raises(sev.MalformedInput, match=r"is not in 0\.\.255"):
+        with pytest.raises(MalformedInput, match=r"is not in 0\.\.255"):
             read_report(f"sev-{name}: 00000000255")
 
 
@@ -476,7 +485,7 @@ def test_a_policy_of_ten_digits_is_read() -> None:
     assert read_report("sev-policy: 4294967295").policy == 0xFFFF_FFFF
     assert read_report("sev-policy: 1000000000").policy == 1000000000
     for odd in ("4294967296", "9999999999", "00000000005", "42949672950"):
-        with pytest.raises(sev.MalformedInput, match=r"is not in 0\.\.4294967295"):
+        with pytest.raises(MalformedInput, match=r"is not in 0\.\.4294967295"):
             read_report(f"sev-policy: {odd}")
 
 
@@ -486,7 +495,7 @@ def test_a_launch_info_takes_each_number_up_to_its_limit(name: str) -> None:
     good: dict[str, Any] = {"measurement": bytes(48), "api_major": 0, "api_minor": 0, "build_id": 0}
     assert getattr(sev.LaunchInfo(**(good | {name: most})), name) == most
     for odd in (-1, most + 1):
-        with pytest.raises(sev.MalformedInput, match=rf"{odd} is not in 0\.\.{most}"):
+        with pytest.raises(MalformedInput, match=rf"{odd} is not in 0\.\.{most}"):
             sev.LaunchInfo(**(good | {name: odd}))
 
 
@@ -505,7 +514,7 @@ def test_without_a_minimum_every_firmware_may_be(api: tuple[int, int]) -> None:
         ({"min_api": (api[0], api[1] + 1)}, "launch.api"),
         ({"min_build": 1}, "launch.build"),
     ):
-        with pytest.raises(sev.LaunchRefused) as caught:
+        with pytest.raises(LaunchRefused) as caught:
             sev.verify_launch(info, **expected, **demand)  # type: ignore[arg-type] # likewise
         assert caught.value.check == check
 
@@ -521,9 +530,9 @@ def test_a_secret_fills_what_kvm_takes_and_no_more(honest: dict[str, Any]) -> No
     packet = sev.build_secret_unverified(launch.keys, launch.info.measure, full)
     assert len(packet.payload) == 0x4000
     more = {"luks-key": bytes(0x4000 - TABLE + 1)}
-    with pytest.raises(sev.Unsupported, match="take 16400 bytes, KVM passes 16384 at most"):
+    with pytest.raises(Unsupported, match="take 16400 bytes, KVM passes 16384 at most"):
         sev.build_secret(launch, more)
-    with pytest.raises(sev.Unsupported, match="take 16400 bytes, KVM passes 16384 at most"):
+    with pytest.raises(Unsupported, match="take 16400 bytes, KVM passes 16384 at most"):
         sev.build_secret_unverified(launch.keys, launch.info.measure, more)
 
 
@@ -531,9 +540,9 @@ def test_a_secret_fills_what_kvm_takes_and_no_more(honest: dict[str, Any]) -> No
 def test_a_secret_fills_the_guest_s_area_and_no_more(honest: dict[str, Any], room: int) -> None:
     launch = sev.verify_launch(**honest)
     fits = room // 16 * 16 - TABLE
-    assert sev.build_secret(launch, {"luks-key": bytes(fits)}, room=room)
-    with pytest.raises(sev.Unsupported, match=f"the firmware has room for {room}") as caught:
-        sev.build_secret(launch, {"luks-key": bytes(fits + 1)}, room=room)
+    assert sev.build_secret(launch, {"luks-key": bytes(fits)}, secret_area_size=room)
+    with pytest.raises(Unsupported, match=f"the firmware has room for {room}") as caught:
+        sev.build_secret(launch, {"luks-key": bytes(fits + 1)}, secret_area_size=room)
     assert caught.value.check == "secret.size"
 
 

@@ -29,16 +29,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-import sev_attest as sev
 from ledger_worker import MEASUREMENT, POINTS, die_and_restart, run_races, session_id
 from ledger_worker import command as worker_command
+from sev_attest import sev
 from sev_attest.errors import Insecure, SevAttestError, Unsupported, WrongState
 from sev_attest.owner.ledger import (
     Head,
     Ledger,
     LedgerDamaged,
     LedgerEntry,
-    LedgerTrouble,
+    LedgerError,
     State,
     default_place,
     stores,
@@ -467,7 +467,7 @@ def test_of_threads_that_make_the_ledger_one_wins(place: Path) -> None:
 
 def test_whoever_makes_the_ledger_too_long_is_not_waited_for(place: Path) -> None:
     other = stores.Sqlite(place, 0)
-    with other._locked(), pytest.raises(LedgerTrouble) as refused:
+    with other._locked(), pytest.raises(LedgerError) as refused:
         Ledger.open(place, timeout=0.05)
     assert refused.value.check == "ledger.locked"
     Ledger.open(place).disconnect()
@@ -497,7 +497,7 @@ def test_a_file_system_without_locks_makes_no_ledger(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", fail)
-    with pytest.raises(LedgerTrouble, match="No locks available"):
+    with pytest.raises(LedgerError, match="No locks available"):
         Ledger.open(place)
     assert not place.exists()
 
@@ -556,7 +556,7 @@ def test_every_commit_is_synced(ledger: Ledger) -> None:
 
 
 def test_a_ledger_that_is_missing_is_not_made_unasked(place: Path) -> None:
-    with pytest.raises(LedgerTrouble, match="there is no ledger") as refused:
+    with pytest.raises(LedgerError, match="there is no ledger") as refused:
         Ledger.open(place, create=False)
     assert (refused.value.check, refused.value.exit_code) == ("ledger.missing", 6)
     assert not place.exists()
@@ -684,7 +684,7 @@ TROUBLES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 def test_a_file_that_is_no_sound_ledger_releases_nothing(place: Path, name: str) -> None:
     spoil, check, words = TROUBLES[name]
     spoil(place)
-    with pytest.raises(LedgerTrouble) as refused, Ledger.open(place) as ledger:
+    with pytest.raises(LedgerError) as refused, Ledger.open(place) as ledger:
         ledger.release(ONE, MEASUREMENT)
     assert (refused.value.check, refused.value.exit_code) == (check, 6)
     assert words in str(refused.value)
@@ -693,7 +693,7 @@ def test_a_file_that_is_no_sound_ledger_releases_nothing(place: Path, name: str)
 
 def test_a_ledger_of_another_user_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: place.parent.stat().st_uid + 1)
-    with pytest.raises(LedgerTrouble, match="it belongs to another user"):
+    with pytest.raises(LedgerError, match="it belongs to another user"):
         Ledger.open(place)
 
 
@@ -780,7 +780,7 @@ def test_a_ledger_that_others_could_replace_is_refused(place: Path, name: str) -
     there = spoil(place)
     before = sorted(place.parent.rglob("*"))
     for create in (True, False):
-        with pytest.raises(LedgerTrouble) as refused:
+        with pytest.raises(LedgerError) as refused:
             Ledger.open(there, create=create)
         assert (refused.value.check, refused.value.exit_code) == ("ledger.place", 6)
         assert words in str(refused.value)
@@ -812,7 +812,7 @@ def test_what_another_user_owns_on_the_way_is_refused(
 
     monkeypatch.setattr(Path, "lstat", lstat)
     place = (link if whose == "link" else inner) / "ledger"
-    with pytest.raises(LedgerTrouble, match="belongs to another user") as refused:
+    with pytest.raises(LedgerError, match="belongs to another user") as refused:
         Ledger.open(place)
     assert refused.value.check == "ledger.place"
     monkeypatch.setattr(place_module, "_HAS_OWNERS", False)  # Windows
@@ -828,7 +828,7 @@ def test_root_s_folders_and_links_between_one_s_own_are_accepted(tmp_path: Path)
     with Ledger.open(tmp_path / "own" / ".." / "own" / "new" / "ledger", create=False) as ledger:
         assert ledger.get(ONE) is not None
     (tmp_path / "round").symlink_to("round")
-    with pytest.raises(LedgerTrouble, match="symbolic links"):
+    with pytest.raises(LedgerError, match="symbolic links"):
         Ledger.open(tmp_path / "round" / "ledger")
 
 
@@ -836,7 +836,7 @@ def test_a_place_that_others_got_hold_of_meanwhile_is_refused(ledger: Ledger, pl
     ledger.bind(ONE, MEASUREMENT, adopt=True)
     ledger.disconnect()
     place.parent.chmod(0o770)
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         ledger.release(ONE, MEASUREMENT)
     assert refused.value.check == "ledger.place"
     place.parent.chmod(0o700)
@@ -983,7 +983,7 @@ def test_an_end_that_is_no_time_is_damage_also_for_a_release(
     place: Path, sound: bytes, value: str
 ) -> None:
     _spoilt(place, sound, f"UPDATE sev_attest_session SET expires = {value}")
-    with Ledger.open(place) as ledger, pytest.raises(LedgerTrouble) as refused:
+    with Ledger.open(place) as ledger, pytest.raises(LedgerError) as refused:
         ledger.release(ONE, MEASUREMENT)
     assert refused.value.check == "ledger.damaged"
 
@@ -998,7 +998,7 @@ def test_whatever_a_driver_raises_is_damage(
         raise fails
 
     monkeypatch.setattr(sqlite3, "connect", fail)
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         Ledger.open(place)
     assert refused.value.check == "ledger.damaged"
 
@@ -1051,7 +1051,7 @@ def test_a_row_that_was_set_back_is_not_released_again(ledger: Ledger) -> None:
     with sqlite3.connect(ledger.place) as connection:
         connection.execute("UPDATE sev_attest_session SET state = 'measured'")
     connection.close()
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         ledger.release(ONE, MEASUREMENT)
     assert refused.value.check == "ledger.damaged"
     with pytest.raises(LedgerDamaged):
@@ -1063,7 +1063,7 @@ def test_a_head_that_is_gone_after_opening_is_noticed(ledger: Ledger) -> None:
     ledger.bind(ONE, MEASUREMENT)
     meddle(ledger, "DELETE FROM sev_attest_ledger")
     for step in (*STEPS.values(), Ledger.contents):
-        with pytest.raises(LedgerTrouble) as refused:
+        with pytest.raises(LedgerError) as refused:
             step(ledger)
         assert refused.value.check == "ledger.damaged"
     assert kinds(ledger) == ["created", "measured"]
@@ -1078,7 +1078,7 @@ def test_a_row_that_moves_although_it_is_locked_is_noticed(ledger: Ledger) -> No
             " BEGIN UPDATE sev_attest_session SET state = 'closed'; END"
         )
     connection.close()
-    with pytest.raises(LedgerTrouble, match="a row changed while it was locked"):
+    with pytest.raises(LedgerError, match="a row changed while it was locked"):
         ledger.bind(ONE, MEASUREMENT)
     assert kinds(ledger) == ["created"]
 
@@ -1089,7 +1089,7 @@ def test_a_locked_ledger_is_an_error_and_then_goes_on(place: Path) -> None:
         ledger.bind(ONE, MEASUREMENT)
         other = sqlite3.connect(place, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LedgerTrouble, match="another process holds it locked") as refused:
+        with pytest.raises(LedgerError, match="another process holds it locked") as refused:
             ledger.release(ONE, MEASUREMENT)
         assert refused.value.check == "ledger.locked"
         assert kinds(ledger) == ["created", "measured"]
@@ -1111,7 +1111,7 @@ def test_a_full_or_read_only_database_releases_nothing(
     ledger.bind(ONE, MEASUREMENT)
     (connection,) = ledger._idle
     connection.execute(limit)
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         ledger.log(ONE, "filler", "x" * 10000)
     assert refused.value.check == check
     ledger.release(ONE, MEASUREMENT)
@@ -1129,7 +1129,7 @@ def test_a_ledger_that_cannot_be_made_is_an_error(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "rename", fail)
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         Ledger.open(place)
     assert refused.value.check == f"ledger.{check}"
     assert "--ledger, or XDG_STATE_HOME" in refused.value.hint
@@ -1141,7 +1141,7 @@ def test_sqlite_s_trouble_while_it_is_made_is_an_error(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores.Sqlite, "schema", ("CREATE nonsense",))
-    with pytest.raises(LedgerTrouble):
+    with pytest.raises(LedgerError):
         Ledger.open(place)
     assert list(place.parent.iterdir()) == []
 
@@ -1170,7 +1170,7 @@ def test_a_file_that_vanished_is_an_error(place: Path) -> None:
         ledger.disconnect()
         place.rename(place.with_name("elsewhere"))
         place.mkdir()
-        with pytest.raises(LedgerTrouble, match="unable to open") as refused:
+        with pytest.raises(LedgerError, match="unable to open") as refused:
             ledger.create(ONE)
     assert refused.value.check == "ledger.permission"
 
@@ -1310,7 +1310,7 @@ def test_events_of_odd_types_are_damage(grown: Ledger) -> None:
             connection.execute(statement)
     connection.close()
     for read in (grown.events, grown.contents):
-        with pytest.raises(LedgerTrouble, match="a row that the ledger does not write"):
+        with pytest.raises(LedgerError, match="a row that the ledger does not write"):
             read()
 
 
@@ -1653,7 +1653,7 @@ def test_times_that_are_no_text_release_nothing_and_can_be_printed(
             step(ONE, OTHER)
         assert json.dumps(refused.value.facts)
     if "expires" in damage:
-        with pytest.raises(LedgerTrouble):
+        with pytest.raises(LedgerError):
             ledger.release(ONE, MEASUREMENT)
     with pytest.raises(LedgerDamaged):
         ledger.verify()
@@ -1777,7 +1777,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 def test_postgresql_takes_the_same_steps(server: Server) -> None:
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         Ledger.open("postgresql://owner@db.example:5432/keys", create=False)
     assert refused.value.check == "ledger.missing"
     for _ in range(2):
@@ -1801,7 +1801,7 @@ def test_a_server_that_fails_before_the_ledger_is_open_is_named(
     if words == "CREATE TABLE" and not create:
         words = "SELECT version"
     server.fails = {words: psycopg.OperationalError("server closed\nthe connection")}
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         Ledger.open("postgresql:///keys", create=create)
     assert refused.value.check == "ledger.connection"
     assert str(refused.value).endswith("the connection failed (server closed)")
@@ -1841,13 +1841,13 @@ def test_postgresql_s_errors_are_named(server: Server, state: str, check: str) -
     error.sqlstate = state
     server.fails = {"LOCK": error}
     with Ledger.open("postgresql:///keys") as ledger:
-        with pytest.raises(LedgerTrouble) as refused:
+        with pytest.raises(LedgerError) as refused:
             ledger.create(ONE)
         assert refused.value.check == f"ledger.{check}"
         server.fails.clear()
         ledger.create(ONE)
     server.fails = {"set_config": error}
-    with pytest.raises(LedgerTrouble):
+    with pytest.raises(LedgerError):
         Ledger.open("postgresql:///keys")
     assert server.connections == []
 
@@ -1855,13 +1855,13 @@ def test_postgresql_s_errors_are_named(server: Server, state: str, check: str) -
 def test_at_the_opening_nothing_was_under_way(server: Server) -> None:
     for words in ("set_config", "pg_advisory_xact_lock"):
         server.fails = {words: psycopg.OperationalError("no route")}
-        with pytest.raises(LedgerTrouble) as refused:
+        with pytest.raises(LedgerError) as refused:
             Ledger.open("postgresql:///keys")
         assert refused.value.check == "ledger.connection"
         assert refused.value.hint == "nothing was released; see that the server answers"
     denied = psycopg.errors.lookup("42501")("no rights")
     server.fails = {"CREATE TABLE": denied}
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         Ledger.open("postgresql:///keys")
     assert refused.value.check == "ledger.permission"
     assert "ask the database's owner" in refused.value.hint
@@ -1886,7 +1886,7 @@ def test_a_url_that_the_driver_cannot_read_is_usage(
 def test_what_psycopg_cannot_read_is_damage(server: Server, fails: Exception) -> None:
     with Ledger.open("postgresql:///keys") as ledger:
         server.fails = {"SELECT": fails}
-        with pytest.raises(LedgerTrouble) as refused:
+        with pytest.raises(LedgerError) as refused:
             ledger.entries()
     assert refused.value.check == "ledger.damaged"
 
@@ -1908,7 +1908,7 @@ def test_values_that_no_ledger_has_are_damage(
             server, "execute", lambda sql, values: Odd() if b"seq" in sql else execute(sql, values)
         )
         for read in (ledger.events, ledger.verify):
-            with pytest.raises(LedgerTrouble) as refused:
+            with pytest.raises(LedgerError) as refused:
                 read()
             assert refused.value.check == "ledger.damaged"
 
@@ -1916,7 +1916,7 @@ def test_values_that_no_ledger_has_are_damage(
 def test_a_broken_connection_says_that_the_outcome_is_not_known(server: Server) -> None:
     with Ledger.open("postgresql:///keys") as ledger:
         server.fails = {"COMMIT": psycopg.OperationalError("server closed\nthe connection")}
-        with pytest.raises(LedgerTrouble, match=r"the connection failed \(server closed\)") as told:
+        with pytest.raises(LedgerError, match=r"the connection failed \(server closed\)") as told:
             ledger.create(ONE)
         assert (told.value.check, told.value.exit_code) == ("ledger.connection", 6)
         assert told.value.hint == (

@@ -16,7 +16,8 @@ from sevsnpmeasure.vcpu_types import CPU_SIGS
 from sevsnpmeasure.vmm_types import VMMType
 from sevsnpmeasure.vmsa import SevEsSaveArea, VmcbSeg
 
-import sev_attest as sev
+from sev_attest import MalformedInput, NotAttestable, SevAttestError, Unsupported, sev
+from sev_attest.guest import CpuModel, Firmware, KernelHashes, VmsaPages, VmsaProfile
 from sev_attest.guest import firmware as ovmf
 from sev_attest.guest import vmsa as layout
 from sev_attest.guest.firmware import sha256_of, sha256_of_both
@@ -24,7 +25,7 @@ from sev_attest.guest.spec import OVMF_FOOTER, OVMF_SEV_INFO, OVMF_SVSM_INFO
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.images import with_footer
 
-MILAN = sev.CpuModel(family=25, model=1, stepping=1)
+MILAN = CpuModel(family=25, model=1, stepping=1)
 OVMF = ovmf_image()
 
 
@@ -34,13 +35,13 @@ def test_firmware_is_hashed_whole_from_bytes_path_or_file(size: int, tmp_path: P
     path = tmp_path / "fw"
     path.write_bytes(image)
     for source in (image, path, str(path), BytesIO(image)):
-        firmware = sev.Firmware.read(source)
+        firmware = Firmware.read(source)
         assert (firmware.size, firmware.sha256) == (size, hashlib.sha256(image).digest())
         assert firmware.tables() == {}
 
 
 def test_empty_firmware_is_refused() -> None:
-    with pytest.raises(sev.MalformedInput, match="firmware: the file is empty"):
+    with pytest.raises(MalformedInput, match="firmware: the file is empty"):
         sev.launch_digest(b"")
 
 
@@ -124,7 +125,7 @@ def test_what_goes_wrong_beside_comes_out(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_footer_says_what_the_image_declares() -> None:
-    firmware = sev.Firmware.read(OVMF)
+    firmware = Firmware.read(OVMF)
     assert firmware.reset_address() == 0x80B004
     firmware.require_hash_table()
     assert set(firmware.tables()) == {
@@ -165,15 +166,15 @@ def entry(data: bytes, guid: str = OVMF_SEV_INFO, length: int | None = None) -> 
     ],
 )
 def test_a_footer_whose_lengths_lie_is_refused(image: bytes, words: str) -> None:
-    with pytest.raises(sev.MalformedInput, match=words):
+    with pytest.raises(MalformedInput, match=words):
         sev.launch_digest(image, vcpus=1, vmsa=MILAN)
 
 
 def test_firmware_without_a_reset_address_starts_no_sev_es_guest() -> None:
-    with pytest.raises(sev.NotAttestable, match="has no SEV-ES reset block"):
+    with pytest.raises(NotAttestable, match="has no SEV-ES reset block"):
         sev.launch_digest(ovmf_image(8192, reset_address=None), vcpus=1, vmsa=MILAN)
     for image in (bytes(4096), footer(b"")):
-        with pytest.raises(sev.MalformedInput, match="footer: there is none"):
+        with pytest.raises(MalformedInput, match="footer: there is none"):
             sev.launch_digest(image, vcpus=1, vmsa=MILAN)
 
 
@@ -181,9 +182,9 @@ def test_firmware_without_a_reset_address_starts_no_sev_es_guest() -> None:
 def test_a_reset_address_of_0_starts_no_sev_es_guest(vcpus: int) -> None:
     """Nor with pages of one's own; plain SEV has no use for it."""
     image = ovmf_image(8192, reset_address=0)
-    pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
+    pages = VmsaProfile(cpu=MILAN).pages(0x80B004)
     for state in (MILAN, pages):
-        with pytest.raises(sev.NotAttestable, match="reset address is 0") as refused:
+        with pytest.raises(NotAttestable, match="reset address is 0") as refused:
             sev.launch_digest(image, vcpus=vcpus, vmsa=state)
         assert (refused.value.check, refused.value.exit_code) == ("firmware.sev-es-reset", 4)
     assert sev.launch_digest(image) == hashlib.sha256(image).digest()
@@ -208,9 +209,9 @@ UNFIT = {
 
 @pytest.mark.parametrize(("data", "words"), UNFIT.values(), ids=UNFIT)
 def test_what_is_no_firmware_of_sev_guests_is_not_measured(data: bytes, words: str) -> None:
-    pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
+    pages = VmsaProfile(cpu=MILAN).pages(0x80B004)
     for state in (None, MILAN, pages):
-        with pytest.raises((sev.MalformedInput, sev.NotAttestable), match=words):
+        with pytest.raises((MalformedInput, NotAttestable), match=words):
             sev.launch_digest(data, vcpus=None if state is None else 1, vmsa=state)
 
 
@@ -231,16 +232,16 @@ def test_what_is_no_firmware_of_sev_guests_is_not_measured(data: bytes, words: s
     ],
 )
 def test_other_text_is_no_firmware_descriptor(data: bytes) -> None:
-    firmware = sev.Firmware.read(data)
+    firmware = Firmware.read(data)
     assert (firmware.kind, firmware.described, firmware.unfit) == ("unknown", None, "")
 
 
 @given(st.binary(max_size=200), st.integers(0, 0xFFFF))
 def test_random_footers_give_only_our_errors(noise: bytes, length: int) -> None:
-    firmware = sev.Firmware.read(footer(noise, length))
+    firmware = Firmware.read(footer(noise, length))
     try:
         firmware.reset_address()
-    except sev.SevAttestError:
+    except SevAttestError:
         return
 
 
@@ -258,26 +259,26 @@ def test_random_footers_give_only_our_errors(noise: bytes, length: int) -> None:
 def test_firmware_without_a_place_for_kernel_hashes_takes_no_kernel(
     image: bytes, words: str
 ) -> None:
-    with pytest.raises(sev.NotAttestable, match=words) as caught:
+    with pytest.raises(NotAttestable, match=words) as caught:
         sev.launch_digest(image, kernel=b"kernel")
     assert (caught.value.check, caught.value.exit_code) == ("firmware.hash-table", 4)
 
 
 def test_what_is_absent_is_hashed_as_qemu_hashes_it() -> None:
-    plain = sev.KernelHashes.of(b"kernel")
+    plain = KernelHashes.of(b"kernel")
     assert plain.initrd == hashlib.sha256(b"").digest()
     assert plain.cmdline == hashlib.sha256(b"\0").digest()
-    assert sev.KernelHashes.of(b"kernel", b"", "") == plain
-    assert sev.KernelHashes.of(b"kernel", cmdline="a  b ").cmdline == (
+    assert KernelHashes.of(b"kernel", b"", "") == plain
+    assert KernelHashes.of(b"kernel", cmdline="a  b ").cmdline == (
         hashlib.sha256(b"a  b \0").digest()
     )
-    assert sev.KernelHashes.of(b"kernel", cmdline=b"\xff").cmdline == (
+    assert KernelHashes.of(b"kernel", cmdline=b"\xff").cmdline == (
         hashlib.sha256(b"\xff\0").digest()
     )
 
 
 def test_the_table_of_hashes_has_qemu_s_layout() -> None:
-    table = sev.KernelHashes(kernel=b"k" * 32, initrd=b"i" * 32, cmdline=b"c" * 32).to_bytes()
+    table = KernelHashes(kernel=b"k" * 32, initrd=b"i" * 32, cmdline=b"c" * 32).to_bytes()
     assert len(table) == 176
     assert table[16:18] == b"\xa8\0"
     assert (table[36:68], table[86:118], table[136:168]) == (b"c" * 32, b"i" * 32, b"k" * 32)
@@ -286,8 +287,8 @@ def test_the_table_of_hashes_has_qemu_s_layout() -> None:
 
 @pytest.mark.parametrize("part", ["kernel", "initrd", "cmdline"])
 def test_a_kernel_hash_has_32_bytes(part: str) -> None:
-    with pytest.raises(sev.MalformedInput, match=f"kernel hashes {part}: 31 bytes"):
-        sev.KernelHashes(**({"kernel": bytes(32)} | {part: bytes(31)}))
+    with pytest.raises(MalformedInput, match=f"kernel hashes {part}: 31 bytes"):
+        KernelHashes(**({"kernel": bytes(32)} | {part: bytes(31)}))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +311,7 @@ def test_cpu_signatures_are_those_of_qemu_s_models(
     cpu: tuple[int, int, int], signature: int
 ) -> None:
     family, model, stepping = cpu
-    assert sev.CpuModel(family=family, model=model, stepping=stepping).signature == signature
+    assert CpuModel(family=family, model=model, stepping=stepping).signature == signature
 
 
 QEMU_SIGNATURES = {
@@ -333,17 +334,17 @@ QEMU_SIGNATURES = {
 
 @pytest.mark.parametrize("name", QEMU_SIGNATURES)
 def test_a_model_of_qemu_s_has_its_signature(name: str) -> None:
-    assert sev.CpuModel.named(name).signature == QEMU_SIGNATURES[name]
+    assert CpuModel.named(name).signature == QEMU_SIGNATURES[name]
 
 
 @pytest.mark.parametrize("odd", [(-1, 0, 0), (271, 0, 0), (25, 256, 0), (25, 1, 16)])
 def test_a_cpu_that_cpuid_cannot_name_is_refused(odd: tuple[int, int, int]) -> None:
-    with pytest.raises(sev.Unsupported, match=r"is not in 0\.\."):
-        sev.CpuModel(family=odd[0], model=odd[1], stepping=odd[2])
+    with pytest.raises(Unsupported, match=r"is not in 0\.\."):
+        CpuModel(family=odd[0], model=odd[1], stepping=odd[2])
 
 
 def test_boot_and_other_vcpus_differ_in_where_they_start() -> None:
-    pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
+    pages = VmsaProfile(cpu=MILAN).pages(0x80B004)
     assert pages.ap is not None
     differing = {at for at in range(4096) if pages.boot[at] != pages.ap[at]}
     assert differing <= {*range(0x18, 0x20), *range(0x178, 0x180)}
@@ -353,21 +354,21 @@ def test_boot_and_other_vcpus_differ_in_where_they_start() -> None:
 
 @pytest.mark.parametrize("count", [0, -1, 4097])
 def test_a_vcpu_count_that_qemu_cannot_start_is_refused(count: int) -> None:
-    with pytest.raises(sev.Unsupported, match="1 to 4096"):
+    with pytest.raises(Unsupported, match="1 to 4096"):
         sev.launch_digest(OVMF, vcpus=count, vmsa=MILAN)
 
 
 def test_more_than_one_vcpu_needs_the_other_page() -> None:
-    boot = sev.VmsaPages(boot=bytes(4096))
+    boot = VmsaPages(boot=bytes(4096))
     assert sev.launch_digest(OVMF, vcpus=1, vmsa=boot)
-    with pytest.raises(sev.Unsupported, match="--vmsa-cpu1"):
+    with pytest.raises(Unsupported, match="--vmsa-cpu1"):
         sev.launch_digest(OVMF, vcpus=2, vmsa=boot)
 
 
 @pytest.mark.parametrize("size", [0, 4095, 4097])
 def test_a_vcpu_page_has_4096_bytes(size: int) -> None:
-    with pytest.raises(sev.MalformedInput, match=f"{size} bytes, expected 4096"):
-        sev.VmsaPages(boot=bytes(4096), ap=bytes(size))
+    with pytest.raises(MalformedInput, match=f"{size} bytes, expected 4096"):
+        VmsaPages(boot=bytes(4096), ap=bytes(size))
 
 
 @pytest.mark.parametrize(
@@ -380,28 +381,28 @@ def test_a_vcpu_page_has_4096_bytes(size: int) -> None:
     ],
 )
 def test_half_of_what_belongs_together_is_refused(arguments: dict[str, object], check: str) -> None:
-    with pytest.raises(sev.Unsupported) as caught:
+    with pytest.raises(Unsupported) as caught:
         sev.launch_digest(OVMF, **arguments)  # type: ignore[arg-type]
     assert caught.value.check == check
 
 
 def test_the_digest_covers_firmware_then_hashes_then_each_page() -> None:
-    hashes = sev.KernelHashes.of(b"kernel", b"initrd", "cmdline")
-    pages = sev.VmsaPages(boot=b"0" * 4096, ap=b"1" * 4096)
+    hashes = KernelHashes.of(b"kernel", b"initrd", "cmdline")
+    pages = VmsaPages(boot=b"0" * 4096, ap=b"1" * 4096)
     whole = OVMF + hashes.to_bytes() + pages.boot + b"1" * 8192
     digest = hashlib.sha256(whole).digest()
     given_files = {"kernel": b"kernel", "initrd": b"initrd", "cmdline": "cmdline"}
     assert sev.launch_digest(OVMF, **given_files, vcpus=3, vmsa=pages) == digest  # type: ignore[arg-type]
-    firmware = sev.Firmware.read(OVMF)
+    firmware = Firmware.read(OVMF)
     for _ in range(2):  # the firmware's hash is not used up
         assert sev.launch_digest(firmware, kernel=hashes, vcpus=3, vmsa=pages) == digest
 
 
 def test_an_sev_es_guest_has_no_digest_without_a_count() -> None:
-    firmware = sev.Firmware.read(OVMF)
-    guest = sev.MeasuredGuest(firmware=firmware, vmsa=sev.VmsaPages(boot=bytes(4096)))
+    firmware = Firmware.read(OVMF)
+    guest = sev.MeasuredGuest(firmware=firmware, vmsa=VmsaPages(boot=bytes(4096)))
     for ask in (guest.digests, guest.ranges):
-        with pytest.raises(sev.Unsupported):
+        with pytest.raises(Unsupported):
             ask()
     assert len(sev.MeasuredGuest(firmware=firmware).digests()) == 1
 
@@ -434,7 +435,7 @@ def test_the_sev_es_page_is_sev_snp_measure_s_but_for_the_fpu(tmp_path: Path) ->
     # It makes the page of KVM_SEV_INIT2 only, where KVM also writes MXCSR and the x87 control word.
     path = tmp_path / "fw"
     path.write_bytes(OVMF)
-    pages = sev.VmsaProfile(cpu=MILAN).pages(0x80B004)
+    pages = VmsaProfile(cpu=MILAN).pages(0x80B004)
     changed = []
     for page in (pages.boot, pages.ap or b""):
         new = bytearray(page)
@@ -443,7 +444,7 @@ def test_the_sev_es_page_is_sev_snp_measure_s_but_for_the_fpu(tmp_path: Path) ->
     theirs = peer.seves_calc_launch_digest(
         3, MILAN.signature, str(path), None, None, None, vmm_type=VMMType.QEMU
     )
-    init2 = sev.VmsaPages(boot=changed[0], ap=changed[1])
+    init2 = VmsaPages(boot=changed[0], ap=changed[1])
     assert sev.launch_digest(path, vcpus=3, vmsa=init2) == theirs
 
 
@@ -451,14 +452,14 @@ def test_the_sev_es_page_is_sev_snp_measure_s_but_for_the_fpu(tmp_path: Path) ->
 
 
 def test_the_pages_are_those_of_a_real_launch(real: Path) -> None:
-    firmware = sev.Firmware.read(real / "firmware" / "OVMF.amdsev.tail.fd")
-    pages = sev.VmsaProfile(cpu=MILAN).pages(firmware.reset_address())
+    firmware = Firmware.read(real / "firmware" / "OVMF.amdsev.tail.fd")
+    pages = VmsaProfile(cpu=MILAN).pages(firmware.reset_address())
     assert pages.boot == (real / "measurement" / "vmsa0.bin").read_bytes()
     assert pages.ap == (real / "measurement" / "vmsa1.bin").read_bytes()
 
 
 def test_a_real_firmware_declares_what_it_can(real: Path) -> None:
-    firmware = sev.Firmware.read(real / "firmware" / "OVMF.amdsev.fd")
+    firmware = Firmware.read(real / "firmware" / "OVMF.amdsev.fd")
     assert firmware.size == 4194304
     assert firmware.reset_address() == 0x80B004
     firmware.require_hash_table()
@@ -471,7 +472,7 @@ def test_a_real_firmware_declares_what_it_can(real: Path) -> None:
 @pytest.mark.parametrize("size", [176, 177, 4096])
 def test_an_area_of_176_bytes_takes_the_kernel_hashes(size: int) -> None:
     image = ovmf_image(hash_table=(0x1000, size))
-    assert sev.Firmware.read(image).hash_area() == (0x1000, size)
+    assert Firmware.read(image).hash_area() == (0x1000, size)
     assert len(sev.launch_digest(image, kernel=b"kernel")) == 32
 
 

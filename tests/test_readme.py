@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import Insecure, NotAttestable, NotVerified, Unsupported, sev
 from sev_attest.cli import exits, interrupts
+from sev_attest.guest import CpuModel, VmsaProfile
 from sev_attest.testing import Platform, launch_guest, ovmf_image
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -35,7 +36,7 @@ def platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
 
 def launch(platform: Platform, godh: bytes, session: bytes, **guest: Any) -> str:
     """Start the README's guest; give what virsh prints of it."""
-    sev.VmsaProfile(cpu=sev.CpuModel.named("EPYC-Milan")).pages(0x80B004)
+    VmsaProfile(cpu=CpuModel.named("EPYC-Milan")).pages(0x80B004)
     return launch_guest(
         platform,
         policy=5,
@@ -88,7 +89,6 @@ def test_its_library_example_runs(platform: Platform) -> None:
 def test_its_exit_codes_are_the_program_s() -> None:
     table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
     codes = {"0", str(exits.INTERNAL), str(interrupts.INTERRUPTED)} | {
-        str(error.exit_code)
-        for error in (sev.NotVerified, sev.Unsupported, sev.Insecure, sev.NotAttestable)
+        str(error.exit_code) for error in (NotVerified, Unsupported, Insecure, NotAttestable)
     }
     assert codes | {"5", "6"} == table.keys()

@@ -14,11 +14,24 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from release_worker import SECRETS, case_line, demands, racers
+from sev_attest import (
+    ChainInvalid,
+    Insecure,
+    LaunchRefused,
+    MalformedInput,
+    MeasurementMismatch,
+    NotAttestable,
+    RequirementsNotMet,
+    SevAttestError,
+    Unsupported,
+    WrongState,
+    sev,
+)
+from sev_attest.owner import LaunchRecord, Ledger, Requirements, release
 from sev_attest.owner.key_release import settle, verify_any
-from sev_attest.owner.ledger import LedgerTrouble
-from sev_attest.owner.requirements import AllowedLaunch, Minimum
+from sev_attest.owner.ledger import LedgerError
+from sev_attest.owner.requirements import Minimum, ReferenceValue
 from sev_attest.sev.launch import expected_measure
 from sev_attest.testing import (
     Authority,
@@ -53,8 +66,8 @@ class Case:
 
     platform: Platform
     session: sev.Session
-    record: sev.LaunchRecord
-    ledger: sev.Ledger
+    record: LaunchRecord
+    ledger: Ledger
     clock: Clock
 
     def start(self, firmware: bytes = OVMF, **guest: Any) -> Guest:
@@ -75,11 +88,11 @@ class Case:
             "ledger": self.ledger,
             "secrets": SECRETS,
         }
-        return sev.release(info, **(given | changes))
+        return release(info, **(given | changes))
 
-    def refusal(self, info: sev.LaunchInfo, **changes: Any) -> sev.SevAttestError:
+    def refusal(self, info: sev.LaunchInfo, **changes: Any) -> SevAttestError:
         """Ask for the secret, and be refused."""
-        with pytest.raises(sev.SevAttestError) as refused:
+        with pytest.raises(SevAttestError) as refused:
             self.release(info, **changes)
         return refused.value
 
@@ -96,7 +109,7 @@ def told(guest: Guest) -> sev.LaunchInfo:
 def new_session(case: Case, verified: sev.VerifiedChain) -> Case:
     session = sev.Session.create(verified, policy=case.session.policy)
     case.ledger.create(session.keys.session_id, name="next")
-    return replace(case, session=session, record=sev.LaunchRecord.of(session, "next", NOW))
+    return replace(case, session=session, record=LaunchRecord.of(session, "next", NOW))
 
 
 @pytest.fixture
@@ -109,9 +122,9 @@ def case(milan: Platform, verified: sev.VerifiedChain, place: Path) -> Iterator[
     """Give a session for a plain SEV guest, open in a ledger."""
     session = sev.Session.create(verified, policy=sev.GuestPolicy(1))
     clock = Clock()
-    with sev.Ledger.open(place, timeout=0, clock=clock) as ledger:
+    with Ledger.open(place, timeout=0, clock=clock) as ledger:
         ledger.create(session.keys.session_id, name="vm")
-        record = sev.LaunchRecord.of(session, "vm", NOW)
+        record = LaunchRecord.of(session, "vm", NOW)
         yield Case(milan, session, record, ledger, clock)
 
 
@@ -119,8 +132,8 @@ STRANGER = sev.TransportKeys(tek=bytes(16), tik=bytes(16))
 UNMET = replace(demands(DIGEST), minimum={"test": Minimum(api=(1, 55), build=25)})
 LARGE = {"luks-key": bytes(1 << 15)}
 ALLOWED = (
-    AllowedLaunch(name="web", digests={DIGEST: ""}),
-    AllowedLaunch(name="db", digests={sev.launch_digest(OTHER): ""}),
+    ReferenceValue(name="web", digests={DIGEST: ""}),
+    ReferenceValue(name="db", digests={sev.launch_digest(OTHER): ""}),
 )
 
 
@@ -147,7 +160,7 @@ def test_a_digest_that_is_given_must_be_right_and_allowed(
     info = told(case.start(OTHER))
     both = demands(DIGEST, sev.launch_digest(OTHER))
     wrong = case.refusal(info, digest=DIGEST, requirements=both)
-    assert isinstance(wrong, sev.MeasurementMismatch)
+    assert isinstance(wrong, MeasurementMismatch)
     refused = case.refusal(info, digest=sev.launch_digest(OTHER))
     assert refused.check == "requirements.launch.digest"
     second = new_session(case, verified)
@@ -221,7 +234,7 @@ def test_the_first_step_that_fails_is_named_and_the_ledger_untouched(
 def test_a_record_that_was_edited_gets_nothing(case: Case, change: dict[str, Any]) -> None:
     info = told(case.start())
     error = case.refusal(info, record=replace(case.record, **change))
-    assert isinstance(error, sev.LaunchRefused)
+    assert isinstance(error, LaunchRefused)
     assert (error.check, error.exit_code) == ("record.mac", 1)
     assert case.kinds == ["created"]
 
@@ -244,7 +257,7 @@ def test_a_record_goes_with_the_keys_of_its_session(case: Case) -> None:
 def test_a_wrong_measurement_tells_nothing_of_the_requirements(case: Case) -> None:
     before = case.ledger.contents()
     error = case.refusal(told(case.start(OTHER)), requirements=UNMET)
-    assert type(error) is sev.MeasurementMismatch
+    assert type(error) is MeasurementMismatch
     assert (error.check, error.facts, error.hint) == ("launch.measurement", {}, "")
     assert error.__context__ is None
     assert case.ledger.contents() == before
@@ -254,7 +267,7 @@ def test_unmet_requirements_bind_the_session_and_are_noted(case: Case) -> None:
     guest = case.start()
     strict = replace(UNMET, denied_pdhs=frozenset({case.record.pdh}))
     error = case.refusal(told(guest), requirements=strict, secrets=LARGE)
-    assert isinstance(error, sev.RequirementsNotMet)
+    assert isinstance(error, RequirementsNotMet)
     checks = ["requirements.platform.denied-pdh", "requirements.minimum.build"]
     assert [failure.check for failure in error.failures] == checks
     assert case.kinds == ["created", "measured", "requirements"]
@@ -286,7 +299,7 @@ def test_a_packet_that_cannot_be_made_is_no_release_but_binds_the_session(
     case: Case, secrets: dict[str, bytes], room: int | None, check: str
 ) -> None:
     info = told(case.start())
-    assert case.refusal(info, secrets=secrets, room=room).check == check
+    assert case.refusal(info, secrets=secrets, secret_area_size=room).check == check
     assert case.kinds == ["created", "measured"]
     assert case.refusal(told(case.start())).check == "ledger.reused"
     assert case.release(info)
@@ -297,7 +310,7 @@ def test_nothing_to_release_is_an_error(case: Case) -> None:
     several = replace(UNMET, launches=ALLOWED)
     for changes in ({}, {"keys": STRANGER, "record": None, "requirements": several}):
         error = case.refusal(info, secrets={}, **changes)
-        assert isinstance(error, sev.Unsupported)
+        assert isinstance(error, Unsupported)
         assert (error.check, error.exit_code) == ("secret.none", 2)
     assert case.kinds == ["created"]
     assert case.release(info)
@@ -308,7 +321,7 @@ def test_of_several_launches_the_one_that_the_secret_is_for_is_named(case: Case)
     info = told(case.start())
     for name in (None, "mail"):
         error = case.refusal(info, requirements=several, launch=name, keys=STRANGER)
-        assert isinstance(error, sev.Unsupported)
+        assert isinstance(error, Unsupported)
         assert (error.check, error.exit_code) == ("launch.name", 2)
         assert "web, db" in str(error)
     # The right measurement of a launch that this secret is not for.
@@ -353,7 +366,7 @@ def test_a_record_cannot_say_more_of_the_platform_than_the_ledger(
     session = sev.Session.create(verified, policy=case.session.policy)
     case.ledger.create(session.keys.session_id, name="next", root=root)
     claimed = replace(
-        sev.LaunchRecord.of(session, "next", NOW), root="AMD Milan", generation="milan"
+        LaunchRecord.of(session, "next", NOW), root="AMD Milan", generation="milan"
     ).signed(session.keys)
     second = replace(case, session=session, record=claimed)
     error = second.refusal(told(second.start()), requirements=demands(DIGEST))
@@ -371,7 +384,7 @@ def test_settle_can_do_without_ledger_requirements_and_secret(case: Case) -> Non
     settled = settle(launch, demands=both, ledger=None, secrets=SECRETS)
     assert settled.packet is not None
     assert (settled.met and settled.met.name) == "web"
-    with pytest.raises(sev.RequirementsNotMet):
+    with pytest.raises(RequirementsNotMet):
         settle(launch, demands=(UNMET, case.record), ledger=None, secrets=SECRETS)
     assert case.kinds == ["created"]
 
@@ -383,14 +396,14 @@ def test_a_second_release_is_refused_with_what_to_do(case: Case) -> None:
     info = told(case.start())
     case.release(info)
     error = case.refusal(info)
-    assert isinstance(error, sev.WrongState)
+    assert isinstance(error, WrongState)
     assert (error.check, error.exit_code) == ("ledger.released", 5)
     assert "if the guest never got it, make a new session" in str(error)
     assert case.kinds.count("released") == 1
 
 
 def test_a_session_that_the_ledger_does_not_know_gets_nothing(case: Case, tmp_path: Path) -> None:
-    with sev.Ledger.open(tmp_path / "another") as empty:
+    with Ledger.open(tmp_path / "another") as empty:
         error = case.refusal(told(case.start()), ledger=empty)
         assert (error.check, error.exit_code) == ("ledger.unknown", 5)
         assert case.refusal(told(case.start()), ledger=empty, requirements=UNMET).exit_code == 5
@@ -400,7 +413,7 @@ def test_a_session_that_the_ledger_does_not_know_gets_nothing(case: Case, tmp_pa
 def test_a_session_past_its_time_gets_nothing(case: Case, verified: sev.VerifiedChain) -> None:
     session = sev.Session.create(verified, policy=sev.GuestPolicy(1))
     case.ledger.create(session.keys.session_id, name="v", expires=NOW + timedelta(hours=1))
-    late = replace(case, session=session, record=sev.LaunchRecord.of(session, "v", NOW))
+    late = replace(case, session=session, record=LaunchRecord.of(session, "v", NOW))
     info = told(late.start())
     case.clock.now += timedelta(hours=1)
     assert late.refusal(info).check == "ledger.expired"
@@ -420,7 +433,7 @@ def test_the_time_of_a_launch_is_the_ledger_s(case: Case) -> None:
 
 def test_of_many_threads_one_gets_the_packet(case: Case, place: Path) -> None:
     info = told(case.start())
-    patient = sev.Ledger.open(place, timeout=60, clock=case.clock)
+    patient = Ledger.open(place, timeout=60, clock=case.clock)
     packets: list[sev.SecretPacket] = []
     refused: list[str] = []
     ready = threading.Barrier(16)
@@ -429,7 +442,7 @@ def test_of_many_threads_one_gets_the_packet(case: Case, place: Path) -> None:
         ready.wait()
         try:
             packets.append(case.release(info, ledger=patient))
-        except sev.SevAttestError as error:
+        except SevAttestError as error:
             refused.append(error.check)
 
     threads = [threading.Thread(target=go) for _ in range(16)]
@@ -463,7 +476,7 @@ def test_of_many_processes_one_gets_the_packet(
 def test_a1_a_platform_of_the_host_s_own_making_gets_no_session(bits: int, fault: Fault) -> None:
     platform = Platform(b"forged", authority=Authority(bits))
     roots = [*sev.amd_roots(), platform.authority.root]
-    with pytest.raises(sev.ChainInvalid) as refused:
+    with pytest.raises(ChainInvalid) as refused:
         sev.verify_chain(Host(platform, fault).chain(), roots=roots)
     assert fault.check in {failure.check for failure in refused.value.failures}
     with pytest.raises(TypeError):
@@ -481,17 +494,17 @@ def test_a2_a_chain_with_one_changed_bit_gets_no_session(milan: Platform, role: 
     for at in (0x10, 0x200, 0x418 + 8):  # the key, its padding, the signature
         data = bytearray(certificate.to_bytes())
         data[at] ^= 1
-        with pytest.raises(sev.SevAttestError):
+        with pytest.raises(SevAttestError):
             changed_chain_verifies(milan, role, bytes(data))
 
 
 def test_a1_a2_a_session_of_an_unverified_platform_gets_nothing(case: Case) -> None:
     session = sev.Session.create_unverified(case.platform.export().pdh, policy=sev.GuestPolicy(1))
     case.ledger.create(session.keys.session_id)
-    bare = replace(case, session=session, record=sev.LaunchRecord.of(session, "bare", NOW))
+    bare = replace(case, session=session, record=LaunchRecord.of(session, "bare", NOW))
     assert bare.record.root is None
     error = bare.refusal(told(bare.start()))
-    assert isinstance(error, sev.Insecure)
+    assert isinstance(error, Insecure)
     assert (error.check, error.exit_code) == ("record.unverified", 3)
     assert bare.kinds == ["created"]
 
@@ -507,7 +520,7 @@ def test_a3_what_the_host_claims_does_not_decide(case: Case) -> None:
         ("build_id", 256 + 24, 25),
     ):
         claims: list[dict[str, Any]] = [{name: too_large}, {name: another}]
-        with pytest.raises(sev.MalformedInput):
+        with pytest.raises(MalformedInput):
             replace(info, **claims[0])
         assert case.refusal(replace(info, **claims[1])).check == "launch.measurement"
     assert case.kinds == ["created"]
@@ -544,7 +557,7 @@ def test_a4_a_measurement_of_anything_else_gets_nothing(case: Case) -> None:
         assert error.check == "launch.measurement"
     for text in (info.measurement[:47], info.measurement + b"\0", b""):
         lines = f"sev-measurement: {base64.b64encode(text).decode()}\n{NUMBERS}"
-        with pytest.raises(sev.MalformedInput):
+        with pytest.raises(MalformedInput):
             sev.LaunchInfo.from_text(lines)
     assert case.kinds == ["created"]
 
@@ -553,7 +566,7 @@ def test_a5_a_session_seen_with_another_measurement_gets_nothing(case: Case) -> 
     first, second = case.start(), case.start()
     case.release(told(first))
     error = case.refusal(told(second))
-    assert isinstance(error, sev.Insecure)
+    assert isinstance(error, Insecure)
     assert (error.check, error.exit_code) == ("ledger.reused", 3)
     assert base64.b64encode(first.measurement).decode() in str(error)
     assert case.kinds == ["created", "measured", "released", "refused"]
@@ -569,20 +582,20 @@ def test_a5_a_session_that_was_closed_gets_nothing(case: Case) -> None:
 
 def test_a6_what_is_empty_denies(case: Case, milan: Platform) -> None:
     info = told(case.start())
-    for requirements in (sev.Requirements(), demands()):
+    for requirements in (Requirements(), demands()):
         error = case.refusal(info, requirements=requirements)
-        assert type(error) is sev.MeasurementMismatch
+        assert type(error) is MeasurementMismatch
     assert case.kinds == ["created"]
-    with pytest.raises(sev.SevAttestError):
+    with pytest.raises(SevAttestError):
         sev.verify_chain(milan.export(), roots=[])
     for name in ("generations", "ceks", "platform_ids", "pdhs", "acknowledged"):
         nothing: dict[str, Any] = {name: frozenset()}
         empty = replace(demands(DIGEST), **nothing)
-        assert isinstance(case.refusal(info, requirements=empty), sev.RequirementsNotMet)
+        assert isinstance(case.refusal(info, requirements=empty), RequirementsNotMet)
     error = case.refusal(info, requirements=replace(demands(DIGEST), minimum={}))
     assert error.check == "requirements.minimum"
-    assert isinstance(case.refusal(info, requirements=sev.Requirements(), digest=DIGEST),
-                      sev.RequirementsNotMet)  # fmt: skip
+    assert isinstance(case.refusal(info, requirements=Requirements(), digest=DIGEST),
+                      RequirementsNotMet)  # fmt: skip
     assert "released" not in case.kinds
 
 
@@ -597,7 +610,7 @@ def test_a7_a_launch_of_another_session_gets_nothing(
     launch = sev.verify_launch(
         info, keys=other.session.keys, policy=other.session.policy, digest=DIGEST
     )
-    with pytest.raises(sev.LaunchRefused):
+    with pytest.raises(LaunchRefused):
         settle(launch, demands=(demands(DIGEST), case.record), ledger=case.ledger, secrets=SECRETS)
     assert (case.kinds, other.kinds) == (["created"], ["created", "measured"])
 
@@ -627,7 +640,7 @@ def test_a7_firmware_that_binds_no_secret_to_a_launch_gets_none(
         policy=sev.GuestPolicy(1),
     )
     case.ledger.create(session.keys.session_id)
-    record = sev.LaunchRecord.of(session, "old", NOW)
+    record = LaunchRecord.of(session, "old", NOW)
     old = replace(case, platform=platform, session=session, record=record)
     lax = replace(demands(DIGEST), minimum={"test": Minimum(api=(0, 0), build=0)})
     error = old.refusal(told(old.start()), requirements=lax)
@@ -647,7 +660,7 @@ def test_a7_firmware_that_binds_no_secret_to_a_launch_gets_none(
 def test_a8_firmware_that_cannot_hold_kernel_hashes_has_no_digest_with_a_kernel(
     case: Case, firmware: bytes
 ) -> None:
-    with pytest.raises(sev.NotAttestable):
+    with pytest.raises(NotAttestable):
         sev.launch_digest(firmware, kernel=b"a kernel")
     both = demands(sev.launch_digest(OVMF, kernel=b"a kernel"))
     assert case.refusal(told(case.start(firmware)), requirements=both).check == "launch.measurement"
@@ -693,12 +706,12 @@ def test_nothing_is_released_while_the_ledger_is_in_trouble(
     place: Path,
     break_it: Callable[[Case, Path], Any],
     check: str,
-    requirements: sev.Requirements,
+    requirements: Requirements,
 ) -> None:
     info = told(case.start())
     other = break_it(case, place)
     error = case.refusal(info, requirements=requirements)
-    assert isinstance(error, LedgerTrouble)
+    assert isinstance(error, LedgerError)
     assert (error.check, error.exit_code) == (check, 6)
     if check in ("ledger.locked", "ledger.read-only"):  # it passes
         if other:
@@ -728,7 +741,7 @@ def test_no_key_and_no_secret_is_anywhere_but_in_the_packet(
     refused(case, told(case.start(OTHER)))
     refused(case, info, keys=other.session.keys)
     refused(case, info, requirements=UNMET)
-    refused(case, info, room=16)
+    refused(case, info, secret_area_size=16)
     lock = _locked(case, place)
     refused(case, info)
     lock.close()

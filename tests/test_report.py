@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import LaunchRefused, MalformedInput, SevAttestError, sev
 from sev_attest.sev.report import CHECKS
 from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
 
@@ -55,7 +55,7 @@ def test_every_flipped_bit_of_a_report_is_refused(
     for bit in range(208 * 8):
         changed = bytearray(report)
         changed[bit // 8] ^= 1 << bit % 8
-        with pytest.raises((sev.MalformedInput, sev.LaunchRefused)) as caught:
+        with pytest.raises((MalformedInput, LaunchRefused)) as caught:
             sev.verify_report(
                 sev.AttestationReport.from_bytes(bytes(changed)), verified, nonce=NONCE
             )
@@ -77,7 +77,7 @@ def test_a_report_of_something_else_is_refused(
     report: bytes, verified: sev.VerifiedChain, meant: dict[str, Any], check: str
 ) -> None:
     parsed = sev.AttestationReport.from_bytes(report)
-    with pytest.raises(sev.SevAttestError) as caught:
+    with pytest.raises(SevAttestError) as caught:
         sev.verify_report(parsed, verified, **({"nonce": NONCE} | meant))
     assert caught.value.check == check
 
@@ -85,7 +85,7 @@ def test_a_report_of_something_else_is_refused(
 def test_another_platform_s_report_is_refused(report: bytes) -> None:
     other = Platform(b"another")
     chain = sev.verify_chain(other.export(), roots=[other.authority.root])
-    with pytest.raises(sev.LaunchRefused, match="PEK's signature"):
+    with pytest.raises(LaunchRefused, match="PEK's signature"):
         sev.verify_report(sev.AttestationReport.from_bytes(report), chain, nonce=NONCE)
 
 

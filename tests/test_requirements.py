@@ -14,13 +14,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import LaunchRefused, MalformedInput, RequirementsNotMet, Unsupported, sev
+from sev_attest.owner import LaunchRecord
 from sev_attest.owner.advisories import Verdict, evaluate, load
 from sev_attest.owner.requirements import (
-    AllowedLaunch,
     Met,
     Minimum,
+    ReferenceValue,
     Requirements,
     read_manifest,
 )
@@ -39,7 +40,7 @@ ANY = frozenset({"*"})
 @pytest.fixture(scope="session")
 def launched(
     milan: Platform, verified: sev.VerifiedChain
-) -> tuple[sev.VerifiedLaunch, sev.LaunchRecord]:
+) -> tuple[sev.VerifiedLaunch, LaunchRecord]:
     """Give a verified launch, and the record of its session, as if the chip were AMD's."""
     session = sev.Session.create(verified, policy=GuestPolicy(0xB))
     guest = launch_guest(milan, policy=0xB, godh=session.godh.to_bytes(), session=session.blob,
@@ -50,14 +51,14 @@ def launched(
         policy=session.policy,
         digest=sev.launch_digest(OVMF),
     )
-    record = sev.LaunchRecord.of(session, "vm", NOW)
+    record = LaunchRecord.of(session, "vm", NOW)
     return launch, replace(
         record, root="AMD Milan", generation="milan", claimed_platform_id="ab" * 64
     )
 
 
 @pytest.fixture
-def met(launched: tuple[sev.VerifiedLaunch, sev.LaunchRecord]) -> Requirements:
+def met(launched: tuple[sev.VerifiedLaunch, LaunchRecord]) -> Requirements:
     """Give demands that the launch meets, each as narrow as can be."""
     launch, record = launched
     return Requirements(
@@ -68,12 +69,12 @@ def met(launched: tuple[sev.VerifiedLaunch, sev.LaunchRecord]) -> Requirements:
         minimum={"milan": Minimum(api=(1, 55), build=24)},
         policy_set=PolicyBit.NODBG | PolicyBit.NOKS | PolicyBit.NOSEND,
         policy_clear=PolicyBit.SEV,
-        launches=(AllowedLaunch(name="web", digests={launch.digest: "2 vCPUs"}),),
+        launches=(ReferenceValue(name="web", digests={launch.digest: "2 vCPUs"}),),
         acknowledged=ALL,
     )
 
 
-Launched = tuple[sev.VerifiedLaunch, sev.LaunchRecord]
+Launched = tuple[sev.VerifiedLaunch, LaunchRecord]
 
 
 def failed(requirements: Requirements, launched: Launched, **record: Any) -> list[str]:
@@ -81,14 +82,14 @@ def failed(requirements: Requirements, launched: Launched, **record: Any) -> lis
     launch, kept = launched
     try:
         requirements.require(launch, replace(kept, **record), at=NOW)
-    except sev.RequirementsNotMet as error:
+    except RequirementsNotMet as error:
         return [failure.check.removeprefix("requirements.") for failure in error.failures]
     return []
 
 
 def test_the_error_carries_every_failure(launched: Launched) -> None:
     launch, record = launched
-    with pytest.raises(sev.RequirementsNotMet) as refused:
+    with pytest.raises(RequirementsNotMet) as refused:
         Requirements().require(launch, record, at=NOW)
     error = pickle.loads(pickle.dumps(refused.value))
     assert (error.exit_code, error.check) == (1, error.failures[0].check)
@@ -138,7 +139,7 @@ def test_by_default_nothing_is_allowed(launched: Launched) -> None:
         ({"policy_set": PolicyBit.NODBG | PolicyBit.DOMAIN}, "policy.domain"),
         ({"policy_clear": PolicyBit.NOKS}, "policy.no-key-sharing"),
         ({"launches": ()}, "launch.digest"),
-        ({"launches": (AllowedLaunch(name="x", digests={bytes(32): ""}),)}, "launch.digest"),
+        ({"launches": (ReferenceValue(name="x", digests={bytes(32): ""}),)}, "launch.digest"),
     ],
 )
 def test_each_demand_is_held(
@@ -204,7 +205,7 @@ def test_a_root_that_is_not_amds_is_allowed_by_its_own_name_alone(
 def test_an_expired_launch_is_refused_from_that_moment_on(
     met: Requirements, launched: Launched
 ) -> None:
-    def until(end: datetime, *more: AllowedLaunch) -> Requirements:
+    def until(end: datetime, *more: ReferenceValue) -> Requirements:
         return replace(met, launches=(replace(met.launches[0], expires=end), *more))
 
     assert failed(until(NOW), launched) == ["launch.expired"]
@@ -217,21 +218,21 @@ def test_an_expired_launch_is_refused_from_that_moment_on(
 
 def test_for_a_secret_the_launch_is_named_where_there_are_several(met: Requirements) -> None:
     (web,) = met.launches
-    db = AllowedLaunch(name="db", digests={bytes(32): ""})
+    db = ReferenceValue(name="db", digests={bytes(32): ""})
     several = replace(met, launches=(web, db))
     assert several.for_secrets("db", digest_given=False) == replace(met, launches=(db,))
     assert several.for_secrets("web", digest_given=True).digests == met.digests
     assert several.for_secrets(None, digest_given=True) is several
     assert met.for_secrets(None, digest_given=False) is met
     assert Requirements().for_secrets(None, digest_given=False) == Requirements()
-    with pytest.raises(sev.Unsupported, match=r"the secret is for: web, db") as refused:
+    with pytest.raises(Unsupported, match=r"the secret is for: web, db") as refused:
         several.for_secrets(None, digest_given=False)
     assert "--launch" in refused.value.hint
     for demands, words in (
         (several, "no launch 'mail': web, db"),
         (Requirements(), "'mail': none"),
     ):
-        with pytest.raises(sev.Unsupported, match=words) as refused:
+        with pytest.raises(Unsupported, match=words) as refused:
             demands.for_secrets("mail", digest_given=True)
         assert refused.value.check == "launch.name"
 
@@ -265,7 +266,7 @@ def test_each_advisory_that_affects_has_to_be_acknowledged(
 def test_a_record_of_another_session_is_refused(met: Requirements, launched: Launched) -> None:
     launch, record = launched
     for other in (replace(record, session_id="0" * 64), replace(record, policy=3)):
-        with pytest.raises(sev.LaunchRefused) as refused:
+        with pytest.raises(LaunchRefused) as refused:
             met.require(launch, other, at=NOW)
         assert refused.value.check == "record.session"
 
@@ -328,13 +329,13 @@ def test_a_file_says_all_of_it() -> None:
         policy_set=PolicyBit.NODBG | PolicyBit.ES,
         policy_clear=PolicyBit.SEV,
         launches=(
-            AllowedLaunch(
+            ReferenceValue(
                 name="web",
                 digests={bytes.fromhex("cd" * 32): ""},
                 expires=datetime(2027, 6, 30, tzinfo=UTC),
                 note="a note",
             ),
-            AllowedLaunch(
+            ReferenceValue(
                 name="db",
                 digests={bytes.fromhex("ef" * 32): "4 vCPUs, EPYC-Milan"},
                 expires=datetime(2027, 6, 30, 10, tzinfo=UTC),
@@ -400,7 +401,7 @@ SEEN_BY_CODE_ALONE |= {"expires", "expires-zone", "advisory", "advisory-both"}
 @pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
 def test_what_the_format_does_not_have_is_an_error(text: str) -> None:
     assert text != FILE
-    with pytest.raises(sev.MalformedInput, match=r"^(requirements|launch digest)"):
+    with pytest.raises(MalformedInput, match=r"^(requirements|launch digest)"):
         read(text)
 
 
@@ -432,7 +433,7 @@ def test_the_schema_for_editors_says_the_same() -> None:
      b"[" * 100_000],
 )  # fmt: skip
 def test_a_damaged_manifest_is_an_error(data: bytes) -> None:
-    with pytest.raises(sev.MalformedInput, match=r"^(manifest|launch digest)"):
+    with pytest.raises(MalformedInput, match=r"^(manifest|launch digest)"):
         read_manifest(data)
 
 
@@ -446,7 +447,7 @@ def test_a_damaged_manifest_is_an_error(data: bytes) -> None:
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_and_named(data: bytes, shown: str) -> None:
-    with pytest.raises(sev.MalformedInput) as caught:
+    with pytest.raises(MalformedInput) as caught:
         Requirements.from_toml(data)
     assert shown in str(caught.value)
     assert caught.value.check in ("requirements.format", "requirements.platform.ceks")
@@ -488,7 +489,7 @@ def test_each_list_says_what_belongs_there(table: str, key: str, hint: str) -> N
     text = re.sub(rf"(?m)^{key} = .*$", f'{key} = ["odd"]', FILE)
     if text == FILE:
         text = FILE.replace(f"[{table}]\n", f'[{table}]\n{key} = ["odd"]\n')
-    with pytest.raises(sev.MalformedInput) as caught:
+    with pytest.raises(MalformedInput) as caught:
         read(text)
     assert str(caught.value) == f"requirements {table}.{key}: 'odd' does not belong there"
     assert caught.value.hint == hint
@@ -506,7 +507,7 @@ def test_each_list_says_what_belongs_there(table: str, key: str, hint: str) -> N
 )
 def test_what_is_wrong_names_its_place(old: str, new: str, said: str) -> None:
     assert FILE.count(old) == 1
-    with pytest.raises(sev.MalformedInput) as caught:
+    with pytest.raises(MalformedInput) as caught:
         read(FILE.replace(old, new))
     assert str(caught.value) == f"requirements {said}"
 
@@ -514,14 +515,14 @@ def test_what_is_wrong_names_its_place(old: str, new: str, said: str) -> None:
 @pytest.mark.parametrize("key", ["denied_ceks", "denied_platform_ids", "denied_pdhs"])
 def test_nothing_denies_everything(key: str) -> None:
     text = re.sub(rf"(?m)^{key} = .*$", "", FILE)
-    with pytest.raises(sev.MalformedInput, match=rf"platform.{key}: '\*' does not belong there"):
+    with pytest.raises(MalformedInput, match=rf"platform.{key}: '\*' does not belong there"):
         read(text.replace("[platform]\n", f'[platform]\n{key} = ["*"]\n'))
 
 
 @pytest.mark.parametrize("launch", [{}, {"vcpus": 4}, {"digest": None}, {"digest": 5}, 5, None, []])
 def test_a_launch_of_a_manifest_has_a_digest(launch: object) -> None:
     whole = {"schema": "sev-attest/manifest/1", "launches": [{"digest": "ef" * 32}, launch]}
-    with pytest.raises(sev.MalformedInput) as caught:
+    with pytest.raises(MalformedInput) as caught:
         read_manifest(json.dumps(whole).encode())
     assert str(caught.value) == "manifest launches: one has no digest"
 
@@ -532,9 +533,9 @@ def test_numbers_of_the_minimum_go_up_to_255() -> None:
 
 
 def test_text_that_is_none_and_manifests_out_of_reach_are_errors() -> None:
-    with pytest.raises(sev.MalformedInput, match="UTF-8"):
+    with pytest.raises(MalformedInput, match="UTF-8"):
         Requirements.from_toml(b"\xff")
-    with pytest.raises(sev.MalformedInput, match="give the digest"):
+    with pytest.raises(MalformedInput, match="give the digest"):
         Requirements.from_toml(FILE.encode())
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sev_attest as sev
-from sev_attest import _crypto
+from sev_attest import MalformedInput, NotVerified, Unsupported, _crypto, sev
 from sev_attest._keys import Curve
+from sev_attest.owner import LaunchRecord
 from sev_attest.sev.session import wrap
 from sev_attest.sev.spec import Status
 from sev_attest.testing import FirmwareError, Platform
@@ -88,7 +88,7 @@ def test_a_chain_that_nobody_verified_makes_no_session(milan: Platform) -> None:
 
 
 def test_reserved_policy_bits_are_refused(verified: sev.VerifiedChain) -> None:
-    with pytest.raises(sev.Unsupported, match="bits 0x40 are reserved"):
+    with pytest.raises(Unsupported, match="bits 0x40 are reserved"):
         sev.Session.create(verified, policy=sev.GuestPolicy(0x41))
 
 
@@ -100,7 +100,7 @@ def test_a_pdh_off_the_curve_or_of_another_role_makes_no_session(milan: Platform
         replace(pdh, public_key=replace(key, curve=Curve.P256)),
         milan.export().pek,
     ):
-        with pytest.raises(sev.NotVerified, match="no point on P-384") as caught:
+        with pytest.raises(NotVerified, match="no point on P-384") as caught:
             sev.Session.create_unverified(odd, policy=sev.GuestPolicy(1))
         assert caught.value.check == "chain.pdh.point"
 
@@ -125,8 +125,8 @@ def test_the_session_blob_of_all_zeros_is_the_published_one(real: Path) -> None:
 
 
 def test_a_record_is_read_as_it_was_written(session: sev.Session, milan: Platform) -> None:
-    record = sev.LaunchRecord.of(session, "vm1", NOW)
-    assert sev.LaunchRecord.from_bytes(record.to_bytes()) == record
+    record = LaunchRecord.of(session, "vm1", NOW)
+    assert LaunchRecord.from_bytes(record.to_bytes()) == record
     assert record.created == "2026-01-02T03:04:05+00:00"
     assert record.pdh == milan.export().pdh.fingerprint
     assert record.cek == milan.export().cek.fingerprint
@@ -137,13 +137,13 @@ def test_a_record_is_read_as_it_was_written(session: sev.Session, milan: Platfor
 
 
 def test_a_record_of_an_unverified_platform_says_so() -> None:
-    record = sev.LaunchRecord.of(SESSION, "vm1", NOW)
+    record = LaunchRecord.of(SESSION, "vm1", NOW)
     assert (record.root, record.cek, record.claimed_platform_id) == (None, None, None)
-    assert sev.LaunchRecord.from_bytes(record.to_bytes()) == record
+    assert LaunchRecord.from_bytes(record.to_bytes()) == record
 
 
 def test_a_record_holds_no_key(session: sev.Session) -> None:
-    data = sev.LaunchRecord.of(session, "vm1", NOW).to_bytes()
+    data = LaunchRecord.of(session, "vm1", NOW).to_bytes()
     for key in (session.keys.tik, session.keys.tek):
         assert key.hex().encode() not in data
         assert key not in data
@@ -169,25 +169,25 @@ def test_a_record_holds_no_key(session: sev.Session) -> None:
     ],
 )
 def test_a_record_with_an_odd_field_is_refused(change: dict[str, object], check: str) -> None:
-    fields_ = json.loads(sev.LaunchRecord.of(SESSION, "vm1", NOW).to_bytes()) | change
-    with pytest.raises(sev.MalformedInput) as caught:
-        sev.LaunchRecord.from_bytes(json.dumps(fields_).encode())
+    fields_ = json.loads(LaunchRecord.of(SESSION, "vm1", NOW).to_bytes()) | change
+    with pytest.raises(MalformedInput) as caught:
+        LaunchRecord.from_bytes(json.dumps(fields_).encode())
     assert caught.value.check == check
 
 
 def test_a_record_without_its_mac_is_refused() -> None:
-    fields_ = json.loads(sev.LaunchRecord.of(SESSION, "vm1", NOW).to_bytes())
+    fields_ = json.loads(LaunchRecord.of(SESSION, "vm1", NOW).to_bytes())
     del fields_["mac"]
-    with pytest.raises(sev.MalformedInput, match="launch record mac: is missing"):
-        sev.LaunchRecord.from_bytes(json.dumps(fields_).encode())
+    with pytest.raises(MalformedInput, match="launch record mac: is missing"):
+        LaunchRecord.from_bytes(json.dumps(fields_).encode())
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"[]", b"{}", b"[" * 100_000, b"\xff\xff", b"1" * 5000]
 )
 def test_what_is_no_record_is_refused(data: bytes) -> None:
-    with pytest.raises(sev.MalformedInput, match="launch record"):
-        sev.LaunchRecord.from_bytes(data)
+    with pytest.raises(MalformedInput, match="launch record"):
+        LaunchRecord.from_bytes(data)
 
 
 FIRST_KEYS = sev.TransportKeys(tek=b"\xf1" * 16, tik=b"\x01" * 16)
@@ -212,7 +212,7 @@ FIRST_RECORD = f"""{{
 
 
 def test_a_record_that_an_owner_keeps_stays_good() -> None:
-    record = sev.LaunchRecord.from_bytes(FIRST_RECORD.encode())
+    record = LaunchRecord.from_bytes(FIRST_RECORD.encode())
     record.require(FIRST_KEYS)
     assert record.to_bytes().decode() == FIRST_RECORD
     assert record.signed(FIRST_KEYS) == record
@@ -242,12 +242,12 @@ def test_every_fingerprint_of_a_record_is_held_to_its_digits(name: str) -> None:
         *("", "0" * (digits - 1), "0" * (digits + 1), "A" * digits, "g" * digits),
         *("0" * digits + "\n", " " + "0" * (digits - 1), "٣" * digits),
     ):
-        with pytest.raises(sev.MalformedInput) as caught:
-            sev.LaunchRecord.from_bytes(json.dumps(fields_ | {name: odd}).encode())
+        with pytest.raises(MalformedInput) as caught:
+            LaunchRecord.from_bytes(json.dumps(fields_ | {name: odd}).encode())
         assert str(caught.value) == f"launch record {name}: is not {digits} hex digits"
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(sev.LaunchRecord)])
+@pytest.mark.parametrize("name", [field.name for field in fields(LaunchRecord)])
 def test_every_field_of_a_record_is_held_to_its_kind(name: str) -> None:
     fields_ = json.loads(FIRST_RECORD)
     may_be_none = name in ("root", "generation", "claimed_platform_id", "cek")
@@ -255,11 +255,11 @@ def test_every_field_of_a_record_is_held_to_its_kind(name: str) -> None:
     odds: tuple[object, ...] = (None, True, 7, 0.5, [], {}, "x")
     for odd in odds:
         if type(odd) not in kinds:
-            with pytest.raises(sev.MalformedInput, match=f"{name}: is missing or of the wrong"):
-                sev.LaunchRecord.from_bytes(json.dumps(fields_ | {name: odd}).encode())
+            with pytest.raises(MalformedInput, match=f"{name}: is missing or of the wrong"):
+                LaunchRecord.from_bytes(json.dumps(fields_ | {name: odd}).encode())
     del fields_[name]
-    with pytest.raises(sev.MalformedInput, match=f"{name}: is missing or of the wrong"):
-        sev.LaunchRecord.from_bytes(json.dumps(fields_).encode())
+    with pytest.raises(MalformedInput, match=f"{name}: is missing or of the wrong"):
+        LaunchRecord.from_bytes(json.dumps(fields_).encode())
 
 
 @pytest.mark.parametrize("root", [None, "AMD Milan", "not AMD's: ARK 00"])
@@ -268,5 +268,5 @@ def test_a_generation_that_amd_has_not_is_refused_whatever_the_root(
     generation: str, root: str | None
 ) -> None:
     fields_ = json.loads(FIRST_RECORD) | {"generation": generation, "root": root}
-    with pytest.raises(sev.MalformedInput, match="generation: is none of AMD's"):
-        sev.LaunchRecord.from_bytes(json.dumps(fields_).encode())
+    with pytest.raises(MalformedInput, match="generation: is none of AMD's"):
+        LaunchRecord.from_bytes(json.dumps(fields_).encode())

@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-import sev_attest as sev
-from sev_attest import _crypto
+from sev_attest import ChainInvalid, NotVerified, _crypto, sev
 from sev_attest._keys import Algorithm, Curve, EccPublicKey
+from sev_attest.guest import CpuModel, Firmware, VmsaPages, VmsaProfile
 from sev_attest.sev.chain.certificate import Signature
 from sev_attest.sev.spec import GuestState, PlatformState, Status, Usage
 from sev_attest.testing import (
@@ -309,8 +309,8 @@ def test_the_attestation_report_is_signed_by_the_pek_over_nonce_digest_and_polic
 @pytest.mark.parametrize("cpu", CPUS.values(), ids=CPUS)
 def test_its_vcpu_pages_are_the_library_s(cpu: int) -> None:
     models = [(23, 1, 2), (23, 49, 0), (25, 1, 1), (25, 17, 0)]
-    cpus = [sev.CpuModel(family=f, model=m, stepping=s) for f, m, s in models]
-    ours = sev.VmsaProfile(cpu=next(c for c in cpus if c.signature == cpu)).pages(0x80B004)
+    cpus = [CpuModel(family=f, model=m, stepping=s) for f, m, s in models]
+    ours = VmsaProfile(cpu=next(c for c in cpus if c.signature == cpu)).pages(0x80B004)
     assert vcpu_pages(OVMF, 3, cpu, "qemu-legacy") == list(ours.for_vcpus(3))
 
 
@@ -362,7 +362,7 @@ def test_qemu_refuses_what_it_cannot_start() -> None:
 
 
 def test_an_image_declares_only_what_it_is_told_to() -> None:
-    bare = sev.Firmware.read(ovmf_image(reset_address=None, hash_table=None, secret_area=None))
+    bare = Firmware.read(ovmf_image(reset_address=None, hash_table=None, secret_area=None))
     assert bare.size == 1 << 16
     assert bare.tables() == {}
 
@@ -415,7 +415,7 @@ def test_a_domain_is_launched_as_libvirt_would(here: Path, *, hashes: bool) -> N
     )
     guest = launch_guest(platform, **guest_of_domain(xml))
     parts: Any = {"kernel": b"kernel", "initrd": b"initrd", "cmdline": "a  b "} if hashes else {}
-    rome = sev.CpuModel(family=23, model=49, stepping=0)
+    rome = CpuModel(family=23, model=49, stepping=0)
     sev.verify_launch(
         sev.LaunchInfo.from_text(guest.domlaunchsecinfo().encode()),
         keys=session.keys,
@@ -501,7 +501,7 @@ class Owner:
             parts |= {"initrd": meant.get("initrd"), "cmdline": meant.get("cmdline")}
         if meant["policy"] & 4:
             pages = vcpu_pages(meant["firmware"], 2, meant["cpu"], meant["profile"])
-            vmsa = sev.VmsaPages(boot=pages[0], ap=pages[1])
+            vmsa = VmsaPages(boot=pages[0], ap=pages[1])
             parts |= {"vcpus": meant["vcpus"], "vmsa": vmsa}
         return sev.launch_digest(meant["firmware"], **parts)
 
@@ -582,7 +582,7 @@ class Launches(RuleBasedStateMachine):
             meant["policy"] |= 4  # plain SEV does not measure them
         self.host.fault = fault
         try:
-            with pytest.raises((sev.NotVerified, FirmwareError)) as caught:
+            with pytest.raises((NotVerified, FirmwareError)) as caught:
                 whole_run(self.host, meant, secrets)
         finally:
             self.host.fault = None
@@ -600,7 +600,7 @@ def test_every_fault_is_refused_by_name(sev_host: Host, fault: Fault) -> None:
     )
     assert whole_run(sev_host, meant, {"luks-key": b"key"})
     sev_host.fault = fault
-    with pytest.raises((sev.NotVerified, FirmwareError)) as caught:
+    with pytest.raises((NotVerified, FirmwareError)) as caught:
         whole_run(sev_host, meant, {"luks-key": b"key"})
     assert named(caught.value) == fault.check
 
@@ -610,7 +610,7 @@ def test_its_fixtures_give_a_host_and_the_roots_that_admit_it(
 ) -> None:
     assert sev_host.platform is sev_platform
     assert sev.verify_chain(sev_host.chain(), roots=sev_roots).generation is None
-    with pytest.raises(sev.ChainInvalid):
+    with pytest.raises(ChainInvalid):
         sev.verify_chain(sev_host.chain())
 
 

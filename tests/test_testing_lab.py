@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
+from sev_attest import sev
+from sev_attest.guest import CpuModel
 from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.testing import Platform, QemuError, launch_guest, ovmf_image
 from sev_attest.testing.lab import Lab, LabError, firmware, libvirtd, standin
@@ -202,7 +203,7 @@ def test_it_takes_secrets_until_the_guest_runs(monitor: SevMonitor) -> None:
         sev.LaunchInfo.from_text(guest.domlaunchsecinfo()),
         keys=keys,
         policy=sev.GuestPolicy(5),
-        digest=sev.launch_digest(OVMF, vcpus=1, vmsa=sev.CpuModel.named("EPYC-Milan")),
+        digest=sev.launch_digest(OVMF, vcpus=1, vmsa=CpuModel.named("EPYC-Milan")),
     )
     packet = sev.build_secret(launch, {"luks-key": b"key"})
     parts = {

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import sev
 from sev_attest.domain_xml.check import RULES
 from sev_attest.sev.diagnosis.hypotheses import RULED_OUT
 from sev_attest.testing import FirmwareError, Guest, Platform, QemuError, launch_guest, ovmf_image

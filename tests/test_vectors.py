@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
+from sev_attest import ChainInvalid, SevAttestError, sev
+from sev_attest.guest import CpuModel
 from sev_attest.sev import secret
 from sev_attest.sev.session import wrap
 
@@ -25,12 +26,12 @@ def test_a_chain_fails_exactly_the_checks_it_must(case: dict[str, Any]) -> None:
     chain = sev.Chain.from_bytes((FOLDER / case["chain"]).read_bytes())
     roots = list(sev.amd_roots())
     if case["trusted_ark"]:
-        ark = sev.CaCertificate.from_bytes((FOLDER / case["trusted_ark"]).read_bytes())
+        ark = sev.AmdCaCertificate.from_bytes((FOLDER / case["trusted_ark"]).read_bytes())
         roots.append(sev.Root(ark=ark))
     failed: list[str] = []
     try:
         sev.verify_chain(chain, roots=roots)
-    except sev.ChainInvalid as error:
+    except ChainInvalid as error:
         failed = sorted(failure.check for failure in error.failures)
     assert failed == case["failed_checks"]
     assert case["valid"] is not bool(failed)
@@ -59,7 +60,7 @@ def launch_of(case: dict[str, Any]) -> tuple[sev.LaunchInfo, bytes, sev.GuestPol
         key: base64.b64decode(meant[key]) for key in ("kernel", "initrd", "cmdline") if key in meant
     }
     if "cpu" in meant:
-        parts |= {"vcpus": meant["vcpus"], "vmsa": sev.CpuModel(**meant["cpu"])}
+        parts |= {"vcpus": meant["vcpus"], "vmsa": CpuModel(**meant["cpu"])}
     digest = sev.launch_digest(FOLDER / meant["firmware"], **parts)
     tik = base64.b64decode(meant["tik"])
     return sev.LaunchInfo(**raw), digest, sev.GuestPolicy(meant["policy"]), tik
@@ -72,7 +73,7 @@ def test_a_launch_gets_the_verdict(case: dict[str, Any]) -> None:
         info, digest, policy, tik = launch_of(case)
         keys = sev.TransportKeys(tek=bytes(16), tik=tik)
         sev.verify_launch(info, keys=keys, policy=policy, digest=digest)
-    except sev.SevAttestError as error:
+    except SevAttestError as error:
         failed = error.check
     assert failed == case["failed_check"]
     assert case["valid"] is (failed is None)
@@ -80,7 +81,7 @@ def test_a_launch_gets_the_verdict(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", cases("launch"))
 def test_a_whole_launch_verifies_and_its_packet_is_the_one(case: dict[str, Any]) -> None:
-    ark = sev.CaCertificate.from_bytes((FOLDER / case["trusted_ark"]).read_bytes())
+    ark = sev.AmdCaCertificate.from_bytes((FOLDER / case["trusted_ark"]).read_bytes())
     chain = sev.Chain.from_bytes((FOLDER / case["chain"]).read_bytes())
     assert sev.verify_chain(chain, roots=[sev.Root(ark=ark)])
     info, digest, policy, tik = launch_of(case)

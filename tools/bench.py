@@ -33,13 +33,14 @@ from cryptography.hazmat.backends.openssl import backend
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-import sev_attest as sev
-from sev_attest import _crypto
+from sev_attest import _crypto, sev
 from sev_attest.cli.commands.verify import verify_each
+from sev_attest.guest import CpuModel, Firmware, KernelHashes, VmsaProfile
 from sev_attest.guest.firmware import sha256_of
+from sev_attest.owner import LaunchRecord, Ledger, release
 from sev_attest.owner.advisories import load
 from sev_attest.owner.ledger import book, stores
-from sev_attest.owner.requirements import AllowedLaunch, Minimum, Requirements
+from sev_attest.owner.requirements import Minimum, ReferenceValue, Requirements
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.spec import Usage
 from sev_attest.testing import Authority, Platform, ovmf_image
@@ -401,7 +402,7 @@ def digest_lines(scale: Scale) -> Iterator[Line]:
         against="hashlib.sha256 over the same files, one core",
         reach="(by the way)",
         ratio="rate",
-        ours=timed(lambda: sev.KernelHashes.of(kernel, even)),
+        ours=timed(lambda: KernelHashes.of(kernel, even)),
         reference=timed(lambda: [_file_digest(path) for path in (kernel, even)]),
     )
     small = content(scale.folder / "initrd-small", MIB)
@@ -437,8 +438,8 @@ def _file_digest(path: Path) -> bytes:
 
 def es_guest(image: Path) -> sev.MeasuredGuest:
     """Describe an SEV-ES guest."""
-    found = sev.Firmware.read(image)
-    profile = sev.VmsaProfile(cpu=sev.CpuModel.named("EPYC-Milan"))
+    found = Firmware.read(image)
+    profile = VmsaProfile(cpu=CpuModel.named("EPYC-Milan"))
     return sev.MeasuredGuest(firmware=found, vmsa=profile.pages(found.reset_address()))
 
 
@@ -528,9 +529,9 @@ def _first(commands: list[list[str]], name: str) -> list[str]:
 def ledger_lines(scale: Scale) -> Iterator[Line]:
     """The release of a secret, with its transaction."""
     rounds, times = scale.of(15, 3), scale.of(100, 10)
-    ledger = sev.Ledger.open(scale.folder / "released.sqlite3")
-    bare = sev.Ledger.open(scale.folder / "bare.sqlite3")
-    record = sev.LaunchRecord.of(
+    ledger = Ledger.open(scale.folder / "released.sqlite3")
+    bare = Ledger.open(scale.folder / "bare.sqlite3")
+    record = LaunchRecord.of(
         sev.Session.create(platform_of_bench(), policy=sev.GuestPolicy(POLICY)),
         "bench",
         datetime.now(UTC),
@@ -541,7 +542,7 @@ def ledger_lines(scale: Scale) -> Iterator[Line]:
         generations=ANY, ceks=ANY, platform_ids=ANY, pdhs=ANY,
         minimum={"milan": Minimum(api=(1, 55), build=24)},
         acknowledged=frozenset(advisory.id for advisory in load()),
-        launches=(AllowedLaunch(name="bench", digests={digest: ""}),),
+        launches=(ReferenceValue(name="bench", digests={digest: ""}),),
     )  # fmt: skip
     ready: list[Callable[[], object]] = []
 
@@ -551,7 +552,7 @@ def ledger_lines(scale: Scale) -> Iterator[Line]:
             session = keys.session_id
             ledger.create(session)
             ready.append(partial(
-                sev.release, info, keys=keys, requirements=demands, ledger=ledger, digest=digest,
+                release, info, keys=keys, requirements=demands, ledger=ledger, digest=digest,
                 record=replace(record, session_id=session).signed(keys),
                 secrets={"luks-key": bytes(32)},
             ))  # fmt: skip
@@ -583,7 +584,7 @@ def ledger_lines(scale: Scale) -> Iterator[Line]:
 class BareTransaction:
     """What a release does to the database, with values that are made beforehand."""
 
-    def __init__(self, path: Path, ledger: sev.Ledger) -> None:
+    def __init__(self, path: Path, ledger: Ledger) -> None:
         """Use the tables of a ledger of its own."""
         self._ledger = ledger
         self._connection = sqlite3.connect(path, isolation_level=None)

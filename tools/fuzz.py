@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import sev_attest as sev
+from sev_attest import sev
 from sev_attest._encoding import blob, from_text
 from sev_attest.domain_xml.capabilities import SevCapabilities
 from sev_attest.domain_xml.check import Subject, Versions, check_domain, parse_domain
@@ -40,7 +40,7 @@ from sev_attest.host.place import public
 from sev_attest.host.qmp import Connection
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.requirements import MANIFEST_SCHEMA, read_manifest
-from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
@@ -437,7 +437,7 @@ def targets() -> dict[str, Target]:
             binary(pem % base64.encodebytes(roots[0]), pem, pem[:28]),
         )),
         "certificate": Target(Certificate.from_bytes, (binary(pdh),)),
-        "ca": Target(CaCertificate.from_bytes, (binary(*roots),)),
+        "ca": Target(AmdCaCertificate.from_bytes, (binary(*roots),)),
         "launch-info": Target(
             read_report, (lines_of({"sev-measurement": measurement, **numbers}), json_of(qemu))
         ),

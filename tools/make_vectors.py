@@ -18,9 +18,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-import sev_attest as sev
-from sev_attest import _crypto
+from sev_attest import _crypto, sev
 from sev_attest._keys import Algorithm, Curve
+from sev_attest.guest import CpuModel
 from sev_attest.sev import secret
 from sev_attest.sev.session import wrap
 from sev_attest.sev.spec import Usage
@@ -377,7 +377,7 @@ def launch_case(
     reported = sev.LaunchInfo.from_text(started.domlaunchsecinfo())
     parts: Case = {key: inputs[key] for key in ("kernel", "initrd", "cmdline") if key in inputs}
     if "vcpus" in inputs:
-        parts |= {"vcpus": inputs["vcpus"], "vmsa": sev.CpuModel(**CPU)}
+        parts |= {"vcpus": inputs["vcpus"], "vmsa": CpuModel(**CPU)}
     launch = sev.verify_launch(
         reported,
         keys=keys,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import MalformedInput
 from sev_attest.domain_xml.check import parse_domain
 from sev_attest.domain_xml.lint import before, read_version
 from test_cli_domain import guide_examples, lay_out
@@ -79,7 +79,7 @@ def test_libvirt_reads_an_attribute_in_a_namespace_as_one_without(here: Path, hi
         ran = subprocess.run(command, capture_output=True, text=True, check=True)
         assert f"<launchSecurity type='sev' kernelHashes='{read}'>" in ran.stdout
     print(f"\n{hiding}: libvirt reads kernelHashes='no'; here it is refused")
-    with pytest.raises(sev.MalformedInput, match="kernelHashes in a namespace"):
+    with pytest.raises(MalformedInput, match="kernelHashes in a namespace"):
         parse_domain(hidden.encode())
 
 

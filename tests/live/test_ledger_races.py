@@ -26,7 +26,7 @@ from ledger_worker import (
     session_id,
 )
 from sev_attest.errors import WrongState
-from sev_attest.owner.ledger import Ledger, LedgerDamaged, LedgerTrouble
+from sev_attest.owner.ledger import Ledger, LedgerDamaged, LedgerError
 
 ONE = session_id(1)
 
@@ -163,7 +163,7 @@ def test_a_ledger_that_is_locked_releases_nothing(ledger: Ledger, place: str) ->
     with Ledger.open(place, timeout=0.2) as waiting:
         with ledger._transaction(ledger._store.writing):
             assert waiting.get(ONE) is not None  # reading goes on
-            with pytest.raises(LedgerTrouble) as refused:
+            with pytest.raises(LedgerError) as refused:
                 waiting.release(ONE, MEASUREMENT)
         assert refused.value.check == "ledger.locked"
         print(f"\n{refused.value}")
@@ -204,10 +204,10 @@ def test_a_restarted_server_costs_one_step(server: Server, url: str) -> None:
         ledger.bind(ONE, MEASUREMENT, adopt=True)
         ledger._idle.append(ledger._store.connect())
         server.stop()
-        with pytest.raises(LedgerTrouble) as refused:
+        with pytest.raises(LedgerError) as refused:
             ledger.release(ONE, MEASUREMENT)
         print(f"\n{refused.value}")
-        with pytest.raises(LedgerTrouble) as refused:
+        with pytest.raises(LedgerError) as refused:
             ledger.release(ONE, MEASUREMENT)
         assert refused.value.check == "ledger.connection"
         print(refused.value)
@@ -238,11 +238,11 @@ def test_a_user_who_may_not_write_is_told(server: Server, url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE ROLE guest LOGIN")
     as_guest = url.replace("owner@", "guest@")
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         Ledger.open(as_guest)
     assert refused.value.check == "ledger.permission"
     print(f"\n{refused.value}")
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         Ledger.open(server.url("nowhere"))
     print(refused.value)
     assert refused.value.check == "ledger.connection"
@@ -279,7 +279,7 @@ def test_a_full_disk_releases_nothing(disk: Path) -> None:
         for session in sessions:
             try:
                 ledger.release(session, MEASUREMENT)
-            except LedgerTrouble as error:
+            except LedgerError as error:
                 full = error
             else:
                 left.add(session)  # there was room in the files
@@ -297,7 +297,7 @@ def test_a_full_disk_releases_nothing(disk: Path) -> None:
 
 def test_a_disk_without_room_takes_no_ledger(disk: Path) -> None:
     (disk / "filler").write_bytes(bytes(2032 << 10))
-    with pytest.raises(LedgerTrouble) as refused:
+    with pytest.raises(LedgerError) as refused:
         Ledger.open(disk / "ledger")
     print(f"\n{refused.value}")
     assert refused.value.check == "ledger.full"
@@ -309,7 +309,7 @@ def test_a_read_only_disk_is_an_error(disk: Path) -> None:
         ledger.bind(ONE, MEASUREMENT, adopt=True)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     for name in ("ledger", "other"):
-        with pytest.raises(LedgerTrouble) as refused, Ledger.open(disk / name) as ledger:
+        with pytest.raises(LedgerError) as refused, Ledger.open(disk / name) as ledger:
             ledger.release(ONE, MEASUREMENT)
         print(f"\n{refused.value}")
         assert refused.value.check in ("ledger.read-only", "ledger.permission")

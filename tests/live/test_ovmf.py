@@ -7,7 +7,8 @@ import pytest
 from sevsnpmeasure import guest as peer
 from sevsnpmeasure.vmm_types import VMMType
 
-import sev_attest as sev
+from sev_attest import NotAttestable, sev
+from sev_attest.guest import CpuModel, Firmware, VmsaProfile
 
 IMAGES = sorted(
     {*Path("/usr/share/OVMF").glob("*CODE*.fd"), *Path("/usr/share/ovmf").glob("OVMF*.fd")}
@@ -23,10 +24,10 @@ def test_the_images_are_there() -> None:
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)
 def test_digests_equal_those_of_sev_snp_measure(image: Path, here: Path) -> None:
-    firmware = sev.Firmware.read(image)
+    firmware = Firmware.read(image)
     assert sev.launch_digest(firmware) == peer.sev_calc_launch_digest(str(image), None, None, None)
-    cpu = sev.CpuModel.named("EPYC-Milan")
-    pages = sev.VmsaProfile(name="qemu-init2", cpu=cpu).pages(firmware.reset_address())
+    cpu = CpuModel.named("EPYC-Milan")
+    pages = VmsaProfile(name="qemu-init2", cpu=cpu).pages(firmware.reset_address())
     digests = sev.MeasuredGuest(firmware=firmware, vmsa=pages).digests(8)
     for count in (1, 2, 5, 8):
         theirs = peer.seves_calc_launch_digest(
@@ -40,5 +41,5 @@ def test_digests_equal_those_of_sev_snp_measure(image: Path, here: Path) -> None
         ours = sev.launch_digest(firmware, kernel=Path("kernel"), cmdline="console=ttyS0")
         assert ours == theirs
     else:
-        with pytest.raises(sev.NotAttestable):
+        with pytest.raises(NotAttestable):
             sev.launch_digest(firmware, kernel=b"kernel")

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-import sev_attest as sev
 from conftest import Run
+from sev_attest import sev
+from sev_attest.guest import CpuModel, VmsaPages, VmsaProfile
 from sev_attest.testing import Platform, launch_guest, ovmf_image
 
 CASES = 240
@@ -92,8 +93,8 @@ class Lab:
         policy = draw.choice([0, 1, 3, 4, 5, 7, 0x2F, 0x01000001, 0x37000025])
         vcpus = draw.choice([1, 2, 3, 8])
         family, model, stepping = draw.choice(CPUS)
-        cpu = sev.CpuModel(family=family, model=model, stepping=stepping)
-        pages = sev.VmsaProfile(cpu=cpu).pages(0x80B004)
+        cpu = CpuModel(family=family, model=model, stepping=stepping)
+        pages = VmsaProfile(cpu=cpu).pages(0x80B004)
         guest: dict[str, Any] = {"firmware": draw.choice(self.firmware)}
         if draw.random() < 0.6:
             guest["kernel"] = draw.randbytes(draw.choice([1, 100, 5000]))
@@ -123,7 +124,7 @@ class Lab:
         if wrong == "stepping":
             stepping ^= 1
         if wrong == "boot page":
-            pages = sev.VmsaPages(boot=pages.ap or b"", ap=pages.ap)
+            pages = VmsaPages(boot=pages.ap or b"", ap=pages.ap)
         p = f"{number}-"
         given = [f"--measurement={base64.b64encode(measurement).decode()}"]
         given += [f"{name}={value}" for name, value in options.items()]
@@ -184,7 +185,7 @@ class Lab:
         prefix: str,
         policy: int,
         vcpus: int,
-        pages: sev.VmsaPages,
+        pages: VmsaPages,
         cpu: tuple[int, int, int],
         wrong: str,
     ) -> list[str]:

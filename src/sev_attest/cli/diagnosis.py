@@ -21,7 +21,7 @@ from sev_attest.cli.options.guest import cpu_model, profile
 from sev_attest.cli.options.owner import PACKET
 from sev_attest.errors import LaunchRefused, MeasurementMismatch, SevAttestError
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.sev.diagnosis.search import Clues, Diagnosis, Finding, explain_mismatch
+from sev_attest.sev.diagnosis.search import Clues, Diagnosis, Explanation, explain_mismatch
 from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.policy import GuestPolicy
 
@@ -264,7 +264,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def _advice(
-    finding: Finding, given: dict[str, Any], sessions: dict[str, _Session]
+    finding: Explanation, given: dict[str, Any], sessions: dict[str, _Session]
 ) -> tuple[str | None, str]:
     """Give the corrected command, None where there is none, and what to tell people.
 

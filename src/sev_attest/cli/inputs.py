@@ -152,7 +152,7 @@ ledger_option = click.option(
 def open_ledger(given: str | None, *, create: bool = True) -> "Ledger | None":
     """Open the ledger that ``--ledger`` names; None for "none".
 
-    Raises LedgerTrouble if it cannot be used, or is missing and ``create`` is False; Unsupported if
+    Raises LedgerError if it cannot be used, or is missing and ``create`` is False; Unsupported if
     the default one is in a home folder that does not exist.
     """
     if given == "none":
@@ -300,7 +300,7 @@ def collect(
 
 def trusted_roots(given: dict[str, Any]) -> "list[Root]":
     """Name the roots: AMD's, and those of ``--trust-root``."""
-    from sev_attest.sev.chain.ca import CaCertificate
+    from sev_attest.sev.chain.ca import AmdCaCertificate
     from sev_attest.sev.chain.packaging import read_contents
     from sev_attest.sev.chain.roots import Root, amd_roots
 
@@ -308,7 +308,7 @@ def trusted_roots(given: dict[str, Any]) -> "list[Root]":
     for path in given["trust_root"]:
         with reading(path):
             found = read_contents(read_small(path, "root")).certificates
-            ca = {c.role: c for c in found if isinstance(c, CaCertificate)}
+            ca = {c.role: c for c in found if isinstance(c, AmdCaCertificate)}
             if "ARK" not in ca:
                 raise MalformedInput("root", "ARK", "there is no ARK certificate in this file")
             roots.append(Root(ark=ca["ARK"], ask=ca.get("ASK")))

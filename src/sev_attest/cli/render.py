@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from sev_attest.sev.chain.ca import CaCertificate
+    from sev_attest.sev.chain.ca import AmdCaCertificate
     from sev_attest.sev.chain.certificate import Certificate
     from sev_attest.sev.chain.chain import Chain
     from sev_attest.sev.chain.verify import VerifiedChain
@@ -139,7 +139,7 @@ def launch_security(policy: "GuestPolicy", godh: str, blob: str, *, kernel_hashe
     )
 
 
-def _line(certificate: "Certificate | CaCertificate | None", role: str) -> str:
+def _line(certificate: "Certificate | AmdCaCertificate | None", role: str) -> str:
     if certificate is None:
         return f"{role} (none that fits)"
     return f"{certificate.role} {certificate.key_name} {certificate.fingerprint}"

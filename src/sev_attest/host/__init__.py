@@ -15,7 +15,7 @@ from sev_attest.sev.launch_info import Claims
 Value = TypeVar("Value")
 
 
-class HostTrouble(SevAttestError):
+class HostError(SevAttestError):
     """A host that cannot be reached, does not answer in time, or cannot do what it is asked."""
 
 
@@ -61,12 +61,12 @@ class RunningGuest(Protocol):
         """Give family, model and stepping of the host's own CPU, if the host tells."""
 
     def confirm(self) -> None:
-        """Make sure that it is still the guest that was found; raises WrongState, HostTrouble."""
+        """Make sure that it is still the guest that was found; raises WrongState, HostError."""
 
     def inject(self, header: bytes, payload: bytes) -> None:
         """Pass it a packet. Raises WrongState if it is refused; then the guest has no secret.
 
-        Raises HostTrouble if nobody knows whether it arrived.
+        Raises HostError if nobody knows whether it arrived.
         """
 
     def resume(self) -> None:
@@ -86,7 +86,7 @@ class Host(Protocol):
         """Fetch its platform's certificates, as JSON with QMP's names."""
 
     def guest(self, name: str | None) -> RunningGuest:
-        """Find a guest. Raises HostTrouble if there is none of that name."""
+        """Find a guest. Raises HostError if there is none of that name."""
 
 
 UNSURE = (
@@ -114,7 +114,7 @@ def words(text: str) -> str:
 
 
 def within(seconds: float, what: str, call: Callable[[], Value]) -> Value:
-    """Call, but do not wait for longer; raises HostTrouble then. What it waited for goes on."""
+    """Call, but do not wait for longer; raises HostError then. What it waited for goes on."""
     done: queue.SimpleQueue[tuple[Value | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
@@ -127,7 +127,7 @@ def within(seconds: float, what: str, call: Callable[[], Value]) -> Value:
     try:
         value, error = done.get(timeout=seconds)
     except queue.Empty:
-        raise HostTrouble(
+        raise HostError(
             f"{what}: no answer in {seconds:g} seconds",
             check="host.timeout",
             hint="--timeout waits for longer",

@@ -24,7 +24,7 @@ from sev_attest.host import (
     UNREADABLE,
     UNSURE,
     DomainConfig,
-    HostTrouble,
+    HostError,
     bounded,
     within,
     words,
@@ -61,14 +61,14 @@ class Connection:
     """A connection to libvirt; every call is bound to ``timeout`` seconds."""
 
     def __init__(self, uri: str, timeout: float) -> None:
-        """Connect; raises HostTrouble, Unsupported without the extra."""
+        """Connect; raises HostError, Unsupported without the extra."""
         self._libvirt = _module()
         self._timeout = timeout
         self._uri = uri
         self._connection = self.call(f"connecting to {shown(uri)}", lambda: self._libvirt.open(uri))
 
     def call(self, what: str, function: Callable[[], Value]) -> Value:
-        """Make a call; raises HostTrouble, or WrongState where libvirt says that it is that."""
+        """Make a call; raises HostError, or WrongState where libvirt says that it is that."""
         library = self._libvirt
         try:
             return within(self._timeout, what, function)
@@ -81,16 +81,16 @@ class Connection:
                 raise WrongState(message, check="host.state") from None
             if error.get_error_code() == library.VIR_ERR_OPERATION_UNSUPPORTED:
                 raise NotOffered(message, check="host.libvirt") from None
-            raise HostTrouble(message, check="host.libvirt") from None
+            raise HostError(message, check="host.libvirt") from None
         except SevAttestError:
             raise
         except Exception:  # noqa: BLE001 - whatever the library makes of it
-            raise HostTrouble(f"{what}: {UNREADABLE}", check="host.libvirt") from None
+            raise HostError(f"{what}: {UNREADABLE}", check="host.libvirt") from None
 
     def close(self) -> None:
         """Disconnect."""
         # What waits already may be waiting for ever: then closing would, too.
-        with suppress(HostTrouble, self._libvirt.libvirtError):
+        with suppress(HostError, self._libvirt.libvirtError):
             within(_GRACE, "disconnecting", self._connection.close)
 
     def is_local(self) -> bool:
@@ -132,7 +132,7 @@ class Connection:
                 return self.call(f"domain {name}", way)
             except WrongState:
                 continue
-        raise HostTrouble(
+        raise HostError(
             f"there is no domain {name}",
             check="host.domain",
             hint="`virsh list --all` shows which there are",
@@ -145,7 +145,7 @@ class Connection:
         )
 
 
-class NotOffered(HostTrouble):
+class NotOffered(HostError):
     """What libvirt does not do for this guest or with this QEMU: it says so before it tries."""
 
 
@@ -215,7 +215,7 @@ class Domain:
             self._call("its secret", lambda: self._domain.setLaunchSecurityState(parameters, 0))
         except NotOffered as error:
             raise WrongState(str(error), check="host.secret") from None
-        except HostTrouble as error:
+        except HostError as error:
             if "fw_error=" in str(error) or "SEV: " in str(error):  # QEMU's words
                 raise WrongState(
                     str(error),

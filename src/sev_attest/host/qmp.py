@@ -19,7 +19,7 @@ from sev_attest.host import (
     UNREADABLE,
     UNSURE,
     DomainConfig,
-    HostTrouble,
+    HostError,
     bounded,
     within,
     words,
@@ -63,7 +63,7 @@ class Connection:
     resumes = "QMP's `cont`"
 
     def __init__(self, uri: str, timeout: float) -> None:
-        """Connect; raises HostTrouble, Unsupported without the extra."""
+        """Connect; raises HostError, Unsupported without the extra."""
         where = address(uri)
         self._timeout = timeout
         try:
@@ -93,12 +93,12 @@ class Connection:
             raise
 
     def _reach(self, what: str, where: tuple[str, int]) -> socket.socket:
-        """Connect to a host, and see whether that is this machine; raises HostTrouble."""
+        """Connect to a host, and see whether that is this machine; raises HostError."""
         try:
             reached = within(self._timeout, what, lambda: socket.create_connection(where))
             self._local = ends_here(reached)
         except (OSError, ValueError) as error:  # ValueError: there can be no such name
-            raise HostTrouble(f"{what}: {error}", check="host.qmp") from None
+            raise HostError(f"{what}: {error}", check="host.qmp") from None
         return reached
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Connection:
         try:
             return self._runner.run(call())
         except TimeoutError:
-            raise HostTrouble(
+            raise HostError(
                 f"{what}: no answer in {bound:g} seconds",
                 check="host.timeout",
                 hint="--timeout waits for longer",
@@ -129,11 +129,11 @@ class Connection:
         except self._refused as error:
             raise _Refused(f"{what}: {words(str(error))}", check="host.qmp") from None
         except (self._broken, OSError, EOFError) as error:
-            raise HostTrouble(
+            raise HostError(
                 f"{what}: {words(str(error)) or 'the connection is lost'}", check="host.qmp"
             ) from None
         except Exception:  # noqa: BLE001 - whatever the library makes of it
-            raise HostTrouble(f"{what}: {UNREADABLE}", check="host.qmp") from None
+            raise HostError(f"{what}: {UNREADABLE}", check="host.qmp") from None
 
     def _ask(self, command: str, **arguments: object) -> Any:
         return self._call(command, lambda: self._client.execute(command, arguments or None))
@@ -200,7 +200,7 @@ class Connection:
                 check="host.secret",
                 hint="the guest is not the one that was measured, or runs already",
             ) from None
-        except HostTrouble as error:
+        except HostError as error:
             error.hint = UNSURE
             raise
 
@@ -224,5 +224,5 @@ def _text(reply: object, what: str) -> str:
         raise MalformedInput("QMP reply", what, UNREADABLE) from None
 
 
-class _Refused(HostTrouble):
+class _Refused(HostError):
     """QEMU answers with an error."""

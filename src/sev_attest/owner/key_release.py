@@ -34,14 +34,14 @@ def release(
     secrets: Mapping[str, bytes],
     digest: bytes | None = None,
     launch: str | None = None,
-    room: int | None = None,
+    secret_area_size: int | None = None,
 ) -> "SecretPacket":
     """Release ``secrets`` to the one launch of a session, or raise the reason why not.
 
     ``info`` is what the host reports; everything else is the owner's. ``digest`` (32 bytes) is the
     guest's (:func:`launch_digest`), ``launch`` the name in ``requirements`` of the launch that the
-    secrets are for; one of both is needed where the requirements allow several. ``room`` is the
-    size of the guest firmware's secret area. The steps:
+    secrets are for; one of both is needed where the requirements allow several.
+    ``secret_area_size`` is that of the guest firmware, in bytes. The steps:
 
     1. ``keys`` are those of the session of ``record``, whose platform was verified.
     2. The policy that the host reports, if it reports one, is the session's; and the measurement
@@ -56,7 +56,7 @@ def release(
     or MeasurementMismatch (2), Insecure or LaunchRefused if the record contradicts the ledger, and
     RequirementsNotMet (3), what :func:`build_secret` raises (4);
     Insecure for a session that was used for another launch, WrongState for one that is unknown, was
-    released or has ended, LedgerTrouble if the ledger fails (3 and 5).
+    released or has ended, LedgerError if the ledger fails (3 and 5).
     """
     if not secrets:
         raise Unsupported("there is no secret to release", check="secret.none")
@@ -74,7 +74,11 @@ def release(
     verified = verify_any(info, keys=keys, policy=GuestPolicy(record.policy), digests=digests)
     # 3. to 5.
     settled = settle(
-        verified, demands=(requirements, record), ledger=ledger, secrets=secrets, room=room
+        verified,
+        demands=(requirements, record),
+        ledger=ledger,
+        secrets=secrets,
+        secret_area_size=secret_area_size,
     )
     return cast("SecretPacket", settled.packet)
 
@@ -93,7 +97,7 @@ def settle(
     demands: "tuple[Requirements, LaunchRecord] | None",
     ledger: "Ledger | None",
     secrets: Mapping[str, bytes],
-    room: int | None = None,
+    secret_area_size: int | None = None,
     record: "LaunchRecord | None" = None,
     adopt: bool = False,
     insecure: bool = False,
@@ -124,7 +128,9 @@ def settle(
         if secrets:
             from sev_attest.sev.secret import build_secret
 
-            packet = build_secret(launch, secrets, room=room, insecure=insecure)
+            packet = build_secret(
+                launch, secrets, secret_area_size=secret_area_size, insecure=insecure
+            )
         ready()
     except (SevAttestError, OSError) as error:
         if ledger is not None:

@@ -74,7 +74,7 @@ Allowed = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class AllowedLaunch:
+class ReferenceValue:
     """A guest that may get its secret: launch digests (32 bytes), each with words for people."""
 
     name: str
@@ -84,7 +84,7 @@ class AllowedLaunch:
 
     def __repr__(self) -> str:
         """Show its name and how many digests it allows."""
-        return f"AllowedLaunch({self.name!r}, {len(self.digests)} digests)"
+        return f"ReferenceValue({self.name!r}, {len(self.digests)} digests)"
 
     def expired(self, at: datetime) -> bool:
         """Tell whether its time is over."""
@@ -125,7 +125,7 @@ class Requirements:
     minimum: Mapping[str, Minimum] = field(default_factory=dict)
     policy_set: PolicyBit = _NO_BITS
     policy_clear: PolicyBit = _NO_BITS
-    launches: tuple[AllowedLaunch, ...] = ()
+    launches: tuple[ReferenceValue, ...] = ()
     acknowledged: Allowed = frozenset()
     refused: Allowed = frozenset()
 
@@ -306,7 +306,7 @@ class Requirements:
             for one in allowed:
                 yield _failure("launch.expired", f"launch {one.name!r} expired: {one.expires}")
 
-    def _allowing(self, launch: VerifiedLaunch) -> list[AllowedLaunch]:
+    def _allowing(self, launch: VerifiedLaunch) -> list[ReferenceValue]:
         return [one for one in self.launches if launch.digest in one.digests]
 
     def _advisories(self, exposures: tuple[Exposure, ...]) -> Iterator[Failure]:
@@ -433,7 +433,7 @@ def _minimum(table: _Table) -> Minimum:
     return Minimum(api=(int(match[1]), int(match[2])), build=build)
 
 
-def _launch(number: int, value: object, manifest: Callable[[str], bytes] | None) -> AllowedLaunch:
+def _launch(number: int, value: object, manifest: Callable[[str], bytes] | None) -> ReferenceValue:
     table = _Table(f"launch {number}", value)
     name = table.take("name", str)
     digest, path = table.take("digest", str, ""), table.take("manifest", str, "")
@@ -451,7 +451,7 @@ def _launch(number: int, value: object, manifest: Callable[[str], bytes] | None)
     expires = _moment(table)
     note = table.take("note", str, "")
     table.end()
-    return AllowedLaunch(name=name, digests=digests, expires=expires, note=note)
+    return ReferenceValue(name=name, digests=digests, expires=expires, note=note)
 
 
 def _moment(table: _Table) -> datetime | None:

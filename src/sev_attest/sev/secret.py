@@ -49,12 +49,12 @@ def build_secret(
     launch: VerifiedLaunch,
     secrets: Mapping[str, bytes],
     *,
-    room: int | None = None,
+    secret_area_size: int | None = None,
     insecure: bool = False,
 ) -> SecretPacket:
     """Wrap ``secrets`` (bytes by GUID or alias) for this launch and no other.
 
-    ``room`` is the size of the guest firmware's secret area (:meth:`Firmware.secret_area`), bytes.
+    ``secret_area_size`` is that of the guest firmware (:meth:`Firmware.secret_area`), in bytes.
 
     Firmware before API 0.17 cannot bind a secret to a launch: the host could start a second guest
     in the same session and hand it the packet. That is refused unless ``insecure``.
@@ -71,7 +71,9 @@ def build_secret(
             hint="update the host's SEV firmware; for tests, --insecure goes on",
         )
     measure = launch.info.measure if binds(launch) else b""
-    return wrap(launch.keys, measure, _bounded(secrets, room), iv=_crypto.random_bytes(16))
+    return wrap(
+        launch.keys, measure, _bounded(secrets, secret_area_size), iv=_crypto.random_bytes(16)
+    )
 
 
 def build_secret_unverified(
@@ -98,11 +100,11 @@ def wrap(keys: TransportKeys, measure: bytes, plaintext: bytes, *, iv: bytes) ->
     return SecretPacket(header=flags + iv + mac, payload=payload)
 
 
-def _bounded(secrets: Mapping[str, bytes], room: int | None = None) -> bytes:
+def _bounded(secrets: Mapping[str, bytes], area_size: int | None = None) -> bytes:
     payload = table(secrets)
-    if room is not None and len(payload) > room:
+    if area_size is not None and len(payload) > area_size:
         raise Unsupported(
-            f"the secrets take {len(payload)} bytes, the firmware has room for {room}",
+            f"the secrets take {len(payload)} bytes, the firmware has room for {area_size}",
             check="secret.size",
         )
     if len(payload) > MAX_PAYLOAD:

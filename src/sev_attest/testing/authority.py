@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from sev_attest._keys import RsaPublicKey
-from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate, Signature
 from sev_attest.sev.chain.roots import Root
 from sev_attest.sev.spec import Usage
@@ -78,10 +78,10 @@ class Authority:
         ark_key, self._ask_key = (
             _Key(*(int(prime, 16) for prime in PRIMES[bits][name])) for name in names
         )
-        ark = CaCertificate.build(
+        ark = AmdCaCertificate.build(
             usage=Usage.ARK, key_id=key_ids[0], certifying_id=key_ids[0], public_key=ark_key.public
         )
-        ask = CaCertificate.build(
+        ask = AmdCaCertificate.build(
             usage=Usage.ASK,
             key_id=key_ids[1],
             certifying_id=key_ids[0],

@@ -17,7 +17,7 @@ from sev_attest.cli.inputs import (
 )
 from sev_attest.cli.outputs import write_all
 from sev_attest.errors import MalformedInput, reading
-from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.chain import Collected
 from sev_attest.sev.chain.oca import OwnerKey
@@ -128,14 +128,14 @@ def sign_pek(
     _write("certs sign-pek", files, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
-def _found(collected: Collected) -> list[Certificate | CaCertificate]:
+def _found(collected: Collected) -> list[Certificate | AmdCaCertificate]:
     if not collected.by_role:
         reason = "; ".join(["there is no certificate in it", *collected.skipped[:3]])
         raise MalformedInput("chain", "incomplete", reason)
     return [collected.by_role[role][0] for role in _ORDER if role in collected.by_role]
 
 
-def _describe(certificate: Certificate | CaCertificate) -> dict[str, object]:
+def _describe(certificate: Certificate | AmdCaCertificate) -> dict[str, object]:
     facts: dict[str, object] = {
         "role": certificate.role,
         "key": certificate.key_name,
@@ -143,7 +143,7 @@ def _describe(certificate: Certificate | CaCertificate) -> dict[str, object]:
     }
     if certificate.reserved:
         facts["reserved"] = list(certificate.reserved)
-    if isinstance(certificate, CaCertificate):
+    if isinstance(certificate, AmdCaCertificate):
         signed = bool(certificate.signature)
         ids = {"key_id": certificate.key_id.hex(), "certifying_id": certificate.certifying_id.hex()}
         return facts | ids | {"signed_by": ["ARK"] if signed else []}

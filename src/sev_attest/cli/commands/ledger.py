@@ -19,7 +19,7 @@ from sev_attest.owner.ledger import (
     Ledger,
     LedgerDamaged,
     LedgerEntry,
-    LedgerTrouble,
+    LedgerError,
     State,
 )
 
@@ -65,7 +65,7 @@ def list_(
     try:
         with _open(ledger) as opened:
             found, now = opened.entries(), opened.now
-    except LedgerTrouble as error:
+    except LedgerError as error:
         if error.check != "ledger.missing":
             raise
         found, now = (), ""
@@ -202,7 +202,7 @@ def verify(
 
 
 def _open(given: str | None) -> Ledger:
-    """Open the ledger that is there; raises LedgerTrouble if there is none, and makes none."""
+    """Open the ledger that is there; raises LedgerError if there is none, and makes none."""
     opened = open_ledger(given, create=False)
     if opened is None:
         raise Unsupported("--ledger none leaves nothing to show", check="usage")

@@ -192,7 +192,7 @@ class Live:
         return dict(zip(("cpu_family", "cpu_model", "cpu_stepping"), numbers, strict=True))
 
     def release(self, packet: "SecretPacket") -> None:
-        """Give the guest its secret, once, and let it run. Raises WrongState, HostTrouble."""
+        """Give the guest its secret, once, and let it run. Raises WrongState, HostError."""
         self.refused = True
         try:
             self.guest.confirm()

@@ -101,10 +101,10 @@ def settle_launch(
     if record is not None and record.root is not None:
         weaknesses = _tell_advisories(launch, record, requirements, settled, given)
     area = measured.guest and measured.guest.firmware.secret_area()
-    room = area[1] if area and all(area) else None
+    area_size = area[1] if area and all(area) else None
 
     def ready() -> None:
-        if guest and secrets and measured.guest and room is None:
+        if guest and secrets and measured.guest and area_size is None:
             raise Unsupported(
                 "the firmware image declares no area for secrets", check="secret.area"
             )
@@ -116,7 +116,7 @@ def settle_launch(
         demands=(requirements, record) if requirements and record else None,
         record=record,
         secrets=secrets,
-        room=room,
+        secret_area_size=area_size,
         adopt=record is None,
         insecure=given["insecure"],
         ready=ready,
@@ -130,7 +130,7 @@ def settle_launch(
         error.facts |= settled.facts
         raise
     if packet is not None:
-        settled.notes += _secret_notes(launch, measured, room)
+        settled.notes += _secret_notes(launch, measured, area_size)
         if ledger is None:
             settled.notes.append("INSECURE: no ledger keeps that this secret leaves only once")
     settled.notes += weaknesses
@@ -223,13 +223,13 @@ def _pass_on(
         raise
 
 
-def _secret_notes(launch: VerifiedLaunch, measured: Measured, room: int | None) -> list[str]:
+def _secret_notes(launch: VerifiedLaunch, measured: Measured, area_size: int | None) -> list[str]:
     from sev_attest.sev.secret import binds
 
     notes = []
     if not binds(launch):
         notes.append("INSECURE: this firmware binds the secret to no launch; another could get it")
-    if measured.guest and room is None:
+    if measured.guest and area_size is None:
         notes.append("the firmware image declares no area for secrets: give the host an address")
     return notes
 

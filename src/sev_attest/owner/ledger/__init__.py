@@ -24,7 +24,7 @@ room             what lives there
 ``story.py``     states, entries and events: what follows from what
 ``audit.py``     what is wrong with a ledger that somebody may have changed
 ``place.py``     where a ledger's file is, and whether others could replace it
-``troubles.py``  what can go wrong with a ledger, in words
+``errors.py``    what can go wrong with a ledger, in words
 ``stores.py``    SQLite and PostgreSQL: all in which they differ
 ``book.py``      :class:`Ledger`: the steps
 ===============  ==================================================================
@@ -32,9 +32,9 @@ room             what lives there
 
 from sev_attest.owner.ledger.audit import LedgerDamaged
 from sev_attest.owner.ledger.book import Contents, Ledger, unverified
+from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import check_home, default_place
 from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, State
-from sev_attest.owner.ledger.troubles import LedgerTrouble
 
 __all__ = [
     "UNKNOWN_ROOT",
@@ -44,7 +44,7 @@ __all__ = [
     "Ledger",
     "LedgerDamaged",
     "LedgerEntry",
-    "LedgerTrouble",
+    "LedgerError",
     "State",
     "check_home",
     "default_place",

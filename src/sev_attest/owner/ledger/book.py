@@ -70,7 +70,7 @@ class Ledger:
 
     One object serves all threads of a process; any number of processes share one ledger, and of
     those that try one step at once, exactly one wins. After a fork, the child opens connections of
-    its own. Every method raises LedgerTrouble (exit code 6) if the database fails or is damaged;
+    its own. Every method raises LedgerError (exit code 6) if the database fails or is damaged;
     then the step was not taken, or, if the connection to a server broke at its end, is not known
     to be. Texts have 16384 characters at most: Unsupported if one has more.
     """
@@ -95,7 +95,7 @@ class Ledger:
         """Open the ledger at a path (SQLite) or a ``postgresql://`` URL; make it if need be.
 
         ``timeout`` is how long a step waits for others, in seconds; ``clock`` gives an aware time.
-        Raises LedgerTrouble if it cannot be used (or made, or is missing and ``create`` is False),
+        Raises LedgerError if it cannot be used (or made, or is missing and ``create`` is False),
         or if users other than root could replace the file; Unsupported for a URL that is none or
         has a password in it, or if psycopg is missing.
         """
@@ -532,7 +532,7 @@ def _told_time(row: tuple[Any, ...]) -> str:
 
 
 def _sound(store: Store, read: Callable[[tuple[Any, ...]], _Read], row: tuple[Any, ...]) -> _Read:
-    """Read a row; raises LedgerTrouble for one that the ledger does not write."""
+    """Read a row; raises LedgerError for one that the ledger does not write."""
     try:
         return read(row)
     except (ValueError, TypeError, AttributeError, RecursionError):

@@ -18,6 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import quote_from_bytes  # Path.as_uri() imports an HTTP client (Python 3.14)
 
 from sev_attest.errors import Unsupported
+from sev_attest.owner.ledger.errors import (
+    PROBLEMS,
+    UNKNOWN_OUTCOME,
+    LedgerError,
+    first_line,
+)
 from sev_attest.owner.ledger.place import (
     UnsafePlace,
     check_file,
@@ -26,12 +32,6 @@ from sev_attest.owner.ledger.place import (
     with_logs,
 )
 from sev_attest.owner.ledger.story import EMPTY, State
-from sev_attest.owner.ledger.troubles import (
-    PROBLEMS,
-    UNKNOWN_OUTCOME,
-    LedgerTrouble,
-    first_line,
-)
 
 if TYPE_CHECKING:
     import psycopg
@@ -107,7 +107,7 @@ class Rows:
 
 
 class Connection:
-    """A driver's connection. Whatever goes wrong in the driver comes out as LedgerTrouble.
+    """A driver's connection. Whatever goes wrong in the driver comes out as LedgerError.
 
     A damaged database makes drivers raise what they do not document: not only their own errors are
     translated.
@@ -174,23 +174,23 @@ class Store(ABC):
 
     @abstractmethod
     def prepare(self, *, create: bool) -> None:
-        """See that the database is there, and make it if asked to; raises LedgerTrouble."""
+        """See that the database is there, and make it if asked to; raises LedgerError."""
 
     @abstractmethod
     def connect(self) -> Connection:
-        """Open a connection; raises LedgerTrouble."""
+        """Open a connection; raises LedgerError."""
 
     @abstractmethod
-    def trouble(self, error: Exception, *, ending: bool = False) -> LedgerTrouble:
+    def trouble(self, error: Exception, *, ending: bool = False) -> LedgerError:
         """Translate an error; ``ending`` tells that it came of a commit."""
 
-    def fault(self, problem: str, words: str = "", hint: str = "") -> LedgerTrouble:
+    def fault(self, problem: str, words: str = "", hint: str = "") -> LedgerError:
         """Make the error for a known problem, with the system's own words if it has any."""
         says, do = PROBLEMS[problem]
         words = first_line(words)
         message = f"ledger {self.place}: {says}" + (f" ({words})" if words else "")
         hint = hint or self.hints.get(problem, do)
-        return LedgerTrouble(
+        return LedgerError(
             message, check=f"ledger.{problem}", hint=hint.replace("{ledger}", self.option)
         )
 
@@ -387,7 +387,7 @@ class Sqlite(Store):
             raise
         return connection
 
-    def trouble(self, error: Exception, *, ending: bool = False) -> LedgerTrouble:  # noqa: ARG002
+    def trouble(self, error: Exception, *, ending: bool = False) -> LedgerError:  # noqa: ARG002
         """Translate SQLite's error by its code."""
         # Without a code, it is Python that could not read what is there.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
@@ -556,7 +556,7 @@ class Postgres(Store):
             raise
         return connection
 
-    def trouble(self, error: Exception, *, ending: bool = False) -> LedgerTrouble:
+    def trouble(self, error: Exception, *, ending: bool = False) -> LedgerError:
         """Translate PostgreSQL's error by its SQLSTATE."""
         driver = self._driver
         if not isinstance(error, driver.Error):

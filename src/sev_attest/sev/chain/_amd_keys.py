@@ -9,7 +9,7 @@ from typing import TypedDict
 
 
 class Key(TypedDict):
-    """One ASK or ARK: what :class:`CaCertificate` needs beyond the fixed fields."""
+    """One ASK or ARK: what :class:`AmdCaCertificate` needs beyond the fixed fields."""
 
     key_id: str
     modulus: str

@@ -19,7 +19,7 @@ offset  size  field
 ======  ====  ==================================================================
 
 The signature covers everything before it, as it came, with SHA-256 (2048 bits) or SHA-384 (4096
-bits). Reserved bytes that are not zero are named by :attr:`CaCertificate.reserved`.
+bits). Reserved bytes that are not zero are named by :attr:`AmdCaCertificate.reserved`.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _ROLES = (Usage.ARK, Usage.ASK)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class CaCertificate:
+class AmdCaCertificate:
     """An ASK or ARK certificate, parsed. Does not verify: its signature, or whose it is."""
 
     key_id: bytes
@@ -52,10 +52,10 @@ class CaCertificate:
 
     def __repr__(self) -> str:
         """Show role, key and the start of the fingerprint."""
-        return f"CaCertificate({self.role} {self.key_name} {self.fingerprint[:16]})"
+        return f"AmdCaCertificate({self.role} {self.key_name} {self.fingerprint[:16]})"
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "CaCertificate":
+    def from_bytes(cls, data: bytes) -> "AmdCaCertificate":
         """Parse 832 or 1600 bytes (576 or 1088 without signature); raises MalformedInput."""
         role = number_at(data, 0x24)
         part = Usage(role).name if len(data) > 0x24 and role in _ROLES else ""  # noqa: PLR2004
@@ -103,7 +103,7 @@ class CaCertificate:
         certifying_id: bytes,
         public_key: RsaPublicKey,
         signature: bytes = b"",
-    ) -> "CaCertificate":
+    ) -> "AmdCaCertificate":
         """Make a certificate; sign :attr:`body` and build again to add the ``signature``."""
         size = public_key.bits // 8
         body = le(1, 4) + key_id + certifying_id + le(usage, 4) + bytes(16)

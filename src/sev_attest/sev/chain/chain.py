@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from sev_attest.errors import MalformedInput, NotVerified, reading
-from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate, cek_address
 from sev_attest.sev.chain.packaging import MAX_FILE, Contents, is_godh, read_contents
 from sev_attest.sev.spec import Usage
 
 _SHOWN = 3
-_KINDS: dict[str, type[Certificate] | type[CaCertificate]] = {
+_KINDS: dict[str, type[Certificate] | type[AmdCaCertificate]] = {
     **dict.fromkeys(("pdh", "pek", "oca", "cek"), Certificate),
-    **dict.fromkeys(("ask", "ark"), CaCertificate),
+    **dict.fromkeys(("ask", "ark"), AmdCaCertificate),
 }
 """What a chain's certificates are."""
 
@@ -32,8 +32,8 @@ class Chain:
     pek: Certificate
     oca: Certificate
     cek: Certificate
-    ask: CaCertificate | None = None
-    ark: CaCertificate | None = None
+    ask: AmdCaCertificate | None = None
+    ark: AmdCaCertificate | None = None
     platform_id: bytes | None = None
 
     def __repr__(self) -> str:
@@ -90,7 +90,7 @@ class Chain:
 class Collected:
     """Certificates on their way to a :class:`Chain`, by role, with the source of each."""
 
-    by_role: dict[str, tuple[Certificate | CaCertificate, str]] = field(default_factory=dict)
+    by_role: dict[str, tuple[Certificate | AmdCaCertificate, str]] = field(default_factory=dict)
     platform_id: bytes | None = None
     skipped: list[str] = field(default_factory=list)
 
@@ -119,7 +119,7 @@ class Collected:
             with reading(source):
                 self._add(found, source)
 
-    def _add(self, found: Certificate | CaCertificate, source: str) -> None:
+    def _add(self, found: Certificate | AmdCaCertificate, source: str) -> None:
         if is_godh(found):
             raise MalformedInput(
                 "chain",
@@ -139,7 +139,7 @@ class Collected:
                 return  # of one CEK with and without AMD's signature, keep the signed one
         self.by_role[found.role] = found, source
 
-    def replace(self, found: Certificate | CaCertificate) -> None:
+    def replace(self, found: Certificate | AmdCaCertificate) -> None:
         """Put a certificate in place of the chain's own; raises NotVerified for another chip's CEK.
 
         A chip has one CEK. AMD serves it signed, its firmware exports it unsigned.
@@ -183,9 +183,9 @@ class Collected:
         hint = "`sevctl export FILE` on the host writes PDH, PEK, OCA and CEK into one file"
         raise MalformedInput("chain", "incomplete", reason, hint=hint)
 
-    def _ca(self, role: str) -> CaCertificate | None:
+    def _ca(self, role: str) -> AmdCaCertificate | None:
         found = self.by_role.get(role)
-        return found[0] if found is not None and isinstance(found[0], CaCertificate) else None
+        return found[0] if found is not None and isinstance(found[0], AmdCaCertificate) else None
 
 
 def _read(path: Path) -> bytes:
@@ -196,5 +196,5 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _is_unsigned_cek(found: Certificate | CaCertificate) -> bool:
+def _is_unsigned_cek(found: Certificate | AmdCaCertificate) -> bool:
     return isinstance(found, Certificate) and found.usage is Usage.CEK and found.unsigned

@@ -23,7 +23,7 @@ from sev_attest._snp import refuse_snp
 from sev_attest._wire import number_at
 from sev_attest.errors import MalformedInput, SevAttestError, reading
 from sev_attest.sev.chain import certificate as sev
-from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.spec import Usage
@@ -48,11 +48,11 @@ _CA_MODULUS = 0x3C
 class Contents:
     """What one file held: certificates in the order found, and the platform's id if it is there."""
 
-    certificates: tuple[Certificate | CaCertificate, ...]
+    certificates: tuple[Certificate | AmdCaCertificate, ...]
     platform_id: bytes | None = None
 
 
-def certificate_of(role: Usage, data: bytes) -> Certificate | CaCertificate:
+def certificate_of(role: Usage, data: bytes) -> Certificate | AmdCaCertificate:
     """Read a file that is expected to hold one certificate of that role; raises MalformedInput."""
     found = read_contents(data).certificates
     right = [certificate for certificate in found if certificate.usage is role]
@@ -62,7 +62,7 @@ def certificate_of(role: Usage, data: bytes) -> Certificate | CaCertificate:
     raise MalformedInput("chain", role.name.lower(), f"this is {names}; one {role.name} expected")
 
 
-def is_godh(found: Certificate | CaCertificate) -> bool:
+def is_godh(found: Certificate | AmdCaCertificate) -> bool:
     """Tell a guest owner's DH certificate from a platform's PDH: nobody signed it."""
     return isinstance(found, Certificate) and found.usage is Usage.PDH and found.unsigned
 
@@ -92,13 +92,13 @@ def _binary(data: bytes) -> Contents | None:
     return Contents(certificates=tuple(_split(data)))
 
 
-def _split(whole: bytes) -> Iterator[Certificate | CaCertificate]:
+def _split(whole: bytes) -> Iterator[Certificate | AmdCaCertificate]:
     data = memoryview(whole)  # many certificates: what is left is not copied for each
     base = 0
     while data:
         kind = _kind(data)
         size = sev.SIZE
-        if kind is CaCertificate:
+        if kind is AmdCaCertificate:
             size = _ca_size(data)
         elif kind is None:
             reason = f"{len(data)} bytes behind the last certificate are none"
@@ -115,14 +115,14 @@ def _split(whole: bytes) -> Iterator[Certificate | CaCertificate]:
         base += size
 
 
-def _kind(data: bytes | memoryview) -> type[Certificate] | type[CaCertificate] | None:
+def _kind(data: bytes | memoryview) -> type[Certificate] | type[AmdCaCertificate] | None:
     """Tell the two kinds apart by the codes in the first 64 bytes."""
     if len(data) < _HEADER:
         return None
     if number_at(data, 0x08) in _SEV_USAGES:
         return Certificate
     if number_at(data, 0x24) in _CA_USAGES and number_at(data, _CA_MODULUS) in _CA_BITS:
-        return CaCertificate
+        return AmdCaCertificate
     return None
 
 
@@ -176,7 +176,7 @@ def _platform(values: Mapping[str, object]) -> Contents:
             raise MalformedInput("chain", label, "is no text")
         return from_base64(value.encode("utf-8", "surrogatepass"), label)
 
-    certificates: list[Certificate | CaCertificate] = []
+    certificates: list[Certificate | AmdCaCertificate] = []
     for label in ("pdh", "cert-chain"):
         with reading(label):
             certificates += _split(decoded(label))

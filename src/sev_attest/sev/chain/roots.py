@@ -6,7 +6,7 @@ from functools import cache
 
 from sev_attest._keys import RsaPublicKey
 from sev_attest.sev.chain._amd_keys import AMD_KEYS, EXPONENT
-from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.spec import Usage
 
 
@@ -28,8 +28,8 @@ class Root:
     own out.
     """
 
-    ark: CaCertificate
-    ask: CaCertificate | None = None
+    ark: AmdCaCertificate
+    ask: AmdCaCertificate | None = None
     generation: Generation | None = None
 
     def __repr__(self) -> str:
@@ -57,11 +57,11 @@ def amd_roots() -> tuple[Root, ...]:
     )
 
 
-def _certificate(generation: Generation, usage: Usage) -> CaCertificate:
+def _certificate(generation: Generation, usage: Usage) -> AmdCaCertificate:
     keys = AMD_KEYS[generation]
     key = keys[usage.name.lower()]
     bits = 4 * len(key["modulus"])
-    return CaCertificate.build(
+    return AmdCaCertificate.build(
         usage=usage,
         key_id=bytes.fromhex(key["key_id"]),
         certifying_id=bytes.fromhex(keys["ark"]["key_id"]),

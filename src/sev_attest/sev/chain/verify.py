@@ -33,7 +33,7 @@ from functools import lru_cache
 from sev_attest import _crypto
 from sev_attest._keys import Algorithm, Curve
 from sev_attest.errors import ChainFailure, ChainInvalid, Unsupported
-from sev_attest.sev.chain.ca import CaCertificate
+from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate, Signature, cek_address
 from sev_attest.sev.chain.chain import Chain
 from sev_attest.sev.chain.roots import Generation, Root, amd_roots
@@ -140,17 +140,17 @@ def complete(chain: Chain, roots: Sequence[Root]) -> Chain:
     return chain
 
 
-def _same_key(root: CaCertificate, ark: CaCertificate | None) -> bool:
+def _same_key(root: AmdCaCertificate, ark: AmdCaCertificate | None) -> bool:
     return ark is None or root.public_key == ark.public_key
 
 
-def _trusted(ark: CaCertificate | None, roots: Sequence[Root]) -> Root | None:
+def _trusted(ark: AmdCaCertificate | None, roots: Sequence[Root]) -> Root | None:
     if ark is None:
         return None
     return next((root for root in roots if root.ark.public_key == ark.public_key), None)
 
 
-def _ark_signs(ark: CaCertificate, signed: CaCertificate, root: Root | None) -> bool:
+def _ark_signs(ark: AmdCaCertificate, signed: AmdCaCertificate, root: Root | None) -> bool:
     """Tell whether the ARK signs itself or an ASK; ``root`` is the one that it may be of."""
     if root is not None and ark == root.ark and signed in (root.ark, root.ask):
         return _root_signs(root.ark, signed)
@@ -158,18 +158,18 @@ def _ark_signs(ark: CaCertificate, signed: CaCertificate, root: Root | None) -> 
 
 
 @lru_cache(maxsize=64)
-def _root_signs(ark: CaCertificate, signed: CaCertificate) -> bool:
+def _root_signs(ark: AmdCaCertificate, signed: AmdCaCertificate) -> bool:
     """Compute once what a trusted root is made of: no stranger's certificate comes in here."""
     return _rsa_signs(ark, signed)
 
 
-def _rsa_signs(ark: CaCertificate, signed: CaCertificate) -> bool:
+def _rsa_signs(ark: AmdCaCertificate, signed: AmdCaCertificate) -> bool:
     return ark.public_key.bits == signed.public_key.bits and _crypto.rsa_pss_holds(
         ark.public_key, signed.signature, signed.body
     )
 
 
-def _ask_signs(ask: CaCertificate | None, cek: Certificate) -> bool:
+def _ask_signs(ask: AmdCaCertificate | None, cek: Certificate) -> bool:
     signature = cek.signature_by(Usage.ASK)
     if ask is None or signature is None:
         return False
@@ -217,12 +217,12 @@ def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
         )
 
 
-def _wrong(signed: CaCertificate) -> str:
+def _wrong(signed: AmdCaCertificate) -> str:
     empty = not signed.signature.strip(b"\0")
     return "is empty: all zeros, or missing" if empty else "does not hold"
 
 
-def _untrusted(ark: CaCertificate | None) -> str:
+def _untrusted(ark: AmdCaCertificate | None) -> str:
     if ark is None:
         return "the chain has no ARK, and no trusted root signs its ASK"
     message = "the ARK is no trusted root: its key is none of AMD's"

@@ -32,7 +32,7 @@ from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.launch_info import LaunchInfo
 from sev_attest.sev.policy import GuestPolicy
 
-__all__ = ["BUDGET", "Clues", "Diagnosis", "Finding", "explain_mismatch"]
+__all__ = ["BUDGET", "Clues", "Diagnosis", "Explanation", "explain_mismatch"]
 
 BUDGET = 5.0
 """Seconds that a search takes at most, unless told otherwise."""
@@ -42,7 +42,7 @@ _Combination = tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Explanation:
     """A difference from what was stated, with which the measurement fits.
 
     ``hypothesis`` joins the ids of its changes with ``+`` ("vcpus+cmdline"), ``detail`` ends the
@@ -64,7 +64,7 @@ class Diagnosis:
     the clues left something out.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Explanation, ...]
     tried: int
     ruled_out: tuple[str, ...]
     complete: bool
@@ -168,8 +168,8 @@ def _changed(stated: Launch, combination: _Combination) -> Launch:
     return stated._replace(**parts)  # type: ignore[arg-type] # each change has parts of a Launch
 
 
-def _finding(combination: _Combination) -> Finding:
-    return Finding(
+def _finding(combination: _Combination) -> Explanation:
+    return Explanation(
         hypothesis="+".join(change.hypothesis for change in combination),
         detail=", and ".join(change.detail for change in combination),
         changes={name: value for change in combination for name, value in change.options.items()},

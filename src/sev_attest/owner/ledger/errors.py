@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from sev_attest.errors import SevAttestError
 
 
-class LedgerTrouble(SevAttestError):
+class LedgerError(SevAttestError):
     """The ledger cannot be used: missing, locked, full, read-only, damaged, not reached."""
 
     exit_code = 6

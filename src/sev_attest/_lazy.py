@@ -1,0 +1,26 @@
+"""Public names that are imported when one is first used (PEP 562).
+
+A command that checks a measurement imports modules directly, and then no OpenSSL bindings.
+"""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+
+def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` for a package; its ``_api`` has the names."""
+
+    def get(name: str) -> Any:
+        # Private names are modules, which import each other while the package is being filled.
+        if name == "__all__" or not name.startswith("_"):
+            api = import_module(f"{package}._api")
+            if name == "__all__" or name in api.__all__:
+                return getattr(api, name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *get("__all__")})
+
+    return get, names

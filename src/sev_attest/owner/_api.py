@@ -1,0 +1,32 @@
+"""The public names of :mod:`sev_attest.owner`."""
+
+from sev_attest.owner.key_release import release
+from sev_attest.owner.ledger import (
+    Event,
+    Head,
+    Ledger,
+    LedgerDamaged,
+    LedgerEntry,
+    LedgerError,
+    State,
+    default_place,
+)
+from sev_attest.owner.record import LaunchRecord
+from sev_attest.owner.requirements import Met, Minimum, ReferenceValue, Requirements
+
+__all__ = [
+    "Event",
+    "Head",
+    "LaunchRecord",
+    "Ledger",
+    "LedgerDamaged",
+    "LedgerEntry",
+    "LedgerError",
+    "Met",
+    "Minimum",
+    "ReferenceValue",
+    "Requirements",
+    "State",
+    "default_place",
+    "release",
+]
