@@ -8,6 +8,7 @@ from typing import TextIO
 import click
 
 from sev_attest.cli import render
+from sev_attest.cli.hints import hint_for
 from sev_attest.cli.interrupts import INTERRUPTED, running
 from sev_attest.errors import ChainInvalid, RequirementsNotMet, SevAttestError
 
@@ -62,9 +63,9 @@ def _explain(error: Exception) -> tuple[int, list[Problem]]:
         command = error.ctx.command_path if error.ctx else "sev-attest"
         return USAGE, [("usage", error.format_message(), f"`{command} --help` shows the options")]
     if isinstance(error, ChainInvalid | RequirementsNotMet):
-        return error.exit_code, [(f.check, f.message, f.hint) for f in error.failures]
+        return error.exit_code, [(f.check, f.message, hint_for(f)) for f in error.failures]
     if isinstance(error, SevAttestError):
-        return error.exit_code, [(error.check, str(error), error.hint)]
+        return error.exit_code, [(error.check, str(error), hint_for(error))]
     if isinstance(error, OSError):
         # Reading names its file (errors.reading), so that what has no name was written.
         where = error.filename or "standard output"

@@ -243,7 +243,7 @@ class Firmware:
             raise NotAttestable(
                 "the firmware has no SEV-ES reset block, so it cannot start SEV-ES guests",
                 check="firmware.sev-es-reset",
-                hint="take an OVMF build with SEV-ES support, or give the pages with --vmsa-cpu0/1",
+                hint="take an OVMF build with SEV-ES support, or give the vCPUs' pages yourself",
             )
         address = Reader(entry, "firmware SEV-ES reset block", 4).number(4, "address")
         # QEMU refuses it ("SEV-ES reset address is zero", target/i386/sev.c).
@@ -283,7 +283,7 @@ class Firmware:
         raise NotAttestable(
             f"the firmware {what}, so the kernel, initrd and command line cannot be measured",
             check="firmware.hash-table",
-            hint="use an OVMF build for SEV direct boot (OvmfPkg/AmdSev), or leave out --kernel",
+            hint="use an OVMF build for SEV direct boot (OvmfPkg/AmdSev), or leave out the kernel",
         )
 
     def sections(self) -> list[tuple[int, int, int]]:

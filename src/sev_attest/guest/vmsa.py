@@ -214,7 +214,7 @@ class VmsaPages:
             raise Unsupported(f"{count} vCPUs: 1 to {MAX_VCPUS} can be", check="vcpus.range")
         if count > 1 and self.ap is None:
             raise Unsupported(
-                f"{count} vCPUs need the page of the additional ones too (--vmsa-cpu1)",
+                f"{count} vCPUs need the page of the additional ones too",
                 check="vmsa.ap",
             )
         return self._pages(count)

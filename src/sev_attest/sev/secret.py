@@ -68,7 +68,7 @@ def build_secret(
         raise Insecure(
             "firmware before API 0.17 binds no secret to a launch: another guest could get it",
             check="secret.unbound",
-            hint="update the host's SEV firmware; for tests, --insecure goes on",
+            hint="update the host's SEV firmware",
         )
     measure = launch.info.measure if binds(launch) else b""
     return wrap(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sev_attest.cli import render
+from sev_attest.cli.hints import hint_for
 from sev_attest.cli.inputs import (
     FILE,
     STDIN,
@@ -124,7 +125,7 @@ class Verdict:
             "root": self.root and self.root.name,
             "notes": list(self.notes),
             "errors": [
-                {"check": p.check, "message": p.message, "hint": p.hint} for p in self.problems
+                {"check": p.check, "message": p.message, "hint": hint_for(p)} for p in self.problems
             ],
         }
 

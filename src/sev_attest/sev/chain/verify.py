@@ -196,7 +196,7 @@ def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
             "ARK",
             holds=root is not None,
             otherwise="" if root else _untrusted(ark),
-            hint="a test platform's root can be named on purpose (--trust-root)",
+            hint="a test platform's root can be named on purpose",
         )
     # 2. the ARK signs itself
     if ark is not None:
@@ -319,5 +319,5 @@ def _unsigned_cek(chain: Chain) -> ChainFailure:
         "chain.cek.unsigned",
         "CEK",
         "the CEK is as the firmware exports it, without AMD's signature",
-        f"AMD serves the signed CEK at {cek_address(chain.platform_id)}; pass it with --cek",
+        f"AMD serves the signed CEK at {cek_address(chain.platform_id)}",
     )
