@@ -801,8 +801,8 @@ def test_a_manifest_takes_pages_and_cpu_numbers(desk: Desk) -> None:
         ("-f fw --tik key --api-major 1 --api-minor 1 --build-id 1 --policy 1 --nonce AAAA",
          "--manifest holds digests: --tik has no place beside it"),
         ("-f fw --policy 5 --cpu-model-name EPYC-Milan", "needs the number of vCPUs"),
-        ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,Xeon", "'Xeon' is no CPU model"),
-        ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,", "'' is no CPU model"),
+        ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,Xeon", "'Xeon' is not one of QEMU's"),
+        ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,", "'' is not one of QEMU's"),
         ("-f fw --policy 5 -n 1 --vmsa-profile krun,x", "no VMSA profile 'x'"),
         # its vCPUs would be those of krun, under no name
         ("-f fw --policy 5 -n 1 --vmsa-profile krun,qemu-init2", "needs the vCPUs' state"),

@@ -390,7 +390,7 @@ def test_a_repr_is_short_and_tells_no_key(
 def test_what_is_no_policy_is_named_with_what_is_wanted(
     verified: sev.VerifiedChain, session: sev.Session
 ) -> None:
-    wanted = r"policy is a GuestPolicy, not int: write GuestPolicy\(0x5\), say"
+    wanted = r"policy must be a GuestPolicy, such as GuestPolicy\(0x5\), not int"
     five: Any = 5
     report = sev.AttestationReport.from_bytes(
         bytes(48) + bytes(4) + b"\2\x10\0\0" + b"\2\0\0\0" + bytes(148)

@@ -141,7 +141,7 @@ def test_the_names_of_the_profiles_are_those_of_the_layouts() -> None:
 
 SOURCE = Path(sev_attest.__file__).parent
 ORDER = (
-    ("_lazy",), ("errors",), ("_wire", "_encoding", "_keys"), ("_crypto",), ("_snp",),
+    ("_lazy", "_seal"), ("errors",), ("_wire", "_encoding", "_keys"), ("_crypto",), ("_snp",),
     ("guest.spec",), ("guest",),
     ("sev.spec",), ("sev.policy", "sev.keys"), ("sev.chain",), ("sev.session",), ("sev.digest",),
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),

@@ -135,7 +135,7 @@ def test_the_command_reads_every_form(run: Run, files: Path, report: bytes, form
         ("--nonce AAAA", 6, "--nonce: nonce: 3 bytes"),
         (f"--nonce {base64.b64encode(bytes(16)).decode()}", 1, "answers another nonce"),
         (f"--nonce {B64} --policy 3", 1, "under policy 0x0001, not 0x0003"),
-        (f"--nonce {B64} --launch-digest {'00' * 32}", 1, "not the one that was meant"),
+        (f"--nonce {B64} --launch-digest {'00' * 32}", 1, "another launch digest than expected"),
         (f"--nonce {B64} --launch-digest 00", 6, "--launch-digest: launch digest: 1 bytes"),
         (f"--nonce {B64} -f fw --policy 5", 2, "needs the number of vCPUs"),
         (f"--nonce {B64} -f fw -n 2 --cpu-model-name EPYC", 2, "--policy is needed beside the"),

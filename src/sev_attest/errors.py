@@ -1,41 +1,41 @@
-"""Every exception that sev-attest raises on purpose, and the exit code each one means.
+"""The exceptions of sev-attest, and the exit code of each.
 
-Nothing but a :class:`SevAttestError` comes out of the library for bytes that a stranger chose; an
-``OSError`` for a file that cannot be read stays an ``OSError``.
+For bytes that a stranger chose, the library raises only a :class:`SevAttestError`. An ``OSError``
+for a file that cannot be read stays an ``OSError``.
 
 =====  ==========================================================================
 exit   meaning
 =====  ==========================================================================
-1      not verified: a signature, the chain, the measurement, a demand of the owner
+1      not verified: a signature, the chain, the measurement, a requirement of the owner
 2      usage: options missing, contradictory or out of range; not supported
 3      refused because the result would not be secure
 4      the guest is configured so that it cannot be attested
 5      the guest or the session is in the wrong state
-6      input that cannot be read or is malformed
+6      input that is unreadable or malformed
 =====  ==========================================================================
 """
 
 
 class SevAttestError(Exception):
-    """The root of the tree.
+    """Base class of all errors.
 
-    ``check`` is a stable id (``chain.pek.signed-by-cek``) for programs, ``hint`` says what to do,
-    ``source`` which file or option it came from, where :class:`reading` knows it; ``facts`` is what
-    a command adds for its JSON document.
+    ``check`` is a stable id for programs (``chain.pek.signed-by-cek``). ``hint`` says what to do.
+    ``source`` is the file or option that the input came from, if known (:class:`reading`).
+    ``facts`` is what a command adds to its JSON document.
     """
 
     exit_code = 6
 
     def __init__(self, message: str = "", *, check: str = "", hint: str = "") -> None:
-        """Keep the message for people, the check id for programs and the hint apart."""
+        """Store the message, the check id and the hint."""
         super().__init__(message)
-        self.check = check
-        self.hint = hint
-        self.source = ""
+        self.check: str = check
+        self.hint: str = hint
+        self.source: str = ""
         self.facts: dict[str, object] = {}
 
     def __str__(self) -> str:
-        """Say what is wrong, and with what, if that is known."""
+        """Return the message, after the source if that is known."""
         message = super().__str__()
         return f"{self.source}: {message}" if self.source else message
 
@@ -45,10 +45,10 @@ _SELF_EXPLAINING = ("", "length", "format", "base64", "range", "incomplete", "co
 
 
 class MalformedInput(SevAttestError):
-    """Bytes or text that are not what their place calls for.
+    """Input that does not have the expected form.
 
-    ``structure`` and ``field`` say what was being read ("SEV certificate", "version"), ``part``
-    which one of several ("OCA"), ``offset`` where in it (bytes).
+    ``structure`` and ``field`` name what was read ("SEV certificate", "version"), ``part`` which of
+    several ("OCA"), ``offset`` the place in it, in bytes.
     """
 
     exit_code = 6
@@ -63,17 +63,17 @@ class MalformedInput(SevAttestError):
         part: str = "",
         hint: str = "",
     ) -> None:
-        """Name the structure, its field and what is wrong with it."""
+        """Store what was read, and what is wrong with it."""
         slug = structure.lower().replace(" ", "-")
         super().__init__(reason, check=f"{slug}.{field}", hint=hint)
-        self.structure = structure
-        self.part = part
-        self.field = field
-        self.reason = reason
-        self.offset = offset
+        self.structure: str = structure
+        self.part: str = part
+        self.field: str = field
+        self.reason: str = reason
+        self.offset: int | None = offset
 
     def __str__(self) -> str:
-        """One line: source, structure, field, place, reason."""
+        """Return one line: source, structure, field, offset, reason."""
         place = "" if self.offset is None else f" at byte {self.offset:#x}"
         part = f" ({self.part})" if self.part else ""
         field = "" if self.field in _SELF_EXPLAINING else f" {self.field}"
@@ -82,21 +82,21 @@ class MalformedInput(SevAttestError):
 
 
 class reading:  # noqa: N801 - a context manager that reads like a word
-    """``with reading("tik.bin"):`` names the source of what goes wrong inside.
+    """``with reading("tik.bin"):`` adds the source to errors raised inside.
 
-    That is a :class:`MalformedInput`, a :class:`NotAttestable`, a :class:`NotVerified`, or an
-    ``OSError`` without a name.
+    Applies to :class:`MalformedInput`, :class:`NotAttestable`, :class:`NotVerified`, and an
+    ``OSError`` without a file name.
     """
 
     def __init__(self, source: str) -> None:
-        """Remember the name of the file or option that is being read; ``-`` is standard input."""
-        self.source = "standard input" if source == "-" else source
+        """Store the name of the file or option that is read; ``-`` is standard input."""
+        self.source: str = "standard input" if source == "-" else source
 
     def __enter__(self) -> None:
-        """Do nothing on the way in."""
+        """Do nothing."""
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        """Put the name on an error that carries none yet (the innermost name wins)."""
+        """Add the source to an error that has none: the innermost source wins."""
         if isinstance(error, MalformedInput | NotAttestable | NotVerified):
             error.source = error.source or self.source
         elif isinstance(error, OSError) and error.filename is None:
@@ -104,13 +104,13 @@ class reading:  # noqa: N801 - a context manager that reads like a word
 
 
 class Unsupported(SevAttestError):
-    """Options that are missing or contradict each other, or a scenario that is not supported."""
+    """Arguments that are missing or contradict each other, or a case that is not supported."""
 
     exit_code = 2
 
 
 class Insecure(SevAttestError):
-    """Refused because the result would not be secure."""
+    """The result would not be secure."""
 
     exit_code = 3
 
@@ -122,13 +122,13 @@ class NotAttestable(SevAttestError):
 
 
 class WrongState(SevAttestError):
-    """The guest or the session is in the wrong state: not paused, released already, closed."""
+    """The guest or the session is in the wrong state: not paused, already released, closed."""
 
     exit_code = 5
 
 
 class NotVerified(SevAttestError):
-    """Do not trust it: a signature, the measurement or a demand of the owner failed."""
+    """A signature, the measurement or a requirement of the owner does not hold."""
 
     exit_code = 1
 
@@ -212,11 +212,11 @@ class RequirementsNotMet(NotVerified):
 
 
 class LaunchRefused(NotVerified):
-    """What the host reports contradicts what the owner demands of this launch."""
+    """The host's report contradicts what the owner requires of this launch."""
 
 
 class MeasurementMismatch(NotVerified):
-    """The measurement is not the one that the owner's inputs give.
+    """The measurement does not match the owner's inputs.
 
-    It never carries the expected value: whoever holds that can make a host pass.
+    It never carries the expected value: a host that knows it can report it as its own.
     """
