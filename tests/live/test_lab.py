@@ -425,7 +425,8 @@ def test_the_examples_of_libvirt_s_guide_are_accepted_once_prepared(lab: Lab, ow
     for number, example in enumerate(examples):
         # As any host can: no KVM, no display (QXL and SPICE are modules), no old machine type.
         here = re.sub("<(graphics|video)[ >].*?</\\1>", "", example, flags=re.DOTALL)
-        here = re.sub("pc-q35-[0-9.]+", "q35", here)
+        here = re.sub("(?<=machine=')pc-i440fx-[0-9.]+", "pc", here)
+        here = re.sub("(?<=machine=')pc-q35-[0-9.]+", "q35", here)
         here = here.replace("type='kvm'", "type='qemu'")
         here = here.replace("/usr/bin/qemu-kvm", f"{lab.folder}/bin/qemu-system-x86_64")
         xml, prepared = owner.path(f"guide-{number}.xml"), owner.path(f"guide-{number}-out.xml")
