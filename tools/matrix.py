@@ -148,7 +148,7 @@ def apt_settings() -> str:
 
 
 def configure_apt(root: Path, settings: str) -> None:
-    """Have it fetch packages as the host does, and start no services."""
+    """Fetch packages as the host does, and start no services."""
     (root / "etc/apt/apt.conf.d/90host").write_text(settings)
     (root / "etc/dpkg/dpkg.cfg.d/unsafe").write_text("force-unsafe-io\n")
     policy = root / "usr/sbin/policy-rc.d"

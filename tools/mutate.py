@@ -246,7 +246,7 @@ def measured(copy: Copy, modules: list[str]) -> dict[str, float]:
 
 
 def survives(mutant: Mutant, number: int, copy: Copy, limit: float, *, whole: bool) -> bool:
-    """Tell whether no test notices a mutant."""
+    """Return whether no test notices a mutant."""
     with copy.mutated(mutant, number):
         passed = copy.passes(tests_of(mutant.module), limit)
         return passed and not (whole and not copy.passes([], WHOLE_SECONDS))
