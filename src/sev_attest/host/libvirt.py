@@ -240,8 +240,8 @@ def read_config(xml: str) -> DomainConfig:
 
     cpu = domain.root.find("cpu")
     return DomainConfig(
-        sev=domain.security is not None,
-        owner_keys=bool(text("launchSecurity/dhCert") and text("launchSecurity/session")),
+        sev=domain.launch_security is not None,
+        owner_keys=domain.has_session,
         kernel_hashes=domain.kernel_hashes,
         nvram=domain.root.find("os/nvram") is not None,
         firmware=text("os/loader"),
