@@ -34,7 +34,7 @@ from sev_attest.errors import SevAttestError
 from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.spec import OVMF_FOOTER
 from sev_attest.host import qmp
-from sev_attest.host.libvirt import read_config
+from sev_attest.host.config import read_config
 from sev_attest.host.place import public
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.sev.chain.packaging import read_contents

@@ -38,9 +38,9 @@ from sev_attest.domain_xml.rules import apply_rules
 from sev_attest.domain_xml.versions import Versions
 from sev_attest.errors import SevAttestError
 from sev_attest.guest.firmware import Firmware
-from sev_attest.host.libvirt import read_config
+from sev_attest.host.config import read_config
 from sev_attest.host.place import public
-from sev_attest.host.qmp import Connection
+from sev_attest.host.qmp import QmpConnection
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.requirements import MANIFEST_SCHEMA, read_manifest
 from sev_attest.sev.chain.ca import AmdCaCertificate
@@ -344,7 +344,7 @@ def mutated(of: Source, data: bytes) -> bytes:
 # The parsers
 
 
-class Reply(Connection):
+class Reply(QmpConnection):
     """A QMP connection whose every reply is one document."""
 
     def __init__(self, reply: object) -> None:

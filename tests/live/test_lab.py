@@ -525,7 +525,7 @@ def test_what_libvirt_refuses_of_firmware_is_an_error_and_what_is_mended_it_take
                 ids = {one.id for one in findings}
                 assert errors or (new and "domain.loader.chosen" in ids), here
             prepared = prepare(subject, SESSION)
-            chosen = parse_domain(prepared.xml).selects_firmware and new
+            chosen = parse_domain(prepared.xml).selects_uefi and new
             if errors and not prepared.errors and not chosen:
                 mended += 1
                 assert takes(prepared.xml.decode()), f"{here}\n{prepared.xml.decode()}"
