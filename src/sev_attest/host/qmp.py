@@ -140,7 +140,7 @@ class QmpConnection:
     def guest(self, name: str | None) -> "QmpConnection":
         """Return the one guest. Raises WrongState if it is not an SEV guest."""
         if name is not None:
-            raise Unsupported("a QMP socket belongs to one guest: do not name a domain", check="usage")
+            raise Unsupported("a QMP socket is one guest's: do not name a domain", check="usage")
         if _field(self._ask("query-sev"), "enabled", bool) is not True:
             raise WrongState("the guest was started without SEV", check="host.state")
         return self
