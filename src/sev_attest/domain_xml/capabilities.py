@@ -61,7 +61,7 @@ class SevCapabilities:
         root = Document.parse(data, _STRUCTURE).root
         if root.name != "domainCapabilities":
             reason = f"<{short(root.name)}>, expected <domainCapabilities>"
-            hint = "use what `virsh domcapabilities` prints (not `virsh capabilities`, nor a domain)"
+            hint = "use what `virsh domcapabilities` prints (not `virsh capabilities`, or a domain)"
             raise MalformedInput(_STRUCTURE, "root", reason, hint=hint)
         found = root.all("features/sev")
         if found[1:]:

@@ -3,15 +3,7 @@
 from collections.abc import Iterator
 
 from sev_attest.domain_xml.domain import NON_TRANSITIONAL, Virtio, disk_is_virtio
-from sev_attest.domain_xml.rule import (
-    GUIDE,
-    LIBVIRT,
-    Rule,
-    Severity,
-    Subject,
-    Violation,
-    rule,
-)
+from sev_attest.domain_xml.rule import GUIDE, LIBVIRT, Rule, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.versions import before
 from sev_attest.domain_xml.xml import Edit
 

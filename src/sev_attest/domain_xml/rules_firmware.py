@@ -3,15 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from sev_attest.domain_xml.rule import (
-    GUIDE,
-    QEMU,
-    Rule,
-    Severity,
-    Subject,
-    Violation,
-    rule,
-)
+from sev_attest.domain_xml.rule import GUIDE, QEMU, Rule, Severity, Subject, Violation, rule
 from sev_attest.errors import MalformedInput, NotAttestable
 
 RULES: list[Rule] = []

@@ -3,14 +3,7 @@
 from collections.abc import Iterator
 
 from sev_attest.domain_xml.domain import number, size
-from sev_attest.domain_xml.rule import (
-    GUIDE,
-    Rule,
-    Severity,
-    Subject,
-    Violation,
-    rule,
-)
+from sev_attest.domain_xml.rule import GUIDE, Rule, Severity, Subject, Violation, rule
 from sev_attest.errors import Unsupported
 from sev_attest.guest.cpu import CpuModel
 

@@ -2,14 +2,7 @@
 
 from collections.abc import Iterator
 
-from sev_attest.domain_xml.rule import (
-    GUIDE,
-    Rule,
-    Severity,
-    Subject,
-    Violation,
-    rule,
-)
+from sev_attest.domain_xml.rule import GUIDE, Rule, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.versions import Version, before, dotted
 
 RULES: list[Rule] = []
@@ -84,12 +77,9 @@ def _needs(
 
 
 @rule(
-    RULES,
-    "domain.libvirt.dev-sev",
-    _I,
-    "libvirt lets QEMU open /dev/sev, as it does since 5.1.1",
+    RULES, "domain.libvirt.dev-sev", _I, "libvirt lets QEMU open /dev/sev, as it does since 5.1.1",
     GUIDE,
-)
+)  # fmt: skip
 def _dev_sev(subject: Subject) -> Iterator[Violation]:
     if before(subject.versions.libvirt, (5, 1, 1)):
         yield Violation(
@@ -105,17 +95,14 @@ def _dev_sev(subject: Subject) -> Iterator[Violation]:
     "libvirt domcapabilities",
 )  # fmt: skip
 def _host(subject: Subject) -> Iterator[Violation]:
-    host = subject.capabilities
-    if host is None or subject.domain.launch_security is None:
+    host, security = subject.capabilities, subject.domain.launch_security
+    if host is None or security is None:
         return
     if host.obstacles():
-        what = "this host does not offer SEV (its capabilities say why)"
-        yield Violation(subject.domain.launch_security, host.foreign or what, "another host")
+        yield Violation(security, host.foreign or "this host does not offer SEV", "another host")
     elif subject.es and not host.es:
         what = "this host runs no SEV-ES guests"
-        yield Violation(subject.domain.launch_security, what, "another host, or plain SEV")
+        yield Violation(security, what, "another host, or plain SEV")
     elif not subject.es and not host.sev:
         what = "this host runs SEV-ES guests only"
-        yield Violation(
-            subject.domain.launch_security, what, "a session with bit 2 (es) in its policy"
-        )
+        yield Violation(security, what, "a session with bit 2 (es) in its policy")

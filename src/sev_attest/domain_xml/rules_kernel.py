@@ -2,15 +2,7 @@
 
 from collections.abc import Iterator
 
-from sev_attest.domain_xml.rule import (
-    LIBVIRT,
-    VALIDATE,
-    Rule,
-    Severity,
-    Subject,
-    Violation,
-    rule,
-)
+from sev_attest.domain_xml.rule import LIBVIRT, VALIDATE, Rule, Severity, Subject, Violation, rule
 
 RULES: list[Rule] = []
 _E, _W, _I = Severity

@@ -185,9 +185,8 @@ def _other_policy(subject: Subject) -> Iterator[Violation]:
     mends=True,
 )  # fmt: skip
 def _handle(subject: Subject) -> Iterator[Violation]:
-    for element in (
-        subject.domain.launch_security.all("handle") if subject.domain.launch_security else ()
-    ):
+    security = subject.domain.launch_security
+    for element in security.all("handle") if security is not None else ():
         edit = subject.document.remove(element)
         yield Violation(element, "a <handle>: libvirt ignores it", "no <handle>", (edit,))
 

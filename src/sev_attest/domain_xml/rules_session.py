@@ -5,15 +5,7 @@ from collections.abc import Iterator
 
 from sev_attest._encoding import from_base64
 from sev_attest.domain_xml.launch_security import BLOB_SIZES
-from sev_attest.domain_xml.rule import (
-    GUIDE,
-    VALIDATE,
-    Rule,
-    Severity,
-    Subject,
-    Violation,
-    rule,
-)
+from sev_attest.domain_xml.rule import GUIDE, VALIDATE, Rule, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.xml import Edit, Element
 from sev_attest.errors import MalformedInput
 

@@ -3,13 +3,7 @@
 from collections.abc import Iterator
 
 from sev_attest.domain_xml.domain import VIRTIO, number, size
-from sev_attest.domain_xml.rule import (
-    Rule,
-    Severity,
-    Subject,
-    Violation,
-    rule,
-)
+from sev_attest.domain_xml.rule import Rule, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.xml import Element
 
 RULES: list[Rule] = []
