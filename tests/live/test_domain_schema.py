@@ -13,8 +13,8 @@ import pytest
 
 from conftest import Run
 from sev_attest import MalformedInput
-from sev_attest.domain_xml.check import parse_domain
-from sev_attest.domain_xml.lint import before, read_version
+from sev_attest.domain_xml.domain import parse_domain
+from sev_attest.domain_xml.versions import before, read_version
 from test_cli_domain import guide_examples, lay_out
 from test_domain_xml import CLEAN, EFI, EVERY, HIDING, Case
 

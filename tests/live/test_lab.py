@@ -18,8 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from sev_attest.domain_xml.check import Severity, Subject, Versions, look, parse_domain
+from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import prepare
+from sev_attest.domain_xml.rule import Severity, Subject
+from sev_attest.domain_xml.rules import apply_rules
+from sev_attest.domain_xml.versions import Versions
 from sev_attest.guest import Firmware
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.lab import Lab, Ran
@@ -513,7 +516,7 @@ def test_what_libvirt_refuses_of_firmware_is_an_error_and_what_is_mended_it_take
                 text = text.replace("<acpi/>", "")
             known = Versions(libvirt=version, qemu=(7, 2), guest_kernel=(6, 1))
             subject = Subject(domain=parse_domain(text.encode()), versions=known)
-            findings = look(subject)
+            findings = apply_rules(subject)
             errors = [one.id for one in findings if one.severity is Severity.ERROR]
             here = f"<os{firmware}> {loader} with {name}: {errors}"
             # From 9.2 on, what it can choose decides when a domain is defined: a warning says so.
@@ -523,7 +526,7 @@ def test_what_libvirt_refuses_of_firmware_is_an_error_and_what_is_mended_it_take
                 ids = {one.id for one in findings}
                 assert errors or (new and "domain.loader.chosen" in ids), here
             prepared = prepare(subject, SESSION)
-            chosen = parse_domain(prepared.xml).selects_firmware and new
+            chosen = parse_domain(prepared.xml).selects_uefi and new
             if errors and not prepared.errors and not chosen:
                 mended += 1
                 assert takes(prepared.xml.decode()), f"{here}\n{prepared.xml.decode()}"

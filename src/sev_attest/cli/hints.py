@@ -9,6 +9,7 @@ from typing import Protocol
 HINTS: Mapping[str, str] = {
     "chain.ark.trusted": "{} (--trust-root)",
     "chain.cek.unsigned": "{}; pass it with --cek",
+    "domain.config": "{}--ignore-config goes on",
     "firmware.hash-table": "{} (--kernel)",
     "firmware.sev-es-reset": "{} (--vmsa-cpu0, --vmsa-cpu1)",
     "secret.unbound": "{}; for tests, --insecure goes on",

@@ -22,6 +22,10 @@ class Usage(IntEnum):
     CEK = 0x1004
 
 
+SESSION_BLOB_SIZE = 128
+"""Bytes of the session data buffer of LAUNCH_START."""
+
+
 class PolicyBit(IntFlag):
     """Bits 0-5 of the guest policy; 6-15 are reserved, 16-31 hold the minimum API version."""
 

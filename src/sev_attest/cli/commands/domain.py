@@ -21,19 +21,11 @@ from sev_attest.cli.inputs import (
 )
 from sev_attest.cli.outputs import write_all
 from sev_attest.domain_xml.capabilities import SevCapabilities
-from sev_attest.domain_xml.check import (
-    RULES,
-    Finding,
-    Severity,
-    Subject,
-    Used,
-    Versions,
-    look,
-    parse_domain,
-    read_version,
-    tally,
-)
+from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import SessionFiles, prepare
+from sev_attest.domain_xml.rule import Finding, Severity, Subject, Used
+from sev_attest.domain_xml.rules import RULES, apply_rules, tally
+from sev_attest.domain_xml.versions import Versions, read_version
 from sev_attest.errors import NotAttestable, SevAttestError, Unsupported, reading
 from sev_attest.guest.firmware import Firmware
 from sev_attest.owner.record import LaunchRecord
@@ -82,7 +74,7 @@ def check(
     one_stdin((xml, given["firmware"], given["capabilities"]))
     record = _record(session) if session is not None else None
     subject = _subject(xml, given, record=record, progress=not (as_json or quiet))
-    findings = look(subject)
+    findings = apply_rules(subject)
     failed = _errors(findings)
     if not quiet and not as_json:
         if not failed:

@@ -104,7 +104,9 @@ def command(
     }
     expires = None if valid_for is None else now + timedelta(hours=valid_for)
     _write(files, open_ledger(ledger), record, expires=expires, force=force)
-    element = render.launch_security(
+    from sev_attest.domain_xml.launch_security import launch_security
+
+    element = launch_security(
         session.policy, godh.decode(), blob.decode(), kernel_hashes=kernel_hashes
     )
     notes += _notes(session)
