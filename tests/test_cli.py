@@ -318,7 +318,7 @@ def test_what_goes_nowhere_is_lost_without_a_word() -> None:
 
 PUBLIC = {
     sev_attest: """
-        ChainFailure ChainInvalid Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
+        ChainInvalid Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
         NotAttestable NotVerified RequirementsNotMet SevAttestError Unsupported WrongState
         guest owner sev
     """,

@@ -29,7 +29,7 @@ from sev_attest import (
     sev,
 )
 from sev_attest.owner import LaunchRecord, Ledger, Requirements, release
-from sev_attest.owner.key_release import settle, verify_any
+from sev_attest.owner.key_release import KeyRelease, verify_any
 from sev_attest.owner.ledger import LedgerError
 from sev_attest.owner.requirements import Minimum, ReferenceValue
 from sev_attest.sev.launch import expected_measure
@@ -99,6 +99,20 @@ class Case:
     @property
     def kinds(self) -> list[str]:
         return [event.kind for event in self.ledger.events(self.session.keys.session_id)]
+
+
+def steps(case: Case, launch: sev.VerifiedLaunch, **changes: Any) -> KeyRelease:
+    """Prepare the steps after a right measurement, with the changes."""
+    given: dict[str, Any] = {"secrets": SECRETS, "record": case.record, "ledger": case.ledger}
+    return KeyRelease(launch, **(given | changes))
+
+
+def take(going: KeyRelease) -> sev.SecretPacket | None:
+    """Take the steps in their order."""
+    with going:
+        going.check()
+        going.build()
+        return going.commit()
 
 
 def told(guest: Guest) -> sev.LaunchInfo:
@@ -338,14 +352,18 @@ def test_a_digest_tells_which_launch_the_secret_is_for(case: Case) -> None:
 
 
 def test_a_packet_that_could_not_get_out_is_no_release(case: Case) -> None:
-    def full() -> None:
-        raise OSError(28, "No space left on device")
-
     launch = sev.verify_launch(
         told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
     )
+
+    def stop_after(going: KeyRelease) -> None:
+        with going:
+            going.check()
+            going.build()
+            raise OSError(28, "No space left on device")
+
     with pytest.raises(OSError, match="No space"):
-        settle(launch, demands=None, ledger=case.ledger, secrets=SECRETS, ready=full)
+        stop_after(steps(case, launch))
     assert case.kinds == ["created", "measured"]
 
 
@@ -374,19 +392,35 @@ def test_a_record_cannot_say_more_of_the_platform_than_the_ledger(
     assert second.kinds == ["created", "measured"]
 
 
-def test_settle_can_do_without_ledger_requirements_and_secret(case: Case) -> None:
+def test_the_steps_can_do_without_ledger_requirements_and_secret(case: Case) -> None:
     launch = sev.verify_launch(
         told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
     )
-    looked = settle(launch, demands=None, ledger=None, secrets={})
-    assert (looked.packet, looked.met) == (None, None)
-    both = (demands(DIGEST), case.record)
-    settled = settle(launch, demands=both, ledger=None, secrets=SECRETS)
-    assert settled.packet is not None
-    assert (settled.met and settled.met.name) == "web"
+    looked = steps(case, launch, ledger=None, secrets={}, record=None)
+    assert (take(looked), looked.met) == (None, None)
+    allowed = steps(case, launch, ledger=None, requirements=demands(DIGEST))
+    assert take(allowed)
+    assert (allowed.met and allowed.met.name) == "web"
     with pytest.raises(RequirementsNotMet):
-        settle(launch, demands=(UNMET, case.record), ledger=None, secrets=SECRETS)
+        take(steps(case, launch, ledger=None, requirements=UNMET))
     assert case.kinds == ["created"]
+
+
+def test_a_second_launch_may_be_looked_at_but_gets_no_secret(case: Case) -> None:
+    case.release(told(case.start()))
+    second = sev.verify_launch(
+        told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
+    )
+    before = case.kinds
+    for requirements in (demands(DIGEST), UNMET):
+        with pytest.raises(Insecure, match="used for another launch"):
+            take(steps(case, second, requirements=requirements, insecure=True))
+    looked = steps(case, second, requirements=demands(DIGEST), insecure=True, secrets={})
+    assert take(looked) is None
+    assert looked.reused is not None
+    with pytest.raises(RequirementsNotMet):
+        take(steps(case, second, requirements=UNMET, insecure=True, secrets={}))
+    assert case.kinds == [*before, *["refused"] * 4]
 
 
 # once
@@ -611,7 +645,7 @@ def test_a7_a_launch_of_another_session_gets_nothing(
         info, keys=other.session.keys, policy=other.session.policy, digest=DIGEST
     )
     with pytest.raises(LaunchRefused):
-        settle(launch, demands=(demands(DIGEST), case.record), ledger=case.ledger, secrets=SECRETS)
+        take(steps(case, launch, requirements=demands(DIGEST)))
     assert (case.kinds, other.kinds) == (["created"], ["created", "measured"])
 
 

@@ -2,7 +2,6 @@
 
 from sev_attest import guest, owner, sev
 from sev_attest.errors import (
-    ChainFailure,
     ChainInvalid,
     Failure,
     Insecure,
@@ -18,7 +17,6 @@ from sev_attest.errors import (
 )
 
 __all__ = [
-    "ChainFailure",
     "ChainInvalid",
     "Failure",
     "Insecure",

@@ -1,7 +1,7 @@
-"""The exceptions of sev-attest, and the exit code of each.
+"""Every exception that sev-attest raises on purpose, each with its exit code.
 
-For bytes that a stranger chose, the library raises only a :class:`SevAttestError`. An ``OSError``
-for a file that cannot be read stays an ``OSError``.
+For untrusted input the library raises only :class:`SevAttestError`. An ``OSError`` for a file that
+cannot be read stays an ``OSError``.
 
 =====  ==========================================================================
 exit   meaning
@@ -11,23 +11,23 @@ exit   meaning
 3      refused because the result would not be secure
 4      the guest is configured so that it cannot be attested
 5      the guest or the session is in the wrong state
-6      input that is unreadable or malformed
+6      input that cannot be read or is malformed
 =====  ==========================================================================
 """
 
 
 class SevAttestError(Exception):
-    """Base class of all errors.
+    """The base class of all errors.
 
     ``check`` is a stable id for programs (``chain.pek.signed-by-cek``). ``hint`` says what to do.
-    ``source`` is the file or option that the input came from, if known (:class:`reading`).
-    ``facts`` is what a command adds to its JSON document.
+    ``source`` names the file or option that was read, if :class:`reading` knows it. ``facts`` is
+    what a command adds to its JSON document.
     """
 
-    exit_code = 6
+    exit_code: int = 6
 
     def __init__(self, message: str = "", *, check: str = "", hint: str = "") -> None:
-        """Store the message, the check id and the hint."""
+        """Keep the message for people, the check id for programs and the hint apart."""
         super().__init__(message)
         self.check: str = check
         self.hint: str = hint
@@ -45,13 +45,13 @@ _SELF_EXPLAINING = ("", "length", "format", "base64", "range", "incomplete", "co
 
 
 class MalformedInput(SevAttestError):
-    """Input that does not have the expected form.
+    """Bytes or text that are not in the expected format.
 
-    ``structure`` and ``field`` name what was read ("SEV certificate", "version"), ``part`` which of
-    several ("OCA"), ``offset`` the place in it, in bytes.
+    ``structure`` and ``field`` say what was read ("SEV certificate", "version"). ``part`` says
+    which one of several it is ("OCA"), ``offset`` where in it, in bytes.
     """
 
-    exit_code = 6
+    exit_code: int = 6
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class MalformedInput(SevAttestError):
         part: str = "",
         hint: str = "",
     ) -> None:
-        """Store what was read, and what is wrong with it."""
+        """Name the structure, its field and what is wrong with it."""
         slug = structure.lower().replace(" ", "-")
         super().__init__(reason, check=f"{slug}.{field}", hint=hint)
         self.structure: str = structure
@@ -82,21 +82,21 @@ class MalformedInput(SevAttestError):
 
 
 class reading:  # noqa: N801 - a context manager that reads like a word
-    """``with reading("tik.bin"):`` adds the source to errors raised inside.
+    """Name the source of errors: ``with reading("tik.bin"):``.
 
-    Applies to :class:`MalformedInput`, :class:`NotAttestable`, :class:`NotVerified`, and an
-    ``OSError`` without a file name.
+    The name goes to a :class:`MalformedInput`, :class:`NotAttestable` or :class:`NotVerified`, and
+    to an ``OSError`` without a file name.
     """
 
     def __init__(self, source: str) -> None:
-        """Store the name of the file or option that is read; ``-`` is standard input."""
+        """Take the name of the file or option that is read; ``-`` is standard input."""
         self.source: str = "standard input" if source == "-" else source
 
     def __enter__(self) -> None:
         """Do nothing."""
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        """Add the source to an error that has none: the innermost source wins."""
+        """Name the source of an error that has none yet: the innermost name wins."""
         if isinstance(error, MalformedInput | NotAttestable | NotVerified):
             error.source = error.source or self.source
         elif isinstance(error, OSError) and error.filename is None:
@@ -104,119 +104,100 @@ class reading:  # noqa: N801 - a context manager that reads like a word
 
 
 class Unsupported(SevAttestError):
-    """Arguments that are missing or contradict each other, or a case that is not supported."""
+    """Options that are missing or contradict each other, or something that is not supported."""
 
-    exit_code = 2
+    exit_code: int = 2
 
 
 class Insecure(SevAttestError):
-    """The result would not be secure."""
+    """Refused because the result would not be secure."""
 
-    exit_code = 3
+    exit_code: int = 3
 
 
 class NotAttestable(SevAttestError):
     """The guest is configured so that it cannot be attested."""
 
-    exit_code = 4
+    exit_code: int = 4
 
 
 class WrongState(SevAttestError):
     """The guest or the session is in the wrong state: not paused, already released, closed."""
 
-    exit_code = 5
+    exit_code: int = 5
 
 
 class NotVerified(SevAttestError):
-    """A signature, the measurement or a requirement of the owner does not hold."""
+    """Do not trust it: a signature, the measurement or a requirement of the owner failed."""
 
-    exit_code = 1
+    exit_code: int = 1
 
 
-class ChainFailure:
-    """One failed step of the chain check: its ``check`` id, the ``certificate``, and words."""
+class Failure:
+    """One check that failed, of several that were made.
+
+    ``check`` is its id, ``message`` says what was expected and found, ``hint`` what to do ("" if
+    there is nothing to say). ``certificate`` is the role of the certificate that it failed for
+    ("CEK"), "" for a requirement.
+    """
 
     __slots__ = ("certificate", "check", "hint", "message")
 
-    def __init__(self, check: str, certificate: str, message: str, hint: str = "") -> None:
-        """Name the step that failed, the certificate it failed for, and why."""
-        self.check = check
-        self.certificate = certificate
-        self.message = message
-        self.hint = hint
+    def __init__(self, check: str, message: str, hint: str = "", *, certificate: str = "") -> None:
+        """Keep the check id, the message and the hint apart, as an error does."""
+        self.check: str = check
+        self.message: str = message
+        self.hint: str = hint
+        self.certificate: str = certificate
 
     def __repr__(self) -> str:
-        """Show the id and the words."""
-        return f"ChainFailure({self.check!r}, {self.message!r})"
+        """Return the id and the message."""
+        return f"Failure({self.check!r}, {self.message!r})"
+
+
+def _joined(failures: tuple[Failure, ...]) -> str:
+    return "; ".join(failure.message for failure in failures)
 
 
 class ChainInvalid(NotVerified):
     """A certificate chain that does not reach a trusted root.
 
     ``failures`` holds every failed step in order; ``check`` and ``certificate`` are the first's.
-    ``held`` are the ids of the checks that did hold; any other one failed or could not be made.
+    ``held`` are the ids of the checks that held; any other failed or could not be made.
     """
 
     def __init__(
-        self, failures: tuple[ChainFailure, ...] = (), held: frozenset[str] = frozenset()
+        self, failures: tuple[Failure, ...] = (), held: frozenset[str] = frozenset()
     ) -> None:
-        """Collect the failed steps; there is at least one."""
-        first = failures[0]
-        super().__init__(
-            "; ".join(failure.message for failure in failures), check=first.check, hint=first.hint
-        )
-        self.failures = failures
-        self.held = held
-        self.certificate = first.certificate
+        """Collect the failed steps, at least one."""
+        super().__init__(_joined(failures), check=failures[0].check, hint=failures[0].hint)
+        self.failures: tuple[Failure, ...] = failures
+        self.held: frozenset[str] = held
+        self.certificate: str = failures[0].certificate
 
-    def __reduce__(
-        self,
-    ) -> tuple[type["ChainInvalid"], tuple[tuple[ChainFailure, ...], frozenset[str]]]:
-        """Pickle by what it was made of (for worker processes)."""
+    def __reduce__(self) -> tuple[type["ChainInvalid"], tuple[tuple[Failure, ...], frozenset[str]]]:
+        """Pickle the arguments: chains are verified in worker processes."""
         return type(self), (self.failures, self.held)
 
 
-class Failure:
-    """One demand that was not met: its ``check`` id, words, and what to do."""
-
-    __slots__ = ("check", "hint", "message")
-
-    def __init__(self, check: str, message: str, hint: str = "") -> None:
-        """Name the demand and say why it was not met."""
-        self.check = check
-        self.message = message
-        self.hint = hint
-
-    def __repr__(self) -> str:
-        """Show the id and the words."""
-        return f"{type(self).__name__}({self.check!r}, {self.message!r})"
-
-
 class RequirementsNotMet(NotVerified):
-    """A right measurement of a launch that its owner does not want.
+    """The measurement is right, but the owner's requirements do not allow the launch.
 
-    ``failures`` holds every demand that was not met; ``check`` is the first's.
+    ``failures`` holds every requirement that is not met; ``check`` is the first's.
     """
 
     def __init__(self, failures: tuple[Failure, ...] = ()) -> None:
-        """Collect what was not met; there is at least one."""
-        first = failures[0]
-        super().__init__(
-            "; ".join(failure.message for failure in failures), check=first.check, hint=first.hint
-        )
-        self.failures = failures
-
-    def __reduce__(self) -> tuple[type["RequirementsNotMet"], tuple[tuple[Failure, ...]]]:
-        """Pickle by what it was made of (for worker processes)."""
-        return type(self), (self.failures,)
+        """Collect what is not met, at least one failure."""
+        super().__init__(_joined(failures), check=failures[0].check, hint=failures[0].hint)
+        self.failures: tuple[Failure, ...] = failures
 
 
 class LaunchRefused(NotVerified):
-    """The host's report contradicts what the owner requires of this launch."""
+    """The host's report contradicts what the owner knows of this launch."""
 
 
 class MeasurementMismatch(NotVerified):
-    """The measurement does not match the owner's inputs.
+    """The measurement differs from the one computed from the owner's inputs.
 
-    It never carries the expected value: a host that knows it can report it as its own.
+    It never carries the expected value: a host that learns it can report it.
     """

@@ -12,6 +12,8 @@ HINTS: Mapping[str, str] = {
     "domain.config": "{}--ignore-config goes on",
     "firmware.hash-table": "{} (--kernel)",
     "firmware.sev-es-reset": "{} (--vmsa-cpu0, --vmsa-cpu1)",
+    "ledger.unverified": "{}; for tests, --insecure goes on",
+    "record.unverified": "{}; for tests, --insecure goes on",
     "secret.unbound": "{}; for tests, --insecure goes on",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }

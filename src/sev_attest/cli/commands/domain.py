@@ -29,6 +29,7 @@ from sev_attest.domain_xml.versions import Versions, read_version
 from sev_attest.errors import NotAttestable, SevAttestError, Unsupported, reading
 from sev_attest.guest.firmware import Firmware
 from sev_attest.owner.record import LaunchRecord
+from sev_attest.owner.unverified import unverified
 
 _NAMED = 4
 """How many rules an error message names."""
@@ -337,7 +338,7 @@ def _notes(files: SessionFiles, subject: Subject) -> list[str]:
     used = subject.used and subject.used(files.record.session_sha256)
     notes = [f"INSECURE: the session was used already: {used}"] if used else []
     if files.record.root is None:
-        notes.append("INSECURE: nobody verified the platform that this session was made for")
+        notes.append(f"INSECURE: {unverified('record')}")
     return notes
 
 

@@ -19,8 +19,8 @@ from sev_attest.cli.inputs import (
     trusted_roots,
 )
 from sev_attest.errors import (
-    ChainFailure,
     ChainInvalid,
+    Failure,
     MalformedInput,
     NotVerified,
     SevAttestError,
@@ -90,18 +90,18 @@ class Verdict:
     error: Exception | None = None
 
     @property
-    def problems(self) -> list[ChainFailure]:
+    def problems(self) -> list[Failure]:
         """What is wrong with it."""
         if isinstance(self.error, ChainInvalid):
             return list(self.error.failures)
         if isinstance(self.error, SevAttestError):
-            return [ChainFailure(self.error.check, "", str(self.error), self.error.hint)]
+            return [Failure(self.error.check, str(self.error), self.error.hint)]
         if isinstance(self.error, OSError):
             message = f"{self.error.filename}: {self.error.strerror or self.error}"
-            return [ChainFailure("io", "", message)]
+            return [Failure("io", message)]
         if self.error is not None:
             kind = type(self.error).__name__
-            return [ChainFailure("internal", "", f"{self.source}: {kind}: this is a bug")]
+            return [Failure("internal", f"{self.source}: {kind}: this is a bug")]
         return []
 
     @property

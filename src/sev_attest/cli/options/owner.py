@@ -2,21 +2,18 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sev_attest.cli.inputs import FILE, OUTPUT, give_up, ledger_option, open_ledger, options
 from sev_attest.cli.options.guest import Measured, describes_guest
-from sev_attest.errors import Insecure, SevAttestError, Unsupported
+from sev_attest.errors import SevAttestError, Unsupported
+from sev_attest.owner.unverified import unverified
 from sev_attest.sev.launch import VerifiedLaunch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sev_attest.cli.options.live import Live
-    from sev_attest.owner.key_release import Settled as Released
     from sev_attest.owner.ledger import Ledger
     from sev_attest.owner.record import LaunchRecord
     from sev_attest.owner.requirements import Met, Requirements
@@ -95,72 +92,50 @@ def settle_launch(
 
     A guest that is connected to is given the packet instead, and runs then.
     """
-    from sev_attest.owner.key_release import settle
+    from sev_attest.owner.key_release import KeyRelease
 
     settled, weaknesses = Settled(), []
     if record is not None and record.root is not None:
         weaknesses = _tell_advisories(launch, record, requirements, settled, given)
     area = measured.guest and measured.guest.firmware.secret_area()
     area_size = area[1] if area and all(area) else None
-
-    def ready() -> None:
-        if guest and secrets and measured.guest and area_size is None:
-            raise Unsupported(
-                "the firmware image declares no area for secrets", check="secret.area"
-            )
-        _check_places(given)
-
-    steps = partial(
-        settle,
+    ledger = open_ledger(given["ledger"])
+    steps = KeyRelease(
         launch,
-        demands=(requirements, record) if requirements and record else None,
-        record=record,
         secrets=secrets,
         secret_area_size=area_size,
-        adopt=record is None,
+        record=record,
+        requirements=requirements,
+        ledger=ledger,
         insecure=given["insecure"],
-        ready=ready,
     )
-    ledger = open_ledger(given["ledger"])
     try:
         with nullcontext() if ledger is None else ledger:
-            session = launch.keys.session_id
-            packet = _release(session, steps, ledger, settled, given=given, guest=guest)
+            if record is None:
+                settled.notes += _platform_notes(launch.keys.session_id, ledger, given)
+            with steps:
+                steps.check()
+                steps.build()
+                if guest and secrets and measured.guest and area_size is None:
+                    raise Unsupported(
+                        "the firmware image declares no area for secrets", check="secret.area"
+                    )
+                _check_places(given)
+                packet = steps.commit()
+            if packet is not None:
+                _pass_on(packet, ledger, launch.keys.session_id, given, guest)
     except SevAttestError as error:
         error.facts |= settled.facts
         raise
+    settled.met = steps.met
+    if steps.reused is not None:
+        settled.notes.append(f"INSECURE: {steps.reused}")
     if packet is not None:
         settled.notes += _secret_notes(launch, measured, area_size)
         if ledger is None:
             settled.notes.append("INSECURE: no ledger keeps that this secret leaves only once")
     settled.notes += weaknesses
     return settled
-
-
-def _release(
-    session: str,
-    steps: "Callable[..., Released]",
-    ledger: "Ledger | None",
-    settled: Settled,
-    *,
-    given: dict[str, Any],
-    guest: "Live | None",
-) -> "SecretPacket | None":
-    """Take the library's steps, and let out what comes of them before the ledger is closed."""
-    if given["record"] is None:
-        settled.notes += _platform_notes(session, ledger, given)
-    try:
-        released = steps(ledger=ledger)
-    except Insecure as error:
-        # A second launch may be looked at, but gets no secret.
-        if error.check != "ledger.reused" or not given["insecure"] or given["inject_secret"]:
-            raise
-        settled.notes.append(f"INSECURE: {error}")
-        released = steps(ledger=None)
-    settled.met = released.met
-    if released.packet is not None:
-        _pass_on(released.packet, ledger, session, given, guest)
-    return released.packet
 
 
 def _platform_notes(session: str, ledger: "Ledger | None", given: dict[str, Any]) -> list[str]:
@@ -170,13 +145,11 @@ def _platform_notes(session: str, ledger: "Ledger | None", given: dict[str, Any]
     notes: list[str] = []
     root: str | None = ""
     if ledger is not None:
-        from sev_attest.owner.ledger import unverified
-
         root = ledger.root(session)
         if ledger.get(session) is None:
             notes.append(f"this session is new to the ledger {ledger.place}")
         if root is None:
-            notes.append(f"INSECURE: {unverified()}")
+            notes.append(f"INSECURE: {unverified('ledger')}")
     if root == "" and given["inject_secret"]:
         notes.append("INSECURE: without --record, nothing tells whether the platform was verified")
     if root and root not in AMD_ROOTS:

@@ -8,7 +8,8 @@ import click
 
 from sev_attest.cli.inputs import BYTE, FILE, POLICY, option_name, options, read_small
 from sev_attest.cli.options import live
-from sev_attest.errors import Insecure, Unsupported, reading
+from sev_attest.errors import Unsupported, reading
+from sev_attest.owner.unverified import unverified
 from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.launch import require_policy
 from sev_attest.sev.launch_info import (
@@ -74,7 +75,7 @@ def read_reported(given: dict[str, Any], keys: TransportKeys, claims: Claims) ->
     _check_record(given, record, keys)
     notes = []
     if record.root is None:
-        notes.append("INSECURE: nobody verified the platform that this session was made for")
+        notes.append(f"INSECURE: {unverified('record')}")
     elif record.generation is None:
         notes.append(f"this session's platform has a root that is {record.root}")
     kernel = given["kernel"] or given["kernel_hashes"]
@@ -133,8 +134,4 @@ def _check_record(given: dict[str, Any], record: "LaunchRecord", keys: Transport
         )
     record.require(keys)
     if record.root is None and not given["insecure"]:
-        raise Insecure(
-            "nobody verified the platform that this session was made for",
-            check="record.unverified",
-            hint="make a session for a verified chain; for tests, --insecure goes on",
-        )
+        raise unverified("record")

@@ -31,7 +31,7 @@ room             what lives there
 """
 
 from sev_attest.owner.ledger.audit import LedgerDamaged
-from sev_attest.owner.ledger.book import Contents, Ledger, unverified
+from sev_attest.owner.ledger.book import Contents, Ledger
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import check_home, default_place
 from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, State
@@ -48,5 +48,4 @@ __all__ = [
     "State",
     "check_home",
     "default_place",
-    "unverified",
 ]

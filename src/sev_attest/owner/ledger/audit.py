@@ -38,11 +38,7 @@ class LedgerDamaged(NotVerified):
             check="ledger.verify",
             hint="trust no session in it: keep it as evidence, and begin a new one",
         )
-        self.findings = findings
-
-    def __reduce__(self) -> tuple[type["LedgerDamaged"], tuple[tuple[str, ...]]]:
-        """Pickle by what it was made of (for worker processes)."""
-        return type(self), (self.findings,)
+        self.findings: tuple[str, ...] = findings
 
 
 def findings(

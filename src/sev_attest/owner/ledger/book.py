@@ -26,6 +26,7 @@ from sev_attest.owner.ledger.story import (
     root_of,
     to_text,
 )
+from sev_attest.owner.unverified import unverified
 
 # The names in braces are the store's (Store.names).
 _SESSIONS = """SELECT session_id, name, state, created, changed, expires, measurement, note
@@ -443,7 +444,7 @@ class _Step:
     def require_root(self) -> None:
         """Raise Insecure if the platform of the session is known not to have been verified."""
         if _root(self._store, self._connection, self._session_id) is None:
-            raise unverified()
+            raise unverified("ledger")
 
     def _told(self, hint: str) -> str:
         return hint.replace("{ledger}", self._store.option)
@@ -505,15 +506,6 @@ def _clean(text: str) -> str:
             check="ledger.text",
         )
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
-
-
-def unverified() -> Insecure:
-    """Make the error for a session whose platform nobody verified."""
-    return Insecure(
-        "nobody verified the platform that this session was made for",
-        check="ledger.unverified",
-        hint="make a session for a verified chain; for tests, --insecure goes on",
-    )
 
 
 def _root(store: Store, connection: Connection, session_id: str) -> str | None:

@@ -32,7 +32,7 @@ from functools import lru_cache
 from sev_attest import _crypto
 from sev_attest._keys import Algorithm, Curve
 from sev_attest._seal import Seal
-from sev_attest.errors import ChainFailure, ChainInvalid, Unsupported
+from sev_attest.errors import ChainInvalid, Failure, Unsupported
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate, Signature, cek_address
 from sev_attest.sev.chain.chain import Chain
@@ -178,12 +178,12 @@ def _ask_signs(ask: AmdCaCertificate | None, cek: Certificate) -> bool:
     return _crypto.rsa_pss_holds(ask.public_key, value, cek.body)
 
 
-Step = tuple[str, ChainFailure | None]
+Step = tuple[str, Failure | None]
 """A check that was made: its id, and the failure if it failed."""
 
 
 def _step(check: str, certificate: str, *, holds: bool, otherwise: str, hint: str = "") -> Step:
-    return check, None if holds else ChainFailure(check, certificate, otherwise, hint)
+    return check, None if holds else Failure(check, otherwise, hint, certificate=certificate)
 
 
 def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
@@ -310,13 +310,13 @@ def _link(certificate: Certificate, role: Usage, signer: Usage, *, holds: bool) 
     else:
         over = "itself" if itself else f"the {name}"
         message = f"the {by}'s signature over {over} does not hold ({signature.algorithm.name})"
-    return check, ChainFailure(check, name, message)
+    return check, Failure(check, message, certificate=name)
 
 
-def _unsigned_cek(chain: Chain) -> ChainFailure:
-    return ChainFailure(
+def _unsigned_cek(chain: Chain) -> Failure:
+    return Failure(
         "chain.cek.unsigned",
-        "CEK",
         "the CEK is as the firmware exports it, without AMD's signature",
         f"AMD serves the signed CEK at {cek_address(chain.platform_id)}",
+        certificate="CEK",
     )
