@@ -367,6 +367,26 @@ def test_a_packet_that_could_not_get_out_is_no_release(case: Case) -> None:
     assert case.kinds == ["created", "measured"]
 
 
+def test_no_packet_without_the_steps_before_it(case: Case) -> None:
+    launch = sev.verify_launch(
+        told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
+    )
+    with pytest.raises(TypeError, match="requirements need"):
+        steps(case, launch, requirements=UNMET, record=None)
+    unmet = steps(case, launch, requirements=UNMET)
+    with pytest.raises(RequirementsNotMet):
+        unmet.check()
+    unmet.build()
+    for going in (steps(case, launch), unmet):
+        with pytest.raises(RuntimeError, match="comes after check"):
+            going.commit()
+    unbuilt = steps(case, launch)
+    unbuilt.check()
+    with pytest.raises(RuntimeError, match="comes after check"):
+        unbuilt.commit()
+    assert case.kinds == ["created"]
+
+
 def test_what_the_ledger_says_of_a_session_goes_before_all_else_that_is_wrong(case: Case) -> None:
     case.release(told(case.start()))
     second = told(case.start())

@@ -123,10 +123,12 @@ class KeyRelease:
         ``secret_area_size`` is the size of the secret area of the guest's firmware, in bytes.
         ``record`` is the record of the session. Without one, a session that the ledger does not
         know is taken for one that another tool made.
-        ``requirements`` need a record; without them, all launches of the session are allowed.
+        ``requirements`` need a record (TypeError); without them, every launch is allowed.
         ``insecure`` accepts an unverified platform, and firmware that binds no secret to a launch.
         Without secrets it accepts a second launch of a session too: see ``reused``.
         """
+        if requirements is not None and record is None:
+            raise TypeError("requirements need the record of the session")
         self._launch = launch
         self._secrets = secrets
         self._secret_area_size = secret_area_size
@@ -135,6 +137,7 @@ class KeyRelease:
         self._ledger = ledger
         self._insecure = insecure
         self._packet: SecretPacket | None = None
+        self._checked = False
         self._committed = False
         self.met: Met | None = None
         """What the requirements allow the launch as; set by :meth:`check`."""
@@ -165,12 +168,13 @@ class KeyRelease:
         """
         if self._ledger is not None:
             self._check_root(self._ledger)
-        if self._requirements is not None and self._record is not None:
+        if self._requirements is not None and self._record is not None:  # __init__ wants both
             from datetime import UTC, datetime
 
             ledger = self._ledger
             at = datetime.now(UTC) if ledger is None else datetime.fromisoformat(ledger.now)
             self.met = self._requirements.require(self._launch, self._record, at=at)
+        self._checked = True
 
     def _check_root(self, ledger: "Ledger") -> None:
         from sev_attest.owner.ledger import UNKNOWN_ROOT
@@ -202,8 +206,11 @@ class KeyRelease:
         """Commit the release in the ledger (step 5), and return the packet; None without secrets.
 
         Without secrets, the session is bound to this launch. Raises Insecure, WrongState or
-        LedgerError as :meth:`Ledger.release` does; then nothing may leave.
+        LedgerError as :meth:`Ledger.release` does; then nothing may leave. Raises RuntimeError if
+        :meth:`check` did not pass before, or with secrets :meth:`build`.
         """
+        if not self._checked or (self._secrets and self._packet is None):
+            raise RuntimeError("commit() comes after check() and build()")
         self._committed = True
         if self._packet is None:
             self._bind()
