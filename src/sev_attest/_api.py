@@ -17,19 +17,7 @@ from sev_attest.errors import (
 )
 
 __all__ = [
-    "ChainInvalid",
-    "Failure",
-    "Insecure",
-    "LaunchRefused",
-    "MalformedInput",
-    "MeasurementMismatch",
-    "NotAttestable",
-    "NotVerified",
-    "RequirementsNotMet",
-    "SevAttestError",
-    "Unsupported",
-    "WrongState",
-    "guest",
-    "owner",
-    "sev",
-]
+    "ChainInvalid", "Failure", "Insecure", "LaunchRefused", "MalformedInput",
+    "MeasurementMismatch", "NotAttestable", "NotVerified", "RequirementsNotMet", "SevAttestError",
+    "Unsupported", "WrongState", "guest", "owner", "sev",
+]  # fmt: skip

@@ -15,18 +15,6 @@ from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.requirements import Met, Minimum, ReferenceValue, Requirements
 
 __all__ = [
-    "Event",
-    "Head",
-    "LaunchRecord",
-    "Ledger",
-    "LedgerDamaged",
-    "LedgerEntry",
-    "LedgerError",
-    "Met",
-    "Minimum",
-    "ReferenceValue",
-    "Requirements",
-    "State",
-    "default_place",
-    "release",
-]
+    "Event", "Head", "LaunchRecord", "Ledger", "LedgerDamaged", "LedgerEntry", "LedgerError",
+    "Met", "Minimum", "ReferenceValue", "Requirements", "State", "default_place", "release",
+]  # fmt: skip
