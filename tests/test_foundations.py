@@ -322,7 +322,7 @@ def test_a_key_is_named_as_sevctl_names_it(algorithm: Algorithm, session: sev.Se
 
 
 def public_values(verified: sev.VerifiedChain, session: sev.Session) -> list[object]:
-    """Give one of every public value, as large as they come."""
+    """Return one of every public value, as large as they come."""
     chain = verified.chain
     assert chain.ark is not None
     cpu = CpuModel.named("EPYC-Milan")

@@ -178,7 +178,7 @@ def floor(module: str) -> int | None:
     return None
 
 
-def test_nothing_knows_the_rooms_above_it() -> None:
+def test_nothing_imports_upwards() -> None:
     seen = set()
     for module, tree in sources():
         here = floor(module)

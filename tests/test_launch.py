@@ -59,7 +59,7 @@ def launched(
 
 @pytest.fixture
 def honest(milan: Platform, session: sev.Session) -> dict[str, Any]:
-    """Give the arguments of a verify_launch that succeeds."""
+    """Return the arguments of a verify_launch that succeeds."""
     _, info = launched(milan, session)
     return {"info": info, "keys": session.keys, "policy": session.policy, "digest": DIGEST}
 

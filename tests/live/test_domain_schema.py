@@ -20,7 +20,7 @@ from test_domain_xml import CLEAN, EFI, EVERY, HIDING, Case
 
 
 def refused(text: str) -> str:
-    """Give what libvirt says against a domain; nothing if it takes it."""
+    """Return what libvirt says against a domain; nothing if it takes it."""
     for tool in ("virt-xml-validate", "xmllint", "virsh"):
         assert shutil.which(tool), "apt-get install libvirt-clients libxml2-utils libvirt0"
     Path("schema.xml").write_text(text)

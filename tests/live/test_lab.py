@@ -164,7 +164,7 @@ class Owner:
         return ("--record", self.path(f"{guest.name}.launch.json"))
 
     def describe(self, guest: Guest) -> tuple[object, ...]:
-        """Give the options that describe the guest, but for its CPU."""
+        """Return the options that describe the guest, but for its CPU."""
         options: tuple[object, ...] = ("--firmware", self.path(guest.firmware))
         if guest.policy & 4:
             options += ("--num-cpus", guest.vcpus, *CPU)
@@ -202,7 +202,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def owner(lab: Lab) -> Iterator[Owner]:
-    """Give the owner a folder; the files of guests are there, and at the host."""
+    """Return the owner a folder; the files of guests are there, and at the host."""
     with tempfile.TemporaryDirectory(prefix="sev-owner-") as name:
         files = {"amdsev.fd": amdsev(), "vmlinuz": a_kernel(), "initrd": b"an initrd"}
         files |= {"ovmf.fd": OVMF.read_bytes(), "disk.key": b"the disk key"}

@@ -46,7 +46,7 @@ def desk(here: Path) -> Path:
 
 
 def packet(name: str) -> list[bytes]:
-    """Give what is there of a packet; each file is whole."""
+    """Return what is there of a packet; each file is whole."""
     found = []
     for kind, whole in (("header", 52), ("payload", 64)):
         path = Path(f"{name}.{kind}")
