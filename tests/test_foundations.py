@@ -190,8 +190,8 @@ def library_dataclasses() -> list[type]:
     for module in pkgutil.walk_packages(sev_attest.__path__, "sev_attest."):
         if module.name.split(".")[1] in ("cli", "testing", "__main__"):
             continue
-        room = importlib.import_module(module.name)
-        found |= {one for one in vars(room).values() if isinstance(one, type) and is_dataclass(one)}
+        module_ = importlib.import_module(module.name)
+        found |= {one for one in vars(module_).values() if isinstance(one, type) and is_dataclass(one)}
     return sorted(found, key=lambda one: (one.__module__, one.__name__))
 
 

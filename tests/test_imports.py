@@ -26,7 +26,7 @@ WATCHED = (
     "sev_attest.sev.chain.verify", "sev_attest.sev.diagnosis.search", "sev_attest.sev.digest",
     "sev_attest.sev.secret", "sev_attest.testing",
 )  # fmt: skip
-"""What takes long to import, or is a room of its own."""
+"""What takes long to import, or is a package of its own."""
 
 
 def imported(code: str, *arguments: object) -> set[str]:
@@ -172,8 +172,8 @@ def names_imported(tree: ast.AST) -> Iterator[str]:
 
 def floor(module: str) -> int | None:
     """Find the line of :data:`ORDER` that a module lives in."""
-    for number, rooms in enumerate(ORDER):
-        if any(f"{module}.".startswith(f"{room}.") for room in rooms):
+    for number, modules in enumerate(ORDER):
+        if any(f"{module}.".startswith(f"{one}.") for one in modules):
             return number
     return None
 
@@ -207,7 +207,7 @@ def test_one_module_imports_cryptography_and_the_simulated_platform_does() -> No
     assert {user.partition(".")[0] for user in users} == {"_crypto", "testing"}
 
 
-def test_below_the_owner_s_rooms_nothing_reads_a_clock_connects_or_logs() -> None:
+def test_below_owner_nothing_reads_a_clock_connects_or_logs() -> None:
     above = floor("owner.record")
     assert above is not None
     users = users_of("time", "datetime", "socket", "ssl", "http", "logging")
