@@ -580,10 +580,10 @@ def test_a_lab_that_cannot_be_had_says_why(
     with pytest.raises(LabError, match="qemu-system-x86_64 is not installed"):
         Lab(here / "lab")
     monkeypatch.setattr(libvirtd, "_CPUS", here / "sys")
-    with pytest.raises(LabError, match="which is not there"):
+    with pytest.raises(LabError, match="is missing, where libvirt reads"):
         Lab(here / "lab")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(LabError, match="not for root"):
+    with pytest.raises(LabError, match="does not work for root"):
         Lab(here / "lab")
 
 
