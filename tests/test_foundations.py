@@ -191,7 +191,9 @@ def library_dataclasses() -> list[type]:
         if module.name.split(".")[1] in ("cli", "testing", "__main__"):
             continue
         module_ = importlib.import_module(module.name)
-        found |= {one for one in vars(module_).values() if isinstance(one, type) and is_dataclass(one)}
+        found |= {
+            one for one in vars(module_).values() if isinstance(one, type) and is_dataclass(one)
+        }
     return sorted(found, key=lambda one: (one.__module__, one.__name__))
 
 
