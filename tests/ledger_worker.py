@@ -22,7 +22,7 @@ import psycopg  # noqa: F401 - for the children, which have a short life
 import pytest
 
 from sev_attest.errors import SevAttestError, WrongState
-from sev_attest.owner.ledger import Ledger, stores
+from sev_attest.owner.ledger import Ledger, postgres
 from warm import fork_for_each, run_forked
 
 MEASUREMENT = bytes(range(48))
@@ -182,8 +182,8 @@ def _die(place: str, session: str, point: str) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Deadly))
-        patched = deadly(stores._PostgresConnection.execute)
-        patch.setattr(stores._PostgresConnection, "execute", patched)
+        patched = deadly(postgres._PostgresDriver.execute)
+        patch.setattr(postgres._PostgresDriver, "execute", patched)
         launch()
 
 

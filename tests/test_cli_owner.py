@@ -325,7 +325,7 @@ def test_a_record_that_was_edited_is_refused(opened: Desk, change: dict[str, str
         assert (ran.code, ran.out) == (1, "")
         assert ran.err.splitlines() == [
             "error: the record was changed, or the TEK is not that of its session",
-            "hint: take the record and the keys that `sev-attest session` wrote together",
+            "hint: use the record and the keys that `sev-attest session` wrote together",
         ]
     assert opened.kinds() == ["created"]
 
@@ -484,18 +484,18 @@ def _shared() -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "words"),
+    ("spoil", "words"),
     [
         (_locked, "another process holds it locked"),
         (_corrupt, "this is no ledger, or it is damaged"),
         (_shared, "others can write to it"),
     ],
 )
-def test_a_ledger_in_trouble_releases_nothing(
-    opened: Desk, trouble: Callable[[], Callable[[], None]], words: str
+def test_a_ledger_that_fails_releases_nothing(
+    opened: Desk, spoil: Callable[[], Callable[[], None]], words: str
 ) -> None:
     opened.start()
-    end = trouble()
+    end = spoil()
     for options in ([], ["--insecure"]):
         ran = opened.validate(*RECORD, *SECRET, *options)
         assert (ran.code, ran.out) == (6, "")
@@ -616,7 +616,7 @@ def test_a_secret_for_one_of_several_launches_needs_its_name(opened: Desk) -> No
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.splitlines() == [
         "error: nothing tells which launch the secret is for: web, db",
-        "hint: name one (--launch), or the guest itself",
+        "hint: name it (--launch), or describe the guest (--firmware ...)",
     ]
     ran = opened.validate(*given, *SECRET, "--launch", "mail", guest=())
     assert (ran.code, "have no launch 'mail': web, db" in ran.err) == (2, True)

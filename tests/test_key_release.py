@@ -324,7 +324,7 @@ def test_a_request_that_ends_early_is_malformed(setup: Setup) -> None:
     assert setup.state() == "created"
 
 
-def test_trouble_on_the_owner_s_side_is_told_as_such_and_spends_nothing(
+def test_an_error_on_the_owner_s_side_is_reported_as_such_and_spends_nothing(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest, service = setup.start(), setup.server.service

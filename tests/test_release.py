@@ -216,7 +216,7 @@ def test_the_first_step_that_fails_is_named_and_the_ledger_untouched(
 ) -> None:
     # Everything is wrong; each case mends one thing more. No later step is reached.
     info = replace(told(case.start(OTHER)), policy=changes.get("policy", 3))
-    before = case.ledger.contents()
+    before = case.ledger.export()
     error = case.refusal(
         info,
         keys=changes.get("keys", case.session.keys),
@@ -225,7 +225,7 @@ def test_the_first_step_that_fails_is_named_and_the_ledger_untouched(
         secrets=LARGE,
     )
     assert error.check == check
-    assert case.ledger.contents() == before
+    assert case.ledger.export() == before
 
 
 @pytest.mark.parametrize(
@@ -269,12 +269,12 @@ def test_a_record_goes_with_the_keys_of_its_session(case: Case) -> None:
 
 
 def test_a_wrong_measurement_tells_nothing_of_the_requirements(case: Case) -> None:
-    before = case.ledger.contents()
+    before = case.ledger.export()
     error = case.refusal(told(case.start(OTHER)), requirements=UNMET)
     assert type(error) is MeasurementMismatch
     assert (error.check, error.facts, error.hint) == ("launch.measurement", {}, "")
     assert error.__context__ is None
-    assert case.ledger.contents() == before
+    assert case.ledger.export() == before
 
 
 def test_unmet_requirements_bind_the_session_and_are_noted(case: Case) -> None:
@@ -461,7 +461,7 @@ def test_a_session_that_the_ledger_does_not_know_gets_nothing(case: Case, tmp_pa
         error = case.refusal(told(case.start()), ledger=empty)
         assert (error.check, error.exit_code) == ("ledger.unknown", 5)
         assert case.refusal(told(case.start()), ledger=empty, requirements=UNMET).exit_code == 5
-        assert empty.contents().events == ()
+        assert empty.export().events == ()
 
 
 def test_a_session_past_its_time_gets_nothing(case: Case, verified: sev.VerifiedChain) -> None:
@@ -720,7 +720,7 @@ def test_a8_firmware_that_cannot_hold_kernel_hashes_has_no_digest_with_a_kernel(
     assert case.refusal(told(case.start(firmware)), requirements=both).check == "launch.measurement"
 
 
-# trouble
+# a ledger that fails
 
 
 def _locked(case: Case, place: Path) -> Any:
@@ -755,7 +755,7 @@ def _gone(case: Case, place: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("requirements", [demands(DIGEST), UNMET], ids=["met", "unmet"])
-def test_nothing_is_released_while_the_ledger_is_in_trouble(
+def test_nothing_is_released_while_the_ledger_fails(
     case: Case,
     place: Path,
     break_it: Callable[[Case, Path], Any],
@@ -805,7 +805,7 @@ def test_no_key_and_no_secret_is_anywhere_but_in_the_packet(
     case.ledger.fail(case.session.keys.session_id, "lost")
     refused(case, info)
     said += [case.session, case.session.keys, case.record, case.record.to_bytes(), case.ledger]
-    said += [case.ledger.contents(), demands(DIGEST), info, packet]
+    said += [case.ledger.export(), demands(DIGEST), info, packet]
     launch = sev.verify_launch(
         info, keys=case.session.keys, policy=case.session.policy, digest=DIGEST
     )

@@ -100,7 +100,7 @@ class LaunchRecord:
             raise LaunchRefused(
                 "the record was changed, or the TEK is not that of its session",
                 check="record.mac",
-                hint="take the record and the keys that `sev-attest session` wrote together",
+                hint="use the record and the keys of one session",
             )
 
     def _mac(self, keys: "TransportKeys") -> str:
