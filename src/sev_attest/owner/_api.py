@@ -8,6 +8,7 @@ from sev_attest.owner.ledger import (
     LedgerDamaged,
     LedgerEntry,
     LedgerError,
+    LedgerExport,
     State,
     default_place,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "LedgerDamaged",
     "LedgerEntry",
     "LedgerError",
+    "LedgerExport",
     "Met",
     "Minimum",
     "ReferenceValue",
