@@ -331,8 +331,8 @@ PUBLIC = {
         verify_report
     """,
     owner: """
-        Event Head LaunchRecord Ledger LedgerDamaged LedgerEntry LedgerError Met Minimum
-        ReferenceValue Requirements State default_place release
+        Event Head LaunchRecord Ledger LedgerDamaged LedgerEntry LedgerError LedgerExport Met
+        Minimum ReferenceValue Requirements State default_place release
     """,
 }
 

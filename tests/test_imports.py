@@ -145,8 +145,9 @@ ORDER = (
     ("guest.spec",), ("guest",),
     ("sev.spec",), ("sev.policy", "sev.keys"), ("sev.chain",), ("sev.session",), ("sev.digest",),
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),
-    ("owner.unverified",), ("owner.record",), ("owner.advisories",), ("owner.requirements",),
-    ("owner.ledger",), ("owner.key_release",), ("domain_xml",), ("host",), ("testing",), ("cli",),
+    ("owner.unverified",), ("owner.record",), ("owner.advisories",),
+    ("owner.requirements", "owner.requirements_file"), ("owner.ledger",), ("owner.key_release",),
+    ("domain_xml",), ("host",), ("testing",), ("cli",),
 )  # fmt: skip
 """From the ground up, as in docs/development.md; within one line they may know each other."""
 

@@ -42,7 +42,7 @@ from sev_attest.host.config import read_config
 from sev_attest.host.place import public
 from sev_attest.host.qmp import QmpConnection
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.owner.requirements import MANIFEST_SCHEMA, read_manifest
+from sev_attest.owner.requirements_file import MANIFEST_SCHEMA, read_manifest
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.packaging import read_contents

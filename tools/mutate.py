@@ -44,6 +44,7 @@ TESTS = {
     "owner/ledger/": "ledger",
     "owner/record.py": "session",
     "owner/requirements.py": "requirements",
+    "owner/requirements_file.py": "requirements",
     "sev/chain/": "chain cli_certs",
     "sev/digest.py": "measure cli_measure",
     "sev/keys.py": "session",

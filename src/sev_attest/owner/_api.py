@@ -8,6 +8,7 @@ from sev_attest.owner.ledger import (
     LedgerDamaged,
     LedgerEntry,
     LedgerError,
+    LedgerExport,
     State,
     default_place,
 )
@@ -16,5 +17,6 @@ from sev_attest.owner.requirements import Met, Minimum, ReferenceValue, Requirem
 
 __all__ = [
     "Event", "Head", "LaunchRecord", "Ledger", "LedgerDamaged", "LedgerEntry", "LedgerError",
-    "Met", "Minimum", "ReferenceValue", "Requirements", "State", "default_place", "release",
+    "LedgerExport", "Met", "Minimum", "ReferenceValue", "Requirements", "State", "default_place",
+    "release",
 ]  # fmt: skip
