@@ -12,7 +12,7 @@ import pytest
 from conftest import Run
 from ledger_worker import MEASUREMENT, session_id
 from sev_attest.cli.hints import hint_for
-from sev_attest.cli.inputs import open_ledger
+from sev_attest.cli.options.common import LedgerOptions
 from sev_attest.errors import Unsupported
 from sev_attest.owner.ledger import Ledger, LedgerError, default_place
 
@@ -219,9 +219,9 @@ def test_without_a_ledger_there_is_nothing_to_show(run: Run) -> None:
 
 
 def test_commands_open_the_ledger_that_is_named(here: Path) -> None:
-    assert open_ledger("none") is None
+    assert LedgerOptions(ledger="none").open() is None
     for given, place in ((None, default_place()), ("mine", here / "mine")):
-        ledger = open_ledger(given)
+        ledger = LedgerOptions(ledger=given).open()
         assert ledger is not None
         ledger.disconnect()
         assert place.exists()
@@ -272,10 +272,10 @@ def test_a_user_without_a_home_learns_what_to_name(
     else:
         monkeypatch.setenv("HOME", home)
     with pytest.raises(Unsupported, match="home folder") as refused:
-        open_ledger(None)
+        LedgerOptions(ledger=None).open()
     assert refused.value.check == "ledger.place"
     assert hint_for(refused.value) == "set XDG_STATE_HOME (--ledger names another place)"
-    opened = open_ledger("mine")
+    opened = LedgerOptions(ledger="mine").open()
     assert opened is not None
     opened.disconnect()
 
@@ -290,7 +290,7 @@ def test_a_home_that_cannot_be_written_to_says_what_to_name(
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(LedgerError, match="Permission denied") as refused:
-        open_ledger(None)
+        LedgerOptions(ledger=None).open()
     assert refused.value.check == "ledger.permission"
     elsewhere = "keep the ledger elsewhere (--ledger names another place)"
     assert hint_for(refused.value).endswith(elsewhere)

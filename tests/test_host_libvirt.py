@@ -735,7 +735,7 @@ def test_an_old_libvirt_reports_the_measurement_alone(lab: Lab) -> None:
         "sev-measurement": base64.b64encode(lab.domain.guest.measurement).decode()
     }
     ran = lab.validate()
-    assert (ran.code, "the host does not say all: --api-major" in ran.err) == (2, True)
+    assert (ran.code, "the host lacks values: also give --api-major" in ran.err) == (2, True)
     numbers = ["--api-major", "1", "--api-minor", "55", "--build-id", "24", "--policy", "5"]
     assert lab.validate(*numbers).code == 0
     lab.domain.launchSecurityInfo = dict  # type: ignore[method-assign] # none
@@ -776,10 +776,10 @@ def test_a_connection_that_cannot_be_made(lab: Lab) -> None:
     ("options", "shown"),
     [
         (["--connect", URI], "--connect needs --domain"),
-        (["--domain", "vm1", "--launch-info", "i"], "--launch-info has no place"),
+        (["--domain", "vm1", "--launch-info", "i"], "--launch-info cannot be combined"),
         (
             ["--domain", "vm1", "--secret-header", "h", "--secret-payload", "p"],
-            "--secret-header has no place",
+            "--secret-header, --secret-payload cannot be combined",
         ),
         (["--domain", "vm1", "--timeout", "0"], "0 is not in 1..86400"),
     ],

@@ -11,22 +11,23 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from sev_attest._encoding import blob
-from sev_attest.cli.inputs import STDIN, option_name
-from sev_attest.cli.options.guest import cpu_model, profile
+from sev_attest.cli.bundle import option_name
+from sev_attest.cli.inputs import STDIN
+from sev_attest.cli.options.guest import KERNEL, GuestOptions, Measured
+from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.owner import PACKET
-from sev_attest.errors import LaunchRefused, MeasurementMismatch, SevAttestError
+from sev_attest.cli.options.reported import NUMBERS, ReportedOptions
+from sev_attest.cli.options.search import SearchOptions
+from sev_attest.errors import LaunchRefused, SevAttestError
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.sev.diagnosis.search import Clues, Diagnosis, Explanation, explain_mismatch
 from sev_attest.sev.keys import TransportKeys
+from sev_attest.sev.launch_info import LaunchInfo
 from sev_attest.sev.policy import GuestPolicy
-
-if TYPE_CHECKING:
-    from sev_attest.cli.commands.validate import Case
 
 _MOST_FILES = 64
 _MOST_NAMES = 1000
@@ -35,57 +36,82 @@ _MOST_IMAGE = 16 << 20
 _IMAGE_UNIT = 4096  # QEMU takes no other sizes
 _IMAGES = (".fd", ".bin", ".rom")
 _RECORD = ".launch.json"
-_KERNEL = ("kernel", "initrd", "cmdline")
-_NUMBERS = ("api_major", "api_minor", "build_id")
 _ONCE = ("/dev/fd/", "/dev/stdin", "/proc/")
 _NO_SECRET = dict.fromkeys(("inject_secret", *PACKET))
 
 
-def diagnose(error: MeasurementMismatch, case: "Case", keys: TransportKeys) -> None:
-    """Add to the error what would fit, or what was ruled out. It stays a mismatch."""
-    given, measured = case.given, case.measured
-    at_hand = _AtHand(given, time.monotonic() + given["diagnose_budget"])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What is added to a mismatch: its hint, notes, and the fields of a JSON document."""
+
+    hint: str
+    notes: list[str]
+    facts: dict[str, object]
+
+
+def diagnose(
+    info: LaunchInfo,
+    policy: GuestPolicy,
+    *,
+    keys: TransportKeys,
+    measured: Measured,
+    reported: ReportedOptions,
+    guest: GuestOptions,
+    files: KeyOptions,
+    search: SearchOptions,
+    progress: bool,
+) -> Told:
+    """Search for what would fit, and return that or what was ruled out.
+
+    ``info``, ``policy``, ``keys`` and ``measured`` are what did not match; the options say what
+    else is at hand. ``progress`` shows the search on a terminal.
+    """
+    end = time.monotonic() + search.diagnose_budget
+    at_hand = _AtHand(guest=guest, files=files, search=search, end=end)
     sessions, records = at_hand.sessions()
-    shown = case.text and sys.stderr.isatty()
+    shown = progress and sys.stderr.isatty()
     try:
         diagnosis = explain_mismatch(
-            case.info,
+            info,
             keys=keys,
-            policy=case.policy,
+            policy=policy,
             guest=measured.guest or measured.digest,
-            vcpus=given["num_cpus"],
-            profile=profile(given, cpu_model(given)),
-            clues=_clues(case, keys, at_hand, sessions, records),
-            budget=at_hand.end - time.monotonic(),
+            vcpus=guest.num_cpus,
+            profile=guest.profile(),
+            clues=_clues(
+                policy,
+                keys,
+                reported=reported,
+                at_hand=at_hand,
+                sessions=sessions,
+                records=records,
+            ),
+            budget=end - time.monotonic(),
             progress=_show_progress if shown else None,
         )
     finally:
         if shown:
             click.echo("\r\033[K", nl=False, err=True)
-    told: list[dict[str, object]] = []
+    hint, notes, findings = "", [], []
     for finding in diagnosis.findings:
-        command, note = _advice(finding, given, sessions)
-        told.append(asdict(finding) | {"command": command})
-        error.hint = f"the measurement fits if {finding.detail}"
-        error.add_note(note)
-    error.facts |= {
-        "diagnosis": told,
-        "search": {
-            "tried": diagnosis.tried,
-            "complete": diagnosis.complete,
-            "ruled_out": diagnosis.ruled_out,
-        },
+        command, note = _advice(finding, guest, files, sessions)
+        findings.append(asdict(finding) | {"command": command})
+        hint = f"the measurement fits if {finding.detail}"
+        notes.append(note)
+    if not findings:
+        hint, notes = _nothing_fits(diagnosis, late=time.monotonic() >= end)
+        if measured.guest and guest.kernel_hashes is None:
+            notes += _kernel_note(guest)
+    tried = {
+        "tried": diagnosis.tried,
+        "complete": diagnosis.complete,
+        "ruled_out": diagnosis.ruled_out,
     }
-    if not diagnosis.findings:
-        _say_nothing_fits(error, diagnosis, late=time.monotonic() >= at_hand.end)
-        missing = [option_name(name) for name in _KERNEL if given[name] is None]
-        if measured.guest and missing and given["kernel_hashes"] is None:
-            names = ", ".join(missing)
-            error.add_note(f"with kernelHashes='yes', state all that is booted: {names} missing")
+    return Told(hint=hint, notes=notes, facts={"diagnosis": findings, "search": tried})
 
 
 def _vouches(record: LaunchRecord, keys: TransportKeys, policy: GuestPolicy) -> bool:
-    """Tell whether `validate` would take this record of a verified platform with these keys."""
+    """Return whether `validate` would take this record of a verified platform with these keys."""
     try:
         record.require(keys)
     except LaunchRefused:
@@ -94,44 +120,58 @@ def _vouches(record: LaunchRecord, keys: TransportKeys, policy: GuestPolicy) -> 
 
 
 def _clues(
-    case: "Case",
+    policy: GuestPolicy,
     keys: TransportKeys,
+    *,
+    reported: ReportedOptions,
     at_hand: "_AtHand",
     sessions: "dict[str, _Session]",
     records: "dict[str, tuple[Path, LaunchRecord]]",
 ) -> Clues:
-    """Put together what the search may use; keys with a good record get the option for it."""
-    given = case.given
+    """Return what the search may use; keys with a good record get the option that names it."""
     verified = set()
     for name, session in sessions.items():
         path, record = records.get(session.keys.session_id, (None, None))
-        if record and _vouches(record, session.keys, case.policy):
+        if record and _vouches(record, session.keys, policy):
             session.options["record"] = str(path)
             verified.add(name)
     own = records.get(keys.session_id)
+    cmdline = at_hand.guest.cmdline
     return Clues(
         keys={name: session.keys for name, session in sessions.items() if session.keys != keys},
         verified=verified,
         images=at_hand.images(),
         image=at_hand.image(),
-        cmdline=None if given["cmdline"] is None else os.fsencode(given["cmdline"]),
+        cmdline=None if cmdline is None else os.fsencode(cmdline),
         recorded=own and own[1].policy,
-        typed={name for name in _NUMBERS if given[name] is not None},
+        typed={name for name in NUMBERS if getattr(reported, name) is not None},
         left_out=at_hand.left_out,
     )
 
 
-def _say_nothing_fits(error: MeasurementMismatch, diagnosis: Diagnosis, *, late: bool) -> None:
-    error.hint = (
+def _nothing_fits(diagnosis: Diagnosis, *, late: bool) -> tuple[str, list[str]]:
+    """Return the hint and the notes of a search without result."""
+    notes = []
+    if not diagnosis.complete and late:
+        notes.append("the time for the search is up: --diagnose-budget SECONDS gives it more")
+    elif not diagnosis.complete:
+        notes.append("not all that was at hand was tried: too many files, or too large")
+    if diagnosis.ruled_out:
+        notes.append(f"ruled out: {'; '.join(diagnosis.ruled_out)}")
+    hint = (
         f"none of {diagnosis.tried} likely differences explains it; "
         "--explain shows what went into it, to compare with what the host started"
     )
-    if not diagnosis.complete and late:
-        error.add_note("the time for the search is up: --diagnose-budget SECONDS gives it more")
-    elif not diagnosis.complete:
-        error.add_note("not all that was at hand was tried: too many files, or too large")
-    if diagnosis.ruled_out:
-        error.add_note(f"ruled out: {'; '.join(diagnosis.ruled_out)}")
+    return hint, notes
+
+
+def _kernel_note(guest: GuestOptions) -> list[str]:
+    """Return a note on what may be missing of a kernel that is booted directly."""
+    missing = [option_name(name) for name in KERNEL if getattr(guest, name) is None]
+    if not missing:
+        return []
+    names = ", ".join(missing)
+    return [f"with kernelHashes='yes', state all that is booted: {names} missing"]
 
 
 def _show_progress(tried: int) -> None:
@@ -157,7 +197,9 @@ class _AtHand:
     were too many files, or too large ones.
     """
 
-    given: dict[str, Any]
+    guest: GuestOptions
+    files: KeyOptions
+    search: SearchOptions
     end: float
     left_out: set[str] = field(default_factory=set)
 
@@ -165,7 +207,8 @@ class _AtHand:
         """Find keys, by the name of their file, and records, by the id of their session."""
         sessions: dict[str, _Session] = {}
         records: dict[str, tuple[Path, LaunchRecord]] = {}
-        for path in self._files("tik", "tk", folder="keys", hypotheses=("keys.other",)):
+        beside = self.files.tik, self.files.tk
+        for path in self._files(*beside, folder=self.search.keys, hypotheses=("keys.other",)):
             with suppress(OSError, SevAttestError):  # no keys or record, whatever its name says
                 if path.name.endswith(_RECORD):
                     record = LaunchRecord.from_bytes(_read(path, _MOST_SMALL))
@@ -179,8 +222,8 @@ class _AtHand:
 
     def image(self) -> bytes | None:
         """Read the stated firmware again; None if it is gone, a pipe or too large."""
-        path = self.given["firmware"]
-        if path in (None, STDIN) or time.monotonic() >= self.end:
+        path = self.guest.firmware
+        if path is None or path == STDIN or time.monotonic() >= self.end:
             return None
         with suppress(OSError):
             return _read(Path(path), _MOST_IMAGE)
@@ -190,7 +233,8 @@ class _AtHand:
         """Read other firmware images, one at a time."""
         hypotheses = ("firmware.other", "firmware.joined")
         count = 0
-        for path in self._files("firmware", folder="firmware_dir", hypotheses=hypotheses):
+        beside, folder = self.guest.firmware, self.search.firmware_dir
+        for path in self._files(beside, folder=folder, hypotheses=hypotheses):
             if path.suffix not in _IMAGES:
                 continue
             try:
@@ -207,11 +251,12 @@ class _AtHand:
             count += 1
             yield str(path), data
 
-    def _files(self, *named: str, folder: str, hypotheses: tuple[str, ...]) -> Iterator[Path]:
-        """Give what lies beside the files that options name, and in the folder that one names."""
-        places = [self.given[name] for name in named]
-        folders = [Path(place).parent for place in places if place not in (None, STDIN)]
-        folders += [Path(self.given[folder])] if self.given[folder] else []
+    def _files(
+        self, *named: str | None, folder: str | None, hypotheses: tuple[str, ...]
+    ) -> Iterator[Path]:
+        """Yield what lies beside the files that options name, and in the folder that one names."""
+        folders = [Path(file).parent for file in named if file is not None and file != STDIN]
+        folders += [Path(folder)] if folder else []
         for found in dict.fromkeys(folders):
             try:
                 with os.scandir(found) as entries:
@@ -264,9 +309,9 @@ def _open(path: str, flags: int) -> int:
 
 
 def _advice(
-    finding: Explanation, given: dict[str, Any], sessions: dict[str, _Session]
+    finding: Explanation, guest: GuestOptions, files: KeyOptions, sessions: dict[str, _Session]
 ) -> tuple[str | None, str]:
-    """Give the corrected command, None where there is none, and what to tell people.
+    """Return the corrected command, None where there is none, and what to tell people.
 
     It only checks again: it makes no packet for a secret.
     """
@@ -275,13 +320,13 @@ def _advice(
     changes = dict(finding.changes)
     keys, pages = changes.pop("keys", None), changes.pop("vmsa", None)
     if keys == "swapped":
-        if given["tk"] is not None:
+        if files.tk is not None:
             return None, "the file for --tk holds TEK, then TIK: --tik and --tek take one each"
-        changes |= {"tik": given["tek"], "tek": given["tik"]}
+        changes |= {"tik": files.tek, "tek": files.tik}
     elif keys is not None:
         changes |= sessions[str(keys)].options
     if pages is not None:
-        changes |= {"vmsa_cpu0": given["vmsa_cpu1"], "vmsa_cpu1": given["vmsa_cpu0"]}
+        changes |= {"vmsa_cpu0": guest.vmsa_cpu1, "vmsa_cpu1": guest.vmsa_cpu0}
     if "cpu_family" in changes:
         changes["cpu_model_name"] = None
     elif "cpu_model_name" in changes:
@@ -289,7 +334,9 @@ def _advice(
     context = click.get_current_context()
     values = context.params | changes | _NO_SECRET
     if any(value == STDIN or str(value).startswith(_ONCE) for value in values.values()):
-        without = [f"without {option_name(n)}" for n in changes if changes[n] is None and given[n]]
+        without = [
+            f"without {option_name(n)}" for n in changes if changes[n] is None and context.params[n]
+        ]
         words = _words(context, dict.fromkeys(context.params) | changes)
         options = ", ".join([" ".join(words), *without])
         return None, f"if you meant that: the same with {options}"
@@ -297,7 +344,7 @@ def _advice(
     return command, f"if you meant that: {command}"
 
 
-def _words(context: click.Context, values: dict[str, Any]) -> Iterator[str]:
+def _words(context: click.Context, values: dict[str, object]) -> Iterator[str]:
     """Write options as they would be typed."""
     for parameter in context.command.params:
         value = values[str(parameter.name)]

@@ -10,6 +10,7 @@ import click
 from sev_attest.cli import render
 from sev_attest.cli.hints import hint_for
 from sev_attest.cli.interrupts import INTERRUPTED, running
+from sev_attest.cli.usage import UsageErrors
 from sev_attest.errors import ChainInvalid, RequirementsNotMet, SevAttestError
 
 USAGE = 2
@@ -62,7 +63,7 @@ def _explain(error: Exception, arguments: list[str]) -> tuple[int, list[Problem]
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "sev-attest"
         return USAGE, [("usage", error.format_message(), f"`{command} --help` shows the options")]
-    if isinstance(error, ChainInvalid | RequirementsNotMet):
+    if isinstance(error, ChainInvalid | RequirementsNotMet | UsageErrors):
         failures = error.failures
         return error.exit_code, [(f.check, f.message, hint_for(f, arguments)) for f in failures]
     if isinstance(error, SevAttestError):

@@ -1,0 +1,28 @@
+"""Usage errors: a command reports all that it finds at once, not the first alone."""
+
+from collections.abc import Iterable
+
+from sev_attest.errors import Failure, Unsupported
+
+
+class UsageErrors(Unsupported):
+    """Several usage errors; ``failures`` holds them in order."""
+
+    def __init__(self, errors: list[Unsupported]) -> None:
+        """Collect errors; there are at least two."""
+        super().__init__("; ".join(map(str, errors)), check="usage", hint=errors[0].hint)
+        self.failures = tuple(Failure(error.check, str(error), error.hint) for error in errors)
+
+
+def usage(message: str, *, hint: str = "") -> Unsupported:
+    """Return the error for options that are missing or contradict each other."""
+    return Unsupported(message, check="usage", hint=hint)
+
+
+def refuse(*found: Iterable[Unsupported]) -> None:
+    """Raise the errors that several checks found; a single one as it is. None if there is none."""
+    errors = [error for each in found for error in each]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise UsageErrors(errors)
