@@ -2,8 +2,7 @@
 
 import binascii
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -170,8 +169,7 @@ def _find_allowed(
     return Measured(found.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Stated:
+class Stated(NamedTuple):
     """The options that a search for the cause of a mismatch goes by."""
 
     reported: ReportedOptions
