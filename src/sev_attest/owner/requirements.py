@@ -122,7 +122,7 @@ class Requirements:
         for name in sorted(allowed - self.minimum.keys()):
             raise _malformed(f"minimum.{name}", f"is missing, though {name} is allowed")
         if self.policy_set & self.policy_clear:
-            raise _malformed("policy", "demands a bit both set and clear")
+            raise _malformed("policy", "requires a bit both set and clear")
         if self.acknowledged & self.refused:
             both = ", ".join(sorted(self.acknowledged & self.refused))
             raise _malformed("advisories", f"both acknowledged and refused: {both}")
