@@ -25,7 +25,7 @@ ANY = "*"
 TEST = "test"
 """The generation of a platform whose root is not AMD's."""
 POLICY_BITS: Mapping[str, PolicyBit] = {name: bit for bit, (name, _, _) in BITS.items()}
-NO_BITS = PolicyBit(0)
+NO_BITS: PolicyBit = PolicyBit(0)
 
 Allowed = frozenset[str]
 """The contents of a list; ``{"*"}`` allows everything, an empty list nothing."""
