@@ -173,8 +173,8 @@ def test_verify_tells_each_thing_that_is_wrong(run: Run, ledger: Ledger) -> None
     ran = run("ledger", "verify")
     assert ran.code == 1
     assert ran.err.startswith(
-        "error: the ledger was changed behind its back: the row of session 000000000000 is not "
-        "what its events tell (and 2 more)\nhint: "
+        "error: the ledger was changed behind its back: the row of session 000000000000 "
+        "contradicts its events (and 2 more)\nhint: "
     )
     assert ran.err.count("note: the row of session") == 2
     document = json.loads(run("ledger", "verify", "--json").out)
