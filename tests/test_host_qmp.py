@@ -18,6 +18,7 @@ import pytest
 
 from conftest import Ran, Run
 from sev_attest import Unsupported, sev
+from sev_attest.cli.hints import hint_for
 from sev_attest.host import HostError
 from sev_attest.host.qmp import QmpConnection, address
 from sev_attest.owner.ledger import Ledger, default_place
@@ -445,6 +446,7 @@ def test_a_qemu_that_does_not_answer_is_not_waited_for(lab: Lab) -> None:
     with pytest.raises(HostError, match=r"no answer in 0.01 seconds") as caught:
         connection.state()
     assert caught.value.check == "host.timeout"
+    assert hint_for(caught.value) == "--timeout waits for longer"
     connection.close()
 
 

@@ -12,6 +12,7 @@ HINTS: Mapping[str, str] = {
     "domain.config": "{}--ignore-config goes on",
     "firmware.hash-table": "{} (--kernel)",
     "firmware.sev-es-reset": "{} (--vmsa-cpu0, --vmsa-cpu1)",
+    "host.timeout": "{}; --timeout waits for longer",
     "launch.name": "name it (--launch), or describe the guest (--firmware ...)",
     "ledger.connection": "{} (`sev-attest ledger show` shows a session)",
     "ledger.missing": "`sev-attest session{ledger}` begins one",

@@ -31,11 +31,7 @@ def excerpt(message: str) -> str:
 
 def no_answer(what: str, seconds: float) -> HostError:
     """Return the error for a call that took too long."""
-    return HostError(
-        f"{what}: no answer in {seconds:g} seconds",
-        check="host.timeout",
-        hint="a longer timeout waits for a slow host",
-    )
+    return HostError(f"{what}: no answer in {seconds:g} seconds", check="host.timeout")
 
 
 def call_within(seconds: float, what: str, call: Callable[[], Value]) -> Value:
