@@ -63,7 +63,7 @@ def test_a_bundle_cannot_be_changed_but_replaced() -> None:
 def test_a_bundle_has_all_its_fields_and_no_other() -> None:
     for values in ({"one": "1"}, {"one": "1", "two": 2, "four": 4}):
         with pytest.raises(TypeError):
-            First(**values)  # type: ignore[arg-type]
+            First(**values)
 
 
 def test_what_was_typed_does_not_show() -> None:
@@ -95,6 +95,26 @@ def test_no_two_options_of_a_command_share_a_name_or_a_field() -> None:
         assert len(set(names)) == len(names), command.name
 
 
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ("session", ["argument 'POLICY'", "option '--name'"]),
+        ("session --out x 5", ["option '--name'"]),
+        ("secret build h", ["argument 'PAYLOAD'", "option '-m' / '--measurement'",
+                            "option '-s' / '--secret'"]),
+        ("domain prepare --force x", ["option '--session'"]),
+    ],
+)  # fmt: skip
+def test_required_options_that_are_missing_are_named_at_once(
+    run: Run, arguments: str, missing: list[str]
+) -> None:
+    ran = run(*arguments.split())
+    *errors, hint = ran.err.splitlines()
+    assert (ran.code, ran.out) == (2, "")
+    assert errors == [f"error: Missing {one}." for one in missing]
+    assert hint.endswith(" --help` shows the options")
+
+
 def test_keys_that_are_missing_are_an_error_when_they_are_read_too() -> None:
     with pytest.raises(Unsupported, match="keys are needed"):
         KeyOptions(tik="tik", tek=None, tk=None).read()
@@ -102,10 +122,10 @@ def test_keys_that_are_missing_are_an_error_when_they_are_read_too() -> None:
 
 def test_a_single_usage_error_stays_what_it_is() -> None:
     refuse([], [])
-    with pytest.raises(Unsupported, match="^one$") as caught:
+    with pytest.raises(Unsupported, match=r"^one$") as caught:
         refuse([usage("one", hint="h")], [])
     assert not isinstance(caught.value, UsageErrors)
-    with pytest.raises(UsageErrors, match="^one; two$") as several:
+    with pytest.raises(UsageErrors, match=r"^one; two$") as several:
         refuse([usage("one", hint="h")], [Unsupported("two", check="c")])
     assert several.value.exit_code == 2
     assert [(f.check, f.message, f.hint) for f in several.value.failures] == [
