@@ -95,6 +95,26 @@ def test_no_two_options_of_a_command_share_a_name_or_a_field() -> None:
         assert len(set(names)) == len(names), command.name
 
 
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ("session", ["argument 'POLICY'", "option '--name'"]),
+        ("session --out x 5", ["option '--name'"]),
+        ("secret build h", ["argument 'PAYLOAD'", "option '-m' / '--measurement'",
+                            "option '-s' / '--secret'"]),
+        ("domain prepare --force x", ["option '--session'"]),
+    ],
+)  # fmt: skip
+def test_required_options_that_are_missing_are_named_at_once(
+    run: Run, arguments: str, missing: list[str]
+) -> None:
+    ran = run(*arguments.split())
+    *errors, hint = ran.err.splitlines()
+    assert (ran.code, ran.out) == (2, "")
+    assert errors == [f"error: Missing {one}." for one in missing]
+    assert hint.endswith(" --help` shows the options")
+
+
 def test_keys_that_are_missing_are_an_error_when_they_are_read_too() -> None:
     with pytest.raises(Unsupported, match="keys are needed"):
         KeyOptions(tik="tik", tek=None, tk=None).read()

@@ -621,7 +621,8 @@ def test_everything_that_is_missing_is_named_at_once(run: Run) -> None:
     ("options", "words"),
     [
         (f"{INFO} --policy 5", ["needs the number of vCPUs", "needs the vCPUs' state"]),
-        (f"{INFO} {PACKET} -s luks-key:- --tk -", ["--tk excludes", "--tk, --inject-secret can"]),
+        (f"{INFO} {PACKET} -s luks-key:- --tk -",
+         ["--tk excludes", "--tk, --inject-secret can be"]),
         ("-c qemu:///x --launch-info i --cmdline a --cpu-family 1 -1 vmsa1 --launch web",
          ["--connect needs --domain", "--launch-info cannot be", "--kernel is needed for",
           "--vmsa-cpu0/1 exclude", "go together", "--launch needs --requirements"]),

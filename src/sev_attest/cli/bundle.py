@@ -9,7 +9,7 @@ A command names its bundles and gets one argument for each::
     @KeyOptions.given("keys")
     def command(*, keys: KeyOptions) -> None: ...
 
-These are no dataclasses: making one takes 0.8 ms, and a bundle some 20 us, at each start.
+These are no dataclasses: making one takes 0.8 ms at each start, a bundle 0.02 ms.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from typing import Any, NoReturn, Self, TypeVar, dataclass_transform
 
 import click
 
+from sev_attest.cli.usage import combined, usage
+
 Function = TypeVar("Function", bound=Callable[..., Any])
-Settings = dict[str, Any]
-"""Those of ``click.option``."""
 _BUNDLES = "__bundles__"
 
 
@@ -28,20 +28,15 @@ class _Declared:
 
     __slots__ = ("names", "settings", "title")
 
-    def __init__(self, names: tuple[str, ...], settings: Settings) -> None:
+    def __init__(self, names: tuple[str, ...], settings: dict[str, object]) -> None:
         self.names = names
         self.settings = settings
         self.title = ""
 
 
-def option(
-    *names: str,
-    type: "click.ParamType[Any] | None" = None,  # noqa: A002 - click's word
-    help: str,  # noqa: A002 - likewise
-    **settings: object,
-) -> Any:
+def option(*names: str, **settings: object) -> Any:
     """Declare the option of a field, with the settings of ``click.option``."""
-    return _Declared(names, {"type": type, "help": help, **settings})
+    return _Declared(names, settings)
 
 
 def option_name(field: str) -> str:
@@ -87,7 +82,7 @@ class Options:
 
         def decorate(function: Function) -> Function:
             for field, found in reversed(cls.declared().items()):
-                click.option(*found.names, field, **found.settings)(function)
+                click.option(*found.names, field, cls=click.Option, **found.settings)(function)
             vars(function).setdefault(_BUNDLES, {})[name] = cls
             return function
 
@@ -109,6 +104,17 @@ class Command(click.Command):
     def _bundles(self) -> dict[str, type[Options]]:
         found: dict[str, type[Options]] = getattr(self.callback, _BUNDLES, {})
         return found
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options; raises one usage error for all required ones that are missing."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter:
+            # Click reads what was given first: what it has not read is missing too.
+            required = [p for p in self.get_params(ctx) if p.required and p.name not in ctx.params]
+            hint = f"`{ctx.command_path} --help` shows the options"
+            missing = [click.MissingParameter(ctx=ctx, param=p).format_message() for p in required]
+            raise combined([usage(message, hint=hint) for message in missing]) from None
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, with bundles in place of their options."""

@@ -20,8 +20,8 @@ from sev_attest.cli.inputs import STDIN
 from sev_attest.cli.options.guest import KERNEL, GuestOptions, Measured
 from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.owner import PACKET
-from sev_attest.cli.options.reported import NUMBERS, ReportedOptions
-from sev_attest.cli.options.search import SearchOptions
+from sev_attest.cli.options.reported import NUMBERS
+from sev_attest.cli.options.search import Stated
 from sev_attest.errors import LaunchRefused, SevAttestError
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.sev.diagnosis.search import Clues, Diagnosis, Explanation, explain_mismatch
@@ -55,19 +55,17 @@ def diagnose(
     *,
     keys: TransportKeys,
     measured: Measured,
-    reported: ReportedOptions,
-    guest: GuestOptions,
-    files: KeyOptions,
-    search: SearchOptions,
+    stated: Stated,
     progress: bool,
 ) -> Told:
     """Search for what would fit, and return that or what was ruled out.
 
-    ``info``, ``policy``, ``keys`` and ``measured`` are what did not match; the options say what
-    else is at hand. ``progress`` shows the search on a terminal.
+    ``info``, ``policy``, ``keys`` and ``measured`` are what did not match; ``stated`` says where
+    to look. ``progress`` shows the search on a terminal.
     """
-    end = time.monotonic() + search.diagnose_budget
-    at_hand = _AtHand(guest=guest, files=files, search=search, end=end)
+    guest = stated.guest
+    end = time.monotonic() + stated.search.diagnose_budget
+    at_hand = _AtHand(stated, end)
     sessions, records = at_hand.sessions()
     shown = progress and sys.stderr.isatty()
     try:
@@ -81,7 +79,6 @@ def diagnose(
             clues=_clues(
                 policy,
                 keys,
-                reported=reported,
                 at_hand=at_hand,
                 sessions=sessions,
                 records=records,
@@ -94,7 +91,7 @@ def diagnose(
             click.echo("\r\033[K", nl=False, err=True)
     hint, notes, findings = "", [], []
     for finding in diagnosis.findings:
-        command, note = _advice(finding, guest, files, sessions)
+        command, note = _advice(finding, guest, stated.keys, sessions)
         findings.append(asdict(finding) | {"command": command})
         hint = f"the measurement fits if {finding.detail}"
         notes.append(note)
@@ -123,7 +120,6 @@ def _clues(
     policy: GuestPolicy,
     keys: TransportKeys,
     *,
-    reported: ReportedOptions,
     at_hand: "_AtHand",
     sessions: "dict[str, _Session]",
     records: "dict[str, tuple[Path, LaunchRecord]]",
@@ -136,13 +132,13 @@ def _clues(
             session.options["record"] = str(path)
             verified.add(name)
     own = records.get(keys.session_id)
-    cmdline = at_hand.guest.cmdline
+    guest, reported = at_hand.stated.guest, at_hand.stated.reported
     return Clues(
         keys={name: session.keys for name, session in sessions.items() if session.keys != keys},
         verified=verified,
         images=at_hand.images(),
         image=at_hand.image(),
-        cmdline=None if cmdline is None else os.fsencode(cmdline),
+        cmdline=None if guest.cmdline is None else os.fsencode(guest.cmdline),
         recorded=own and own[1].policy,
         typed={name for name in NUMBERS if getattr(reported, name) is not None},
         left_out=at_hand.left_out,
@@ -197,9 +193,7 @@ class _AtHand:
     were too many files, or too large ones.
     """
 
-    guest: GuestOptions
-    files: KeyOptions
-    search: SearchOptions
+    stated: Stated
     end: float
     left_out: set[str] = field(default_factory=set)
 
@@ -207,8 +201,8 @@ class _AtHand:
         """Find keys, by the name of their file, and records, by the id of their session."""
         sessions: dict[str, _Session] = {}
         records: dict[str, tuple[Path, LaunchRecord]] = {}
-        beside = self.files.tik, self.files.tk
-        for path in self._files(*beside, folder=self.search.keys, hypotheses=("keys.other",)):
+        beside, folder = self.stated.keys, self.stated.search.keys
+        for path in self._files(beside.tik, beside.tk, folder=folder, hypotheses=("keys.other",)):
             with suppress(OSError, SevAttestError):  # no keys or record, whatever its name says
                 if path.name.endswith(_RECORD):
                     record = LaunchRecord.from_bytes(_read(path, _MOST_SMALL))
@@ -222,7 +216,7 @@ class _AtHand:
 
     def image(self) -> bytes | None:
         """Read the stated firmware again; None if it is gone, a pipe or too large."""
-        path = self.guest.firmware
+        path = self.stated.guest.firmware
         if path is None or path == STDIN or time.monotonic() >= self.end:
             return None
         with suppress(OSError):
@@ -233,7 +227,7 @@ class _AtHand:
         """Read other firmware images, one at a time."""
         hypotheses = ("firmware.other", "firmware.joined")
         count = 0
-        beside, folder = self.guest.firmware, self.search.firmware_dir
+        beside, folder = self.stated.guest.firmware, self.stated.search.firmware_dir
         for path in self._files(beside, folder=folder, hypotheses=hypotheses):
             if path.suffix not in _IMAGES:
                 continue

@@ -89,12 +89,10 @@ def _report(
         errors = [{"check": c, "message": m, "hint": h} for c, m, h in problems]
         render.document(command, ok=False, exit=code, errors=errors, **facts)
         return
-    shown = {""}
-    for _, message, hint in problems:
+    for number, (_, message, hint) in enumerate(problems, 1):
         _complain(f"error: {render.one_line(message)}")
-        if hint not in shown:
+        if hint and hint not in (later for _, _, later in problems[number:]):
             _complain(f"hint: {render.one_line(hint)}")
-            shown.add(hint)
 
 
 def _command(arguments: list[str]) -> Iterator[str]:

@@ -19,10 +19,13 @@ def usage(message: str, *, hint: str = "") -> Unsupported:
     return Unsupported(message, check="usage", hint=hint)
 
 
+def combined(errors: list[Unsupported]) -> Unsupported:
+    """Return one error for all: a single one as it is, several as :class:`UsageErrors`."""
+    return errors[0] if len(errors) == 1 else UsageErrors(errors)
+
+
 def refuse(*found: Iterable[Unsupported]) -> None:
-    """Raise the errors that several checks found; a single one as it is. None if there is none."""
+    """Raise the errors that several checks found, as one; do nothing if there is none."""
     errors = [error for each in found for error in each]
-    if len(errors) == 1:
-        raise errors[0]
     if errors:
-        raise UsageErrors(errors)
+        raise combined(errors)

@@ -2,7 +2,7 @@
 
 import binascii
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,7 @@ from sev_attest.cli.options.keys import KeyOptions, read_secrets
 from sev_attest.cli.options.live import HostOptions, attach
 from sev_attest.cli.options.owner import PACKET, OwnerOptions, Summary, settle_launch
 from sev_attest.cli.options.reported import Reported, ReportedOptions, read_reported
-from sev_attest.cli.options.search import SearchOptions
+from sev_attest.cli.options.search import SearchOptions, Stated
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import MeasurementMismatch, NotVerified, SevAttestError, Unsupported
 from sev_attest.sev.keys import TransportKeys
@@ -169,15 +169,6 @@ def _find_allowed(
     return Measured(found.digest)
 
 
-class Stated(NamedTuple):
-    """The options that a search for the cause of a mismatch goes by."""
-
-    reported: ReportedOptions
-    guest: GuestOptions
-    keys: KeyOptions
-    search: SearchOptions
-
-
 class Case:
     """A launch to be verified, and the output of its verdict."""
 
@@ -234,10 +225,7 @@ class Case:
                 self.policy,
                 keys=keys,
                 measured=self.measured,
-                reported=stated.reported,
-                guest=stated.guest,
-                files=stated.keys,
-                search=stated.search,
+                stated=stated,
                 progress=self.output.text,
             )
         except KeyboardInterrupt:

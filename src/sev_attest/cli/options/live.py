@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -114,17 +113,29 @@ def connect(uri: str, timeout: float, *, insecure: bool) -> "tuple[HostConnectio
     return host, [f"INSECURE: {message}"]
 
 
-@dataclass(slots=True, kw_only=True)
 class Live:
     """A guest on a host: to be verified and, if its launch is right, to be given its secrets."""
 
-    guest: "RunningGuest"
-    claims: "Claims"
-    local: bool
-    insecure: bool
-    notes: list[str] = field(default_factory=list)
-    refused: bool = False
-    """Whether the host certainly did not take the secret."""
+    def __init__(
+        self,
+        guest: "RunningGuest",
+        claims: "Claims",
+        notes: list[str],
+        *,
+        local: bool,
+        insecure: bool,
+    ) -> None:
+        """Take the guest and what the host reports of it.
+
+        ``local``: the host is this machine; ``insecure``: what the host says is accepted.
+        """
+        self.guest: RunningGuest = guest
+        self.claims: Claims = claims
+        self.notes: list[str] = notes
+        self.local: bool = local
+        self.insecure: bool = insecure
+        self.refused: bool = False
+        """Whether the host certainly did not take the secret."""
 
     def complete(self, options: GuestOptions, policy: GuestPolicy) -> GuestOptions:
         """Return the options with what they leave to the host; it is noted in ``notes``.
@@ -272,4 +283,4 @@ def attach(options: HostOptions, *, kernel: bool) -> Live | None:
             raise
     with reading("the host"):
         claims = guest.claims()
-    return Live(guest=guest, claims=claims, local=local, insecure=insecure, notes=notes)
+    return Live(guest, claims, notes, local=local, insecure=insecure)

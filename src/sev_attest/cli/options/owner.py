@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import Options, option
@@ -109,13 +108,14 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         write_all(zip(places, encoded, strict=True), force=self.force)
 
 
-@dataclass(slots=True)
 class Summary:
     """What to tell of a verified launch: notes, and the fields of a JSON document."""
 
-    notes: list[str] = field(default_factory=list)
-    facts: dict[str, object] = field(default_factory=dict)
-    met: "Met | None" = None
+    def __init__(self) -> None:
+        """Begin with nothing to tell; ``met`` is what the requirements allow the launch as."""
+        self.notes: list[str] = []
+        self.facts: dict[str, object] = {}
+        self.met: Met | None = None
 
 
 def settle_launch(

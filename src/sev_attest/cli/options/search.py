@@ -1,9 +1,14 @@
 """The options for the search that follows a mismatch."""
 
+from typing import NamedTuple
+
 import click
 
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FOLDER
+from sev_attest.cli.options.guest import GuestOptions
+from sev_attest.cli.options.keys import KeyOptions
+from sev_attest.cli.options.reported import ReportedOptions
 
 
 class SearchOptions(Options, title="After a mismatch"):
@@ -28,3 +33,12 @@ class SearchOptions(Options, title="After a mismatch"):
         metavar="DIR",
         help="Look for the right firmware in here too.",
     )
+
+
+class Stated(NamedTuple):
+    """The options that a search uses: what did not match, and where to look for what would."""
+
+    reported: ReportedOptions
+    guest: GuestOptions
+    keys: KeyOptions
+    search: SearchOptions
