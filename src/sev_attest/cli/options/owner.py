@@ -59,7 +59,7 @@ class OwnerOptions(Options, title="Requirements and secrets"):
     force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
     def errors(self, *, record: bool, hosted: bool) -> Iterator[Unsupported]:
-        """Find options that are missing or contradict each other.
+        """Yield an error for each option that is missing or contradicts another.
 
         ``record``: whether the launch has one; ``hosted``: whether a host takes the packet.
         """
@@ -211,7 +211,7 @@ def _steps(
 def _take(
     steps: "Callable[..., Settled]", ledger: "Ledger | None", summary: Summary, *, may_reuse: bool
 ) -> "Settled":
-    """Take the library's steps; a second launch may be looked at, but gets no secret."""
+    """Take the library's steps; ``may_reuse`` only looks at a second launch of a session."""
     try:
         return steps(ledger=ledger)
     except Insecure as error:
