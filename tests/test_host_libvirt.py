@@ -466,9 +466,9 @@ def test_files_of_another_machine_cannot_be_taken(lab: Lab, here: Path, missing:
 @pytest.mark.parametrize(
     ("file", "kind", "shown"),
     [
-        ("fw", "pipe", "fw is no regular file"),
-        ("fw", "folder", "fw is no regular file"),
-        ("kernel", "pipe", "kernel is no regular file"),
+        ("fw", "pipe", "fw is not a regular file"),
+        ("fw", "folder", "fw is not a regular file"),
+        ("kernel", "pipe", "kernel is not a regular file"),
         ("fw", "large", "fw is larger than 16777216 bytes"),
         ("kernel", "large", ""),
         ("initrd", "none", "No such file"),
@@ -500,7 +500,7 @@ def test_a_host_without_firmware_does_not_stand_in_for_it(lab: Lab) -> None:
     lab.domain.xml = xml_of(loader="<loader>-</loader>")
     lab.libvirt.hostname = "owner"
     ran = lab.validate("-i", "-n", "2", *SKU, known=False)
-    assert (ran.code, "no absolute path" in ran.err) == (6, True)
+    assert (ran.code, "not an absolute path" in ran.err) == (6, True)
 
 
 def test_a_digest_needs_nothing_of_the_host(lab: Lab) -> None:

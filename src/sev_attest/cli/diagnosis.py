@@ -1,4 +1,4 @@
-"""Say why a measurement does not match: gather what else is at hand, search, put it into words."""
+"""Search for the cause of a mismatch: read nearby files, search, and return hint and notes."""
 
 import errno
 import os
@@ -151,7 +151,7 @@ def _nothing_fits(diagnosis: Diagnosis, *, late: bool) -> tuple[str, list[str]]:
     if not diagnosis.complete and late:
         notes.append("the time for the search is up: --diagnose-budget SECONDS gives it more")
     elif not diagnosis.complete:
-        notes.append("not all that was at hand was tried: too many files, or too large")
+        notes.append("not every file at hand was tried: there are too many, or they are too large")
     if diagnosis.ruled_out:
         notes.append(f"ruled out: {'; '.join(diagnosis.ruled_out)}")
     hint = (
@@ -167,7 +167,7 @@ def _kernel_note(guest: GuestOptions) -> list[str]:
     if not missing:
         return []
     names = ", ".join(missing)
-    return [f"with kernelHashes='yes', state all that is booted: {names} missing"]
+    return [f"with kernelHashes='yes', name everything that is booted: {names} missing"]
 
 
 def _show_progress(tried: int) -> None:
@@ -189,8 +189,8 @@ class _Session:
 class _AtHand:
     """Looks through the folders of files that were named, until ``end``.
 
-    ``left_out`` names the hypotheses of which something was passed over: its time was up, or there
-    were too many files, or too large ones.
+    ``left_out`` names the hypotheses that are not fully tried: the time was up, or there were too
+    many files, or too large ones.
     """
 
     stated: Stated
@@ -198,7 +198,7 @@ class _AtHand:
     left_out: set[str] = field(default_factory=set)
 
     def sessions(self) -> tuple[dict[str, _Session], dict[str, tuple[Path, LaunchRecord]]]:
-        """Find keys, by the name of their file, and records, by the id of their session."""
+        """Return keys, by the name of their file, and records, by the id of their session."""
         sessions: dict[str, _Session] = {}
         records: dict[str, tuple[Path, LaunchRecord]] = {}
         beside, folder = self.stated.keys, self.stated.search.keys
@@ -215,7 +215,7 @@ class _AtHand:
         return sessions, records
 
     def image(self) -> bytes | None:
-        """Read the stated firmware again; None if it is gone, a pipe or too large."""
+        """Return the firmware that was measured; None if it is gone, a pipe or too large."""
         path = self.stated.guest.firmware
         if path is None or path == STDIN or time.monotonic() >= self.end:
             return None
@@ -224,7 +224,7 @@ class _AtHand:
         return None
 
     def images(self) -> Iterator[tuple[str, bytes]]:
-        """Read other firmware images, one at a time."""
+        """Yield other firmware images with their names, one at a time."""
         hypotheses = ("firmware.other", "firmware.joined")
         count = 0
         beside, folder = self.stated.guest.firmware, self.stated.search.firmware_dir
@@ -256,7 +256,7 @@ class _AtHand:
                 with os.scandir(found) as entries:
                     names = sorted(entry.name for entry in islice(entries, _MOST_NAMES + 1))
             except OSError:
-                continue  # what cannot be looked into is not at hand
+                continue  # a folder that cannot be read has nothing to try
             if len(names) > _MOST_NAMES:
                 self.left_out.update(hypotheses)
             for name in names[:_MOST_NAMES]:
@@ -284,7 +284,7 @@ def _key(path: Path, name: str) -> bytes:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """Read a file that somebody put there; raises OSError for a large one, a pipe or a device."""
+    """Return the content of a file; raises OSError for a large one, a pipe or a device."""
     with open(path, "rb", opener=_open) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
@@ -295,7 +295,7 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _open(path: str, flags: int) -> int:
-    # So that no pipe lets us wait. Windows has neither this flag nor such pipes.
+    # Opening a pipe must not wait for its writer. Windows has neither the flag nor such pipes.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -339,7 +339,7 @@ def _advice(
 
 
 def _words(context: click.Context, values: dict[str, object]) -> Iterator[str]:
-    """Write options as they would be typed."""
+    """Yield options as they would be typed."""
     for parameter in context.command.params:
         value = values[str(parameter.name)]
         if value == parameter.get_default(context) or value is None:
@@ -350,7 +350,7 @@ def _words(context: click.Context, values: dict[str, object]) -> Iterator[str]:
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for a shell, so that it can be read and typed again."""
+    """Return a word quoted for a shell, without unprintable characters."""
     if word.isprintable():
         return shlex.quote(word)
     plain = (

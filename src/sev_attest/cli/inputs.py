@@ -78,7 +78,7 @@ class NumberRange(ParamType[range]):
 
 
 class FileName(ParamType[str]):
-    """The name of a file, or ``-``; an empty one is a shell variable that was not set."""
+    """The name of a file, or ``-``. An empty name is refused: a shell variable was not set."""
 
     name = "file"
 
@@ -125,7 +125,7 @@ def stdin() -> BinaryIO:
 
 
 def stdin_errors(*names: str | None) -> Iterator[Unsupported]:
-    """Find more than one input that would be standard input."""
+    """Yield an error if more than one of the files would be standard input."""
     if names.count(STDIN) > 1:
         yield usage("only one input can be standard input (-)")
 

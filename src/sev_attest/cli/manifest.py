@@ -29,7 +29,7 @@ def _names(text: str | None) -> list[str | None]:
 def manifest_errors(
     guest: GuestRangeOptions, *, beside: list[str], explain: bool, form: str | None
 ) -> Iterator[Unsupported]:
-    """Find options that exclude a manifest; ``beside`` are those of a measurement."""
+    """Yield an error for options that exclude a manifest; ``beside`` are those of a measurement."""
     if guest.launch_digest is not None:
         yield usage("--manifest needs the guest itself, not --launch-digest")
     if beside:

@@ -1,4 +1,4 @@
-"""Usage errors: a command reports all that it finds at once, not the first alone."""
+"""Usage errors: a command reports all of them at once, not only the first."""
 
 from collections.abc import Iterable
 

@@ -26,7 +26,7 @@ _inputs = click.argument("inputs", nargs=-1, type=FILE, metavar="INPUT...")
 
 @click.group("certs", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Certificates of platforms: look at them, repackage them; an owner's own OCA."""
+    """Show, split and join platform certificates; make an OCA and sign a PEK with it."""
 
 
 @command.command("show")

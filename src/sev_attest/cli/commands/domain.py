@@ -23,7 +23,7 @@ from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.unverified import unverified
 
 _NAMED = 4
-"""How many rules an error message names."""
+"""The number of rules that an error message names."""
 
 
 class SurroundingsOptions(Options, title="Host and guest of the domain"):
@@ -57,21 +57,24 @@ class PrepareOptions(Options, title="What is changed"):
         "-o", "--output", type=OUTPUT, metavar="FILE", help="Write to a file instead."
     )
     also: tuple[str, ...] = option(
-        "--also", multiple=True, metavar="RULE", help="Also mend what this rule finds (repeatable)."
+        "--also",
+        multiple=True,
+        metavar="RULE",
+        help="Also fix what this rule finds; can be repeated.",
     )
-    everything: bool = option("--all", is_flag=True, help="Mend all that can be mended.")
+    everything: bool = option("--all", is_flag=True, help="Fix everything that can be fixed.")
     insecure: bool = option(
-        "--insecure", is_flag=True, help="Take a session that was used already."
+        "--insecure", is_flag=True, help="Accept a session that was used already."
     )
     force: bool = option("--force", is_flag=True, help="Write over a file that exists.")
 
     def errors(self) -> Iterator[Unsupported]:
-        """Find rules of --also that are unknown or mend nothing."""
+        """Yield an error for rules of --also that are unknown or fix nothing."""
         unknown = [rule for rule in self.also if rule not in RULES or not RULES[rule].mends]
         if unknown:
             mendable = ", ".join(rule.id for rule in RULES.values() if rule.mends)
             yield usage(
-                f"--also {unknown[0]}: no rule of that name mends anything",
+                f"--also {unknown[0]}: no rule of that name fixes anything",
                 hint=f"these do: {mendable}",
             )
 
@@ -87,7 +90,7 @@ def command() -> None:
     "--session",
     type=FILE,
     metavar="NAME",
-    help="Hold it to the session of this name (NAME.launch.json; may begin with a folder).",
+    help="Check that it fits the session of this name (NAME.launch.json; a folder may precede it).",
 )
 @SurroundingsOptions.given("known")
 @LedgerOptions.given("ledger")
@@ -114,14 +117,14 @@ def check(
     if output.text:
         if not failed:
             counted = f" ({tally(findings)})" if findings else ""
-            click.echo(f"OK: nothing in this domain stands against attestation{counted}")
+            click.echo(f"OK: nothing in this domain prevents attestation{counted}")
         _list(findings)
         if output.verbose:
             _steps(findings)
     facts: dict[str, object] = {"findings": [_document(finding) for finding in findings]}
     if failed:
         can = any(finding.mendable for finding in failed)
-        hint = "`sev-attest domain prepare` mends what it can" if can else failed[0].fix
+        hint = "`sev-attest domain prepare` fixes what it can" if can else failed[0].fix
         raise _refusal(xml, failed, facts, hint)
     if output.as_json:
         render.document("domain check", ok=True, **facts)
@@ -141,11 +144,11 @@ def prepare_command(
     ledger: LedgerOptions,
     output: OutputOptions,
 ) -> None:
-    """Put a session into XML and mend what attestation needs; print the XML that results.
+    """Put a session into XML, fix what prevents attestation, and print the XML that results.
 
-    Only what is mended changes: comments and layout stay. The diff goes to standard error, and
-    after it what could not be mended (errors among that end with exit code 4; the XML is written
-    nevertheless).
+    Nothing else changes: comments and layout stay. The diff goes to standard error, followed by
+    what could not be fixed. If there are errors among that, the exit code is 4; the XML is written
+    in that case too.
     """
     refuse(stdin_errors(xml, known.firmware, known.capabilities), options.errors())
     files = _session_files(options.session)
@@ -226,7 +229,7 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
 
 
 def _used(record: LaunchRecord | None, ledger: LedgerOptions) -> Used | None:
-    """Return what tells whether the session of a record was used; None if the ledger has no use."""
+    """Return a function that says whether the session of a record was used, as the ledger knows."""
     if record is None:
         return None
     try:

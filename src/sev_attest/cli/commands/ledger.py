@@ -1,4 +1,4 @@
-"""``sev-attest ledger``: the launches that this owner has made."""
+"""``sev-attest ledger``: the sessions of this owner, and the state of each."""
 
 import json
 import re
@@ -48,7 +48,7 @@ class _HeadType(ParamType[Head]):
 
 @click.group("ledger", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Every session that was made here, and that each is used for one launch only."""
+    """List and check the sessions that you made; each is used for one launch only."""
 
 
 @command.command("list")
@@ -112,7 +112,7 @@ def show(*, session: str, ledger: LedgerOptions, output: OutputOptions) -> None:
 
 @command.command("close")
 @_session
-@click.option("--reason", default="", metavar="TEXT", help="Kept in the ledger.")
+@click.option("--reason", default="", metavar="TEXT", help="A reason to keep in the ledger.")
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
 def close(*, session: str, reason: str, ledger: LedgerOptions, output: OutputOptions) -> None:
@@ -166,10 +166,10 @@ def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: Out
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
 def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -> None:
-    """Check that nobody changed the ledger behind its back.
+    """Check that nobody tampered with the ledger.
 
-    Its log must be whole, and the sessions what the log tells. Keep the head that this prints on
-    another machine: only --head tells that the whole ledger was replaced by an older copy.
+    Its log must be complete, and the sessions must match it. Keep the head that this prints on
+    another machine: only --head detects that the whole ledger was replaced by an older copy.
     """
     with _open(ledger) as opened:
         place = opened.place
@@ -180,13 +180,13 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
             for finding in error.findings[1:]:
                 error.add_note(finding)
             raise
-    notes = [] if head else ["compared with no head (--head), an older copy would look as good"]
+    notes = [] if head else ["without --head, an older copy of the ledger would pass too"]
     if output.as_json:
         render.document("ledger verify", ok=True, head=str(found), notes=notes)
     elif output.quiet:
-        click.echo(found)  # what it is asked for: to be kept elsewhere
+        click.echo(found)  # the result: to be kept elsewhere
     else:
-        click.echo(f"OK: the ledger is as its {found.count} events tell; head {found}")
+        click.echo(f"OK: the ledger matches its {found.count} events; head {found}")
         if output.verbose:
             click.echo(f"ledger: {render.one_line(place)}")
         render.notes(notes)
@@ -201,7 +201,10 @@ def _open(options: LedgerOptions) -> Ledger:
 
 
 def _find(ledger: Ledger, text: str) -> LedgerEntry:
-    """Find the session by its name, or by the beginning of its id (8 digits or more)."""
+    """Return the session of this name, or with an id that begins so (8 digits or more).
+
+    Raises WrongState if there is none, Unsupported if there are several.
+    """
     entries = ledger.entries()
     found = [entry for entry in entries if entry.name == text]
     if not found and len(text) >= _ID_NEEDED:
@@ -215,7 +218,7 @@ def _find(ledger: Ledger, text: str) -> LedgerEntry:
         candidates = ", ".join(f"{e.session_id[:_ID_SHOWN]} ({e.state})" for e in found[:8])
         raise usage(
             f"{len(found)} sessions are called {text!r}: {candidates}",
-            hint="give as much of the id as tells them apart",
+            hint="give more digits of the id",
         )
     return found[0]
 

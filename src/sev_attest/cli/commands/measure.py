@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class HmacOptions(Options, title="The measurement to expect"):
-    """The fields of the measurement's HMAC beside policy and launch digest."""
+    """The fields of the measurement's HMAC, except policy and launch digest."""
 
     tik: str | None = option(
         "--tik", type=FILE, metavar="FILE", help="TIK: print the measurement to expect."
@@ -38,7 +38,7 @@ class HmacOptions(Options, title="The measurement to expect"):
     build_id: int | None = option("--build-id", type=BYTE, help="SEV firmware build.")
 
     def errors(self, policy: int | None) -> Iterator[Unsupported]:
-        """Find fields that are missing, or of no use without --tik."""
+        """Yield an error for fields that are missing, or useless without --tik."""
         if self.tik is None:
             beside = self.stated("nonce", "measurement", *NUMBERS)
             if beside:
@@ -128,7 +128,7 @@ def command(
 def _count_errors(
     guest: GuestRangeOptions, hmac: HmacOptions, output: DigestOptions
 ) -> Iterator[Unsupported]:
-    """Find what needs one number of vCPUs, or no measurement."""
+    """Yield an error for options that need one number of vCPUs, or no measurement."""
     many = guest.num_cpus is not None and len(guest.num_cpus) > 1
     if many and output.explain:
         yield usage("--explain needs one number of vCPUs")

@@ -22,14 +22,14 @@ from sev_attest.sev.report import CHECKS, SIZE, AttestationReport, verify_report
 
 @click.group("report", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Attestation reports: what a running guest was launched as, signed by its platform."""
+    """Attestation reports: the digest and policy of a running guest, signed by its platform."""
 
 
 @command.command("verify")
 @click.argument("report", type=FILE)
 @click.argument("chain", nargs=-1, type=FILE, metavar="CHAIN...")
-@click.option("--nonce", metavar="B64", required=True, help="The nonce that was asked with.")
-@click.option("--policy", type=POLICY, help="Guest policy that was meant.")
+@click.option("--nonce", metavar="B64", required=True, help="The nonce of the request.")
+@click.option("--policy", type=POLICY, help="The guest policy that you meant.")
 @GuestOptions.given("guest")
 @ChainOptions.given("certificates")
 @OutputOptions.given("output")
@@ -90,7 +90,7 @@ def verify(
 
 
 def _guest_errors(guest: GuestOptions, policy: int | None) -> Iterator[Unsupported]:
-    """Find options of the guest that are missing or contradict each other, if there are any."""
+    """Yield an error for options of the guest that are missing or contradict each other."""
     if not guest.described:
         return
     yield from guest.errors()

@@ -22,7 +22,7 @@ from sev_attest.sev.policy import BITS, GuestPolicy
 
 @click.group("requirements", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Begin and check owner.toml: what you demand of a launch beyond a right measurement."""
+    """Write and check owner.toml: what you demand of a launch beyond a right measurement."""
 
 
 @command.command("init")
@@ -43,7 +43,7 @@ def init(*, path: str, force: bool, output: OutputOptions) -> None:
 @click.argument("path", type=FILE, metavar="FILE")
 @OutputOptions.given("output")
 def check(*, path: str, output: OutputOptions) -> None:
-    """Read owner.toml as `validate --requirements` does, and say what it allows."""
+    """Read owner.toml as `validate --requirements` does, and show what it allows."""
     found = read_requirements(path)
     now = datetime.now(UTC)
     notes = _notes(found, now)
@@ -76,7 +76,7 @@ _DENIED = ("denied_ceks", "denied_platform_ids", "denied_pdhs")
 
 
 def _facts(found: Requirements, now: datetime) -> dict[str, Any]:
-    """Say what is allowed, for a JSON document."""
+    """Return what is allowed, for a JSON document."""
     lists = (*_LISTS, *_DENIED, "acknowledged", "refused")
     return {
         **{name: sorted(getattr(found, name)) for name in lists},
@@ -102,7 +102,7 @@ def _facts(found: Requirements, now: datetime) -> dict[str, Any]:
 
 
 def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str]:
-    """Say what is allowed, for people."""
+    """Yield what is allowed, as lines of text."""
     facts = _facts(found, now)
     for name in (*_LISTS, *_DENIED, "acknowledged", "refused"):
         words = "any" if ANY in facts[name] else ", ".join(facts[name])
@@ -124,7 +124,7 @@ def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str
 
 
 def _notes(found: Requirements, now: datetime) -> list[str]:
-    """Say what lets no launch through at all."""
+    """Return notes on requirements that no launch can meet."""
     notes = [
         f"{name.replace('_', ' ')}: the list is empty, so no launch is allowed"
         for name in _LISTS

@@ -57,7 +57,7 @@ class SessionOptions(Options, title="Session"):
     force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
     def errors(self, ledger: str | None) -> Iterator[Unsupported]:
-        """Find a name that files cannot have, and a time limit that nothing keeps."""
+        """Yield an error for a name that files cannot have, or a time limit without a ledger."""
         if not _NAME.fullmatch(self.name):
             yield Unsupported(
                 f"{self.name!r} cannot begin a file's name: letters, digits and _ . + - can",
@@ -171,7 +171,7 @@ def _write(
     expires: datetime | None,
     force: bool,
 ) -> None:
-    """Open the session in the ledger, then write its files: no keys without a row."""
+    """Create the session in the ledger, then write its files: keys never exist without a row."""
     if ledger is None:
         write_all(files.items(), force=force)
         return

@@ -58,11 +58,11 @@ def command(
     search: SearchOptions,
     output: VerdictOptions,
 ) -> None:
-    """Check the measurement of a launch against what its owner meant to start.
+    """Check the measurement of a launch against the guest that its owner meant to start.
 
-    Give what the host reports (--measurement, --api-major, --api-minor, --build-id, --policy, or
-    all of them as --launch-info), or where to ask for it (--connect, --domain); the guest
-    (--firmware ...); and the session's keys. A guest that is connected to gets its secrets, and
+    Needed are what the host reports (--measurement, --api-major, --api-minor, --build-id, --policy,
+    or --launch-info with all of them) or a connection to the host (--connect, --domain); the guest
+    (--firmware ...); and the session's keys. With a connection, the guest is sent its secrets and
     then runs.
     """
     _check_usage(reported, host, guest, keys, owner)
@@ -128,7 +128,7 @@ def _check_usage(
 def _stdin_errors(
     reported: ReportedOptions, guest: GuestOptions, keys: KeyOptions, owner: OwnerOptions
 ) -> Iterator[Unsupported]:
-    """Find more than one option that would read standard input."""
+    """Yield an error if more than one option would read standard input."""
     found = [
         option_name(name)
         for bundle, names in (
@@ -148,7 +148,7 @@ def _stdin_errors(
 def _find_allowed(
     reported: Reported, keys: TransportKeys, requirements: "Requirements"
 ) -> Measured:
-    """Return which of the allowed launch digests the measurement is of; raises NotVerified."""
+    """Return the allowed launch digest that the measurement fits; raises NotVerified for none."""
     from sev_attest.owner.key_release import verify_any
 
     info, digests = reported.info, requirements.digests
@@ -194,7 +194,7 @@ class Case:
         return self.reported.policy
 
     def verify(self, keys: TransportKeys, stated: Stated) -> VerifiedLaunch:
-        """Verify the launch; raises NotVerified, with everything to tell of it."""
+        """Verify the launch; raises NotVerified, after a mismatch with its likely cause."""
         try:
             return verify_launch(
                 self.info, keys=keys, policy=self.policy, digest=self.measured.digest
@@ -216,7 +216,7 @@ class Case:
             raise
 
     def _diagnose(self, error: NotVerified, keys: TransportKeys, stated: Stated) -> None:
-        """Add to a mismatch what would fit. It stays a mismatch, whatever comes of the search."""
+        """Add to a mismatch what would fit; it stays a mismatch even if the search fails."""
         try:
             from sev_attest.cli.diagnosis import diagnose
 
@@ -230,7 +230,7 @@ class Case:
             )
         except KeyboardInterrupt:
             self.notes.append("the search was interrupted")
-        except Exception as failure:  # noqa: BLE001 - the verdict stands, whatever comes of this
+        except Exception as failure:  # noqa: BLE001 - the verdict stands, even after a bug
             error.add_note(f"the search for what fits failed ({type(failure).__name__}): a bug")
         else:
             error.hint = found.hint
@@ -239,7 +239,7 @@ class Case:
                 error.add_note(note)
 
     def unsettled(self, error: SevAttestError) -> None:
-        """Add to an error that the measurement was right, and what goes with it."""
+        """Add to an error that the measurement was right, with facts and notes of the launch."""
         held = CHECKS.keys() - _unchecked(self.info, self.policy)
         self.notes.insert(0, "the measurement itself is right")
         error.facts = {**self._facts, "checks": render.checks(CHECKS, held, set()), **error.facts}
@@ -272,7 +272,7 @@ class Case:
         return _facts(self.reported, self.notes) | self.measured.facts
 
     def _explain(self, held: set[str], failed: set[str]) -> None:
-        """Show what went into the measurement, but never the one that was expected."""
+        """Print what went into the measurement, but never the one that was expected."""
         if not self.output.text:
             return
         if self.output.steps or self.output.explain:
@@ -296,9 +296,9 @@ def _facts(reported: Reported, notes: list[str]) -> dict[str, object]:
 
 
 def _unchecked(info: LaunchInfo, policy: GuestPolicy) -> set[str]:
-    """Return the checks that were not made: nothing was reported, or nothing demanded.
+    """Return the checks that were not made: the host reported nothing, or nothing was demanded.
 
-    A minimum of the owner's (--requirements) is a check of its own; see its "requirements".
+    A minimum that --requirements demands is another check; the document has it in "requirements".
     """
     found = {"launch.build"}
     if info.policy is None:
@@ -311,6 +311,6 @@ def _unchecked(info: LaunchInfo, policy: GuestPolicy) -> set[str]:
 def _outcome(
     error: NotVerified, info: LaunchInfo, policy: GuestPolicy
 ) -> tuple[set[str], set[str]]:
-    """Return which checks held and which failed: the steps end at the first that fails."""
+    """Return the checks that held, and the one that failed and ended them."""
     order = list(CHECKS)
     return set(order[: order.index(error.check)]) - _unchecked(info, policy), {error.check}

@@ -41,8 +41,8 @@ def command(
     """Verify a platform's certificates up to AMD's pinned root.
 
     INPUT is what `sevctl export` wrote (with or without --full), single certificates, a folder of
-    them, or the text of `virsh nodesevinfo`; in any number and order, binary, base64 or hex; - is
-    standard input. ASK and ARK may be left out: AMD's own are built in.
+    them, or the text of `virsh nodesevinfo`, in any number and order; binary, base64 or hex; - is
+    standard input. ASK and ARK may be left out: AMD's are built in.
 
     --each prints one line per INPUT. Then the exit code is 1 if any chain is not verified, else 6
     if any could not be read.
@@ -78,7 +78,7 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainResult:
-    """One of many chains, verified or not; ``root`` is None if not."""
+    """The result for one of many chains; ``root`` is None if it is not verified."""
 
     source: str
     root: Root | None = None
@@ -127,7 +127,10 @@ class ChainResult:
 
 
 def verify_each(inputs: Sequence[str], certificates: ChainOptions) -> Iterator[ChainResult]:
-    """Verify many chains, on all cores: the arithmetic leaves the interpreter to other threads."""
+    """Verify many chains on all cores; yield the results in the order of the inputs.
+
+    Threads are enough: OpenSSL releases the interpreter's lock.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     roots = certificates.roots()
@@ -147,7 +150,7 @@ def verify_each(inputs: Sequence[str], certificates: ChainOptions) -> Iterator[C
 
 
 def _each_errors(inputs: tuple[str, ...], certificates: ChainOptions) -> Iterator[Unsupported]:
-    """Find what cannot be combined with --each."""
+    """Yield an error for what cannot be combined with --each."""
     beside = certificates.stated("sev", "oca", "cek")
     if beside:
         yield usage(f"--each excludes {', '.join(beside)}")

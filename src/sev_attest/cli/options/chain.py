@@ -30,7 +30,7 @@ class CertificateOptions(Options, title="Certificates"):
     def errors(
         self, inputs: tuple[str, ...], *more: str, fetched: bool = False
     ) -> "Iterator[Unsupported]":
-        """Find that no chain is named, or that two inputs would be standard input.
+        """Yield an error if no chain is named, or if two files would be standard input.
 
         ``more`` are other files that the command reads; ``fetched``: a host sends a chain.
         """
@@ -92,7 +92,7 @@ class ChainOptions(CertificateOptions, title="Certificates"):
     def errors(
         self, inputs: tuple[str, ...], *more: str, fetched: bool = False
     ) -> "Iterator[Unsupported]":
-        """Find what the base class does; the roots may be standard input too."""
+        """Yield the errors of the base class; the roots may be standard input too."""
         yield from super().errors(inputs, *self.trust_root, *more, fetched=fetched)
 
     def roots(self) -> "list[Root]":

@@ -147,7 +147,7 @@ class AnyGuestOptions(CpuOptions, BootOptions, title="vCPUs of an SEV-ES guest")
         return bool(self.stated("launch_digest", *_DESCRIPTION))
 
     def errors(self, *, hosted: bool = False) -> Iterator[Unsupported]:
-        """Find options that are missing or contradict each other.
+        """Yield an error for each option that is missing or contradicts another.
 
         ``hosted``: a host that is connected to may name what is missing.
         """
@@ -171,7 +171,7 @@ class AnyGuestOptions(CpuOptions, BootOptions, title="vCPUs of an SEV-ES guest")
             yield error
 
     def vcpu_errors(self, policy: GuestPolicy) -> Iterator[Unsupported]:
-        """Find what SEV-ES measures and no option says, or vCPU options for a plain SEV guest."""
+        """Yield an error for what an SEV-ES guest lacks, or a plain SEV guest does not have."""
         if not policy.es:
             yield from self.unmeasured(policy, _VCPU)
             return
@@ -182,9 +182,9 @@ class AnyGuestOptions(CpuOptions, BootOptions, title="vCPUs of an SEV-ES guest")
                 yield _no_state()
 
     def unmeasured(self, policy: GuestPolicy, fields: Iterable[str]) -> Iterator[Unsupported]:
-        """Find vCPU options that a plain SEV policy does not measure.
+        """Yield an error for a vCPU option that a plain SEV policy does not measure.
 
-        Who gives them means SEV-ES, and would take the digest of a plain SEV guest for it.
+        Such an option means an SEV-ES guest: the digest of a plain SEV guest would mislead.
         """
         stated = self.stated(*fields)
         if stated and not policy.es:

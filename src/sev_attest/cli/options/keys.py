@@ -22,7 +22,7 @@ class KeyOptions(Options, title="Session keys"):
     )
 
     def errors(self) -> Iterator[Unsupported]:
-        """Find keys that are missing or contradict each other."""
+        """Yield an error for keys that are missing or contradict each other."""
         if self.tk is None and (self.tik is None or self.tek is None):
             yield usage(_NEEDED)
         if self.tk is not None and self.stated("tik", "tek"):

@@ -76,7 +76,7 @@ class HostOptions(ConnectOptions, title="Connection to the host"):
         return self.connect is not None or self.domain is not None
 
     def errors(self, beside: list[str]) -> Iterator[Unsupported]:
-        """Find that the domain is missing, or options (``beside``) that exclude a connection."""
+        """Yield an error if the domain is missing, or for options (``beside``) that exclude one."""
         if not self.live:
             return
         if self.domain is None and not _is_qmp(self.connect):
@@ -193,7 +193,7 @@ class Live:
                 hint=f"give your own with {option_name(name)}",
             )
         if not path.startswith("/"):
-            raise MalformedInput("domain XML", name, "is no absolute path")
+            raise MalformedInput("domain XML", name, "is not an absolute path")
 
     def _cpu(self) -> dict[str, int]:
         """Return the CPU that the guest sees: the host's own only if it is passed through."""
@@ -215,7 +215,7 @@ class Live:
         return dict(zip(("cpu_family", "cpu_model", "cpu_stepping"), numbers, strict=True))
 
     def release(self, packet: "SecretPacket") -> None:
-        """Give the guest its secret, once, and let it run. Raises WrongState, HostError."""
+        """Send the guest its secret, once, and let it run; raises WrongState, HostError."""
         self.refused = True
         try:
             self.guest.confirm()
@@ -241,7 +241,7 @@ def _check_file(name: str, path: str) -> None:
     """Refuse what a host may name to make us read or wait: a device, a pipe, a large file."""
     found = os.stat(path)  # noqa: PTH116 - pathlib takes longer to import
     if not stat.S_ISREG(found.st_mode):
-        raise MalformedInput("domain XML", name, f"{path} is no regular file")
+        raise MalformedInput("domain XML", name, f"{path} is not a regular file")
     if name == "firmware" and found.st_size > _MAX_FIRMWARE:
         raise MalformedInput("domain XML", name, f"{path} is larger than {_MAX_FIRMWARE} bytes")
 

@@ -56,7 +56,7 @@ class OwnerOptions(Options, title="Requirements and secrets"):
     force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
     def errors(self, *, record: bool, hosted: bool) -> Iterator[Unsupported]:
-        """Find options that are missing or contradict each other.
+        """Yield an error for each option that is missing or contradicts another.
 
         ``record``: whether the launch has one; ``hosted``: whether a host takes the packet.
         """

@@ -51,7 +51,7 @@ class ReportedOptions(Options, title="Launch values reported by the host"):
     )
 
     def errors(self, *, hosted: bool) -> Iterator[Unsupported]:
-        """Find values that are missing, unless a file or a host has them (``hosted``)."""
+        """Yield an error for values that are missing and that no file or host (``hosted``) has."""
         if hosted or self.launch_info is not None:
             return
         missing = [option_name(name) for name in REPORTED if getattr(self, name) is None]
