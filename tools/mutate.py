@@ -185,7 +185,12 @@ def mutants_of(module: str) -> Iterator[Mutant]:
 def tests_of(module: str) -> list[str]:
     """Name the files of tests that mirror a module."""
     found = [tests for prefix, tests in TESTS.items() if module.startswith(prefix)]
-    return [f"tests/test_{name}.py" for name in ("foundations", *found[0].split())]
+    names = ("foundations", *found[0].split())
+    return [
+        str(path.relative_to(ROOT))
+        for name in names
+        for path in (ROOT / "tests").rglob(f"test_{name}.py")
+    ]
 
 
 class Copy:

@@ -25,7 +25,7 @@ from sev_attest.owner import Ledger
 from sev_attest.owner.advisories import load
 from sev_attest.testing import Authority, Fault, FirmwareError, Guest, Host, Platform, ovmf_image
 
-PAGE = (Path(__file__).parent.parent / "docs" / "key-release.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "key-release.md").read_text()
 COMMANDS = re.findall(r"^\$ sev-attest (.*)$", PAGE, re.MULTILINE)
 OVMF = ovmf_image(1 << 13)
 KEY = b"canary 51c0ffee"

@@ -13,7 +13,7 @@ from sev_attest.domain_xml.rules import RULES
 from sev_attest.sev.diagnosis.hypotheses import RULED_OUT
 from sev_attest.testing import FirmwareError, Guest, Platform, QemuError, launch_guest, ovmf_image
 
-PAGE = (Path(__file__).parent.parent / "docs" / "troubleshooting.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
 LAUNCH, _, SECRET = PAGE.partition("## The secret does not arrive")
 OVMF = ovmf_image(1 << 14)
 

@@ -26,7 +26,7 @@ from sev_attest.owner.advisories import (
     load,
 )
 
-PAGE = Path(__file__).parents[1] / "docs" / "advisories.md"
+PAGE = Path(__file__).parents[2] / "docs" / "advisories.md"
 AFFECTED, UNSEEN, NOT_AFFECTED = AdvisoryVerdict
 STRICT = 0x3301003F
 POLICIES = [0, 1, 3, 4, 5, 7, 8, 0xD, 0x10, 0x20, 0x3F, 0x00010001, 0x33000005, STRICT]

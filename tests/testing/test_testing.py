@@ -615,7 +615,7 @@ def test_its_fixtures_give_a_host_and_the_roots_that_admit_it(
 
 
 def test_the_examples_of_its_page_run(here: Path) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
     blocks = page.split("```python\n")[1:]
     conftest, example = (block.partition("```")[0] for block in blocks)
     Path("conftest.py").write_text(conftest)

@@ -10,7 +10,7 @@ import pytest
 from conftest import Run
 from sev_attest.testing import ovmf_image
 
-PAGE = (Path(__file__).parent.parent / "docs" / "migrating.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text()
 OURS = sorted(set(re.findall(r"`(sev-attest [^`]+)`", PAGE)))
 GROUPS = ("certs", "report", "secret", "vmsa")
 

@@ -14,7 +14,7 @@ from sev_attest.cli import exits, interrupts
 from sev_attest.guest import CpuModel, VmsaProfile
 from sev_attest.testing import Platform, launch_guest, ovmf_image
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 OVMF = ovmf_image()
 
 
