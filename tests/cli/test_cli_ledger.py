@@ -209,7 +209,7 @@ def test_a_file_that_is_no_ledger_is_an_error(run: Run, here: Path, command: str
     Path("spoilt").chmod(0o600)
     ran = run("ledger", *command.split(), "--ledger", "spoilt")
     assert ran.code == 6
-    assert ran.err.startswith("error: ledger spoilt: this is no ledger, or it is damaged")
+    assert ran.err.startswith("error: ledger spoilt: this is not a ledger, or it is damaged")
 
 
 def test_without_a_ledger_there_is_nothing_to_show(run: Run) -> None:

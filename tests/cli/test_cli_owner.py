@@ -487,7 +487,7 @@ def _shared() -> Callable[[], None]:
     ("spoil", "words"),
     [
         (_locked, "another process holds it locked"),
-        (_corrupt, "this is no ledger, or it is damaged"),
+        (_corrupt, "this is not a ledger, or it is damaged"),
         (_shared, "others can write to it"),
     ],
 )

@@ -572,7 +572,7 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} --api-major 1_0", 2, "'1_0' is no number"),
         (f"{INFO} --api-major \uff15", 2, "is no number"),
         (f"-m {B64}AAAA {NUMBERS}", 6, "51 bytes (decoded from text), expected 48"),
-        (f"{INFO} --record fw", 6, "fw: launch record: this is no JSON"),
+        (f"{INFO} --record fw", 6, "fw: launch record: this is not JSON"),
         (
             f"{INFO} --kernel-hashes 00:00:00",
             6,

@@ -603,7 +603,7 @@ def _meddled(*statements: str) -> Callable[[Path], None]:
 UNGUARDED = tuple(f"DROP TRIGGER sev_attest_keeps_{number}" for number in range(3))
 SPOILT: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "symbolic link": (_link, "ledger.place", "it is a symbolic link"),
-    "folder": (Path.mkdir, "ledger.place", "it is no file"),
+    "folder": (Path.mkdir, "ledger.place", "it is not a file"),
     "writable by others": (_writable, "ledger.place", "others can write to it"),
     "folder for anybody": (_open_folder, "ledger.place", "anybody can write in its folder"),
     "garbage": (_garbage, "ledger.damaged", "file is not a database"),
@@ -770,7 +770,7 @@ UNSAFE: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "back through one": (_back_through, ", on the way to it", "chmod go-w "),
     "link to a loose folder": (_linked_folder, "its group can write in its folder", "chmod go-w "),
     "log that others write": (_log_of_others, "others can write to ledger.sqlite3-wal", "chmod"),
-    "log that is a link": (_log_elsewhere, "ledger.sqlite3-journal is no file", "find out"),
+    "log that is a link": (_log_elsewhere, "ledger.sqlite3-journal is not a file", "find out"),
 }
 
 

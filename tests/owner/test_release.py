@@ -302,7 +302,7 @@ def test_the_packet_is_made_before_the_ledger_is_asked(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("secrets", "room", "check"),
+    ("secrets", "size", "check"),
     [
         (LARGE, None, "secret.size"),
         (SECRETS, 32, "secret.size"),
@@ -312,10 +312,10 @@ def test_the_packet_is_made_before_the_ledger_is_asked(case: Case) -> None:
     ],
 )
 def test_a_packet_that_cannot_be_made_is_no_release_but_binds_the_session(
-    case: Case, secrets: dict[str, bytes], room: int | None, check: str
+    case: Case, secrets: dict[str, bytes], size: int | None, check: str
 ) -> None:
     info = told(case.start())
-    assert case.refusal(info, secrets=secrets, secret_area_size=room).check == check
+    assert case.refusal(info, secrets=secrets, secret_area_size=size).check == check
     assert case.kinds == ["created", "measured"]
     assert case.refusal(told(case.start())).check == "ledger.reused"
     assert case.release(info)

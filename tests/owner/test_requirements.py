@@ -434,8 +434,8 @@ def test_a_damaged_manifest_is_an_error(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "shown"),
     [
-        (b"\xff", "requirements: this is no UTF-8 text"),
-        (b"=", "requirements: this is no TOML: "),
+        (b"\xff", "requirements: this is not UTF-8 text"),
+        (b"=", "requirements: this is not TOML: "),
         (FILE.replace(f'"{"0f" * 32}"', "5").encode(), "ceks: a int does not belong there"),
         (FILE.replace("0f" * 32, "0g" * 99).encode(), f"ceks: '{'0g' * 39}0 does not belong"),
     ],
@@ -480,9 +480,9 @@ def test_each_list_says_what_belongs_there(table: str, key: str, hint: str) -> N
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('set = ["no-debug", "es"]', "set = 5", "policy.set: is no list"),
-        ('"1.55"', "1.55", "minimum.milan.api: is no text"),
-        ("build = 24", "build = true", "minimum.milan.build: is no number"),
+        ('set = ["no-debug", "es"]', "set = 5", "policy.set: is not a list"),
+        ('"1.55"', "1.55", "minimum.milan.api: is not a string"),
+        ("build = 24", "build = true", "minimum.milan.build: is not a number"),
         ('name = "db"', 'name = "web"', "launch: there are two with the name 'web'"),
         ('["sev"]', '["es"]', "policy: requires a bit both set and clear"),
     ],

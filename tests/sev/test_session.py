@@ -268,5 +268,5 @@ def test_a_generation_that_amd_has_not_is_refused_whatever_the_root(
     generation: str, root: str | None
 ) -> None:
     fields_ = json.loads(FIRST_RECORD) | {"generation": generation, "root": root}
-    with pytest.raises(MalformedInput, match="generation: is none of AMD's"):
+    with pytest.raises(MalformedInput, match="generation: is not one of AMD's"):
         LaunchRecord.from_bytes(json.dumps(fields_).encode())

@@ -247,12 +247,12 @@ def parse(text: str) -> Advisories:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise MalformedInput(_STRUCTURE, "format", f"this is no TOML: {error}") from None
+        raise MalformedInput(_STRUCTURE, "format", f"this is not TOML: {error}") from None
     if tables.keys() != {"as_of", "advisory"} or not _is_list(tables["advisory"], dict):
         reason = "there are as_of and tables [[advisory]], nothing else"
         raise MalformedInput(_STRUCTURE, "format", reason)
     if type(tables["as_of"]) is not date:
-        raise MalformedInput(_STRUCTURE, "as_of", "is no date")
+        raise MalformedInput(_STRUCTURE, "as_of", "is not a date")
     found = tuple(map(_advisory, tables["advisory"]))
     ids = [advisory.id for advisory in found]
     for twice in {one for one in ids if ids.count(one) > 1}:
@@ -270,7 +270,7 @@ def _advisory(row: Mapping[str, Any]) -> Advisory:
         raise refuse(name, "is missing")
     for name, value in row.items():
         if not _FIELDS[name](value):
-            raise refuse(name, f"{value!r} is no value for it")
+            raise refuse(name, f"{value!r} is not a valid value")
     for name, reason in _contradictions(row):
         raise refuse(name, reason)
     return Advisory(**{name: _frozen(name, value) for name, value in row.items()})

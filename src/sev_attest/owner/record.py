@@ -127,9 +127,9 @@ class LaunchRecord:
         try:
             document = json.loads(data)
         except Exception:  # noqa: BLE001 - json raises more than it documents
-            raise MalformedInput(_STRUCTURE, "format", "this is no JSON") from None
+            raise MalformedInput(_STRUCTURE, "format", "this is not JSON") from None
         if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
-            raise MalformedInput(_STRUCTURE, "schema", f"this is no {SCHEMA} document")
+            raise MalformedInput(_STRUCTURE, "schema", f"this is not a {SCHEMA} document")
         _check_types(document)
         GuestPolicy(document["policy"])
         for name, digits in _HEX.items():
@@ -139,7 +139,7 @@ class LaunchRecord:
         generation, root = document["generation"], document["root"]
         known = generation is None or (generation in AMD_KEYS and root is not None)
         if not known:
-            raise MalformedInput(_STRUCTURE, "generation", "is none of AMD's")
+            raise MalformedInput(_STRUCTURE, "generation", "is not one of AMD's")
         return cls(**document)
 
 

@@ -115,7 +115,7 @@ class Requirements:
     def check(self) -> None:
         """Raise MalformedInput for requirements that no launch can meet or that contradict."""
         for name in sorted(self.minimum.keys() - {*GENERATIONS, TEST}):
-            raise _malformed(f"minimum.{name}", "is no generation")
+            raise _malformed(f"minimum.{name}", "is not a generation")
         allowed = {*self.generations} - {ANY} | (
             {*GENERATIONS} if ANY in self.generations else set()
         )

@@ -115,9 +115,9 @@ def _parsed(data: bytes) -> dict[str, object]:
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError:
-        raise MalformedInput(_STRUCTURE, "format", "this is no UTF-8 text") from None
+        raise MalformedInput(_STRUCTURE, "format", "this is not UTF-8 text") from None
     except Exception as error:  # noqa: BLE001 - tomllib raises more than it documents
-        reason = f"this is no TOML: {str(error)[:200]}"
+        reason = f"this is not TOML: {str(error)[:200]}"
         raise MalformedInput(_STRUCTURE, "format", reason) from None
 
 
@@ -129,7 +129,7 @@ class _Table:
 
     def __init__(self, name: str, value: object) -> None:
         if not isinstance(value, dict):
-            raise _wrong(name, "is no table")
+            raise _wrong(name, "is not a table")
         self.name: str = name
         self.rest: dict[str, object] = dict(value)
 
@@ -142,7 +142,7 @@ class _Table:
         if value is None:
             raise _wrong(self.place(key), "is missing")
         if type(value) is not kind:
-            raise _wrong(self.place(key), f"is no {_KINDS[kind]}")
+            raise _wrong(self.place(key), f"is not a {_KINDS[kind]}")
         return value
 
     def strings(self, key: str, fits: Callable[[str], bool]) -> frozenset[str]:
@@ -179,7 +179,7 @@ _EXPECTED: Mapping[str, str] = {
     "acknowledged": "the id of a known advisory",
     "refused": "the id of a known advisory",
 }
-_KINDS: Mapping[type, str] = {str: "text", list: "list", int: "number"}
+_KINDS: Mapping[type, str] = {str: "string", list: "list", int: "number"}
 
 
 def _hex(digits: int, *, anything: bool = True) -> Callable[[str], bool]:
@@ -198,7 +198,7 @@ def _minimum(table: _Table) -> Minimum:
     api, build = table.take("api", str), table.take("build", int)
     match = _API.fullmatch(api)
     if match is None or max(map(int, match.groups())) > _MAX_BYTE:
-        raise _wrong(table.place("api"), f'{api!r} is no API version ("1.55")')
+        raise _wrong(table.place("api"), f'{api!r} is not an API version ("1.55")')
     if not 0 <= build <= _MAX_BYTE:
         # Its value is not shown: Python refuses to print a number of more than 4300 digits.
         raise _wrong(table.place("build"), f"is not in 0..{_MAX_BYTE}")
@@ -215,7 +215,7 @@ def _launch(number: int, value: object, manifest: Manifest | None) -> ReferenceV
     if path and manifest is None:
         raise _wrong(table.place("manifest"), "manifests cannot be read here: use a digest")
     if "\0" in path:
-        raise _wrong(table.place("manifest"), "is no file's name")
+        raise _wrong(table.place("manifest"), "is not a file name")
     digests = {}
     if path and manifest is not None:
         digests = read_manifest(manifest(path))
@@ -237,7 +237,7 @@ def _moment(table: _Table) -> datetime | None:
     if isinstance(value, date):
         return datetime.combine(value, time(), UTC)
     if value is not None:
-        raise _wrong(table.place("expires"), "is no date")
+        raise _wrong(table.place("expires"), "is not a date")
     return None
 
 
@@ -246,9 +246,9 @@ def read_manifest(data: bytes) -> dict[bytes, str]:
     try:
         document = json.loads(data)
     except Exception:  # noqa: BLE001 - json raises more than it documents
-        raise MalformedInput("manifest", "format", "this is no JSON") from None
+        raise MalformedInput("manifest", "format", "this is not JSON") from None
     if not isinstance(document, dict) or document.get("schema") != MANIFEST_SCHEMA:
-        raise MalformedInput("manifest", "schema", f"this is no {MANIFEST_SCHEMA} document")
+        raise MalformedInput("manifest", "schema", f"this is not a {MANIFEST_SCHEMA} document")
     unknown = document.keys() - {"schema", "firmware", "kernel_hashes", "launches"}
     if unknown:
         raise MalformedInput("manifest", "fields", f"unknown: {', '.join(sorted(unknown))[:80]}")

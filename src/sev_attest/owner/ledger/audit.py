@@ -6,8 +6,8 @@
 4. Replayed from the first event, the log results in exactly the rows of the sessions.
 5. A head that was noted elsewhere is part of the log.
 
-Does not verify: that the database is no older copy, and not made up as a whole. Only a head that
-was noted elsewhere (5) shows that.
+Does not verify: that the database is not an older copy, and was not made up as a whole. Only a head
+that was noted elsewhere (5) shows that.
 """
 
 import json
@@ -61,7 +61,7 @@ def _chain(events: Sequence[Row]) -> Iterator[str]:
         seq, *texts = row
         # bool is an int, and SQLite takes any type in any column.
         if type(seq) is not int or not all(isinstance(text, str) for text in texts):
-            yield f"event {repr(seq)[:40]} is none that the ledger writes"
+            yield f"event {repr(seq)[:40]} is not one that the ledger writes"
             return
         if seq != count + 1:
             yield f"event {count + 1} is missing: {seq} comes after {count}"

@@ -19,7 +19,7 @@ PROBLEMS: Mapping[str, tuple[str, str]] = {
     "permission": ("it cannot be opened", "run this as the ledger's owner"),
     "place": ("this cannot be the ledger", "choose another place"),
     "damaged": (
-        "this is no ledger, or it is damaged",
+        "this is not a ledger, or it is damaged",
         "keep it as evidence; restore a copy, and compare it with a head noted elsewhere",
     ),
     "schema": ("this is a ledger of a newer sev-attest", "use that version"),

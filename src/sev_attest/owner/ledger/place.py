@@ -82,7 +82,7 @@ def check_file(path: Path) -> None:
 
 def _check_owned(name: str, path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise UnsafePlace(f"{name} is no file", "find out who put it there")
+        raise UnsafePlace(f"{name} is not a file", "find out who put it there")
     if found.st_uid != os.geteuid():
         raise UnsafePlace(
             f"{name} belongs to another user", "run this as its owner, or choose another file"

@@ -81,7 +81,7 @@ class Sqlite(Store):
                 self._create()
             self._check()
             if not stat.S_ISREG(self.path.lstat().st_mode):
-                raise self.fault("place", "it is no file")
+                raise self.fault("place", "it is not a file")
 
     def _check(self) -> None:
         check_file(self.path)

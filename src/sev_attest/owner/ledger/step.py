@@ -170,5 +170,5 @@ def _root_of(row: tuple[Any, ...]) -> str | None:
 
 def _time_of(row: tuple[Any, ...]) -> str:
     if not TIME.fullmatch(row[0]):
-        raise ValueError("this is no time as the ledger writes it")
+        raise ValueError("this is not a time as the ledger writes it")
     return str(row[0])

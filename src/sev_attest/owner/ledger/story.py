@@ -111,10 +111,10 @@ class LedgerEntry:
             raise TypeError("SQLite takes any type in any column")
         times = (created, changed) if expires is None else (created, changed, expires)
         if not all(map(TIME.fullmatch, times)):
-            raise ValueError("this is no time as the ledger writes it")
+            raise ValueError("this is not a time as the ledger writes it")
         measurement = None if text is None else base64.b64decode(text, validate=True)
         if measurement is not None and len(measurement) != MEASUREMENT_SIZE:
-            raise ValueError("this is no measurement")
+            raise ValueError("this is not a measurement")
         return cls(
             session_id=session_id,
             name=name,
