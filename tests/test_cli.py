@@ -589,7 +589,7 @@ def test_what_stood_in_a_place_is_named_and_stays_where_a_run_was_killed(
     old.write_bytes(b"the only copy")
     write_all([(tmp_path / "a", b"new")], force=False)
     assert old.read_bytes() == b"the only copy"
-    assert f"note: {old} is what stood in a place before" in capsys.readouterr().err
+    assert f"note: {old} is an old file that a killed run" in capsys.readouterr().err
 
 
 def test_another_user_s_file_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -397,7 +397,7 @@ def test_time_that_is_up_is_said(session: sev.Session, run: Run) -> None:
         ),
         "note: the time for the search is up: --diagnose-budget SECONDS gives it more",
         (
-            "note: with kernelHashes='yes', state all that is booted: "
+            "note: with kernelHashes='yes', name everything that is booted: "
             "--kernel, --initrd, --cmdline missing"
         ),
     ]
@@ -553,7 +553,7 @@ def test_what_is_passed_over_is_not_ruled_out(
     assert set(shown) <= set(found["ruled_out"])
     assert LEFT_OUT & set(shown) == LEFT_OUT & set(found["ruled_out"])
     assert not {"b.fd", "c.fd", "d.txt"} & set(found["ruled_out"])
-    note = "note: not all that was at hand was tried: too many files, or too large"
+    note = "note: not every file at hand was tried: there are too many, or they are too large"
     assert (note in run(*asked).err.splitlines()) is not complete
 
 
@@ -591,6 +591,6 @@ def test_what_was_not_stated_of_a_kernel_is_said(
     monkeypatch.setattr(diagnosis, "explain_mismatch", kept)
     ran = run(*ASKED[:7], *KEYS, *VCPUS, *options)
     assert ran.code == 1
-    assert ("state all that is booted" in ran.err) is (missing is not None)
+    assert ("name everything that is booted" in ran.err) is (missing is not None)
     if missing:
-        assert f"state all that is booted: {missing} missing" in ran.err
+        assert f"name everything that is booted: {missing} missing" in ran.err

@@ -83,7 +83,7 @@ def findings(text: str) -> set[str]:
 def test_a_clean_domain_is_ok(run: Run, files: Path) -> None:
     ran = run("domain", "check", "clean.xml", *SESSION, *DEBIAN_12)
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out == "OK: nothing in this domain stands against attestation\n"
+    assert ran.out == "OK: nothing in this domain prevents attestation\n"
     quiet = run("domain", "check", "clean.xml", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
 
@@ -110,7 +110,7 @@ def test_what_is_wrong_with_the_guide_s_examples_is_named(run: Run, files: Path)
     assert f"E domain.loader.nvram, line {line}, /domain/os/nvram: <nvram>: its UEFI" in ran.out
     assert "    fix: stateless='yes' on <loader>, and no <nvram>" in ran.out
     assert ran.err.startswith("error: q35.xml: this domain cannot be attested: domain.loader.nvram")
-    assert "hint: `sev-attest domain prepare` mends what it can\n" in ran.err
+    assert "hint: `sev-attest domain prepare` fixes what it can\n" in ran.err
     assert ran.err.count("error: ") == 1
     old = run("domain", "check", "pc.xml", "--qemu", "5.2", "--libvirt", "8.0")
     assert old.code == 4

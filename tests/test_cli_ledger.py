@@ -12,7 +12,7 @@ import pytest
 from conftest import Run
 from ledger_worker import MEASUREMENT, session_id
 from sev_attest.cli.hints import hint_for
-from sev_attest.cli.inputs import open_ledger
+from sev_attest.cli.options.common import LedgerOptions
 from sev_attest.errors import Unsupported
 from sev_attest.owner.ledger import Ledger, LedgerError, default_place
 
@@ -156,8 +156,8 @@ def test_verify_prints_the_head_to_note(run: Run, ledger: Ledger) -> None:
     ran = run("ledger", "verify")
     head = str(ledger.verify())
     assert ran.lines == [
-        f"OK: the ledger is as its 6 events tell; head {head}",
-        "note: compared with no head (--head), an older copy would look as good",
+        f"OK: the ledger matches its 6 events; head {head}",
+        "note: without --head, an older copy of the ledger would pass too",
     ]
     held = run("ledger", "verify", "--head", head, "-v")
     assert held.lines[1:] == [f"ledger: {default_place()}"]
@@ -173,8 +173,8 @@ def test_verify_tells_each_thing_that_is_wrong(run: Run, ledger: Ledger) -> None
     ran = run("ledger", "verify")
     assert ran.code == 1
     assert ran.err.startswith(
-        "error: the ledger was changed behind its back: the row of session 000000000000 is not "
-        "what its events tell (and 2 more)\nhint: "
+        "error: the ledger was changed behind its back: the row of session 000000000000 "
+        "contradicts its events (and 2 more)\nhint: "
     )
     assert ran.err.count("note: the row of session") == 2
     document = json.loads(run("ledger", "verify", "--json").out)
@@ -219,9 +219,9 @@ def test_without_a_ledger_there_is_nothing_to_show(run: Run) -> None:
 
 
 def test_commands_open_the_ledger_that_is_named(here: Path) -> None:
-    assert open_ledger("none") is None
+    assert LedgerOptions(ledger="none").open() is None
     for given, place in ((None, default_place()), ("mine", here / "mine")):
-        ledger = open_ledger(given)
+        ledger = LedgerOptions(ledger=given).open()
         assert ledger is not None
         ledger.disconnect()
         assert place.exists()
@@ -272,10 +272,10 @@ def test_a_user_without_a_home_learns_what_to_name(
     else:
         monkeypatch.setenv("HOME", home)
     with pytest.raises(Unsupported, match="home folder") as refused:
-        open_ledger(None)
+        LedgerOptions(ledger=None).open()
     assert refused.value.check == "ledger.place"
     assert hint_for(refused.value) == "set XDG_STATE_HOME (--ledger names another place)"
-    opened = open_ledger("mine")
+    opened = LedgerOptions(ledger="mine").open()
     assert opened is not None
     opened.disconnect()
 
@@ -290,7 +290,7 @@ def test_a_home_that_cannot_be_written_to_says_what_to_name(
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(LedgerError, match="Permission denied") as refused:
-        open_ledger(None)
+        LedgerOptions(ledger=None).open()
     assert refused.value.check == "ledger.permission"
     elsewhere = "keep the ledger elsewhere (--ledger names another place)"
     assert hint_for(refused.value).endswith(elsewhere)

@@ -166,7 +166,7 @@ def test_explain_lists_every_range_and_adds_up(run: Run) -> None:
     [
         ("", 2, "--firmware (or --launch-digest) is needed"),
         ("-f fw --nonce AAAA", 2, "--nonce is for the measurement: --tik is needed"),
-        ("-f fw --tik tik", 2, "--tik needs --api-major too"),
+        ("-f fw --tik tik", 2, "--tik needs --api-major, --api-minor, --build-id, --policy too"),
         ("-f fw --tik tik {numbers}", 2, "--tik needs one of --nonce and --measurement"),
         ("-f fw --tik tik {numbers} --nonce AAAA --measurement A", 2, "one of --nonce and"),
         ("-f fw --tik tik {numbers} --nonce AAAA", 6, "--nonce: nonce: 3 bytes"),

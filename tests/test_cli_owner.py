@@ -799,7 +799,7 @@ def test_a_manifest_takes_pages_and_cpu_numbers(desk: Desk) -> None:
     [
         (f"--launch-digest {DIGEST}", "--manifest needs the guest itself, not --launch-digest"),
         ("-f fw --tik key --api-major 1 --api-minor 1 --build-id 1 --policy 1 --nonce AAAA",
-         "--manifest holds digests: --tik has no place beside it"),
+         "--manifest holds digests: it excludes --tik"),
         ("-f fw --policy 5 --cpu-model-name EPYC-Milan", "needs the number of vCPUs"),
         ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,Xeon", "'Xeon' is not one of QEMU's"),
         ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,", "'' is not one of QEMU's"),
@@ -807,7 +807,7 @@ def test_a_manifest_takes_pages_and_cpu_numbers(desk: Desk) -> None:
         # its vCPUs would be those of krun, under no name
         ("-f fw --policy 5 -n 1 --vmsa-profile krun,qemu-init2", "needs the vCPUs' state"),
         ("-f fw --policy 5 -n 1 --vmsa-profile qemu-init2,krun", "needs the vCPUs' state"),
-        ("-f fw --nonce AAAA", "--nonce is for the measurement: --tik is needed"),
+        ("-f fw --nonce AAAA", "--manifest holds digests: it excludes --nonce"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_cannot_be_is_refused(desk: Desk, options: str, words: str) -> None:

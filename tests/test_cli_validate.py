@@ -204,7 +204,7 @@ def test_a_session_without_kernel_hashes_is_noted_where_a_kernel_is_given(sev_la
     write_record(sev_lab, kernel_hashes=False)
     ran = sev_lab.validate("--launch-info", "info", "--record", "record", "-k", "kernel")
     assert ran.code == 1
-    assert "note: the record knows of no kernelHashes='yes'" in ran.err
+    assert "note: the record has no kernelHashes='yes'" in ran.err
 
 
 def test_a_policy_of_yours_that_the_host_denies_is_noted(es_lab: Lab) -> None:
@@ -480,13 +480,18 @@ B64 = base64.b64encode(bytes(48)).decode()
     ("options", "code", "words"),
     [
         # usage
-        ("", 2, "--measurement (or --launch-info) is needed"),
-        (f"-m {B64}", 2, "--api-major (or --launch-info) is needed"),
+        (
+            "",
+            2,
+            "--measurement, --api-major, --api-minor, --build-id, --policy (or --launch-info) are",
+        ),
+        (f"-m {B64}", 2, "--api-major, --api-minor, --build-id, --policy (or --launch-info) are"),
+        (NUMBERS, 2, "--measurement (or --launch-info) is needed"),
         (f"-m {B64} {NUMBERS[:-11]}", 2, "--policy (or --launch-info) is needed"),
         (f"{INFO} --tk tk", 2, "--tk excludes --tik and --tek"),
         (f"{INFO} --initrd initrd", 2, "--kernel is needed for --initrd"),
         (f"{INFO} --cmdline a", 2, "--kernel is needed for --cmdline"),
-        (f"{INFO} --policy 5", 2, "needs the number of vCPUs"),
+        (f"{INFO} --policy 5 {' '.join(SKU)}", 2, "needs the number of vCPUs"),
         (f"{INFO} --policy 5 -n 1", 2, "needs the vCPUs' state"),
         (f"{INFO} --policy 5 -n 2 -0 vmsa0", 2, "need the page of the additional ones"),
         (f"{INFO} -1 vmsa1", 2, "--vmsa-cpu1 needs --vmsa-cpu0"),
@@ -509,7 +514,7 @@ B64 = base64.b64encode(bytes(48)).decode()
         ("--launch-info - --firmware -", 2, "only one of --launch-info, --firmware can be"),
         # connections
         ("-c qemu+ssh://host/system", 2, "--connect needs --domain"),
-        (f"{INFO} -o vm1", 2, "--launch-info has no place beside a connection"),
+        (f"{INFO} -o vm1", 2, "--launch-info cannot be combined with"),
         # secrets
         (f"{INFO} -s luks-key:tik", 2, "--inject-secret needs --secret-header and"),
         (f"{INFO} -s luks-key:tik --secret-header h", 2, "--inject-secret needs --secret-header"),
@@ -521,7 +526,6 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} {PACKET} -s luks-key:", 2, "given as ALIAS-OR-GUID:PATH"),
         (f"{INFO} {PACKET} -s hunter2", 2, "given as ALIAS-OR-GUID:PATH"),
         (f"{INFO} {PACKET} -s luks-key:tik -s luks-key:tek", 2, "two secrets for luks-key"),
-        (f"{INFO} {PACKET} -s luks-key:- --tk -", 2, "excludes --tik"),
         (f"{INFO} {PACKET} -s luks-key:- --firmware -", 2, "can be standard input"),
         (f"{INFO} {PACKET} -s luks-key:nowhere", 6, "the file of secret luks-key: No such"),
         (f"{INFO} {PACKET} -s luks-key:folder", 6, "the file of secret luks-key: Is a directory"),
@@ -564,7 +568,7 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"-m AAAA {NUMBERS}", 6, "--measurement: measurement: 3 bytes (decoded from text)"),
         (f"-m ?? {NUMBERS}", 6, "--measurement: measurement: 2 characters that are no base64"),
         (f"-m {B64[:-1]} {NUMBERS}", 6, "63 characters that are no base64"),
-        ("--launch-info part", 2, "part does not say all: --build-id, --policy needed beside it"),
+        ("--launch-info part", 2, "part lacks values: also give --build-id, --policy"),
         (f"{INFO} --api-major 1_0", 2, "'1_0' is no number"),
         (f"{INFO} --api-major \uff15", 2, "is no number"),
         (f"-m {B64}AAAA {NUMBERS}", 6, "51 bytes (decoded from text), expected 48"),
@@ -595,6 +599,44 @@ def test_bad_input_gets_one_clear_line(sev_lab: Lab, options: str, code: int, wo
     assert words in ran.err
     assert (ran.code, ran.out) == (code, "")
     assert ran.err.count("error: ") == 1
+
+
+MISSING = [
+    "--measurement, --api-major, --api-minor, --build-id, --policy (or --launch-info) are needed",
+    "--firmware (or --launch-digest) is needed",
+    "the session's keys are needed: --tik and --tek, or --tk",
+]
+
+
+def test_everything_that_is_missing_is_named_at_once(run: Run) -> None:
+    ran = run("validate")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines() == [f"error: {words}" for words in MISSING]
+    document = json.loads(run("validate", "--json").out)
+    assert (document["schema"], document["exit"]) == ("sev-attest/validate/1", 2)
+    assert document["errors"] == [{"check": "usage", "message": m, "hint": ""} for m in MISSING]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (f"{INFO} --policy 5", ["needs the number of vCPUs", "needs the vCPUs' state"]),
+        (f"{INFO} {PACKET} -s luks-key:- --tk -",
+         ["--tk excludes", "--tk, --inject-secret can be"]),
+        ("-c qemu:///x --launch-info i --cmdline a --cpu-family 1 -1 vmsa1 --launch web",
+         ["--connect needs --domain", "--launch-info cannot be", "--kernel is needed for",
+          "--vmsa-cpu0/1 exclude", "go together", "--launch needs --requirements"]),
+        (f"{INFO} --requirements owner.toml --secret-header h --cpu-model-name Xeon",
+         ["'Xeon' is not one of QEMU's", "--requirements needs --record", "go together"]),
+    ],
+)  # fmt: skip
+def test_contradictions_are_named_at_once(sev_lab: Lab, options: str, words: list[str]) -> None:
+    sev_lab.launch()
+    ran = sev_lab.validate(*options.split())
+    lines = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert ran.code == 2
+    assert len(lines) == len(words)
+    assert all(one in line for one, line in zip(words, lines, strict=True)), lines
 
 
 @pytest.mark.parametrize(
@@ -637,7 +679,7 @@ def test_a_command_line_is_hashed_byte_for_byte(sev_lab: Lab) -> None:
 def test_a_search_that_fails_leaves_the_verdict(
     sev_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sev_attest.cli.diagnosis.diagnose", lambda *_: 1 / 0)
+    monkeypatch.setattr("sev_attest.cli.diagnosis.diagnose", lambda *_, **__: 1 / 0)
     sev_lab.launch(kernel=b"a kernel")
     ran = sev_lab.validate("--launch-info", "info")
     assert (ran.code, ran.out) == (1, "")

@@ -466,9 +466,9 @@ def test_files_of_another_machine_cannot_be_taken(lab: Lab, here: Path, missing:
 @pytest.mark.parametrize(
     ("file", "kind", "shown"),
     [
-        ("fw", "pipe", "fw is no regular file"),
-        ("fw", "folder", "fw is no regular file"),
-        ("kernel", "pipe", "kernel is no regular file"),
+        ("fw", "pipe", "fw is not a regular file"),
+        ("fw", "folder", "fw is not a regular file"),
+        ("kernel", "pipe", "kernel is not a regular file"),
         ("fw", "large", "fw is larger than 16777216 bytes"),
         ("kernel", "large", ""),
         ("initrd", "none", "No such file"),
@@ -500,7 +500,7 @@ def test_a_host_without_firmware_does_not_stand_in_for_it(lab: Lab) -> None:
     lab.domain.xml = xml_of(loader="<loader>-</loader>")
     lab.libvirt.hostname = "owner"
     ran = lab.validate("-i", "-n", "2", *SKU, known=False)
-    assert (ran.code, "no absolute path" in ran.err) == (6, True)
+    assert (ran.code, "not an absolute path" in ran.err) == (6, True)
 
 
 def test_a_digest_needs_nothing_of_the_host(lab: Lab) -> None:
@@ -735,7 +735,7 @@ def test_an_old_libvirt_reports_the_measurement_alone(lab: Lab) -> None:
         "sev-measurement": base64.b64encode(lab.domain.guest.measurement).decode()
     }
     ran = lab.validate()
-    assert (ran.code, "the host does not say all: --api-major" in ran.err) == (2, True)
+    assert (ran.code, "the host lacks values: also give --api-major" in ran.err) == (2, True)
     numbers = ["--api-major", "1", "--api-minor", "55", "--build-id", "24", "--policy", "5"]
     assert lab.validate(*numbers).code == 0
     lab.domain.launchSecurityInfo = dict  # type: ignore[method-assign] # none
@@ -776,10 +776,10 @@ def test_a_connection_that_cannot_be_made(lab: Lab) -> None:
     ("options", "shown"),
     [
         (["--connect", URI], "--connect needs --domain"),
-        (["--domain", "vm1", "--launch-info", "i"], "--launch-info has no place"),
+        (["--domain", "vm1", "--launch-info", "i"], "--launch-info cannot be combined"),
         (
             ["--domain", "vm1", "--secret-header", "h", "--secret-payload", "p"],
-            "--secret-header has no place",
+            "--secret-header, --secret-payload cannot be combined",
         ),
         (["--domain", "vm1", "--timeout", "0"], "0 is not in 1..86400"),
     ],

@@ -1441,12 +1441,12 @@ def test_a_log_that_was_written_anew_is_found_by_a_noted_head_alone(seen: Ledger
         ),
         (
             "INSERT INTO sev_attest_session VALUES ('9', '', 'created', '', '', '', '', '')",
-            "the session 9 has a row, but no event tells of it",
+            "the session 9 has a row, but no event",
         ),
         *(
             (
                 f"UPDATE sev_attest_session SET {column} = {value} WHERE session_id = '{ONE}'",
-                "the row of session 000000000000 is not what its events tell",
+                "the row of session 000000000000 contradicts its events",
             )
             for column in ("name", "state", "created", "changed", "expires", "measurement", "note")
             for value in ("'created'", "x''", "7")
@@ -1454,7 +1454,7 @@ def test_a_log_that_was_written_anew_is_found_by_a_noted_head_alone(seen: Ledger
         *(
             (
                 f"UPDATE sev_attest_session SET {column} = {value} WHERE session_id = '{TWO}'",
-                "the row of session 000000000000 is not what its events tell",
+                "the row of session 000000000000 contradicts its events",
             )
             for column in ("expires", "measurement")
             for value in ("''", "x''", "0")

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from release_worker import SECRETS, case_line, demands, racers
+import release_worker
+from release_worker import SECRETS, case_line, demands
 from sev_attest import (
     ChainInvalid,
     Insecure,
@@ -43,6 +44,7 @@ from sev_attest.testing import (
     launch_guest,
     ovmf_image,
 )
+from workers import racers
 
 NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
 OVMF = ovmf_image(1 << 13)
@@ -512,7 +514,7 @@ def test_of_many_threads_one_gets_the_packet(case: Case, place: Path) -> None:
 def test_of_many_processes_one_gets_the_packet(
     case: Case, place: Path, verified: sev.VerifiedChain
 ) -> None:
-    with racers(place, 4) as race:
+    with racers(release_worker.__file__, place, 4) as race:
         for _ in range(5):
             case = new_session(case, verified)
             report = case.start().domlaunchsecinfo()

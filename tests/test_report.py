@@ -137,7 +137,7 @@ def test_the_command_reads_every_form(run: Run, files: Path, report: bytes, form
         (f"--nonce {B64} --policy 3", 1, "under policy 0x0001, not 0x0003"),
         (f"--nonce {B64} --launch-digest {'00' * 32}", 1, "another launch digest than expected"),
         (f"--nonce {B64} --launch-digest 00", 6, "--launch-digest: launch digest: 1 bytes"),
-        (f"--nonce {B64} -f fw --policy 5", 2, "needs the number of vCPUs"),
+        (f"--nonce {B64} -f fw --policy 5 --cpu-model-name EPYC", 2, "needs the number of vCPUs"),
         (f"--nonce {B64} -f fw -n 2 --cpu-model-name EPYC", 2, "--policy is needed beside the"),
         (f"--nonce {B64} --policy 1 --num-cpus 4", 2, "--firmware (or --launch-digest) is needed"),
         (f"--nonce {B64} --policy 1 --kernel nowhere", 2, "--firmware (or --launch-digest)"),

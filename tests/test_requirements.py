@@ -484,7 +484,7 @@ def test_each_list_says_what_belongs_there(table: str, key: str, hint: str) -> N
         ('"1.55"', "1.55", "minimum.milan.api: is no text"),
         ("build = 24", "build = true", "minimum.milan.build: is no number"),
         ('name = "db"', 'name = "web"', "launch: there are two with the name 'web'"),
-        ('["sev"]', '["es"]', "policy: demands a bit both set and clear"),
+        ('["sev"]', '["es"]', "policy: requires a bit both set and clear"),
     ],
 )
 def test_what_is_wrong_names_its_place(old: str, new: str, said: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 import release_worker
 from conftest import Run
 from release_worker import OVMF, SECRETS, platform, validate_command
-from warm import run_forked
+from workers import run_forked
 
 KILLS = 200
 OLD = "what stood there"

@@ -1,4 +1,4 @@
-"""Say why a measurement does not match: gather what else is at hand, search, put it into words."""
+"""Search for the cause of a mismatch: read nearby files, search, and return hint and notes."""
 
 import errno
 import os
@@ -11,22 +11,23 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from sev_attest._encoding import blob
-from sev_attest.cli.inputs import STDIN, option_name
-from sev_attest.cli.options.guest import cpu_model, profile
+from sev_attest.cli.bundle import option_name
+from sev_attest.cli.inputs import STDIN
+from sev_attest.cli.options.guest import KERNEL, GuestOptions, Measured
+from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.owner import PACKET
-from sev_attest.errors import LaunchRefused, MeasurementMismatch, SevAttestError
+from sev_attest.cli.options.reported import NUMBERS
+from sev_attest.cli.options.search import Stated
+from sev_attest.errors import LaunchRefused, SevAttestError
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.sev.diagnosis.search import Clues, Diagnosis, Explanation, explain_mismatch
 from sev_attest.sev.keys import TransportKeys
+from sev_attest.sev.launch_info import LaunchInfo
 from sev_attest.sev.policy import GuestPolicy
-
-if TYPE_CHECKING:
-    from sev_attest.cli.commands.validate import Case
 
 _MOST_FILES = 64
 _MOST_NAMES = 1000
@@ -35,57 +36,79 @@ _MOST_IMAGE = 16 << 20
 _IMAGE_UNIT = 4096  # QEMU takes no other sizes
 _IMAGES = (".fd", ".bin", ".rom")
 _RECORD = ".launch.json"
-_KERNEL = ("kernel", "initrd", "cmdline")
-_NUMBERS = ("api_major", "api_minor", "build_id")
 _ONCE = ("/dev/fd/", "/dev/stdin", "/proc/")
 _NO_SECRET = dict.fromkeys(("inject_secret", *PACKET))
 
 
-def diagnose(error: MeasurementMismatch, case: "Case", keys: TransportKeys) -> None:
-    """Add to the error what would fit, or what was ruled out. It stays a mismatch."""
-    given, measured = case.given, case.measured
-    at_hand = _AtHand(given, time.monotonic() + given["diagnose_budget"])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What is added to a mismatch: its hint, notes, and the fields of a JSON document."""
+
+    hint: str
+    notes: list[str]
+    facts: dict[str, object]
+
+
+def diagnose(
+    info: LaunchInfo,
+    policy: GuestPolicy,
+    *,
+    keys: TransportKeys,
+    measured: Measured,
+    stated: Stated,
+    progress: bool,
+) -> Told:
+    """Search for what would fit, and return that or what was ruled out.
+
+    ``info``, ``policy``, ``keys`` and ``measured`` are what did not match; ``stated`` says where
+    to look. ``progress`` shows the search on a terminal.
+    """
+    guest = stated.guest
+    end = time.monotonic() + stated.search.diagnose_budget
+    at_hand = _AtHand(stated, end)
     sessions, records = at_hand.sessions()
-    shown = case.text and sys.stderr.isatty()
+    shown = progress and sys.stderr.isatty()
     try:
         diagnosis = explain_mismatch(
-            case.info,
+            info,
             keys=keys,
-            policy=case.policy,
+            policy=policy,
             guest=measured.guest or measured.digest,
-            vcpus=given["num_cpus"],
-            profile=profile(given, cpu_model(given)),
-            clues=_clues(case, keys, at_hand, sessions, records),
-            budget=at_hand.end - time.monotonic(),
+            vcpus=guest.num_cpus,
+            profile=guest.profile(),
+            clues=_clues(
+                policy,
+                keys,
+                at_hand=at_hand,
+                sessions=sessions,
+                records=records,
+            ),
+            budget=end - time.monotonic(),
             progress=_show_progress if shown else None,
         )
     finally:
         if shown:
             click.echo("\r\033[K", nl=False, err=True)
-    told: list[dict[str, object]] = []
+    hint, notes, findings = "", [], []
     for finding in diagnosis.findings:
-        command, note = _advice(finding, given, sessions)
-        told.append(asdict(finding) | {"command": command})
-        error.hint = f"the measurement fits if {finding.detail}"
-        error.add_note(note)
-    error.facts |= {
-        "diagnosis": told,
-        "search": {
-            "tried": diagnosis.tried,
-            "complete": diagnosis.complete,
-            "ruled_out": diagnosis.ruled_out,
-        },
+        command, note = _advice(finding, guest, stated.keys, sessions)
+        findings.append(asdict(finding) | {"command": command})
+        hint = f"the measurement fits if {finding.detail}"
+        notes.append(note)
+    if not findings:
+        hint, notes = _nothing_fits(diagnosis, late=time.monotonic() >= end)
+        if measured.guest and guest.kernel_hashes is None:
+            notes += _kernel_note(guest)
+    tried = {
+        "tried": diagnosis.tried,
+        "complete": diagnosis.complete,
+        "ruled_out": diagnosis.ruled_out,
     }
-    if not diagnosis.findings:
-        _say_nothing_fits(error, diagnosis, late=time.monotonic() >= at_hand.end)
-        missing = [option_name(name) for name in _KERNEL if given[name] is None]
-        if measured.guest and missing and given["kernel_hashes"] is None:
-            names = ", ".join(missing)
-            error.add_note(f"with kernelHashes='yes', state all that is booted: {names} missing")
+    return Told(hint=hint, notes=notes, facts={"diagnosis": findings, "search": tried})
 
 
 def _vouches(record: LaunchRecord, keys: TransportKeys, policy: GuestPolicy) -> bool:
-    """Tell whether `validate` would take this record of a verified platform with these keys."""
+    """Return whether `validate` would take this record of a verified platform with these keys."""
     try:
         record.require(keys)
     except LaunchRefused:
@@ -94,44 +117,57 @@ def _vouches(record: LaunchRecord, keys: TransportKeys, policy: GuestPolicy) -> 
 
 
 def _clues(
-    case: "Case",
+    policy: GuestPolicy,
     keys: TransportKeys,
+    *,
     at_hand: "_AtHand",
     sessions: "dict[str, _Session]",
     records: "dict[str, tuple[Path, LaunchRecord]]",
 ) -> Clues:
-    """Put together what the search may use; keys with a good record get the option for it."""
-    given = case.given
+    """Return what the search may use; keys with a good record get the option that names it."""
     verified = set()
     for name, session in sessions.items():
         path, record = records.get(session.keys.session_id, (None, None))
-        if record and _vouches(record, session.keys, case.policy):
+        if record and _vouches(record, session.keys, policy):
             session.options["record"] = str(path)
             verified.add(name)
     own = records.get(keys.session_id)
+    guest, reported = at_hand.stated.guest, at_hand.stated.reported
     return Clues(
         keys={name: session.keys for name, session in sessions.items() if session.keys != keys},
         verified=verified,
         images=at_hand.images(),
         image=at_hand.image(),
-        cmdline=None if given["cmdline"] is None else os.fsencode(given["cmdline"]),
+        cmdline=None if guest.cmdline is None else os.fsencode(guest.cmdline),
         recorded=own and own[1].policy,
-        typed={name for name in _NUMBERS if given[name] is not None},
+        typed={name for name in NUMBERS if getattr(reported, name) is not None},
         left_out=at_hand.left_out,
     )
 
 
-def _say_nothing_fits(error: MeasurementMismatch, diagnosis: Diagnosis, *, late: bool) -> None:
-    error.hint = (
+def _nothing_fits(diagnosis: Diagnosis, *, late: bool) -> tuple[str, list[str]]:
+    """Return the hint and the notes of a search without result."""
+    notes = []
+    if not diagnosis.complete and late:
+        notes.append("the time for the search is up: --diagnose-budget SECONDS gives it more")
+    elif not diagnosis.complete:
+        notes.append("not every file at hand was tried: there are too many, or they are too large")
+    if diagnosis.ruled_out:
+        notes.append(f"ruled out: {'; '.join(diagnosis.ruled_out)}")
+    hint = (
         f"none of {diagnosis.tried} likely differences explains it; "
         "--explain shows what went into it, to compare with what the host started"
     )
-    if not diagnosis.complete and late:
-        error.add_note("the time for the search is up: --diagnose-budget SECONDS gives it more")
-    elif not diagnosis.complete:
-        error.add_note("not all that was at hand was tried: too many files, or too large")
-    if diagnosis.ruled_out:
-        error.add_note(f"ruled out: {'; '.join(diagnosis.ruled_out)}")
+    return hint, notes
+
+
+def _kernel_note(guest: GuestOptions) -> list[str]:
+    """Return a note on what may be missing of a kernel that is booted directly."""
+    missing = [option_name(name) for name in KERNEL if getattr(guest, name) is None]
+    if not missing:
+        return []
+    names = ", ".join(missing)
+    return [f"with kernelHashes='yes', name everything that is booted: {names} missing"]
 
 
 def _show_progress(tried: int) -> None:
@@ -153,19 +189,20 @@ class _Session:
 class _AtHand:
     """Looks through the folders of files that were named, until ``end``.
 
-    ``left_out`` names the hypotheses of which something was passed over: its time was up, or there
-    were too many files, or too large ones.
+    ``left_out`` names the hypotheses that are not fully tried: the time was up, or there were too
+    many files, or too large ones.
     """
 
-    given: dict[str, Any]
+    stated: Stated
     end: float
     left_out: set[str] = field(default_factory=set)
 
     def sessions(self) -> tuple[dict[str, _Session], dict[str, tuple[Path, LaunchRecord]]]:
-        """Find keys, by the name of their file, and records, by the id of their session."""
+        """Return keys, by the name of their file, and records, by the id of their session."""
         sessions: dict[str, _Session] = {}
         records: dict[str, tuple[Path, LaunchRecord]] = {}
-        for path in self._files("tik", "tk", folder="keys", hypotheses=("keys.other",)):
+        beside, folder = self.stated.keys, self.stated.search.keys
+        for path in self._files(beside.tik, beside.tk, folder=folder, hypotheses=("keys.other",)):
             with suppress(OSError, SevAttestError):  # no keys or record, whatever its name says
                 if path.name.endswith(_RECORD):
                     record = LaunchRecord.from_bytes(_read(path, _MOST_SMALL))
@@ -178,19 +215,20 @@ class _AtHand:
         return sessions, records
 
     def image(self) -> bytes | None:
-        """Read the stated firmware again; None if it is gone, a pipe or too large."""
-        path = self.given["firmware"]
-        if path in (None, STDIN) or time.monotonic() >= self.end:
+        """Return the firmware that was measured; None if it is gone, a pipe or too large."""
+        path = self.stated.guest.firmware
+        if path is None or path == STDIN or time.monotonic() >= self.end:
             return None
         with suppress(OSError):
             return _read(Path(path), _MOST_IMAGE)
         return None
 
     def images(self) -> Iterator[tuple[str, bytes]]:
-        """Read other firmware images, one at a time."""
+        """Yield other firmware images with their names, one at a time."""
         hypotheses = ("firmware.other", "firmware.joined")
         count = 0
-        for path in self._files("firmware", folder="firmware_dir", hypotheses=hypotheses):
+        beside, folder = self.stated.guest.firmware, self.stated.search.firmware_dir
+        for path in self._files(beside, folder=folder, hypotheses=hypotheses):
             if path.suffix not in _IMAGES:
                 continue
             try:
@@ -207,17 +245,18 @@ class _AtHand:
             count += 1
             yield str(path), data
 
-    def _files(self, *named: str, folder: str, hypotheses: tuple[str, ...]) -> Iterator[Path]:
-        """Give what lies beside the files that options name, and in the folder that one names."""
-        places = [self.given[name] for name in named]
-        folders = [Path(place).parent for place in places if place not in (None, STDIN)]
-        folders += [Path(self.given[folder])] if self.given[folder] else []
+    def _files(
+        self, *named: str | None, folder: str | None, hypotheses: tuple[str, ...]
+    ) -> Iterator[Path]:
+        """Yield what lies beside the files that options name, and in the folder that one names."""
+        folders = [Path(file).parent for file in named if file is not None and file != STDIN]
+        folders += [Path(folder)] if folder else []
         for found in dict.fromkeys(folders):
             try:
                 with os.scandir(found) as entries:
                     names = sorted(entry.name for entry in islice(entries, _MOST_NAMES + 1))
             except OSError:
-                continue  # what cannot be looked into is not at hand
+                continue  # a folder that cannot be read has nothing to try
             if len(names) > _MOST_NAMES:
                 self.left_out.update(hypotheses)
             for name in names[:_MOST_NAMES]:
@@ -245,7 +284,7 @@ def _key(path: Path, name: str) -> bytes:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """Read a file that somebody put there; raises OSError for a large one, a pipe or a device."""
+    """Return the content of a file; raises OSError for a large one, a pipe or a device."""
     with open(path, "rb", opener=_open) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
@@ -256,7 +295,7 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _open(path: str, flags: int) -> int:
-    # So that no pipe lets us wait. Windows has neither this flag nor such pipes.
+    # Opening a pipe must not wait for its writer. Windows has neither the flag nor such pipes.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -264,9 +303,9 @@ def _open(path: str, flags: int) -> int:
 
 
 def _advice(
-    finding: Explanation, given: dict[str, Any], sessions: dict[str, _Session]
+    finding: Explanation, guest: GuestOptions, files: KeyOptions, sessions: dict[str, _Session]
 ) -> tuple[str | None, str]:
-    """Give the corrected command, None where there is none, and what to tell people.
+    """Return the corrected command, None where there is none, and what to tell people.
 
     It only checks again: it makes no packet for a secret.
     """
@@ -275,13 +314,13 @@ def _advice(
     changes = dict(finding.changes)
     keys, pages = changes.pop("keys", None), changes.pop("vmsa", None)
     if keys == "swapped":
-        if given["tk"] is not None:
+        if files.tk is not None:
             return None, "the file for --tk holds TEK, then TIK: --tik and --tek take one each"
-        changes |= {"tik": given["tek"], "tek": given["tik"]}
+        changes |= {"tik": files.tek, "tek": files.tik}
     elif keys is not None:
         changes |= sessions[str(keys)].options
     if pages is not None:
-        changes |= {"vmsa_cpu0": given["vmsa_cpu1"], "vmsa_cpu1": given["vmsa_cpu0"]}
+        changes |= {"vmsa_cpu0": guest.vmsa_cpu1, "vmsa_cpu1": guest.vmsa_cpu0}
     if "cpu_family" in changes:
         changes["cpu_model_name"] = None
     elif "cpu_model_name" in changes:
@@ -289,7 +328,9 @@ def _advice(
     context = click.get_current_context()
     values = context.params | changes | _NO_SECRET
     if any(value == STDIN or str(value).startswith(_ONCE) for value in values.values()):
-        without = [f"without {option_name(n)}" for n in changes if changes[n] is None and given[n]]
+        without = [
+            f"without {option_name(n)}" for n in changes if changes[n] is None and context.params[n]
+        ]
         words = _words(context, dict.fromkeys(context.params) | changes)
         options = ", ".join([" ".join(words), *without])
         return None, f"if you meant that: the same with {options}"
@@ -297,8 +338,8 @@ def _advice(
     return command, f"if you meant that: {command}"
 
 
-def _words(context: click.Context, values: dict[str, Any]) -> Iterator[str]:
-    """Write options as they would be typed."""
+def _words(context: click.Context, values: dict[str, object]) -> Iterator[str]:
+    """Yield options as they would be typed."""
     for parameter in context.command.params:
         value = values[str(parameter.name)]
         if value == parameter.get_default(context) or value is None:
@@ -309,7 +350,7 @@ def _words(context: click.Context, values: dict[str, Any]) -> Iterator[str]:
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for a shell, so that it can be read and typed again."""
+    """Return a word quoted for a shell, without unprintable characters."""
     if word.isprintable():
         return shlex.quote(word)
     plain = (

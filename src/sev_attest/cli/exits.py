@@ -1,4 +1,4 @@
-"""From an exception to an exit code and its words: the one place where that is decided."""
+"""The exit code and the messages of every exception: the one place where they are decided."""
 
 import os
 import sys
@@ -10,10 +10,11 @@ import click
 from sev_attest.cli import render
 from sev_attest.cli.hints import hint_for
 from sev_attest.cli.interrupts import INTERRUPTED, running
+from sev_attest.cli.usage import UsageErrors
 from sev_attest.errors import ChainInvalid, RequirementsNotMet, SevAttestError
 
 USAGE = 2
-INPUT_TROUBLE = 6
+INPUT_ERROR = 6
 INTERNAL = 70
 
 _GROUPS = ("certs", "domain", "ledger", "report", "requirements", "secret", "vmsa")
@@ -22,7 +23,7 @@ Problem = tuple[str, str, str]
 
 
 def run(group: click.Group, arguments: list[str]) -> int:
-    """Run a command line; print what went wrong, if anything did, and give the exit code."""
+    """Run a command line, print its errors, and return the exit code."""
     code = 0
     try:
         code = running.code = _run(group, arguments)
@@ -31,7 +32,7 @@ def run(group: click.Group, arguments: list[str]) -> int:
         _discard(sys.stdout)
         if not code and not isinstance(error, BrokenPipeError):
             _complain(f"error: standard output: {error.strerror}")
-        return code or INPUT_TROUBLE
+        return code or INPUT_ERROR
     return code
 
 
@@ -41,7 +42,7 @@ def _run(group: click.Group, arguments: list[str]) -> int:
         with running, group.make_context("sev-attest", list(arguments)) as context:
             group.invoke(context)
     except BrokenPipeError:
-        return INPUT_TROUBLE  # whoever read our output has left
+        return INPUT_ERROR  # the reader of our output has gone
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -62,16 +63,16 @@ def _explain(error: Exception, arguments: list[str]) -> tuple[int, list[Problem]
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "sev-attest"
         return USAGE, [("usage", error.format_message(), f"`{command} --help` shows the options")]
-    if isinstance(error, ChainInvalid | RequirementsNotMet):
+    if isinstance(error, ChainInvalid | RequirementsNotMet | UsageErrors):
         failures = error.failures
         return error.exit_code, [(f.check, f.message, hint_for(f, arguments)) for f in failures]
     if isinstance(error, SevAttestError):
         return error.exit_code, [(error.check, str(error), hint_for(error, arguments))]
     if isinstance(error, OSError):
-        # Reading names its file (errors.reading), so that what has no name was written.
+        # errors.reading names every file that is read: an error without a name is of writing.
         where = error.filename or "standard output"
-        return INPUT_TROUBLE, [("io", f"{where}: {error.strerror or error}", "")]
-    # Only the kind and the place: a message might quote input, and input may be a key.
+        return INPUT_ERROR, [("io", f"{where}: {error.strerror or error}", "")]
+    # Only the type and the place: a message may quote input, and input may be a key.
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -88,16 +89,14 @@ def _report(
         errors = [{"check": c, "message": m, "hint": h} for c, m, h in problems]
         render.document(command, ok=False, exit=code, errors=errors, **facts)
         return
-    shown = {""}
-    for _, message, hint in problems:
+    for number, (_, message, hint) in enumerate(problems, 1):
         _complain(f"error: {render.one_line(message)}")
-        if hint not in shown:
+        if hint and hint not in (later for _, _, later in problems[number:]):
             _complain(f"hint: {render.one_line(hint)}")
-            shown.add(hint)
 
 
 def _command(arguments: list[str]) -> Iterator[str]:
-    """Name the command of a command line, with its subcommand ("vmsa show")."""
+    """Yield the command of a command line and its subcommand ("vmsa", "show")."""
     words = [argument for argument in arguments if not argument.startswith("-")]
     yield from words[: 2 if words[:1] and words[0] in _GROUPS else 1]
 
@@ -106,9 +105,9 @@ def _complain(line: str) -> None:
     try:
         click.echo(line, err=True)
     except OSError:
-        _discard(sys.stderr)  # nobody listens; the exit code still tells
+        _discard(sys.stderr)  # nobody reads it; the exit code remains
 
 
 def _discard(stream: TextIO) -> None:
-    """Send to nowhere what a stream could not take, or Python fails on it at exit (code 120)."""
+    """Discard what a stream could not write; otherwise Python exits with 120 when it flushes it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,6 +1,6 @@
-"""Which options help with an error of the library, by its check id.
+"""The options that help with an error of the library, by its check id.
 
-The library's hints say what to do in any program; a command line adds the option for it.
+The library's hints say what to do in any program; the command line adds the option for it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,25 +1,31 @@
-"""What commands take in: numbers, files, standard input, and the options that several share."""
+"""What commands take in: numbers, files, standard input."""
 
 import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from threading import Lock
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 import click
 
 from sev_attest.cli import render
-from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, reading
+from sev_attest.cli.usage import usage
+from sev_attest.errors import MalformedInput, Unsupported, reading
 
 if TYPE_CHECKING:
-    from sev_attest.owner.ledger import Ledger
-    from sev_attest.sev.chain.chain import Collected
-    from sev_attest.sev.chain.roots import Root
+    from click import ParamType as ParamType  # noqa: PLC0414 - others take it from here
+else:
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+    class ParamType(click.ParamType):
+        """Click's; there it is generic since 8.4 only."""
+
+        def __class_getitem__(cls, _type: object) -> type:
+            """Return the class itself."""
+            return cls
+
 
 STDIN = "-"
 _NUMBER = re.compile(r"-?[0-9]{1,20}|0[xX][0-9A-Fa-f]{1,16}")
@@ -27,7 +33,7 @@ _MAX_SMALL = 1 << 20
 _PROGRESS_FROM = 64 << 20
 
 
-class Number(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
+class Number(ParamType[int]):
     """A number, decimal or 0x hex, within a range."""
 
     name = "number"
@@ -50,7 +56,7 @@ class Number(click.ParamType):  # type: ignore[type-arg] # generic since click 8
         return number
 
 
-class NumberRange(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
+class NumberRange(ParamType[range]):
     """A number from 1 on, or two with a dash between them."""
 
     name = "range"
@@ -71,8 +77,8 @@ class NumberRange(click.ParamType):  # type: ignore[type-arg] # generic since cl
         return range(least, most + 1)
 
 
-class FileName(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
-    """The name of a file, or ``-``; an empty one is a shell variable that was not set."""
+class FileName(ParamType[str]):
+    """The name of a file, or ``-``. An empty name is refused: a shell variable was not set."""
 
     name = "file"
 
@@ -98,78 +104,6 @@ OUTPUT = FileName(stdin=False)
 POLICY = Number(0xFFFF_FFFF)
 
 
-def options(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
-    """Bundle options, so that they show in the help in the order given."""
-
-    def decorate(function: Function) -> Function:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-def option_name(parameter: str) -> str:
-    """Name the option that fills a parameter."""
-    return f"--{parameter.replace('_', '-')}"
-
-
-output_options = options(
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead."),
-    click.option(
-        "-q", "--quiet", is_flag=True, help="Print nothing but errors and what was asked for."
-    ),
-    click.option("-v", "--verbose", is_flag=True, help="Explain every step."),
-)
-
-input_options = options(
-    click.option("--sev", type=FILE, metavar="FILE", help="The platform's chain (as an INPUT)."),
-    click.option("--oca", type=FILE, metavar="FILE", help="Take the OCA from here."),
-    click.option(
-        "--cek", type=FILE, metavar="FILE", help="Take the CEK from here (the one AMD signed)."
-    ),
-    click.option("--ca", type=FILE, metavar="FILE", help="Take ASK and ARK from here."),
-)
-chain_options = options(
-    input_options,
-    click.option(
-        "--trust-root",
-        type=FILE,
-        metavar="FILE",
-        multiple=True,
-        help="Also trust this ARK, which is not AMD's (a test platform).",
-    ),
-)
-
-ledger_option = click.option(
-    "--ledger",
-    type=OUTPUT,
-    metavar="PATH|URL|none",
-    help="Ledger of launches: a file, or postgresql://HOST/DATABASE (default: one per user).",
-)
-
-
-def open_ledger(given: str | None, *, create: bool = True) -> "Ledger | None":
-    """Open the ledger that ``--ledger`` names; None for "none".
-
-    Raises LedgerError if it cannot be used, or is missing and ``create`` is False; Unsupported if
-    the default one is in a home folder that does not exist.
-    """
-    if given == "none":
-        return None
-    from sev_attest.owner.ledger import Ledger, check_home, default_place
-
-    if given is None and create:
-        check_home()
-    return Ledger.open(given or default_place(), create=create)
-
-
-def give_up(ledger: "Ledger", session_id: str, reason: str) -> None:
-    """Note that a session failed, if that can be noted: what went wrong first is what matters."""
-    with suppress(SevAttestError):
-        ledger.fail(session_id, reason)
-
-
 def read_small(path: str, what: str) -> bytes:
     """Read a small file (``-``: standard input); raises OSError, MalformedInput if large."""
     with reading(path), nullcontext(stdin()) if path == STDIN else _opened(path) as file:
@@ -184,16 +118,16 @@ def _opened(path: str) -> BinaryIO:
 
 
 def stdin() -> BinaryIO:
-    """Give standard input; raises OSError if it is closed."""
+    """Return standard input; raises OSError if it is closed."""
     if sys.stdin is None:  # its descriptor is closed
         raise OSError(errno.EBADF, "it is closed", "standard input")
     return sys.stdin.buffer
 
 
-def one_stdin(names: Iterable[str | None]) -> None:
-    """Refuse standard input for two things at once; raises Unsupported."""
-    if sum(name == STDIN for name in names) > 1:
-        raise Unsupported("only one input can be standard input (-)", check="usage")
+def stdin_errors(*names: str | None) -> Iterator[Unsupported]:
+    """Yield an error if more than one of the files would be standard input."""
+    if names.count(STDIN) > 1:
+        yield usage("only one input can be standard input (-)")
 
 
 @contextmanager
@@ -205,7 +139,7 @@ def large_file(path: str, *, progress: bool = True) -> Iterator[BinaryIO]:
 
 @contextmanager
 def large_files(*paths: str, progress: bool = True) -> Iterator[list[BinaryIO]]:
-    """Open several, for several threads; one bar shows how far all of them have come."""
+    """Open several files, for several threads; one bar shows the progress of all."""
     with ExitStack() as stack:
         files = [stack.enter_context(_Source(path)) for path in paths]
         size = sum(file.size() for file in files)
@@ -219,7 +153,7 @@ def large_files(*paths: str, progress: bool = True) -> Iterator[list[BinaryIO]]:
 
 
 class _Source:
-    """A file that is read to its end; what goes wrong with it carries its name."""
+    """A file that is read to its end; its errors carry its name."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -236,11 +170,13 @@ class _Source:
             self._file.close()
 
     def size(self) -> int:
-        """Tell how much there is to read; 0 for standard input, which nobody knows."""
+        """Return how many bytes there are to read; 0 for standard input, of unknown size."""
         return 0 if self._path == STDIN else os.fstat(self.fileno()).st_size
 
-    def counted(self, update: Callable[[int], object], lock: AbstractContextManager[Any]) -> None:
-        """Move a bar with every read; ``lock`` is that of the bar."""
+    def counted(
+        self, update: Callable[[int], object], lock: AbstractContextManager[object]
+    ) -> None:
+        """Move a bar with every read; ``lock`` is the bar's."""
         self._update, self._lock = update, lock
 
     def read(self, size: int) -> bytes:
@@ -251,65 +187,3 @@ class _Source:
             with self._lock:
                 self._update(len(chunk))
         return chunk
-
-
-def collect(
-    inputs: tuple[str, ...], given: dict[str, Any], fetched: dict[str, bytes] | None = None
-) -> "Collected":
-    """Gather the certificates of the inputs and of :data:`input_options`.
-
-    ``fetched`` is what came from elsewhere, by the place where it came from.
-    """
-    from pathlib import Path
-
-    from sev_attest.sev.chain.chain import Collected
-    from sev_attest.sev.chain.packaging import certificate_of, read_contents
-    from sev_attest.sev.spec import Usage
-
-    sources = inputs if given["sev"] is None else (*inputs, given["sev"])
-    one_stdin((*sources, given["oca"], given["cek"], given["ca"], *given.get("trust_root", ())))
-    if not (sources or fetched):
-        raise Unsupported(
-            "no chain was given",
-            check="usage",
-            hint="name what `sevctl export` wrote, or a folder of certificates (- is stdin)",
-        )
-    collected = Collected()
-    for place, data in (fetched or {}).items():
-        with reading(place):
-            collected.add(read_contents(data), place)
-    for source in sources:
-        if source == STDIN:
-            with reading("standard input"):
-                contents = read_contents(read_small(source, "chain"))
-            collected.add(contents, "standard input")
-        else:
-            collected.add_path(Path(source))
-    for usage, option in ((Usage.OCA, "oca"), (Usage.CEK, "cek")):
-        if given[option] is not None:
-            with reading(given[option]):
-                found = certificate_of(usage, read_small(given[option], "certificate"))
-                collected.replace(found)
-    if given["ca"] is not None:
-        with reading(given["ca"]):
-            data = read_small(given["ca"], "certificate")
-            for usage in (Usage.ASK, Usage.ARK):
-                collected.replace(certificate_of(usage, data))
-    return collected
-
-
-def trusted_roots(given: dict[str, Any]) -> "list[Root]":
-    """Name the roots: AMD's, and those of ``--trust-root``."""
-    from sev_attest.sev.chain.ca import AmdCaCertificate
-    from sev_attest.sev.chain.packaging import read_contents
-    from sev_attest.sev.chain.roots import Root, amd_roots
-
-    roots = list(amd_roots())
-    for path in given["trust_root"]:
-        with reading(path):
-            found = read_contents(read_small(path, "root")).certificates
-            ca = {c.role: c for c in found if isinstance(c, AmdCaCertificate)}
-            if "ARK" not in ca:
-                raise MalformedInput("root", "ARK", "there is no ARK certificate in this file")
-            roots.append(Root(ark=ca["ARK"], ask=ca.get("ASK")))
-    return roots

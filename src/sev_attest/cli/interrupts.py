@@ -1,8 +1,8 @@
 """Signals that end a command: SIGINT, SIGTERM, SIGHUP.
 
-While a command runs they raise KeyboardInterrupt, so that what is half written is cleaned away.
-Before that there is nothing to clean, and after it nothing to interrupt: then they end the process
-at once. No traceback is shown at any moment.
+While a command runs they raise KeyboardInterrupt, so that half-written files are removed. Before
+and after it there is nothing to remove: then they end the process at once. A signal never shows a
+traceback.
 """
 
 import os
@@ -16,10 +16,10 @@ INTERRUPTED = 130
 
 
 class Running:
-    """``with running:`` is where a signal raises KeyboardInterrupt; ``code`` ends it elsewhere."""
+    """Inside ``with running:`` a signal raises KeyboardInterrupt; elsewhere it exits (``code``)."""
 
     def __init__(self) -> None:
-        """Begin outside of a command."""
+        """Start outside of a command."""
         self.inside = False
         self.code = INTERRUPTED
 
@@ -34,7 +34,7 @@ running = Running()
 
 
 def handle() -> None:
-    """Take the signals, except those that the process was started to ignore (nohup)."""
+    """Install the handlers, except for signals that the process was started to ignore (nohup)."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # not every system has each
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""The entry point, and which file holds which command."""
+"""The entry point, and the commands; each is in a file of its own."""
 
 import os
 import sys
@@ -12,14 +12,14 @@ from sev_attest.cli import exits, interrupts
 _COMMANDS = {
     "advisories": "list known weaknesses of the platform, and which of them touch a launch",
     "certs": "show, split and join certificates; make an OCA, sign a PEK with it",
-    "demo": "the whole story, from the platform's chain to the verdict, on a simulated platform",
+    "demo": "run a whole attestation on a simulated platform, from its chain to the verdict",
     "domain": "check and prepare libvirt's domain XML; read what a host offers",
     "firmware": "show what an OVMF image declares, and what it can attest",
-    "ledger": "the launches this owner has made, and how far each has come",
+    "ledger": "list and check the sessions that you made, and the state of each",
     "measure": "compute a launch digest, or the measurement to expect",
     "policy": "explain a guest policy, or compose one from names",
     "report": "verify a running guest's attestation report",
-    "requirements": "begin and check owner.toml: what you demand of a launch",
+    "requirements": "write and check owner.toml: what you demand of a launch",
     "secret": "wrap secrets for a launch that another tool verified",
     "session": "make the keys, the GODH and the session blob for one launch on one platform",
     "validate": "check the measurement that a host reports of a launch",
@@ -70,7 +70,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run ``sev-attest`` and exit."""
-    # A closed stream is as good as one that nobody reads.
+    # A stream that was closed is None: write to nowhere.
     sys.stdout = sys.stdout or _nowhere()
     sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):

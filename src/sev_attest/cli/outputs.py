@@ -1,9 +1,10 @@
-"""Files that commands write: all of them or none, private, never over others unasked.
+"""Write files: all of them or none, private, and never over others unless --force is given.
 
-Each is written beside its place first, under a hidden name of its own, and holds a lock while its
-writer lives. A run that is killed leaves such files, and they may hold keys: the next run that
-writes into the folder removes those that nobody holds. What stood in a place before ``--force`` is
-kept beside it until all is done; that may be the only copy, and is never removed, only named.
+Each file is first written under a hidden name in its folder, and is locked while its writer lives.
+A run that is killed leaves such files, and they may hold keys: the next run that writes into the
+folder removes those that are not locked. A file that ``--force`` replaces is kept beside the new
+one until all are written. If the run is killed, that may be the only copy: it is named, never
+removed.
 """
 
 import os
@@ -22,7 +23,7 @@ from sev_attest.errors import SevAttestError, Unsupported
 
 try:
     import fcntl
-except ImportError:  # not POSIX: nothing tells who writes a file, so that none is removed
+except ImportError:  # not POSIX: without locks, no file is known to be abandoned
     _LOCKS = False
 else:
     _LOCKS = True
@@ -33,17 +34,16 @@ _OURS = re.compile(rf"{re.escape(_PREFIX)}[a-z0-9_]{{8}}(?P<old>{re.escape(_OLD)
 
 
 class FileExists(SevAttestError):
-    """A file stands in the way."""
+    """A file of this name exists already."""
 
 
 def write_all(files: Iterable[tuple[Path, bytes]], *, force: bool) -> None:
-    """Write every file, readable by their owner alone (0600), or leave everything as it was.
+    """Write every file, with mode 0600, or leave everything as it was.
 
-    Each is written whole beside its place and synced before any of them takes its name. Without
-    ``force`` a file that exists is an error (FileExists), also one that appears in between; with
-    it, what stood there comes back if a later one fails. A signal that comes when all have their
-    names is too late, and ignored. Raises OSError if writing fails, Unsupported if two names mean
-    one file.
+    Each is written under a temporary name and synced before any of them gets its own name. Without
+    ``force``, a file that exists is an error, even one that appears in between. With it, the old
+    files come back if a later one fails. A signal that arrives when all files have their names is
+    ignored. Raises FileExists, OSError if writing fails, Unsupported if two names mean one file.
     """
     pairs = list(files)
     check_places([path for path, _ in pairs], force=force)
@@ -75,12 +75,12 @@ def write_all(files: Iterable[tuple[Path, bytes]], *, force: bool) -> None:
         finally:
             for temporary in staged.values():
                 _remove(temporary)
-            with suppress(KeyboardInterrupt):  # it came too late, or is on its way already
+            with suppress(KeyboardInterrupt):  # too late, or another error is raised already
                 _hold_signals(hold=False)
 
 
 def _hold_signals(*, hold: bool) -> None:
-    """Let signals wait, or let them come: nothing may break into what puts things right."""
+    """Block signals, or deliver them again: none may interrupt the clean-up."""
     if hasattr(signal, "pthread_sigmask"):
         how = signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK
         signal.pthread_sigmask(how, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -99,15 +99,15 @@ def _sweep(folder: Path) -> None:
             continue
         shown = render.one_line(str(left))
         if ours["old"]:
-            told = f"{shown} is what stood in a place before a run with --force that was killed"
+            told = f"{shown} is an old file that a killed run with --force was replacing"
         else:
             told = f"removed {shown}, which a killed run left behind"
         click.echo(f"note: {told}", err=True)
 
 
 def _abandoned(left: Path, *, remove: bool) -> bool:
-    """Return whether a file is this user's and nobody holds it; ``remove`` removes it then."""
-    with suppress(OSError):  # it is held, or gone, or not ours to open
+    """Return whether a file is this user's and not locked; then, with ``remove``, remove it."""
+    with suppress(OSError):  # locked, gone, or not ours to open
         descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             found = os.fstat(descriptor)
@@ -123,7 +123,7 @@ def _abandoned(left: Path, *, remove: bool) -> bool:
 
 
 def check_places(paths: list[Path], *, force: bool) -> None:
-    """Refuse places that :func:`write_all` would; raises FileExists or Unsupported."""
+    """Raise FileExists or Unsupported where :func:`write_all` would."""
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise Unsupported("two of the outputs are one file", check="output.twice")
     for path in paths:
@@ -132,7 +132,7 @@ def check_places(paths: list[Path], *, force: bool) -> None:
 
 
 def check_folders(paths: list[Path]) -> None:
-    """Refuse folders that take no new file; raises OSError, with the place that was asked for."""
+    """Raise OSError for a folder in which no file can be made; it names the file asked for."""
     for path in paths:
         try:
             with tempfile.TemporaryFile(dir=path.parent):
@@ -143,16 +143,16 @@ def check_folders(paths: list[Path]) -> None:
 
 def _undo(staged: dict[Path, Path], placed: list[Path], kept: dict[Path, Path]) -> None:
     for path, old in kept.items():
-        with suppress(OSError):  # it was not kept yet; or it stays beside its place
+        with suppress(OSError):  # it was not kept yet, or it stays where it is
             old.replace(path)
-    # A signal may come between taking a name and noting it: one file, two names.
+    # A signal may arrive after a file got its name and before that was noted: compare the files.
     for path in [p for p, temporary in staged.items() if p in placed or _same(p, temporary)]:
         if path not in kept:
             _remove(path)
 
 
 def _keep(path: Path, old: Path) -> None:
-    """Give a file that will be replaced a second name; where that cannot be, move it aside."""
+    """Link a file that will be replaced to a second name, or rename it where links fail."""
     try:
         os.link(path, old)
     except OSError:
@@ -164,22 +164,22 @@ def _keep(path: Path, old: Path) -> None:
 
 
 def _stage(path: Path, data: bytes, staged: dict[Path, Path], locks: ExitStack) -> None:
-    """Write a file beside its place, and note it in ``staged`` before any byte is in it."""
+    """Write a file under a temporary name, noted in ``staged`` before its first byte."""
     try:
         with ExitStack() as closing:
             descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=path.parent)
             staged[path] = Path(name)
             file = closing.enter_context(os.fdopen(descriptor, "wb"))
             if _LOCKS:
-                with suppress(OSError):  # a file system without locks: no sweep can lock either
+                with suppress(OSError):  # a file system without locks: _sweep cannot lock it either
                     fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not os.fstat(descriptor).st_nlink:  # another run swept it before it was locked
+            if not os.fstat(descriptor).st_nlink:  # another run removed it before it was locked
                 _stage(path, data, staged, locks)
                 return
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-            if _LOCKS:  # held until its name is gone; elsewhere an open file cannot be renamed
+            if _LOCKS:  # keep it open, thus locked; Windows cannot rename an open file
                 locks.push(closing.pop_all())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
@@ -187,7 +187,7 @@ def _stage(path: Path, data: bytes, staged: dict[Path, Path], locks: ExitStack) 
 
 def _place(temporary: Path, path: Path) -> None:
     try:
-        os.link(temporary, path)  # unlike a rename, this fails if somebody was faster
+        os.link(temporary, path)  # unlike rename, it fails if the file exists by now
     except FileExistsError:
         raise _exists(path) from None
     except OSError:  # a file system without hard links

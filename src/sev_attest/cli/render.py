@@ -1,4 +1,4 @@
-"""What commands print: text for people, or one JSON document."""
+"""Print text for people, or one JSON document."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,14 +19,18 @@ LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = in
 
 
 def one_line(text: str) -> str:
-    """Keep a stranger's bytes (a file's name, a wrong value) from steering the terminal."""
+    """Return text in which nothing steers a terminal: unprintable characters are escaped.
+
+    For all that others chose: file names, values, names in a ledger.
+    """
     return _escaped(text, kept="")
 
 
 def raw(content: bytes, *, err: bool = False) -> None:
-    """Print a stranger's text of many lines: byte for byte, but to a terminal harmlessly.
+    """Print text of many lines that others wrote: byte for byte to a file or pipe.
 
-    There, whatever is neither printable nor a tab or newline (ESC, U+009B, U+202E) is escaped.
+    On a terminal, characters that are not printable (ESC, U+009B, U+202E) are escaped, except tab
+    and newline.
     """
     stream = sys.stderr if err else sys.stdout
     if stream.isatty():
@@ -49,7 +53,7 @@ def document(command: str, *, ok: bool, **fields: object) -> None:
 
 
 def notes(lines: Iterable[str], *, err: bool = False) -> None:
-    """Print what the reader must know beside a verdict."""
+    """Print notes, one line each."""
     for line in lines:
         click.echo(f"note: {one_line(line)}", err=err)
 
@@ -57,21 +61,21 @@ def notes(lines: Iterable[str], *, err: bool = False) -> None:
 def checks(
     every: Iterable[str], held: AbstractSet[str], failed: AbstractSet[str]
 ) -> list[dict[str, object]]:
-    """List checks for a JSON document; "ok" is null for one that could not be made."""
+    """Return the checks for a JSON document; "ok" is null for one that was not made."""
     return [{"id": c, "ok": True if c in held else False if c in failed else None} for c in every]
 
 
 def steps(
     every: Mapping[str, str], held: AbstractSet[str], failed: AbstractSet[str], *, err: bool = False
 ) -> None:
-    """Print each check with what it holds (--verbose)."""
+    """Print each check with its result and meaning (--verbose)."""
     for check, words in every.items():
         verdict = "ok" if check in held else "FAIL" if check in failed else "-"
         click.echo(f"{verdict:<5}{check:<26}{words}", err=err)
 
 
 def chain_tree(chain: "Chain", held: AbstractSet[str]) -> list[str]:
-    """Draw a chain as ``sevctl verify`` does: who signs whom, broken links struck through."""
+    """Return a chain as ``sevctl verify`` draws it: who signs whom, failed checks crossed out."""
 
     def signs(*checks: str) -> str:
         return "⬑" if held >= set(checks) else "⬑̸"
@@ -92,7 +96,7 @@ def chain_tree(chain: "Chain", held: AbstractSet[str]) -> list[str]:
 
 
 def hmac_lines(info: "LaunchInfo", policy: "GuestPolicy") -> list[str]:
-    """List the fields of the measurement's HMAC beside the launch digest."""
+    """Return the fields of the measurement's HMAC, except the launch digest, as lines."""
     return [
         f"API: {info.api_major}.{info.api_minor}",
         f"build: {info.build_id}",
@@ -102,13 +106,13 @@ def hmac_lines(info: "LaunchInfo", policy: "GuestPolicy") -> list[str]:
 
 
 def fingerprints(chain: "Chain") -> dict[str, str]:
-    """List the fingerprints of a chain by role."""
+    """Return the fingerprints of a chain by role."""
     links = (chain.pdh, chain.pek, chain.oca, chain.cek, chain.ask, chain.ark)
     return {link.role: link.fingerprint for link in links if link is not None}
 
 
 def platform_notes(platform: "VerifiedChain") -> list[str]:
-    """Say what is unusual about a verified platform: its root, reserved bytes in use."""
+    """Return notes on a root that is not AMD's, and on reserved bytes that are in use."""
     notes = []
     if platform.root.generation is None:
         notes.append("this root is not AMD's: it was trusted only because --trust-root names it")
@@ -121,7 +125,7 @@ def platform_notes(platform: "VerifiedChain") -> list[str]:
 
 
 def policy_notes(policy: "GuestPolicy") -> list[str]:
-    """Say so if a policy leaves the guest's memory open."""
+    """Return a note if a policy lets the host read the guest's memory."""
     if not policy.debug:
         return []
     return [f"policy {policy} lets the host read the guest's memory with the debug commands"]

@@ -10,7 +10,6 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -160,7 +159,7 @@ class QmpConnection:
         """Return what query-sev and query-sev-launch-measure answer. Raises MalformedInput."""
         replies = [self._ask(command) for command in ("query-sev", "query-sev-launch-measure")]
         claims = read_report(_text(replies, "launch info"))
-        missing = [name for name, value in asdict(claims).items() if value is None]
+        missing = [name for name, value in claims._asdict().items() if value is None]
         if missing:
             raise MalformedInput("QMP reply", "query-sev", f"{', '.join(missing)} missing")
         return claims

@@ -19,11 +19,11 @@ from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.sev.chain.roots import Generation
 from sev_attest.sev.policy import BITS, GuestPolicy
 
-GENERATIONS = tuple(generation.value for generation in Generation)
+GENERATIONS: tuple[str, ...] = tuple(generation.value for generation in Generation)
 MIN_API = "min-api"
 """A name like those of the policy's bits: the policy has a minimum API."""
-POLICY_NAMES = (*(name for name, _, _ in BITS.values()), MIN_API)
-SURE = {
+POLICY_NAMES: tuple[str, ...] = (*(name for name, _, _ in BITS.values()), MIN_API)
+SURE: Mapping[str, str] = {
     "cve": "a CVE record",
     "doc": "a paper or document",
     "src": "source code",

@@ -1,7 +1,15 @@
-"""Release a secret to a launch: every check that must hold before the secret leaves.
+"""Release a secret to a launch, after every check that must hold before it leaves.
 
-:func:`release` is the call for a key-release service. Its steps 3 to 5 are those of
-:class:`KeyRelease`, which a program takes itself if it has to do something between them.
+1. The keys belong to the session of the record, and its platform was verified.
+2. The measurement is right, and the policy that the host reports, if any, is the session's
+   (:func:`verify_launch`). Until then, nothing depends on the requirements.
+3. The ledger knows of no other root than the record, and every requirement is met.
+   Whether or not they are, the session is bound to this launch from here on.
+4. The packet is built, in memory.
+5. The ledger commits the release, in one transaction. Exactly one concurrent caller succeeds.
+
+:func:`release` takes all steps, for a service. Steps 3 to 5 are those of :class:`KeyRelease`, for a
+program that has to do something between them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -49,15 +57,7 @@ def release(
     ``secrets`` are the secrets by GUID or alias ("luks-key"), at least one.
     ``secret_area_size`` is the size of the secret area of the guest's firmware, in bytes.
 
-    1. ``keys`` belong to the session of ``record``, and its platform was verified.
-    2. The measurement is right, and the policy that the host reports, if any, is the session's
-       (:func:`verify_launch`). Until then, nothing depends on the requirements.
-    3. The ledger knows of no other root than the record, and every requirement is met.
-       Whether or not they are, the session is bound to this launch from here on.
-    4. The packet is built, in memory.
-    5. The ledger commits the release, in one transaction. Exactly one concurrent caller succeeds.
-
-    Threads and processes may call it concurrently. Raises
+    Threads and processes may call it concurrently. By the steps of this module, it raises
 
     - Unsupported if there is no secret, or it is not clear which launch they are for;
     - LaunchRefused or Insecure in step 1; LaunchRefused or MeasurementMismatch in step 2;

@@ -25,7 +25,7 @@ ANY = "*"
 TEST = "test"
 """The generation of a platform whose root is not AMD's."""
 POLICY_BITS: Mapping[str, PolicyBit] = {name: bit for bit, (name, _, _) in BITS.items()}
-NO_BITS = PolicyBit(0)
+NO_BITS: PolicyBit = PolicyBit(0)
 
 Allowed = frozenset[str]
 """The contents of a list; ``{"*"}`` allows everything, an empty list nothing."""
@@ -122,7 +122,7 @@ class Requirements:
         for name in sorted(allowed - self.minimum.keys()):
             raise _malformed(f"minimum.{name}", f"is missing, though {name} is allowed")
         if self.policy_set & self.policy_clear:
-            raise _malformed("policy", "demands a bit both set and clear")
+            raise _malformed("policy", "requires a bit both set and clear")
         if self.acknowledged & self.refused:
             both = ", ".join(sorted(self.acknowledged & self.refused))
             raise _malformed("advisories", f"both acknowledged and refused: {both}")

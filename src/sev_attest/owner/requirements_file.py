@@ -130,8 +130,8 @@ class _Table:
     def __init__(self, name: str, value: object) -> None:
         if not isinstance(value, dict):
             raise _wrong(name, "is no table")
-        self.name = name
-        self.rest = dict(value)
+        self.name: str = name
+        self.rest: dict[str, object] = dict(value)
 
     def place(self, key: str) -> str:
         return f"{self.name}.{key}" if self.name else key

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest.errors import Unsupported
 from sev_attest.guest.firmware import Firmware, Source
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from sev_attest.guest.vmsa import VmsaPages, VmsaProfile
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredRange:
+class MeasuredRange(NamedTuple):
     """One measured piece: its offset in the whole, its size in bytes, its SHA-256 in hex."""
 
     what: str

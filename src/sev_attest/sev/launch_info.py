@@ -1,6 +1,7 @@
 """Launch values reported by the host. Does not verify: anything; they are its claims."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sev_attest._encoding import blob, json_documents, labelled_lines, looks_like_json
 from sev_attest._snp import refuse_snp
@@ -66,8 +67,7 @@ REPORTED = {
 """Required parts of a report, and their names in it; the policy is optional."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class Claims(NamedTuple):
     """The parts that a report has; the owner must supply the others."""
 
     measurement: bytes | None = None

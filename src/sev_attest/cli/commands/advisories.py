@@ -6,7 +6,9 @@ from dataclasses import asdict
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import BYTE, POLICY, output_options
+from sev_attest.cli.bundle import Command, Options, option
+from sev_attest.cli.inputs import BYTE, POLICY, ParamType
+from sev_attest.cli.options.common import OutputOptions
 from sev_attest.owner.advisories import (
     GENERATIONS,
     SURE,
@@ -21,7 +23,7 @@ from sev_attest.owner.advisories import (
 from sev_attest.sev.policy import GuestPolicy
 
 
-class _Api(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
+class _Api(ParamType[tuple[int, int]]):
     """An API version, "1.55"."""
 
     name = "api"
@@ -34,54 +36,59 @@ class _Api(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
         return BYTE.convert(major, param, ctx), BYTE.convert(minor, param, ctx)
 
 
-@click.command("advisories")
-@click.option(
-    "--generation",
-    type=click.Choice(GENERATIONS, case_sensitive=False),
-    help="The platform's generation, as `verify` names it.",
-)
-@click.option("--api", type=_Api(), metavar="MAJOR.MINOR", help="SEV API version.")
-@click.option("--build", type=BYTE, help="SEV firmware build.")
-@click.option("--policy", type=POLICY, help="Guest policy.")
-@output_options
-def command(
-    *,
-    generation: str | None,
-    api: tuple[int, int] | None,
-    build: int | None,
-    policy: int | None,
-    as_json: bool,
-    quiet: bool,  # noqa: ARG001 - all of it was asked for
-    verbose: bool,
-) -> None:
+class LaunchOptions(Options, title="What is known of the launch"):
+    """The facts that decide whether a weakness touches a launch; None is unknown."""
+
+    generation: str | None = option(
+        "--generation",
+        type=click.Choice(GENERATIONS, case_sensitive=False),
+        help="The platform's generation, as `verify` names it.",
+    )
+    api: tuple[int, int] | None = option(
+        "--api", type=_Api(), metavar="MAJOR.MINOR", help="SEV API version."
+    )
+    build: int | None = option("--build", type=BYTE, help="SEV firmware build.")
+    policy: int | None = option("--policy", type=POLICY, help="Guest policy.")
+
+
+@click.command("advisories", cls=Command)
+@LaunchOptions.given("launch")
+@OutputOptions.given("output")
+def command(*, launch: LaunchOptions, output: OutputOptions) -> None:
     """List known weaknesses of SEV platforms, and which of them touch a launch.
 
-    The first line says when the list was last checked: it knows nothing of what came later.
+    The first line says when the list was last checked; later ones are not in it.
 
-    Without options, all of them. With what is known of a launch (its verdict does not come from
-    here: see `verify` and `validate`), those that touch it, those that attestation cannot show, and
-    those that do not. What is not given counts as not known.
+    Without options, all are listed. With what is known of a launch: those that touch it, those
+    that attestation cannot show, and those that do not. An option that is left out is unknown. No
+    verdict on the launch comes from here: see `verify` and `validate`.
     """
-    facts = {"generation": generation, "api": api, "build": build, "policy": policy}
-    given = any(value is not None for value in facts.values())
     exposures = evaluate(
-        generation=generation,
-        api=api,
-        build=build,
-        policy=None if policy is None else GuestPolicy(policy),
+        generation=launch.generation,
+        api=launch.api,
+        build=launch.build,
+        policy=None if launch.policy is None else GuestPolicy(launch.policy),
     )
-    if as_json:
-        entries = documents(exposures) if given else [_document(each) for each in load()]
+    known = bool(launch.stated("generation", "api", "build", "policy"))
+    if output.as_json:
+        facts = {
+            "generation": launch.generation,
+            "api": launch.api,
+            "build": launch.build,
+            "policy": launch.policy,
+        }
+        entries = documents(exposures) if known else [_document(each) for each in load()]
         day = as_of().isoformat()
         render.document("advisories", ok=True, as_of=day, facts=facts, advisories=entries)
         return
     click.echo(f"known weaknesses as of {as_of()}")
-    for line in _grouped(exposures, verbose=verbose) if given else _listed(verbose=verbose):
+    verbose = output.verbose
+    for line in _grouped(exposures, verbose=verbose) if known else _listed(verbose=verbose):
         click.echo(line)
 
 
 def affected_lines(exposures: Iterable[Exposure]) -> list[str]:
-    """Say in one line each which weaknesses touch a launch (for after its verdict)."""
+    """Return one line for each weakness that touches a launch."""
     return [
         f"advisory {exposure.advisory.id}: {exposure.advisory.title}: {exposure.advisory.action}"
         for exposure in exposures
@@ -90,7 +97,7 @@ def affected_lines(exposures: Iterable[Exposure]) -> list[str]:
 
 
 def documents(exposures: Iterable[Exposure]) -> list[dict[str, object]]:
-    """Describe what was said of each weakness, for a JSON document."""
+    """Return every weakness with its verdict, for a JSON document."""
     return [
         {"verdict": exposure.verdict.value, "reason": exposure.reason}
         | _document(exposure.advisory)

@@ -1,25 +1,20 @@
 """``sev-attest certs``: show, split and join certificates; a platform owner's OCA."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import (
-    FILE,
-    OUTPUT,
-    collect,
-    input_options,
-    one_stdin,
-    output_options,
-    read_small,
-)
+from sev_attest.cli.bundle import Group
+from sev_attest.cli.inputs import FILE, OUTPUT, read_small, stdin_errors
+from sev_attest.cli.options.chain import CertificateOptions
+from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.outputs import write_all
+from sev_attest.cli.usage import refuse
 from sev_attest.errors import MalformedInput, reading
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
-from sev_attest.sev.chain.chain import Collected
 from sev_attest.sev.chain.oca import OwnerKey
 from sev_attest.sev.chain.packaging import certificate_of
 from sev_attest.sev.spec import Usage
@@ -29,33 +24,28 @@ _force = click.option("--force", is_flag=True, help="Write over files that exist
 _inputs = click.argument("inputs", nargs=-1, type=FILE, metavar="INPUT...")
 
 
-@click.group("certs", no_args_is_help=False)
+@click.group("certs", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Certificates of platforms: look at them, repackage them; an owner's own OCA."""
+    """Show, split and join platform certificates; make an OCA and sign a PEK with it."""
 
 
 @command.command("show")
 @_inputs
-@input_options
-@output_options
+@CertificateOptions.given("certificates")
+@OutputOptions.given("output")
 def show(
-    *,
-    inputs: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,  # noqa: ARG001 - all of it was asked for
-    verbose: bool,
-    **given: Any,
+    *, inputs: tuple[str, ...], certificates: CertificateOptions, output: OutputOptions
 ) -> None:
     """Show every certificate in INPUT (as for `verify`). Verifies nothing."""
-    found = _found(collect(inputs, given))
+    found = _found(inputs, certificates)
     described = [_describe(certificate) for certificate in found]
-    if as_json:
+    if output.as_json:
         render.document("certs show", ok=True, certificates=described)
         return
     for facts in described:
         click.echo(f"{facts['role']} {facts['key']} {facts['fingerprint']}")
-        for name in ("api", "key_id", "certifying_id", "signed_by", "reserved") if verbose else ():
-            if name in facts:
+        for name in ("api", "key_id", "certifying_id", "signed_by", "reserved"):
+            if output.verbose and name in facts:
                 click.echo(f"    {name}: {facts[name]}")
 
 
@@ -63,50 +53,58 @@ def show(
 @_inputs
 @click.option("--out", type=OUTPUT, default=".", metavar="DIR", help="Folder for the files.")
 @_force
-@input_options
-@output_options
+@CertificateOptions.given("certificates")
+@OutputOptions.given("output")
 def split(
-    *, inputs: tuple[str, ...], out: str, force: bool, as_json: bool, quiet: bool, verbose: bool,
-    **given: Any,
-) -> None:  # fmt: skip
+    *,
+    inputs: tuple[str, ...],
+    out: str,
+    force: bool,
+    certificates: CertificateOptions,
+    output: OutputOptions,
+) -> None:
     """Write each certificate in INPUT to a file of its own: pdh.cert, pek.cert, ..."""
-    found = _found(collect(inputs, given))
+    found = _found(inputs, certificates)
     Path(out).mkdir(exist_ok=True)
     files = [(Path(out) / f"{c.role.lower()}.cert", c.to_bytes()) for c in found]
-    _write("certs split", files, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
+    _write("certs split", files, force=force, output=output)
 
 
 @command.command("join")
 @_inputs
-@click.option("-o", "--output", type=OUTPUT, metavar="FILE", required=True, help="Write it here.")
+@click.option(
+    "-o", "--output", "place", type=OUTPUT, metavar="FILE", required=True, help="Write it here."
+)
 @_force
-@input_options
-@output_options
+@CertificateOptions.given("certificates")
+@OutputOptions.given("output")
 def join(
-    *, inputs: tuple[str, ...], output: str, force: bool, as_json: bool, quiet: bool,
-    verbose: bool, **given: Any,
-) -> None:  # fmt: skip
+    *,
+    inputs: tuple[str, ...],
+    place: str,
+    force: bool,
+    certificates: CertificateOptions,
+    output: OutputOptions,
+) -> None:
     """Write the certificates in INPUT into one file, as `sevctl export` (--full) does."""
-    data = b"".join(certificate.to_bytes() for certificate in _found(collect(inputs, given)))
-    files = [(Path(output), data)]
-    _write("certs join", files, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
+    data = b"".join(certificate.to_bytes() for certificate in _found(inputs, certificates))
+    files = [(Path(place), data)]
+    _write("certs join", files, force=force, output=output)
 
 
 @command.command("generate-oca")
 @click.argument("certificate", type=OUTPUT)
 @click.argument("key", type=OUTPUT)
 @_force
-@output_options
-def generate_oca(
-    *, certificate: str, key: str, force: bool, as_json: bool, quiet: bool, verbose: bool
-) -> None:
+@OutputOptions.given("output")
+def generate_oca(*, certificate: str, key: str, force: bool, output: OutputOptions) -> None:
     """Make an OCA: its CERTIFICATE, and its private KEY (PEM; keep it private)."""
     owner = OwnerKey.generate()
     files = [
         (Path(certificate), owner.certificate().to_bytes()),
         (Path(key), owner.to_pem()),
     ]
-    _write("certs generate-oca", files, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
+    _write("certs generate-oca", files, force=force, output=output)
 
 
 @command.command("sign-pek")
@@ -114,21 +112,24 @@ def generate_oca(
 @click.argument("out", type=OUTPUT)
 @click.option("--key", type=FILE, metavar="FILE", required=True, help="Private key of the OCA.")
 @_force
-@output_options
-def sign_pek(
-    *, csr: str, out: str, key: str, force: bool, as_json: bool, quiet: bool, verbose: bool
-) -> None:
-    """Sign a platform's PEK (CSR: what PEK_CSR gave) with an OCA, for PEK_CERT_IMPORT."""
-    one_stdin((csr, key))
+@OutputOptions.given("output")
+def sign_pek(*, csr: str, out: str, key: str, force: bool, output: OutputOptions) -> None:
+    """Sign a platform's PEK (CSR: the output of PEK_CSR) with an OCA, for PEK_CERT_IMPORT."""
+    refuse(stdin_errors(csr, key))
     with reading(key):
         owner = OwnerKey.from_pem(read_small(key, "OCA key"))
     with reading(csr):
         pek = certificate_of(Usage.PEK, read_small(csr, "PEK CSR"))
     files = [(Path(out), owner.sign_pek(cast("Certificate", pek)).to_bytes())]
-    _write("certs sign-pek", files, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
+    _write("certs sign-pek", files, force=force, output=output)
 
 
-def _found(collected: Collected) -> list[Certificate | AmdCaCertificate]:
+def _found(
+    inputs: tuple[str, ...], certificates: CertificateOptions
+) -> list[Certificate | AmdCaCertificate]:
+    """Read the certificates, one of each role; raises MalformedInput if there is none."""
+    refuse(certificates.errors(inputs))
+    collected = certificates.collect(inputs)
     if not collected.by_role:
         reason = "; ".join(["there is no certificate in it", *collected.skipped[:3]])
         raise MalformedInput("chain", "incomplete", reason)
@@ -153,18 +154,12 @@ def _describe(certificate: Certificate | AmdCaCertificate) -> dict[str, object]:
 
 
 def _write(
-    name: str,
-    files: list[tuple[Path, bytes]],
-    *,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    name: str, files: list[tuple[Path, bytes]], *, force: bool, output: OutputOptions
 ) -> None:
     write_all(files, force=force)
-    if as_json:
+    if output.as_json:
         render.document(name, ok=True, files=[str(path) for path, _ in files])
-    elif not quiet:
+    elif output.text:
         for path, data in files:
-            size = f", {len(data)} bytes" if verbose else ""
+            size = f", {len(data)} bytes" if output.verbose else ""
             click.echo(f"wrote {render.one_line(str(path))}{size}")

@@ -1,4 +1,4 @@
-"""``sev-attest demo``: the main job from end to end, on a simulated platform."""
+"""``sev-attest demo``: a whole attestation on a simulated platform."""
 
 import os
 import secrets
@@ -25,10 +25,10 @@ _GUEST = (
 @click.command("demo")
 @click.option("--keep", metavar="DIR", help="Leave the files in this folder, which must be new.")
 def command(*, keep: str | None) -> None:
-    """Show the whole story on a simulated platform, in a few seconds.
+    """Run a whole attestation on a simulated platform, in a few seconds.
 
-    The platform is a model of the SEV firmware whose root nobody trusts; everything else is what
-    you would type for a real one.
+    The platform is a model of the SEV firmware; its root is not trusted by default. All commands
+    are those that you would type for a real platform.
     """
     if keep is not None:
         Path(keep).mkdir(mode=0o700)
@@ -144,7 +144,7 @@ def _expect(what: str, there: bool) -> None:  # noqa: FBT001
 
 
 def _run(line: str, *, expected: int = 0, output: str | None = None) -> None:
-    """Run one of our own commands, as it would be typed, and hold it to its exit code."""
+    """Run one of our own commands, as it would be typed; raise if its exit code is another."""
     from sev_attest.cli.main import cli
 
     _show(f"sev-attest {line}" + (f" > {output}" if output else ""))

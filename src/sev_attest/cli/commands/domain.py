@@ -1,25 +1,16 @@
 """``sev-attest domain``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import (
-    FILE,
-    OUTPUT,
-    STDIN,
-    large_file,
-    ledger_option,
-    one_stdin,
-    open_ledger,
-    options,
-    output_options,
-    read_small,
-)
+from sev_attest.cli.bundle import Group, Options, option
+from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, large_file, read_small, stdin_errors
+from sev_attest.cli.options.common import LedgerOptions, OutputOptions
 from sev_attest.cli.outputs import write_all
+from sev_attest.cli.usage import refuse, usage
 from sev_attest.domain_xml.capabilities import SevCapabilities
 from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import SessionFiles, prepare
@@ -32,22 +23,63 @@ from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.unverified import unverified
 
 _NAMED = 4
-"""How many rules an error message names."""
+"""The number of rules that an error message names."""
 
-_facts = options(
-    click.option("--libvirt", metavar="V", help="The host's libvirt (9.0, 11.3.0)."),
-    click.option("--qemu", metavar="V", help="The host's QEMU."),
-    click.option("--guest-kernel", metavar="V", help="The kernel in the guest."),
-    click.option(
+
+class SurroundingsOptions(Options, title="Host and guest of the domain"):
+    """What is known of the host and the guest; versions that are not given are current ones."""
+
+    libvirt: str | None = option("--libvirt", metavar="V", help="The host's libvirt (9.0, 11.3.0).")
+    qemu: str | None = option("--qemu", metavar="V", help="The host's QEMU.")
+    guest_kernel: str | None = option(
+        "--guest-kernel", metavar="V", help="The kernel in the guest."
+    )
+    firmware: str | None = option(
         "--firmware", type=FILE, metavar="FILE", help="Your own copy of the guest's firmware."
-    ),
-    click.option(
+    )
+    capabilities: str | None = option(
         "--capabilities", type=FILE, metavar="FILE", help="What `virsh domcapabilities` prints."
-    ),
-)
+    )
 
 
-@click.group("domain", no_args_is_help=False)
+class PrepareOptions(Options, title="What is changed"):
+    """The session to put in, the rules to apply, and where the XML goes."""
+
+    session: str = option(
+        "--session",
+        type=FILE,
+        metavar="NAME",
+        required=True,
+        help="The session to put in, by the NAME that `session` was given (a folder may precede "
+        "it).",
+    )
+    output: str | None = option(
+        "-o", "--output", type=OUTPUT, metavar="FILE", help="Write to a file instead."
+    )
+    also: tuple[str, ...] = option(
+        "--also",
+        multiple=True,
+        metavar="RULE",
+        help="Also fix what this rule finds; can be repeated.",
+    )
+    everything: bool = option("--all", is_flag=True, help="Fix everything that can be fixed.")
+    insecure: bool = option(
+        "--insecure", is_flag=True, help="Accept a session that was used already."
+    )
+    force: bool = option("--force", is_flag=True, help="Write over a file that exists.")
+
+    def errors(self) -> Iterator[Unsupported]:
+        """Yield an error for rules of --also that are unknown or fix nothing."""
+        unknown = [rule for rule in self.also if rule not in RULES or not RULES[rule].mends]
+        if unknown:
+            mendable = ", ".join(rule.id for rule in RULES.values() if rule.mends)
+            yield usage(
+                f"--also {unknown[0]}: no rule of that name fixes anything",
+                hint=f"these do: {mendable}",
+            )
+
+
+@click.group("domain", cls=Group, no_args_is_help=False)
 def command() -> None:
     """Check and prepare libvirt's domain XML; read what a host offers."""
 
@@ -58,125 +90,104 @@ def command() -> None:
     "--session",
     type=FILE,
     metavar="NAME",
-    help="Hold it to the session of this name (NAME.launch.json; may begin with a folder).",
+    help="Check that it fits the session of this name (NAME.launch.json; a folder may precede it).",
 )
-@_facts
-@ledger_option
-@output_options
+@SurroundingsOptions.given("known")
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
 def check(
-    *, xml: str, session: str | None, as_json: bool, quiet: bool, verbose: bool, **given: Any
+    *,
+    xml: str,
+    session: str | None,
+    known: SurroundingsOptions,
+    ledger: LedgerOptions,
+    output: OutputOptions,
 ) -> None:
-    """Tell what stands against attestation in XML (what `virsh dumpxml DOMAIN` prints).
+    """List the problems that prevent attestation of XML (what `virsh dumpxml DOMAIN` prints).
 
     A finding is an error (E: it will not start, or cannot be attested), a warning (W) or a note
     (I); errors end with exit code 4. Versions that are not given are taken to be current. Nothing
     that the XML names is read.
     """
-    one_stdin((xml, given["firmware"], given["capabilities"]))
+    refuse(stdin_errors(xml, known.firmware, known.capabilities))
     record = _record(session) if session is not None else None
-    subject = _subject(xml, given, record=record, progress=not (as_json or quiet))
+    subject = _subject(xml, known, ledger, record=record, progress=output.text)
     findings = apply_rules(subject)
     failed = _errors(findings)
-    if not quiet and not as_json:
+    if output.text:
         if not failed:
             counted = f" ({tally(findings)})" if findings else ""
-            click.echo(f"OK: nothing in this domain stands against attestation{counted}")
+            click.echo(f"OK: nothing in this domain prevents attestation{counted}")
         _list(findings)
-        if verbose:
+        if output.verbose:
             _steps(findings)
     facts: dict[str, object] = {"findings": [_document(finding) for finding in findings]}
     if failed:
         can = any(finding.mendable for finding in failed)
-        hint = "`sev-attest domain prepare` mends what it can" if can else failed[0].fix
+        hint = "`sev-attest domain prepare` fixes what it can" if can else failed[0].fix
         raise _refusal(xml, failed, facts, hint)
-    if as_json:
+    if output.as_json:
         render.document("domain check", ok=True, **facts)
 
 
 @command.command("prepare")
 @click.argument("xml", type=FILE)
-@click.option(
-    "--session",
-    type=FILE,
-    metavar="NAME",
-    required=True,
-    help="The session to put in, by the NAME that `session` was given (a folder may precede it).",
-)
-@click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Write to a file instead.")
-@click.option(
-    "--also", multiple=True, metavar="RULE", help="Also mend what this rule finds (repeatable)."
-)
-@click.option("--all", "everything", is_flag=True, help="Mend all that can be mended.")
-@click.option("--insecure", is_flag=True, help="Take a session that was used already.")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
-@_facts
-@ledger_option
-@output_options
+@PrepareOptions.given("options")
+@SurroundingsOptions.given("known")
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
 def prepare_command(
     *,
     xml: str,
-    session: str,
-    output: str | None,
-    also: tuple[str, ...],
-    everything: bool,
-    insecure: bool,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **given: Any,
+    options: PrepareOptions,
+    known: SurroundingsOptions,
+    ledger: LedgerOptions,
+    output: OutputOptions,
 ) -> None:
-    """Put a session into XML and mend what attestation needs; print the XML that results.
+    """Put a session into XML, fix what prevents attestation, and print the XML that results.
 
-    Only what is mended changes: comments and layout stay. The diff goes to standard error, and
-    what could not be mended after it (errors among that end with exit code 4; the XML is written
-    nevertheless).
+    Nothing else changes: comments and layout stay. The diff goes to standard error, followed by
+    what could not be fixed. If there are errors among that, the exit code is 4; the XML is written
+    in that case too.
     """
-    one_stdin((xml, given["firmware"], given["capabilities"]))
-    unknown = [rule for rule in also if rule not in RULES or not RULES[rule].mends]
-    if unknown:
-        mendable = ", ".join(rule.id for rule in RULES.values() if rule.mends)
-        raise Unsupported(
-            f"--also {unknown[0]}: no rule of that name mends anything",
-            check="usage",
-            hint=f"these do: {mendable}",
-        )
-    files = _session_files(session)
-    subject = _subject(xml, given, record=files.record, progress=not (as_json or quiet))
-    if not insecure:
+    refuse(stdin_errors(xml, known.firmware, known.capabilities), options.errors())
+    files = _session_files(options.session)
+    subject = _subject(xml, known, ledger, record=files.record, progress=output.text)
+    if not options.insecure:
         files.require_unused(subject.used)
-    prepared = prepare(subject, files, also=also, everything=everything)
-    names = render.one_line(xml), render.one_line(output or "prepared")
-    diff = [*prepared.diff(*names)]
-    if output is not None:
-        write_all([(Path(output), prepared.xml)], force=force)
-    elif not as_json:
+    prepared = prepare(subject, files, also=options.also, everything=options.everything)
+    place = options.output
+    diff = [*prepared.diff(render.one_line(xml), render.one_line(place or "prepared"))]
+    if place is not None:
+        write_all([(Path(place), prepared.xml)], force=options.force)
+    elif not output.as_json:
         render.raw(prepared.xml)
-    if not (quiet or as_json):
+    notes = _notes(files, subject)
+    if output.text:
         render.raw("".join(f"{line}\n" for line in diff).encode(), err=True)
-        if verbose:
+        if output.verbose:
             _list(prepared.mended, "mended: ", err=True)
         _list(prepared.remaining, err=True)
-        render.notes(_notes(files, subject), err=True)
+        render.notes(notes, err=True)
     facts: dict[str, object] = {
-        "output": output,
-        "xml": prepared.xml.decode() if output is None else None,
+        "output": place,
+        "xml": prepared.xml.decode() if place is None else None,
         "diff": diff,
         "mended": [_document(finding) for finding in prepared.mended],
         "findings": [_document(finding) for finding in prepared.remaining],
-        "notes": _notes(files, subject),
+        "notes": notes,
     }
     if prepared.errors:
         raise _refusal(xml, prepared.errors, facts, f"what is left: {prepared.errors[0].fix}")
-    if as_json:
+    if output.as_json:
         render.document("domain prepare", ok=True, **facts)
 
 
 @command.command("capabilities")
 @click.argument("file", type=FILE)
-@output_options
-def capabilities(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Tell whether a host offers SEV, or why it may not.
+@OutputOptions.given("output")
+def capabilities(*, file: str, output: OutputOptions) -> None:
+    """Show whether a host offers SEV, or why it may not.
 
     FILE is what `virsh domcapabilities` prints there.
     """
@@ -208,21 +219,21 @@ def capabilities(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> Non
         for obstacle in () if host.foreign else obstacles:
             error.add_note(obstacle)
         raise error
-    if as_json:
+    if output.as_json:
         render.document("domain capabilities", ok=True, **facts)
-    elif not quiet:
+    elif output.text:
         offered = [name for name, there in (("SEV", host.sev), ("SEV-ES", host.es)) if there]
         click.echo(f"OK: this host offers {' and '.join(offered)}")
-        _show(host, verbose=verbose)
+        _show(host, verbose=output.verbose)
         render.notes(host.limits())
 
 
-def _used(record: LaunchRecord | None, ledger: str | None) -> Used | None:
-    """Tell of the session of a record whether the ledger knows that it was used already."""
+def _used(record: LaunchRecord | None, ledger: LedgerOptions) -> Used | None:
+    """Return a function that says whether the session of a record was used, as the ledger knows."""
     if record is None:
         return None
     try:
-        opened = open_ledger(ledger, create=False)
+        opened = ledger.open(create=False)
     except SevAttestError as error:
         if error.check != "ledger.missing":
             raise
@@ -238,25 +249,28 @@ def _used(record: LaunchRecord | None, ledger: str | None) -> Used | None:
 
 
 def _subject(
-    xml: str, given: dict[str, Any], *, record: LaunchRecord | None, progress: bool
+    xml: str,
+    known: SurroundingsOptions,
+    ledger: LedgerOptions,
+    *,
+    record: LaunchRecord | None,
+    progress: bool,
 ) -> Subject:
-    """Read the domain, and what is to be known beside it."""
+    """Read the domain, and what is known of its host and guest."""
     versions = Versions(
-        **{
-            name: None if given[name] is None else read_version(given[name])
-            for name in ("libvirt", "qemu", "guest_kernel")
-        }
+        libvirt=_version(known.libvirt),
+        qemu=_version(known.qemu),
+        guest_kernel=_version(known.guest_kernel),
     )
     firmware = host = None
-    if given["firmware"] is not None:
-        with reading(given["firmware"]), large_file(given["firmware"], progress=progress) as file:
+    if known.firmware is not None:
+        with reading(known.firmware), large_file(known.firmware, progress=progress) as file:
             firmware = Firmware.read(file)
             firmware.tables()  # a footer that lies is the file's fault, not the domain's
-    if given["capabilities"] is not None:
-        with reading(given["capabilities"]):
-            host = SevCapabilities.from_bytes(
-                read_small(given["capabilities"], "domcapabilities XML")
-            )
+    if known.capabilities is not None:
+        with reading(known.capabilities):
+            data = read_small(known.capabilities, "domcapabilities XML")
+            host = SevCapabilities.from_bytes(data)
     with reading("standard input" if xml == STDIN else xml):
         domain = parse_domain(read_small(xml, "domain XML"))
     return Subject(
@@ -265,8 +279,12 @@ def _subject(
         record=record,
         firmware=firmware,
         capabilities=host,
-        used=_used(record, given["ledger"]),
+        used=_used(record, ledger),
     )
+
+
+def _version(text: str | None) -> tuple[int, ...] | None:
+    return None if text is None else read_version(text)
 
 
 def _record(name: str) -> LaunchRecord:
@@ -289,7 +307,7 @@ def _errors(findings: Sequence[Finding]) -> list[Finding]:
 def _refusal(
     xml: str, errors: Sequence[Finding], facts: dict[str, object], hint: str
 ) -> NotAttestable:
-    """Make the error that names what stands against attestation."""
+    """Return the error that names the rules that prevent attestation."""
     every = [*dict.fromkeys(f"{finding.id} (line {finding.line})" for finding in errors)]
     named = every[:_NAMED]
     more = [f"{len(every) - _NAMED} more"] if every[_NAMED:] else []
@@ -334,7 +352,7 @@ def _steps(findings: Sequence[Finding]) -> None:
 
 
 def _notes(files: SessionFiles, subject: Subject) -> list[str]:
-    """Say what speaks against the session itself."""
+    """Return notes on a session that was used, or whose platform nobody verified."""
     used = subject.used and subject.used(files.record.session_sha256)
     notes = [f"INSECURE: the session was used already: {used}"] if used else []
     if files.record.root is None:

@@ -3,20 +3,21 @@
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import FILE, large_file, output_options
+from sev_attest.cli.bundle import Command
+from sev_attest.cli.inputs import FILE, large_file
+from sev_attest.cli.options.common import OutputOptions
 from sev_attest.errors import MalformedInput, NotAttestable, reading
 from sev_attest.guest.firmware import ENTRIES, SECTIONS, Firmware
 from sev_attest.guest.spec import OVMF_SEV_INFO
 
 
-@click.command("firmware")
+@click.command("firmware", cls=Command)
 @click.argument("file", type=FILE)
-@output_options
-def command(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+@OutputOptions.given("output")
+def command(*, file: str, output: OutputOptions) -> None:
     """Show what an OVMF image declares, and what it can therefore attest."""
-    text = not (as_json or quiet)
     with reading(file):
-        with large_file(file, progress=text) as opened:
+        with large_file(file, progress=output.text) as opened:
             firmware = Firmware.read(opened)
         entries = _entries(firmware)
         attests = _attests(firmware)
@@ -25,7 +26,7 @@ def command(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
             for address, size, kind in firmware.sections()
         ]
     notes = _notes(firmware)
-    if as_json:
+    if output.as_json:
         render.document(
             "firmware",
             ok=True,
@@ -40,18 +41,18 @@ def command(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:
         return
     click.echo(f"{firmware.kind}, {firmware.size} bytes, sha256 {firmware.sha256.hex()}")
     for entry in entries:
-        guid = f"  {entry['guid']}" if verbose else ""
+        guid = f"  {entry['guid']}" if output.verbose else ""
         click.echo(f"  {entry['name']:<22}{entry['value']}{guid}")
-    for section in sections if verbose else ():
+    for section in sections if output.verbose else ():
         click.echo(f"    {section['type']:<20}{section['address']:#x}, {section['size']:#x} bytes")
     for what, can in attests.items():
         click.echo(f"{what:<24}{can if isinstance(can, str) else 'yes' if can else 'no'}")
-    if not quiet:
+    if not output.quiet:
         render.notes(notes)
 
 
 def _entries(firmware: Firmware) -> list[dict[str, str]]:
-    """Describe each entry of the footer table: what it is, and its numbers in hex."""
+    """Return each entry of the footer table: its GUID, name, and numbers in hex."""
     return [
         {
             "guid": guid,
@@ -65,7 +66,7 @@ def _entries(firmware: Firmware) -> list[dict[str, str]]:
 
 
 def _attests(firmware: Firmware) -> dict[str, bool | str]:
-    """Tell what a guest with this firmware can be attested for."""
+    """Return what a guest with this firmware can be attested for."""
     try:
         firmware.require_hash_table()
         hashes = True
@@ -87,7 +88,7 @@ def _es(firmware: Firmware) -> bool:
 
 
 def _notes(firmware: Firmware) -> list[str]:
-    """Warn of what is not measured, cannot start a guest, or is no firmware at all."""
+    """Return notes on what is not measured, cannot start a guest, or is not firmware at all."""
     if firmware.unfit:
         return [f"this is {firmware.unfit}"]
     if firmware.kind == "VARS":

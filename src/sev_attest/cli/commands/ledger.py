@@ -1,4 +1,4 @@
-"""``sev-attest ledger``: the launches that this owner has made."""
+"""``sev-attest ledger``: the sessions of this owner, and the state of each."""
 
 import json
 import re
@@ -9,9 +9,12 @@ from typing import Any
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import OUTPUT, ledger_option, open_ledger, options, output_options
+from sev_attest.cli.bundle import Group
+from sev_attest.cli.inputs import OUTPUT, ParamType
+from sev_attest.cli.options.common import LedgerOptions, OutputOptions
 from sev_attest.cli.outputs import write_all
-from sev_attest.errors import Unsupported, WrongState
+from sev_attest.cli.usage import usage
+from sev_attest.errors import WrongState
 from sev_attest.owner.ledger import (
     UNKNOWN_ROOT,
     Event,
@@ -26,10 +29,9 @@ from sev_attest.owner.ledger import (
 _ID_NEEDED = 8
 _ID_SHOWN = 12
 _session = click.argument("session", metavar="NAME-OR-ID")
-_common = options(ledger_option, output_options)
 
 
-class _HeadType(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
+class _HeadType(ParamType[Head]):
     """The head of a log: COUNT:HASH."""
 
     name = "head"
@@ -44,9 +46,9 @@ class _HeadType(click.ParamType):  # type: ignore[type-arg] # generic since clic
         return Head(int(found[1]), found[2])
 
 
-@click.group("ledger", no_args_is_help=False)
+@click.group("ledger", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Every session that was made here, and that each is used for one launch only."""
+    """List and check the sessions that you made; each is used for one launch only."""
 
 
 @command.command("list")
@@ -57,10 +59,9 @@ def command() -> None:
     multiple=True,
     help="Only sessions in this state; can be repeated.",
 )
-@_common
-def list_(
-    *, states: tuple[str, ...], ledger: str | None, as_json: bool, quiet: bool, verbose: bool
-) -> None:
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def list_(*, states: tuple[str, ...], ledger: LedgerOptions, output: OutputOptions) -> None:
     """List all sessions, one per line, the oldest first."""
     try:
         with _open(ledger) as opened:
@@ -70,37 +71,31 @@ def list_(
             raise
         found, now = (), ""
     shown = [entry for entry in found if not states or entry.state in states]
-    if as_json:
+    if output.as_json:
         sessions = [_entry_facts(entry, now) for entry in shown]
         render.document("ledger list", ok=True, sessions=sessions)
     else:
-        if not (shown or quiet):
+        if not (shown or output.quiet):
             click.echo("no launches in that state" if found else "no launches yet")
         width = max((len(render.one_line(entry.name)) for entry in shown), default=0)
         for entry in shown:
             name = render.one_line(entry.name) or "-"
-            shortened = entry.session_id[: None if verbose else _ID_SHOWN]
+            shortened = entry.session_id[: None if output.verbose else _ID_SHOWN]
             click.echo(f"{shortened}  {name:<{width}}  {render.one_line(entry.explain(now))}")
 
 
 @command.command("show")
 @_session
-@_common
-def show(
-    *,
-    session: str,
-    ledger: str | None,
-    as_json: bool,
-    quiet: bool,  # noqa: ARG001 - all of it was asked for
-    verbose: bool,
-) -> None:
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def show(*, session: str, ledger: LedgerOptions, output: OutputOptions) -> None:
     """Show a session and everything that happened in it."""
     with _open(ledger) as opened:
         entry = _find(opened, session)
         events, now = opened.events(entry.session_id), opened.now
         root = opened.root(entry.session_id)
     facts = _entry_facts(entry, now)
-    if as_json:
+    if output.as_json:
         facts |= {"verified": None if root == UNKNOWN_ROOT else root is not None}
         facts |= {"root": root or None}
         render.document("ledger show", ok=True, session=facts, events=_event_facts(events))
@@ -111,38 +106,35 @@ def show(
                 click.echo(f"{name.replace('_', ' ')}: {render.one_line(str(value))}")
         for event in events:
             click.echo(render.one_line(f"{event.time}  {event.kind}  {event.detail}"))
-            if verbose:
+            if output.verbose:
                 click.echo(f"    event {event.head}")
 
 
 @command.command("close")
 @_session
-@click.option("--reason", default="", metavar="TEXT", help="Kept in the ledger.")
-@_common
-def close(
-    *, session: str, reason: str, ledger: str | None, as_json: bool, quiet: bool, verbose: bool
-) -> None:
+@click.option("--reason", default="", metavar="TEXT", help="A reason to keep in the ledger.")
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def close(*, session: str, reason: str, ledger: LedgerOptions, output: OutputOptions) -> None:
     """End a session that released nothing: no measurement is accepted in it any more."""
     with _open(ledger) as opened:
         entry = opened.close(_find(opened, session).session_id, reason)
         now = opened.now
-    if as_json:
+    if output.as_json:
         render.document("ledger close", ok=True, session=_entry_facts(entry, now))
-    elif not quiet:
+    elif output.text:
         click.echo(f"OK: {render.one_line(entry.label)} is closed")
-        if verbose:
+        if output.verbose:
             click.echo(f"session id: {entry.session_id}")
 
 
 @command.command("export")
-@click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Write it here.")
+@click.option("-o", "--output", "place", type=OUTPUT, metavar="FILE", help="Write it here.")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
-@_common
-def export(
-    *, output: str | None, force: bool, ledger: str | None, as_json: bool, quiet: bool,
-    verbose: bool,
-) -> None:  # fmt: skip
-    """Give all sessions and events as one JSON document."""
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: OutputOptions) -> None:
+    """Print all sessions and events as one JSON document."""
     with _open(ledger) as opened:
         found, now = opened.export(), opened.now
     everything = {
@@ -151,15 +143,15 @@ def export(
         "events": _event_facts(found.events),
     }
     counts = f"{len(found.entries)} sessions, {len(found.events)} events"
-    if output is not None:
+    if place is not None:
         head = {"schema": "sev-attest/ledger export/1", "ok": True}
         text = json.dumps(head | everything, indent=2).encode() + b"\n"
-        write_all([(Path(output), text)], force=force)
-        if as_json:
-            render.document("ledger export", ok=True, files=[output], head=everything["head"])
-        elif not quiet:
-            told = f": {counts}" if verbose else ""
-            click.echo(f"wrote {render.one_line(output)}{told}")
+        write_all([(Path(place), text)], force=force)
+        if output.as_json:
+            render.document("ledger export", ok=True, files=[place], head=everything["head"])
+        elif output.text:
+            told = f": {counts}" if output.verbose else ""
+            click.echo(f"wrote {render.one_line(place)}{told}")
     else:
         render.document("ledger export", ok=True, **everything)
 
@@ -171,14 +163,13 @@ def export(
     metavar="COUNT:HASH",
     help="What an earlier `ledger verify` printed: it must be part of this ledger.",
 )
-@_common
-def verify(
-    *, head: Head | None, ledger: str | None, as_json: bool, quiet: bool, verbose: bool
-) -> None:
-    """Check that nobody changed the ledger behind its back.
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -> None:
+    """Check that nobody tampered with the ledger.
 
-    Its log must be whole, and the sessions what the log tells. Keep the head that this prints on
-    another machine: only --head tells that the whole ledger was replaced by an older copy.
+    Its log must be complete, and the sessions must match it. Keep the head that this prints on
+    another machine: only --head detects that the whole ledger was replaced by an older copy.
     """
     with _open(ledger) as opened:
         place = opened.place
@@ -189,28 +180,31 @@ def verify(
             for finding in error.findings[1:]:
                 error.add_note(finding)
             raise
-    notes = [] if head else ["compared with no head (--head), an older copy would look as good"]
-    if as_json:
+    notes = [] if head else ["without --head, an older copy of the ledger would pass too"]
+    if output.as_json:
         render.document("ledger verify", ok=True, head=str(found), notes=notes)
-    elif quiet:
-        click.echo(found)  # what it is asked for: to be kept elsewhere
+    elif output.quiet:
+        click.echo(found)  # the result: to be kept elsewhere
     else:
-        click.echo(f"OK: the ledger is as its {found.count} events tell; head {found}")
-        if verbose:
+        click.echo(f"OK: the ledger matches its {found.count} events; head {found}")
+        if output.verbose:
             click.echo(f"ledger: {render.one_line(place)}")
         render.notes(notes)
 
 
-def _open(given: str | None) -> Ledger:
-    """Open the ledger that is there; raises LedgerError if there is none, and makes none."""
-    opened = open_ledger(given, create=False)
+def _open(options: LedgerOptions) -> Ledger:
+    """Open a ledger that exists; raises LedgerError if there is none."""
+    opened = options.open(create=False)
     if opened is None:
-        raise Unsupported("--ledger none leaves nothing to show", check="usage")
+        raise usage("--ledger none leaves nothing to show")
     return opened
 
 
 def _find(ledger: Ledger, text: str) -> LedgerEntry:
-    """Find the session by its name, or by the beginning of its id (8 digits or more)."""
+    """Return the session of this name, or with an id that begins so (8 digits or more).
+
+    Raises WrongState if there is none, Unsupported if there are several.
+    """
     entries = ledger.entries()
     found = [entry for entry in entries if entry.name == text]
     if not found and len(text) >= _ID_NEEDED:
@@ -222,10 +216,9 @@ def _find(ledger: Ledger, text: str) -> LedgerEntry:
         )
     if len(found) > 1:
         candidates = ", ".join(f"{e.session_id[:_ID_SHOWN]} ({e.state})" for e in found[:8])
-        raise Unsupported(
+        raise usage(
             f"{len(found)} sessions are called {text!r}: {candidates}",
-            check="usage",
-            hint="give as much of the id as tells them apart",
+            hint="give more digits of the id",
         )
     return found[0]
 

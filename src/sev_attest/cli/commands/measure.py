@@ -2,128 +2,190 @@
 
 import binascii
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from sev_attest._encoding import blob
 from sev_attest.cli import render
-from sev_attest.cli.inputs import (
-    BYTE,
-    FILE,
-    OUTPUT,
-    POLICY,
-    NumberRange,
-    one_stdin,
-    option_name,
-    options,
-    output_options,
-    read_small,
-)
-from sev_attest.cli.options.guest import (
-    Measured,
-    check_guest,
-    guest_options,
-    measure_guest,
-    read_guest,
-    refuse_unmeasured,
-)
+from sev_attest.cli.bundle import Command, Options, option, option_name
+from sev_attest.cli.inputs import BYTE, FILE, OUTPUT, POLICY, stdin_errors
+from sev_attest.cli.options.common import ExplainOptions
+from sev_attest.cli.options.guest import GuestRangeOptions, Measured, measure_guest
+from sev_attest.cli.options.keys import read_key
+from sev_attest.cli.options.reported import NUMBERS
+from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported, reading
-from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
     from sev_attest.sev.launch_info import LaunchInfo
 
-_NUMBERS = ("api_major", "api_minor", "build_id")
-_hmac_options = options(
-    click.option("--tik", type=FILE, metavar="FILE", help="TIK: print the measurement to expect."),
-    click.option("--nonce", metavar="B64", help="The firmware's nonce, 16 bytes."),
-    click.option("-m", "--measurement", metavar="B64", help="Take the nonce from this one."),
-    click.option("--api-major", type=BYTE, help="SEV API major version."),
-    click.option("--api-minor", type=BYTE, help="SEV API minor version."),
-    click.option("--build-id", type=BYTE, help="SEV firmware build."),
-)
+
+class HmacOptions(Options, title="The measurement to expect"):
+    """The fields of the measurement's HMAC, except policy and launch digest."""
+
+    tik: str | None = option(
+        "--tik", type=FILE, metavar="FILE", help="TIK: print the measurement to expect."
+    )
+    nonce: str | None = option("--nonce", metavar="B64", help="The firmware's nonce, 16 bytes.")
+    measurement: str | None = option(
+        "-m", "--measurement", metavar="B64", help="Take the nonce from this one."
+    )
+    api_major: int | None = option("--api-major", type=BYTE, help="SEV API major version.")
+    api_minor: int | None = option("--api-minor", type=BYTE, help="SEV API minor version.")
+    build_id: int | None = option("--build-id", type=BYTE, help="SEV firmware build.")
+
+    def errors(self, policy: int | None) -> Iterator[Unsupported]:
+        """Yield an error for fields that are missing, or useless without --tik."""
+        if self.tik is None:
+            beside = self.stated("nonce", "measurement", *NUMBERS)
+            if beside:
+                yield usage(f"{beside[0]} is for the measurement: --tik is needed")
+            return
+        missing = [option_name(name) for name in NUMBERS if getattr(self, name) is None]
+        missing += ["--policy"] if policy is None else []
+        if missing:
+            yield usage(f"--tik needs {', '.join(missing)} too")
+        if len(self.stated("nonce", "measurement")) != 1:
+            yield usage("--tik needs one of --nonce and --measurement")
 
 
-@click.command("measure")
-@guest_options(NumberRange(MAX_VCPUS))
+class ManifestOptions(Options, title="Manifest"):
+    """Where every digest is written."""
+
+    manifest: str | None = option(
+        "--manifest",
+        type=OUTPUT,
+        metavar="FILE",
+        help="Write every digest to this file, for `requirements`; then --cpu-model-name and "
+        "--vmsa-profile take several names, with commas.",
+    )
+    force: bool = option("--force", is_flag=True, help="Write over a file that exists.")
+
+
+class DigestOptions(ExplainOptions, title="Output"):
+    """How a digest is printed."""
+
+    form: str | None = option(
+        "--format",
+        type=click.Choice(["hex", "base64"]),
+        help="How to print the digest (default: hex).",
+    )
+
+
+@click.command("measure", cls=Command)
+@GuestRangeOptions.given("guest")
 @click.option(
     "--policy", type=POLICY, help="Guest policy; its ES bit decides (default: plain SEV)."
 )
-@_hmac_options
-@click.option("--format", "form", type=click.Choice(["hex", "base64"]),
-              help="How to print the digest (default: hex).")  # fmt: skip
-@click.option(
-    "--manifest",
-    type=OUTPUT,
-    metavar="FILE",
-    help="Write every digest to this file, for `requirements`; then --cpu-model-name and "
-    "--vmsa-profile take several names, with commas.",
-)
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
-@click.option("--explain", is_flag=True, help="List every measured range and HMAC field.")
-@output_options
-def command(*, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
+@HmacOptions.given("hmac")
+@ManifestOptions.given("manifest")
+@DigestOptions.given("output")
+def command(
+    *,
+    guest: GuestRangeOptions,
+    policy: int | None,
+    hmac: HmacOptions,
+    manifest: ManifestOptions,
+    output: DigestOptions,
+) -> None:
     """Compute the launch digest of a guest, or with --tik the measurement to expect.
 
-    --num-cpus takes a range (1-64) too, and then prints a digest for each count. A measurement is
-    for nobody but you: a host that knows it can report it as its own. The firmware has to be there
-    itself: its SHA-256 cannot stand in for it, because the digest goes on where that hash ends.
+    --num-cpus takes a range (1-64) too, and then prints a digest for each count. Keep a
+    measurement to yourself: a host that knows it can report it as its own. The firmware itself is
+    needed: its SHA-256 is not enough, because the digest continues where that hash ends.
     """
-    policy = GuestPolicy(given["policy"] or 0)
-    text = not (as_json or quiet)
-    if given["manifest"] is not None:
-        _manifest(given, policy, as_json=as_json, text=text)
+    meant = GuestPolicy(policy or 0)
+    if manifest.manifest is not None:
+        _manifest(guest, meant, hmac, manifest, output)
         return
-    _check_usage(given, policy)
-    counts = given["num_cpus"]
-    if counts is not None and len(counts) > 1 and policy.es:
-        table = _table(given, policy, counts, progress=text)
-        if as_json:
-            digests = {count: digest.hex() for count, digest in table.items()}
-            render.document("measure", ok=True, digests=digests, policy=policy.value)
-        for count, digest in table.items() if not as_json else ():
-            click.echo(f"{count:4} {_shown(digest, given['form'])}")
+    refuse(
+        guest.errors(),
+        guest.vcpu_errors(meant) if guest.launch_digest is None else (),
+        _count_errors(guest, hmac, output),
+        hmac.errors(policy),
+        stdin_errors(guest.firmware, guest.kernel, guest.initrd, hmac.tik),
+    )
+    counts = guest.num_cpus
+    if counts is not None and len(counts) > 1 and meant.es:
+        _print_table(guest, meant, counts, output)
         return
-    given["num_cpus"] = counts and counts[0]
-    measured = measure_guest(given, policy, progress=text)
-    info = _expected(given, policy, measured) if given["tik"] else None
-    if as_json:
-        render.document("measure", ok=True, **_facts(given, policy, measured, info))
+    count = None if counts is None else counts[0]
+    measured = measure_guest(guest, count, meant, progress=output.text)
+    info = None if hmac.tik is None else _expected(hmac, hmac.tik, meant, measured)
+    if output.as_json:
+        render.document("measure", ok=True, **_facts(meant, measured, info))
         return
-    lines = [*measured.lines(), *(render.hmac_lines(info, policy) if info else ())]
-    for line in lines if given["explain"] or verbose else ():
-        click.echo(line, err=not given["explain"])
-    render.notes(measured.notes if text else (), err=True)
-    click.echo(_base64(info.measurement) if info else _shown(measured.digest, given["form"]))
+    lines = [*measured.lines(), *(render.hmac_lines(info, meant) if info else ())]
+    for line in lines if output.explain or output.verbose else ():
+        click.echo(line, err=not output.explain)
+    render.notes(measured.notes if output.text else (), err=True)
+    click.echo(_base64(info.measurement) if info else _shown(measured.digest, output.form))
 
 
-def _manifest(given: dict[str, Any], policy: GuestPolicy, *, as_json: bool, text: bool) -> None:
-    from sev_attest.cli.manifest import write_manifest
-
-    names = ("cpu_model_name", "vmsa_profile")
-    first = {name: given[name] and given[name].partition(",")[0] for name in names}
-    _check_usage(given | first, policy)
-    if given["tik"] is not None:
-        raise Unsupported("--manifest holds digests: --tik has no place beside it", check="usage")
-    count = write_manifest(given, policy, progress=text)
-    if as_json:
-        render.document("measure", ok=True, manifest=given["manifest"], digests=count)
-    elif text:
-        click.echo(f"wrote {render.one_line(given['manifest'])}: {count} digests")
+def _count_errors(
+    guest: GuestRangeOptions, hmac: HmacOptions, output: DigestOptions
+) -> Iterator[Unsupported]:
+    """Yield an error for options that need one number of vCPUs, or no measurement."""
+    many = guest.num_cpus is not None and len(guest.num_cpus) > 1
+    if many and output.explain:
+        yield usage("--explain needs one number of vCPUs")
+    if many and hmac.tik is not None:
+        yield usage("--tik needs one number of vCPUs")
+    if hmac.tik is not None and output.form is not None:
+        yield usage("--format is for the digest: a measurement is base64")
 
 
-def _facts(
-    given: dict[str, Any], policy: GuestPolicy, measured: Measured, info: "LaunchInfo | None"
-) -> dict[str, object]:
+def _manifest(
+    guest: GuestRangeOptions,
+    policy: GuestPolicy,
+    hmac: HmacOptions,
+    options: ManifestOptions,
+    output: DigestOptions,
+) -> None:
+    """Write the manifest, and print how many digests it has."""
+    from sev_attest.cli.manifest import kinds, manifest_errors, write_manifest
+
+    guests = kinds(guest)
+    refuse(
+        guests[0].errors(),
+        guests[0].vcpu_errors(policy) if guest.launch_digest is None else (),
+        manifest_errors(guest, beside=hmac.stated("tik", "nonce", "measurement", *NUMBERS),
+                        explain=output.explain, form=output.form),
+        stdin_errors(guest.firmware, guest.kernel, guest.initrd),
+    )  # fmt: skip
+    place = str(options.manifest)
+    count = write_manifest(guests, policy, place, force=options.force, progress=output.text)
+    if output.as_json:
+        render.document("measure", ok=True, manifest=place, digests=count)
+    elif output.text:
+        click.echo(f"wrote {render.one_line(place)}: {count} digests")
+
+
+def _print_table(
+    guest: GuestRangeOptions, policy: GuestPolicy, counts: range, output: DigestOptions
+) -> None:
+    """Print the digest for each count, computed in one pass over the guest."""
+    digests = guest.read(policy, progress=output.text).digests(counts[-1])
+    if output.as_json:
+        table = {count: digests[count - 1].hex() for count in counts}
+        render.document("measure", ok=True, digests=table, policy=policy.value)
+        return
+    for count in counts:
+        click.echo(f"{count:4} {_shown(digests[count - 1], output.form)}")
+
+
+def _facts(policy: GuestPolicy, measured: Measured, info: "LaunchInfo | None") -> dict[str, object]:
+    """Return the fields of a JSON document."""
     facts: dict[str, object] = {
         "policy": policy.value,
         "notes": measured.notes,
         "measurement": None,
     }
     if info is not None:
-        facts |= {name: given[name] for name in _NUMBERS} | {"nonce": info.nonce.hex()}
+        facts |= {name: getattr(info, name) for name in NUMBERS} | {"nonce": info.nonce.hex()}
         facts["measurement"] = _base64(info.measurement)
     return facts | measured.facts
 
@@ -136,64 +198,33 @@ def _base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode()
 
 
-def _check_usage(given: dict[str, Any], policy: GuestPolicy) -> None:
-    check_guest(given)
-    refuse_unmeasured(given, policy)
-    many = given["num_cpus"] is not None and len(given["num_cpus"]) > 1
-    rules = (
-        (many and given["explain"], "--explain needs one number of vCPUs"),
-        (given["manifest"] and given["explain"], "--manifest excludes --explain"),
-        (given["manifest"] and given["form"], "--manifest excludes --format: its digests are hex"),
-        (given["tik"] and given["form"], "--format is for the digest: a measurement is base64"),
-    )
-    for broken, message in rules:
-        if broken:
-            raise Unsupported(message, check="usage")
-    one_stdin(given[name] for name in ("firmware", "kernel", "initrd", "tik"))
-    beside = [name for name in ("nonce", "measurement", *_NUMBERS) if given[name] is not None]
-    if given["tik"] is None:
-        if beside:
-            raise Unsupported(f"{option_name(beside[0])} is for the measurement: --tik is needed",
-                              check="usage")  # fmt: skip
-        return
-    missing = [name for name in (*_NUMBERS, "policy") if given[name] is None]
-    if missing:
-        raise Unsupported(f"--tik needs {option_name(missing[0])} too", check="usage")
-    if (given["nonce"] is None) is (given["measurement"] is None):
-        raise Unsupported("--tik needs one of --nonce and --measurement", check="usage")
-    if given["num_cpus"] is not None and len(given["num_cpus"]) > 1:
-        raise Unsupported("--tik needs one number of vCPUs", check="usage")
-
-
-def _table(
-    given: dict[str, Any], policy: GuestPolicy, counts: range, *, progress: bool
-) -> dict[int, bytes]:
-    """Compute the digest for each count, in one pass over the guest."""
-    digests = read_guest(given, policy, progress=progress).digests(counts[-1])
-    return {count: digests[count - 1] for count in counts}
-
-
-def _expected(given: dict[str, Any], policy: GuestPolicy, measured: Measured) -> "LaunchInfo":
+def _expected(
+    options: HmacOptions, tik: str, policy: GuestPolicy, measured: Measured
+) -> "LaunchInfo":
     """Compute the measurement that an honest host would report."""
     from sev_attest.sev.launch import expected_measure
     from sev_attest.sev.launch_info import LaunchInfo, read_measurement
 
-    with reading(given["tik"]):
-        tik = blob(read_small(given["tik"], "TIK"), (16,), "TIK")
-    if given["nonce"] is not None:
+    key = read_key(tik, "TIK")
+    if options.nonce is not None:
         with reading("--nonce"):
-            nonce = blob(os.fsencode(given["nonce"]), (16,), "nonce", only_text=True)
+            nonce = blob(os.fsencode(options.nonce), (16,), "nonce", only_text=True)
     else:
         with reading("--measurement"):
-            nonce = read_measurement(os.fsencode(given["measurement"]))[32:]
-    numbers = {name: given[name] for name in _NUMBERS}
-    api = given["api_major"], given["api_minor"]
+            nonce = read_measurement(os.fsencode(options.measurement or ""))[32:]
+    major, minor, build = (getattr(options, name) for name in NUMBERS)
     measure = expected_measure(
-        tik,
-        api=api,
-        build_id=given["build_id"],
+        key,
+        api=(major, minor),
+        build_id=build,
         policy=policy,
         digest=measured.digest,
         nonce=nonce,
     )
-    return LaunchInfo(measurement=measure + nonce, policy=policy.value, **numbers)
+    return LaunchInfo(
+        measurement=measure + nonce,
+        api_major=major,
+        api_minor=minor,
+        build_id=build,
+        policy=policy.value,
+    )

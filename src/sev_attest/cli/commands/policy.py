@@ -3,15 +3,17 @@
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import POLICY, output_options
-from sev_attest.errors import Unsupported
+from sev_attest.cli.bundle import Command
+from sev_attest.cli.inputs import POLICY
+from sev_attest.cli.options.common import OutputOptions
+from sev_attest.cli.usage import usage
 from sev_attest.sev.policy import BITS, GuestPolicy, compose
 
 
-@click.command("policy")
+@click.command("policy", cls=Command)
 @click.argument("values", nargs=-1, required=True, metavar="VALUE|NAME...")
-@output_options
-def command(*, values: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
+@OutputOptions.given("output")
+def command(*, values: tuple[str, ...], output: OutputOptions) -> None:
     """Explain policies, or compose one from names.
 
     A VALUE is a number (0x5). NAMES are no-debug, no-key-sharing, es, no-send, domain, sev and
@@ -19,18 +21,18 @@ def command(*, values: tuple[str, ...], as_json: bool, quiet: bool, verbose: boo
     """
     numeric = [value for value in values if value[:1].isdigit() or value[:1] == "-"]
     if numeric and len(numeric) < len(values):
-        raise Unsupported("give numbers to explain, or names to compose, not both", check="usage")
+        raise usage("give numbers to explain, or names to compose, not both")
     if numeric:
         policies = [GuestPolicy(POLICY.convert(value, None, None)) for value in values]
     else:
         policies = [compose(name for value in values for name in value.split(","))]
     for policy in policies:
         policy.require_unreserved()
-    if as_json:
+    if output.as_json:
         render.document("policy", ok=True, policies=[_facts(policy) for policy in policies])
         return
     for policy in policies:
-        _show(policy, verbose=verbose or bool(numeric and not quiet))
+        _show(policy, verbose=output.verbose or bool(numeric and not output.quiet))
 
 
 def _facts(policy: GuestPolicy) -> dict[str, object]:

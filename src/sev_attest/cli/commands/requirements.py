@@ -9,46 +9,49 @@ from typing import Any
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, output_options, read_small
+from sev_attest.cli.bundle import Group
+from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, read_small
+from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.outputs import write_all
-from sev_attest.errors import MalformedInput, Unsupported, reading
+from sev_attest.cli.usage import usage
+from sev_attest.errors import MalformedInput, reading
 from sev_attest.owner.advisories import GENERATIONS, AdvisoryVerdict, evaluate
 from sev_attest.owner.requirements import ANY, Requirements
 from sev_attest.sev.policy import BITS, GuestPolicy
 
 
-@click.group("requirements", no_args_is_help=False)
+@click.group("requirements", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Begin and check owner.toml: what you demand of a launch beyond a right measurement."""
+    """Write and check owner.toml: what you demand of a launch beyond a right measurement."""
 
 
 @command.command("init")
 @click.argument("path", type=OUTPUT, default="owner.toml", metavar="[FILE]")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
-@output_options
-def init(*, path: str, force: bool, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001 - nothing to explain
-    """Write owner.toml: it allows nothing yet, and explains each line."""
+@OutputOptions.given("output")
+def init(*, path: str, force: bool, output: OutputOptions) -> None:
+    """Write an owner.toml that allows nothing yet, and explains each line."""
     text = (files("sev_attest.owner") / "template.toml").read_bytes()
     write_all([(Path(path), text)], force=force)
-    if as_json:
+    if output.as_json:
         render.document("requirements init", ok=True, file=path)
-    elif not quiet:
+    elif output.text:
         click.echo(f"wrote {render.one_line(path)}: it allows nothing until you fill it in")
 
 
 @command.command("check")
 @click.argument("path", type=FILE, metavar="FILE")
-@output_options
-def check(*, path: str, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Read owner.toml as `validate --requirements` does, and say what it allows."""
+@OutputOptions.given("output")
+def check(*, path: str, output: OutputOptions) -> None:
+    """Read owner.toml as `validate --requirements` does, and show what it allows."""
     found = read_requirements(path)
     now = datetime.now(UTC)
     notes = _notes(found, now)
-    if as_json:
+    if output.as_json:
         render.document("requirements check", ok=True, allows=_facts(found, now), notes=notes)
-    elif not quiet:
+    elif output.text:
         click.echo(f"OK: {render.one_line(path)} can be used")
-        for line in _lines(found, now, verbose=verbose):
+        for line in _lines(found, now, verbose=output.verbose):
             click.echo(render.one_line(line))
         render.notes(notes)
 
@@ -58,9 +61,7 @@ def read_requirements(path: str) -> Requirements:
 
     def manifest(name: str) -> bytes:
         if path == STDIN:
-            raise Unsupported(
-                "requirements from standard input can name no manifest", check="usage"
-            )
+            raise usage("requirements from standard input can name no manifest")
         place = Path(path).parent / name
         if place.exists() and not place.is_file():
             raise MalformedInput("manifest", "format", f"{place} is no file")
@@ -75,7 +76,7 @@ _DENIED = ("denied_ceks", "denied_platform_ids", "denied_pdhs")
 
 
 def _facts(found: Requirements, now: datetime) -> dict[str, Any]:
-    """Say what is allowed, for a JSON document."""
+    """Return what is allowed, for a JSON document."""
     lists = (*_LISTS, *_DENIED, "acknowledged", "refused")
     return {
         **{name: sorted(getattr(found, name)) for name in lists},
@@ -101,7 +102,7 @@ def _facts(found: Requirements, now: datetime) -> dict[str, Any]:
 
 
 def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str]:
-    """Say what is allowed, for people."""
+    """Yield what is allowed, as lines of text."""
     facts = _facts(found, now)
     for name in (*_LISTS, *_DENIED, "acknowledged", "refused"):
         words = "any" if ANY in facts[name] else ", ".join(facts[name])
@@ -123,7 +124,7 @@ def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str
 
 
 def _notes(found: Requirements, now: datetime) -> list[str]:
-    """Say what lets no launch through at all."""
+    """Return notes on requirements that no launch can meet."""
     notes = [
         f"{name.replace('_', ' ')}: the list is empty, so no launch is allowed"
         for name in _LISTS

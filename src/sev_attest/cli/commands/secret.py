@@ -7,15 +7,18 @@ from pathlib import Path
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import OUTPUT, one_stdin, output_options
-from sev_attest.cli.options.keys import key_options, read_keys, read_secrets
+from sev_attest.cli.bundle import Group
+from sev_attest.cli.inputs import OUTPUT, stdin_errors
+from sev_attest.cli.options.common import OutputOptions
+from sev_attest.cli.options.keys import KeyOptions, read_secrets
 from sev_attest.cli.outputs import write_all
+from sev_attest.cli.usage import refuse
 from sev_attest.errors import Insecure, reading
 from sev_attest.sev.launch_info import read_measurement
 from sev_attest.sev.secret import build_secret_unverified
 
 
-@click.group("secret", no_args_is_help=False)
+@click.group("secret", cls=Group, no_args_is_help=False)
 def command() -> None:
     """Wrap secrets for a launch. `validate --inject-secret` verifies the launch first."""
 
@@ -23,19 +26,26 @@ def command() -> None:
 @command.command("build")
 @click.argument("header", type=OUTPUT)
 @click.argument("payload", type=OUTPUT)
-@key_options
+@KeyOptions.given("keys")
 @click.option("-m", "--measurement", metavar="B64", required=True, help="The launch's measurement.")
 @click.option("-s", "--secret", "secrets", metavar="ALIAS-OR-GUID:PATH", multiple=True,
               required=True, help="A secret (alias: luks-key); can be repeated.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["base64", "binary"]), default="base64")
 @click.option("--insecure", is_flag=True, help="Needed: nothing verifies the launch here.")
 @click.option("--force", is_flag=True, help="Write over files that exist.")
-@output_options
+@OutputOptions.given("output")
 def build(
-    *, header: str, payload: str, tik: str | None, tek: str | None, tk: str | None,
-    measurement: str, secrets: tuple[str, ...], form: str, insecure: bool, force: bool,
-    as_json: bool, quiet: bool, verbose: bool,
-) -> None:  # fmt: skip
+    *,
+    header: str,
+    payload: str,
+    keys: KeyOptions,
+    measurement: str,
+    secrets: tuple[str, ...],
+    form: str,
+    insecure: bool,
+    force: bool,
+    output: OutputOptions,
+) -> None:
     """Write the packet for a measurement that you verified elsewhere to HEADER and PAYLOAD."""
     if not insecure:
         raise Insecure(
@@ -43,23 +53,24 @@ def build(
             check="secret.unverified",
             hint="use `sev-attest validate --inject-secret`; --insecure goes on",
         )
-    one_stdin((tik, tek, tk, *(text.partition(":")[2] for text in secrets)))
-    keys = read_keys({"tik": tik, "tek": tek, "tk": tk})
+    files = (text.partition(":")[2] for text in secrets)
+    refuse(keys.errors(), stdin_errors(keys.tik, keys.tek, keys.tk, *files))
+    session = keys.read()
     with reading("--measurement"):
         measure = read_measurement(os.fsencode(measurement))[:32]
-    packet = build_secret_unverified(keys, measure, read_secrets(secrets))
+    packet = build_secret_unverified(session, measure, read_secrets(secrets))
     encode = base64.b64encode if form == "base64" else bytes
-    files = [(Path(header), encode(packet.header)), (Path(payload), encode(packet.payload))]
-    write_all(files, force=force)
-    note = "INSECURE: nobody verified here what this measurement is of"
-    if as_json:
-        paths = [str(path) for path, _ in files]
+    made = [(Path(header), encode(packet.header)), (Path(payload), encode(packet.payload))]
+    write_all(made, force=force)
+    note = "INSECURE: this measurement was not verified here"
+    if output.as_json:
+        paths = [str(path) for path, _ in made]
         render.document(
             "secret build", ok=True, files=paths, size=len(packet.payload), notes=[note]
         )
-    elif not quiet:
+    elif output.text:
         click.echo(f"wrote {len(secrets)} secrets, {len(packet.payload)} bytes")
-        if verbose:
-            for path, _ in files:
+        if output.verbose:
+            for path, _ in made:
                 click.echo(f"wrote {render.one_line(str(path))}")
         render.notes([note])

@@ -4,20 +4,16 @@ import os
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
 from sev_attest.cli import render
+from sev_attest.cli.bundle import Command
 from sev_attest.cli.hints import hint_for
-from sev_attest.cli.inputs import (
-    FILE,
-    STDIN,
-    chain_options,
-    collect,
-    output_options,
-    trusted_roots,
-)
+from sev_attest.cli.inputs import FILE, STDIN
+from sev_attest.cli.options.chain import ChainOptions
+from sev_attest.cli.options.common import OutputOptions
+from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import (
     ChainInvalid,
     Failure,
@@ -32,57 +28,57 @@ from sev_attest.sev.chain.roots import Root
 from sev_attest.sev.chain.verify import CHECKS, complete, verify_chain
 
 
-@click.command("verify")
+@click.command("verify", cls=Command)
 @click.argument("inputs", nargs=-1, type=FILE, metavar="[INPUT]...")
 @click.option(
     "--each", is_flag=True, help="Every INPUT is a whole chain: verify all, on all cores."
 )
-@chain_options
-@output_options
+@ChainOptions.given("certificates")
+@OutputOptions.given("output")
 def command(
-    *, inputs: tuple[str, ...], each: bool, as_json: bool, quiet: bool, verbose: bool, **given: Any
+    *, inputs: tuple[str, ...], each: bool, certificates: ChainOptions, output: OutputOptions
 ) -> None:
     """Verify a platform's certificates up to AMD's pinned root.
 
     INPUT is what `sevctl export` wrote (with or without --full), single certificates, a folder of
-    them, or the text of `virsh nodesevinfo`; in any number and order, binary, base64 or hex; - is
-    standard input. ASK and ARK may be left out: AMD's own are built in.
+    them, or the text of `virsh nodesevinfo`, in any number and order; binary, base64 or hex; - is
+    standard input. ASK and ARK may be left out: AMD's are built in.
 
-    With --each, a line says of every INPUT how it stands with it. The exit code is 1 if any chain
-    is not verified, else 6 if any could not be read.
+    --each prints one line per INPUT. Then the exit code is 1 if any chain is not verified, else 6
+    if any could not be read.
     """
     if each:
-        _check_each(inputs, given)
-        _tell_each(verify_each(inputs, given), as_json=as_json, quiet=quiet)
+        refuse(_each_errors(inputs, certificates))
+        _print_each(verify_each(inputs, certificates), output)
         return
-    chain = collect(inputs, given).chain()
-    roots = trusted_roots(given)
-    text = not (as_json or quiet)
+    refuse(certificates.errors(inputs))
+    chain = certificates.collect(inputs).chain()
+    roots = certificates.roots()
     try:
         verified = verify_chain(chain, roots=roots)
     except ChainInvalid as error:
         chain = complete(chain, roots)
         failed = {failure.check for failure in error.failures}
         error.facts = _facts(chain, error.held, failed)
-        if text:
-            _show(chain, error.held, failed, verbose=verbose)
+        if output.text:
+            _show(chain, error.held, failed, verbose=output.verbose)
             click.echo("NOT VERIFIED: do not trust this platform")
         raise
     held = CHECKS.keys()
     notes = render.platform_notes(verified)
-    if text:
-        _show(verified.chain, held, set(), verbose=verbose)
+    if output.text:
+        _show(verified.chain, held, set(), verbose=output.verbose)
         click.echo(f"OK: the chain leads to a trusted root: {verified.root.name}")
         render.notes(notes)
-    if as_json:
+    if output.as_json:
         generation, root = verified.generation, verified.root.name
         facts = _facts(verified.chain, held, set())
         render.document("verify", ok=True, generation=generation, root=root, notes=notes, **facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """How it stands with one of many chains; ``root`` is None if it is not verified."""
+class ChainResult:
+    """The result for one of many chains; ``root`` is None if it is not verified."""
 
     source: str
     root: Root | None = None
@@ -91,7 +87,7 @@ class Verdict:
 
     @property
     def problems(self) -> list[Failure]:
-        """What is wrong with it."""
+        """Every failure; none for a verified chain."""
         if isinstance(self.error, ChainInvalid):
             return list(self.error.failures)
         if isinstance(self.error, SevAttestError):
@@ -106,7 +102,7 @@ class Verdict:
 
     @property
     def line(self) -> str:
-        """Say it to people, in one line."""
+        """The result in one line of text."""
         if self.root is not None:
             return f"OK: {self.source}: {self.root.name}"
         first, *more = self.problems
@@ -117,7 +113,7 @@ class Verdict:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What a JSON document says of it."""
+        """The fields of a JSON document."""
         return {
             "input": self.source,
             "ok": self.root is not None,
@@ -130,57 +126,62 @@ class Verdict:
         }
 
 
-def verify_each(inputs: Sequence[str], given: dict[str, Any]) -> Iterator[Verdict]:
-    """Verify many chains, on all cores: the arithmetic leaves the interpreter to other threads."""
+def verify_each(inputs: Sequence[str], certificates: ChainOptions) -> Iterator[ChainResult]:
+    """Verify many chains on all cores; yield the results in the order of the inputs.
+
+    Threads are enough: OpenSSL releases the interpreter's lock.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
-    roots = trusted_roots(given)
+    roots = certificates.roots()
 
-    def judge(source: str) -> Verdict:
+    def judge(source: str) -> ChainResult:
         try:
             with reading(source):
-                chain = collect((source,), given).chain()
+                chain = certificates.collect((source,)).chain()
             verified = verify_chain(chain, roots=roots)
-        except Exception as error:  # noqa: BLE001 - one bad input costs one line, a bug too
-            return Verdict(source=source, error=error)
+        except Exception as error:  # noqa: BLE001 - one bad input costs one line, and so does a bug
+            return ChainResult(source=source, error=error)
         notes = tuple(render.platform_notes(verified))
-        return Verdict(source=source, root=verified.root, notes=notes)
+        return ChainResult(source=source, root=verified.root, notes=notes)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(judge, inputs)
 
 
-def _check_each(inputs: tuple[str, ...], given: dict[str, Any]) -> None:
-    beside = [f"--{name}" for name in ("sev", "oca", "cek") if given[name] is not None]
+def _each_errors(inputs: tuple[str, ...], certificates: ChainOptions) -> Iterator[Unsupported]:
+    """Yield an error for what cannot be combined with --each."""
+    beside = certificates.stated("sev", "oca", "cek")
     if beside:
-        raise Unsupported(f"--each excludes {', '.join(beside)}", check="usage")
+        yield usage(f"--each excludes {', '.join(beside)}")
     if not inputs:
-        raise Unsupported("--each needs the chains as INPUT", check="usage")
-    if STDIN in (*inputs, given["ca"], *given["trust_root"]):
-        raise Unsupported("--each takes no standard input", check="usage")
+        yield usage("--each needs the chains as INPUT")
+    if STDIN in (*inputs, certificates.ca, *certificates.trust_root):
+        yield usage("--each takes no standard input")
 
 
-def _tell_each(verdicts: Iterator[Verdict], *, as_json: bool, quiet: bool) -> None:
+def _print_each(results: Iterator[ChainResult], output: OutputOptions) -> None:
+    """Print each result as it comes; raise NotVerified or MalformedInput if any is bad."""
     seen = []
-    for verdict in verdicts:
-        seen.append(verdict)
-        if not (as_json or quiet):
-            click.echo(render.one_line(verdict.line))
-    bad = [verdict for verdict in seen if verdict.root is None]
-    facts: dict[str, object] = {"chains": [verdict.facts for verdict in seen]}
+    for result in results:
+        seen.append(result)
+        if output.text:
+            click.echo(render.one_line(result.line))
+    bad = [result for result in seen if result.root is None]
+    facts: dict[str, object] = {"chains": [result.facts for result in seen]}
     if not bad:
-        if as_json:
+        if output.as_json:
             render.document("verify", ok=True, **facts)
         return
     error = _failure_of(bad, len(seen))
     error.facts = facts
-    for verdict in bad if quiet else ():
-        error.add_note(verdict.line)
+    for result in bad if output.quiet else ():
+        error.add_note(result.line)
     raise error
 
 
-def _failure_of(bad: list[Verdict], count: int) -> SevAttestError:
-    refused = sum(isinstance(verdict.error, NotVerified) for verdict in bad)
+def _failure_of(bad: list[ChainResult], count: int) -> SevAttestError:
+    refused = sum(isinstance(result.error, NotVerified) for result in bad)
     if refused:
         words = f"{refused} of {count} chains are not verified: do not trust these platforms"
         return NotVerified(words, check="chain.each")

@@ -1,78 +1,78 @@
 """``sev-attest vmsa``: build, show and compare VMSA pages."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.inputs import FILE, OUTPUT, Number, large_file, one_stdin, output_options
-from sev_attest.cli.options.guest import (
-    VCPUS,
-    cpu_model,
-    cpu_notes,
-    cpu_options,
-    profile,
-    read_page,
-)
+from sev_attest.cli.bundle import Group
+from sev_attest.cli.inputs import FILE, OUTPUT, Number, large_file, stdin_errors
+from sev_attest.cli.options.common import OutputOptions
+from sev_attest.cli.options.guest import CpuOptions, read_page
 from sev_attest.cli.outputs import write_all
-from sev_attest.errors import Unsupported, reading
+from sev_attest.cli.usage import refuse, usage
+from sev_attest.errors import reading
 from sev_attest.guest.firmware import Firmware
+from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.guest.vmsa import FIELDS, SEGMENTS, unnamed, values_of
 
 
-@click.group("vmsa", no_args_is_help=False)
+@click.group("vmsa", cls=Group, no_args_is_help=False)
 def command() -> None:
     """Build, show and compare the measured state of SEV-ES vCPUs (VMSA pages)."""
 
 
 @command.command("build")
 @click.argument("out", type=OUTPUT)
-@click.option("--cpu", type=Number(VCPUS.most - 1), default=0, help="Which vCPU (0 boots).")
-@cpu_options
+@click.option("--cpu", type=Number(MAX_VCPUS - 1), default=0, help="Which vCPU (0 boots).")
+@CpuOptions.given("model")
 @click.option("-f", "--firmware", type=FILE, metavar="FILE", help="Firmware, for vCPUs above 0.")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
-@output_options
+@OutputOptions.given("output")
 def build(
-    *, out: str, cpu: int, firmware: str | None, force: bool, as_json: bool, quiet: bool,
-    verbose: bool, **given: Any,
-) -> None:  # fmt: skip
+    *,
+    out: str,
+    cpu: int,
+    model: CpuOptions,
+    firmware: str | None,
+    force: bool,
+    output: OutputOptions,
+) -> None:
     """Write the page of a vCPU to OUT, as QEMU (or --vmsa-profile) sets it up."""
-    chosen = profile(given, cpu_model(given))
+    chosen = model.profile()
     if chosen is None:
-        raise Unsupported(
-            "the CPU is needed: --cpu-model-name, or --cpu-family, --cpu-model and --cpu-stepping",
-            check="usage",
+        raise usage(
+            "the CPU is needed: --cpu-model-name, or --cpu-family, --cpu-model and --cpu-stepping"
         )
     reset = 0
     if firmware is not None:
         with reading(firmware), large_file(firmware, progress=False) as file:
             reset = Firmware.read(file).reset_address()
     elif cpu and chosen.layout != "krun":
-        raise Unsupported("--firmware is needed: it says where vCPUs above 0 start", check="usage")
+        raise usage("--firmware is needed: it says where vCPUs above 0 start")
     pages = chosen.pages(reset)
     page = pages.boot if cpu == 0 else pages.ap or b""
     write_all([(Path(out), page)], force=force)
-    if as_json:
-        facts = {"profile": chosen.name, "cpu": cpu, "notes": cpu_notes(given)}
+    if output.as_json:
+        facts = {"profile": chosen.name, "cpu": cpu, "notes": model.notes()}
         render.document("vmsa build", ok=True, file=out, **facts)
-    elif not quiet:
+    elif output.text:
         click.echo(f"wrote {render.one_line(out)}: vCPU {cpu}, profile {chosen.name}")
-        if verbose:
+        if output.verbose:
             _lines(_nested(page))
-        render.notes(cpu_notes(given))
+        render.notes(model.notes())
 
 
 @command.command("show")
 @click.argument("file", type=FILE)
-@output_options
-def show(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001 - all of it was asked for
+@OutputOptions.given("output")
+def show(*, file: str, output: OutputOptions) -> None:
     """Show the fields of a page: those that are not zero, with --verbose all of them."""
     page = read_page(file)
-    if as_json:
+    if output.as_json:
         render.document("vmsa show", ok=True, fields=_nested(page), unnamed=unnamed(page))
         return
-    _lines(_nested(page), zeros=verbose)
+    _lines(_nested(page), zeros=output.verbose)
     for at in unnamed(page):
         click.echo(f"byte {at:#05x} belongs to no named field, and is {page[at]:#04x}")
 
@@ -80,10 +80,10 @@ def show(*, file: str, as_json: bool, quiet: bool, verbose: bool) -> None:  # no
 @command.command("diff")
 @click.argument("first", type=FILE)
 @click.argument("second", type=FILE)
-@output_options
-def diff(*, first: str, second: str, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
+@OutputOptions.given("output")
+def diff(*, first: str, second: str, output: OutputOptions) -> None:
     """Name the fields in which two pages differ; exit 1 if they do."""
-    one_stdin((first, second))
+    refuse(stdin_errors(first, second))
     pages = read_page(first), read_page(second)
     values = values_of(pages[0]), values_of(pages[1])
     found = {n: (values[0][n], values[1][n]) for n in FIELDS if values[0][n] != values[1][n]}
@@ -93,7 +93,7 @@ def diff(*, first: str, second: str, as_json: bool, quiet: bool, verbose: bool) 
         if pages[0][at] != pages[1][at]
     ]
     same = not (found or others)
-    if as_json:
+    if output.as_json:
         differing = {name: list(pair) for name, pair in found.items()}
         render.document("vmsa diff", ok=same, fields=differing, unnamed=others)
     else:
@@ -101,14 +101,14 @@ def diff(*, first: str, second: str, as_json: bool, quiet: bool, verbose: bool) 
             click.echo(f"{name:<16} {one:#x} {other:#x}")
         for at in others:
             click.echo(f"byte {at:#05x}       {pages[0][at]:#x} {pages[1][at]:#x}")
-        if same and not quiet:
+        if same and not output.quiet:
             click.echo("the pages are the same")
     if not same:
         raise click.exceptions.Exit(1)
 
 
 def _nested(page: bytes) -> dict[str, int | dict[str, int]]:
-    """Read the fields, segment registers as one each."""
+    """Return the fields by name, each segment register as one field of four parts."""
     values = values_of(page)
     nested: dict[str, int | dict[str, int]] = {}
     for segment in SEGMENTS:

@@ -1,52 +1,57 @@
-"""The options that name keys and secrets, and the reading of them."""
+"""The options that name a session's keys, and the reading of keys and secrets."""
 
-from typing import Any
-
-import click
+from collections.abc import Iterator
 
 from sev_attest._encoding import blob
-from sev_attest.cli.inputs import FILE, options, read_small
+from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.inputs import FILE, read_small
+from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported, reading
 from sev_attest.sev.keys import TransportKeys
 
-KEYS = ("tik", "tek", "tk")
-key_options = options(
-    click.option("--tik", type=FILE, metavar="FILE", help="TIK of the session."),
-    click.option("--tek", type=FILE, metavar="FILE", help="TEK of the session."),
-    click.option("--tk", type=FILE, metavar="FILE", help="TEK and TIK in one file, in this order."),
-)
+_NEEDED = "the session's keys are needed: --tik and --tek, or --tk"
 
 
-def check_keys(given: dict[str, Any]) -> None:
-    """Refuse key options that are missing or contradict each other; raises Unsupported."""
-    if given["tk"] is not None and (given["tik"] is not None or given["tek"] is not None):
-        raise Unsupported("--tk excludes --tik and --tek", check="usage")
-    if given["tk"] is None and (given["tik"] is None or given["tek"] is None):
-        raise Unsupported("the session's keys are needed: --tik and --tek, or --tk", check="usage")
+class KeyOptions(Options, title="Session keys"):
+    """The files of TIK and TEK, 16 bytes each, or of both in one."""
+
+    tik: str | None = option("--tik", type=FILE, metavar="FILE", help="TIK of the session.")
+    tek: str | None = option("--tek", type=FILE, metavar="FILE", help="TEK of the session.")
+    tk: str | None = option(
+        "--tk", type=FILE, metavar="FILE", help="TEK and TIK in one file, in this order."
+    )
+
+    def errors(self) -> Iterator[Unsupported]:
+        """Yield an error for keys that are missing or contradict each other."""
+        if self.tk is None and (self.tik is None or self.tek is None):
+            yield usage(_NEEDED)
+        if self.tk is not None and self.stated("tik", "tek"):
+            yield usage("--tk excludes --tik and --tek")
+
+    def read(self) -> TransportKeys:
+        """Read the keys; raises Unsupported if they are missing."""
+        if self.tk is not None:
+            with reading(self.tk):
+                return TransportKeys.from_tk(read_small(self.tk, "TK"))
+        if self.tik is None or self.tek is None:
+            raise usage(_NEEDED)
+        return TransportKeys(tek=read_key(self.tek, "TEK"), tik=read_key(self.tik, "TIK"))
 
 
-def read_keys(given: dict[str, Any]) -> TransportKeys:
-    """Read the session's keys."""
-    check_keys(given)
-    if given["tk"] is not None:
-        with reading(given["tk"]):
-            return TransportKeys.from_tk(read_small(given["tk"], "TK"))
-    return TransportKeys(tek=_key(given["tek"], "TEK"), tik=_key(given["tik"], "TIK"))
-
-
-def _key(path: str, name: str) -> bytes:
+def read_key(path: str, name: str) -> bytes:
+    """Read a key of 16 bytes; ``name`` is what an error calls it."""
     with reading(path):
         return blob(read_small(path, name), (16,), name)
 
 
-def read_secrets(given: tuple[str, ...]) -> dict[str, bytes]:
+def read_secrets(texts: tuple[str, ...]) -> dict[str, bytes]:
     """Read the secrets of ALIAS-OR-GUID:PATH options, by GUID or alias."""
     secrets: dict[str, bytes] = {}
-    for text in given:
+    for text in texts:
         name, _, path = text.partition(":")
         if not path:
             # The text stays out of the message: it may be the secret itself.
-            raise Unsupported("a secret is given as ALIAS-OR-GUID:PATH", check="usage")
+            raise usage("a secret is given as ALIAS-OR-GUID:PATH")
         if name in secrets:
             raise Unsupported(f"there are two secrets for {name}", check="secret.twice")
         try:

@@ -1,14 +1,16 @@
-"""Guests on a host that is connected to: what is read from them, and passed to them."""
+"""Guests on a host that is connected to: what they report, and what is sent to them."""
 
 import os
 import stat
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
-from sev_attest.cli.inputs import Number, option_name, options
-from sev_attest.cli.options.guest import FILES, cpu_model, profile
+from sev_attest.cli.bundle import Options, option, option_name
+from sev_attest.cli.inputs import Number
+from sev_attest.cli.options.guest import KERNEL, GuestOptions
+from sev_attest.cli.usage import usage
 from sev_attest.errors import (
     Insecure,
     MalformedInput,
@@ -26,61 +28,61 @@ if TYPE_CHECKING:
     from sev_attest.sev.secret import SecretPacket
 
 _SYSTEM = "qemu:///system"
-_KERNEL = ("kernel", "initrd", "cmdline")
+_FILES = ("firmware", "kernel", "initrd")
 _MAX_FIRMWARE = 16 << 20
 
-connect_option = options(
-    click.option(
+
+class ConnectOptions(Options, title="Connection to the host"):
+    """The host to connect to."""
+
+    connect: str | None = option(
         "-c",
         "--connect",
         metavar="URI",
         help="The host: a URI of libvirt's, qmp+unix:///PATH or qmp+tcp://HOST:PORT.",
-    ),
-    click.option(
+    )
+    timeout: int = option(
         "--timeout",
         type=Number(86400, 1),
         default=60,
         show_default=True,
         metavar="SECONDS",
         help="How long to wait for each of its answers.",
-    ),
-)
-domain_options = options(
-    connect_option,
-    click.option(
+    )
+
+
+class HostOptions(ConnectOptions, title="Connection to the host"):
+    """The guest on a host to connect to, and what is accepted of that host."""
+
+    domain: str | None = option(
         "-o",
         "--domain",
         metavar="ID|NAME|UUID",
         help=f"Ask libvirt about this domain (--connect is {_SYSTEM} if it is not given).",
-    ),
-    click.option(
+    )
+    insecure: bool = option(
         "-i",
         "--insecure",
         is_flag=True,
         help="Go on with an unverified platform, on the host itself, or with what the host says.",
-    ),
-    click.option(
+    )
+    ignore_config: bool = option(
         "-g", "--ignore-config", is_flag=True, help="Do not look at the domain's configuration."
-    ),
-)
+    )
 
+    @property
+    def live(self) -> bool:
+        """Whether the guest is on a host to connect to."""
+        return self.connect is not None or self.domain is not None
 
-def is_live(given: dict[str, Any]) -> bool:
-    """Tell whether the guest is on a host to be connected to."""
-    return given["connect"] is not None or given["domain"] is not None
-
-
-def check_usage(given: dict[str, Any]) -> None:
-    """Refuse options that have no place beside a connection; raises Unsupported."""
-    if not is_live(given):
-        return
-    if given["domain"] is None and not _is_qmp(given["connect"]):
-        raise Unsupported("--connect needs --domain (but for QMP)", check="usage")
-    for name in ("launch_info", "secret_header", "secret_payload"):
-        if given[name] is not None:
-            raise Unsupported(
-                f"{option_name(name)} has no place beside a connection", check="usage"
-            )
+    def errors(self, beside: list[str]) -> Iterator[Unsupported]:
+        """Yield an error if the domain is missing, or for options (``beside``) that exclude one."""
+        if not self.live:
+            return
+        if self.domain is None and not _is_qmp(self.connect):
+            yield usage("--connect needs --domain (but for QMP)")
+        if beside:
+            yield usage(f"{', '.join(beside)} cannot be combined with --connect or --domain")
 
 
 def _is_qmp(uri: str | None) -> bool:
@@ -88,9 +90,10 @@ def _is_qmp(uri: str | None) -> bool:
 
 
 def connect(uri: str, timeout: float, *, insecure: bool) -> "tuple[HostConnection, list[str]]":
-    """Connect to a host until the command ends; gives it, and notes.
+    """Connect to a host until the command ends; return it, and notes.
 
-    Raises Insecure if it is this machine, unless that is said to be fine.
+    ``timeout`` is in seconds. Raises Insecure if the host is this machine and ``insecure`` is
+    False.
     """
     from sev_attest.host import libvirt, qmp
 
@@ -110,36 +113,49 @@ def connect(uri: str, timeout: float, *, insecure: bool) -> "tuple[HostConnectio
     return host, [f"INSECURE: {message}"]
 
 
-@dataclass(slots=True, kw_only=True)
 class Live:
-    """A guest to be validated and, if all is well, to be given its secrets."""
+    """A guest on a host: to be verified and, if its launch is right, to be given its secrets."""
 
-    guest: "RunningGuest"
-    claims: "Claims"
-    local: bool
-    insecure: bool
-    notes: list[str] = field(default_factory=list)
-    refused: bool = False
-    """Whether the host certainly did not take the secret."""
+    def __init__(
+        self,
+        guest: "RunningGuest",
+        claims: "Claims",
+        notes: list[str],
+        *,
+        local: bool,
+        insecure: bool,
+    ) -> None:
+        """Take the guest and what the host reports of it.
 
-    def complete(self, given: dict[str, Any], policy: GuestPolicy) -> list[str]:
-        """Fill in what the options leave to the host; gives every note.
-
-        Raises Insecure if that needs --insecure, Unsupported if the host does not tell it.
+        ``local``: the host is this machine; ``insecure``: what the host says is accepted.
         """
-        if given["launch_digest"] is not None:
-            return self.notes
-        if policy.es and given["num_cpus"] is None:
+        self.guest: RunningGuest = guest
+        self.claims: Claims = claims
+        self.notes: list[str] = notes
+        self.local: bool = local
+        self.insecure: bool = insecure
+        self.refused: bool = False
+        """Whether the host certainly did not take the secret."""
+
+    def complete(self, options: GuestOptions, policy: GuestPolicy) -> GuestOptions:
+        """Return the options with what they leave to the host; it is noted in ``notes``.
+
+        Raises Insecure if that needs --insecure, Unsupported if the host does not report it.
+        """
+        if options.launch_digest is not None:
+            return options
+        if policy.es and options.num_cpus is None:
             self._allow("the number of vCPUs", "--num-cpus")
-            given["num_cpus"] = _number_of_vcpus(self.guest.vcpus())
-        self._complete_files(given)
-        built = profile(given, cpu_model(given))
-        if policy.es and built is None and given["vmsa_cpu0"] is None:
+            options = options.replace(num_cpus=_number_of_vcpus(self.guest.vcpus()))
+        options = options.replace(**self._files(options))
+        stateless = options.vmsa_cpu0 is None and options.profile() is None
+        if policy.es and stateless and options.firmware is not None:
             self._allow("the CPU", "--cpu-model-name")
-            given |= self._cpu()
-        return self.notes
+            options = options.replace(**self._cpu())
+        return options
 
     def _allow(self, what: str, option: str) -> None:
+        """Note that a value is the host's; raises Insecure if that needs --insecure."""
         if not self.insecure:
             raise Insecure(
                 f"{what} would be what the host says",
@@ -148,32 +164,39 @@ class Live:
             )
         self.notes.append(f"INSECURE: {what} is what the host says")
 
-    def _complete_files(self, given: dict[str, Any]) -> None:
+    def _files(self, options: GuestOptions) -> dict[str, str]:
+        """Return what the domain boots, as far as the options leave it to the host."""
         config = self.guest.config
+        if config is None:
+            return {}
         wanted: tuple[str, ...] = ("firmware",)
-        if config and config.kernel_hashes and given["kernel_hashes"] is None:
-            wanted += _KERNEL
+        if config.kernel_hashes and options.kernel_hashes is None:
+            wanted += KERNEL
+        found = {}
         for name in wanted:
-            value = getattr(config, name, None)
-            if given[name] is not None or not value:
+            value = getattr(config, name)
+            if getattr(options, name) is not None or not value:
                 continue
-            if name in FILES and not self.local:
-                raise Unsupported(
-                    f"the host names a {name}, but the file is there, not here",
-                    check="usage",
-                    hint=f"give your own with {option_name(name)}",
-                )
-            if name in FILES and not value.startswith("/"):
-                raise MalformedInput("domain XML", name, "is no absolute path")
+            if name in _FILES:
+                self._require_here(name, value)
             self._allow(f"the {name}", option_name(name))
-            if name in FILES:
+            if name in _FILES:
                 _check_file(name, value)
-            given[name] = value
-        if given["firmware"] is None:
-            raise Unsupported("--firmware (or --launch-digest) is needed", check="usage")
+            found[name] = value
+        return found
+
+    def _require_here(self, name: str, path: str) -> None:
+        """Refuse a file that is on another machine, or of unknown folder."""
+        if not self.local:
+            raise usage(
+                f"the host names a {name}, but the file is there, not here",
+                hint=f"give your own with {option_name(name)}",
+            )
+        if not path.startswith("/"):
+            raise MalformedInput("domain XML", name, "is not an absolute path")
 
     def _cpu(self) -> dict[str, int]:
-        """Find the CPU that the guest sees: the host's own only if it is passed through."""
+        """Return the CPU that the guest sees: the host's own only if it is passed through."""
         config = self.guest.config
         numbers = None
         if config and config.cpu_mode == "host-passthrough":
@@ -192,7 +215,7 @@ class Live:
         return dict(zip(("cpu_family", "cpu_model", "cpu_stepping"), numbers, strict=True))
 
     def release(self, packet: "SecretPacket") -> None:
-        """Give the guest its secret, once, and let it run. Raises WrongState, HostError."""
+        """Send the guest its secret, once, and let it run; raises WrongState, HostError."""
         self.refused = True
         try:
             self.guest.confirm()
@@ -215,10 +238,10 @@ class Live:
 
 
 def _check_file(name: str, path: str) -> None:
-    """Refuse what a host may name to have it read or waited for: devices, pipes, large files."""
+    """Refuse what a host may name to make us read or wait: a device, a pipe, a large file."""
     found = os.stat(path)  # noqa: PTH116 - pathlib takes longer to import
     if not stat.S_ISREG(found.st_mode):
-        raise MalformedInput("domain XML", name, f"{path} is no regular file")
+        raise MalformedInput("domain XML", name, f"{path} is not a regular file")
     if name == "firmware" and found.st_size > _MAX_FIRMWARE:
         raise MalformedInput("domain XML", name, f"{path} is larger than {_MAX_FIRMWARE} bytes")
 
@@ -229,15 +252,18 @@ def _number_of_vcpus(claimed: int) -> int:
     return claimed
 
 
-def attach(given: dict[str, Any]) -> Live | None:
-    """Find the guest of the options, paused and fit to be attested; None without a connection."""
-    if not is_live(given):
+def attach(options: HostOptions, *, kernel: bool) -> Live | None:
+    """Return the guest of the options, paused and fit to be attested; None without a connection.
+
+    ``kernel``: whether the owner's options name a kernel, which the domain must have measured.
+    """
+    if not options.live:
         return None
-    insecure = given["insecure"]
-    uri = _SYSTEM if given["connect"] is None else given["connect"]
-    host, notes = connect(uri, given["timeout"], insecure=insecure)
+    insecure = options.insecure
+    uri = _SYSTEM if options.connect is None else options.connect
+    host, notes = connect(uri, options.timeout, insecure=insecure)
     local = bool(notes)
-    guest = host.guest(given["domain"])
+    guest = host.guest(options.domain)
     state = guest.state()
     if state != "paused" and not insecure:
         raise WrongState(
@@ -247,10 +273,9 @@ def attach(given: dict[str, Any]) -> Live | None:
         )
     if state != "paused":
         notes.append(f"INSECURE: the guest is not paused, but {state}")
-    if guest.config is not None and not given["ignore_config"]:
+    if guest.config is not None and not options.ignore_config:
         from sev_attest.host.config import check_config
 
-        kernel = any(given[name] is not None for name in ("kernel", "kernel_hashes"))
         try:
             notes += check_config(guest.config, kernel=kernel, insecure=insecure)
         except Insecure as error:
@@ -258,4 +283,4 @@ def attach(given: dict[str, Any]) -> Live | None:
             raise
     with reading("the host"):
         claims = guest.claims()
-    return Live(guest=guest, claims=claims, local=local, insecure=insecure, notes=notes)
+    return Live(guest, claims, notes, local=local, insecure=insecure)

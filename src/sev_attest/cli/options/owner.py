@@ -1,13 +1,14 @@
 """The owner's side of ``validate``: requirements, ledger, secrets, advisories."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
-
-from sev_attest.cli.inputs import FILE, OUTPUT, give_up, ledger_option, open_ledger, options
-from sev_attest.cli.options.guest import Measured, describes_guest
+from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.inputs import FILE, OUTPUT
+from sev_attest.cli.options.common import LedgerOptions, give_up
+from sev_attest.cli.options.guest import Measured
+from sev_attest.cli.usage import usage
 from sev_attest.errors import SevAttestError, Unsupported
 from sev_attest.owner.unverified import unverified
 from sev_attest.sev.launch import VerifiedLaunch
@@ -19,100 +20,144 @@ if TYPE_CHECKING:
     from sev_attest.owner.requirements import Met, Requirements
     from sev_attest.sev.secret import SecretPacket
 
-owner_options = options(
-    click.option(
+PACKET = ("secret_header", "secret_payload")
+
+
+class OwnerOptions(Options, title="Requirements and secrets"):
+    """What the owner demands of a launch, and the secrets that it gets."""
+
+    requirements: str | None = option(
         "--requirements",
         type=FILE,
         metavar="FILE",
         help="Hold the launch to this owner.toml too; needs --record.",
-    ),
-    click.option(
+    )
+    launch: str | None = option(
         "--launch",
         metavar="NAME",
         help="Which launch of --requirements the secrets are for, if it allows several.",
-    ),
-    ledger_option,
-    click.option(
+    )
+    inject_secret: tuple[str, ...] = option(
         "-s",
         "--inject-secret",
         metavar="ALIAS-OR-GUID:PATH",
         multiple=True,
         help="Build the packet that carries this secret (alias: luks-key); can be repeated.",
-    ),
-    click.option(
+    )
+    secret_header: str | None = option(
         "--secret-header",
         type=OUTPUT,
         metavar="FILE",
         help="Write the packet's header here, base64.",
-    ),
-    click.option(
+    )
+    secret_payload: str | None = option(
         "--secret-payload", type=OUTPUT, metavar="FILE", help="Write its payload here, base64."
-    ),
-    click.option("--force", is_flag=True, help="Write over files that exist."),
-)
-PACKET = ("secret_header", "secret_payload")
+    )
+    force: bool = option("--force", is_flag=True, help="Write over files that exist.")
+
+    def errors(self, *, record: bool, hosted: bool) -> Iterator[Unsupported]:
+        """Yield an error for each option that is missing or contradicts another.
+
+        ``record``: whether the launch has one; ``hosted``: whether a host takes the packet.
+        """
+        if self.requirements is None and self.launch is not None:
+            yield usage("--launch needs --requirements")
+        if self.requirements is not None and not record:
+            yield usage("--requirements needs --record: it knows the platform of the session")
+        files = self.stated(*PACKET)
+        if self.inject_secret and not hosted and len(files) < len(PACKET):
+            yield usage("--inject-secret needs --secret-header and --secret-payload")
+        elif len(files) == 1:
+            yield usage("--secret-header and --secret-payload go together")
+        elif files and not self.inject_secret:
+            yield usage(f"{files[0]} needs --inject-secret")
+
+    def read_requirements(self, *, described: bool) -> "Requirements | None":
+        """Read --requirements, narrowed to the launch that --launch names.
+
+        ``described``: whether options describe the guest, which then decides between launches.
+        """
+        if self.requirements is None:
+            return None
+        from sev_attest.cli.commands.requirements import read_requirements
+
+        named = described or not self.inject_secret
+        return read_requirements(self.requirements).for_secrets(self.launch, named)
+
+    def check_places(self) -> None:
+        """Refuse places for the packet that cannot be written; raises what write_all would."""
+        if self.secret_header is None or self.secret_payload is None:
+            return
+        from pathlib import Path
+
+        from sev_attest.cli.outputs import check_folders, check_places
+
+        places = [Path(self.secret_header), Path(self.secret_payload)]
+        check_places(places, force=self.force)
+        check_folders(places)
+
+    def write(self, packet: "SecretPacket") -> None:
+        """Write the packet's two files, base64."""
+        from base64 import b64encode
+        from pathlib import Path
+
+        from sev_attest.cli.outputs import write_all
+
+        encoded = map(b64encode, (packet.header, packet.payload))
+        places = [Path(place) for place in (self.secret_header, self.secret_payload) if place]
+        write_all(zip(places, encoded, strict=True), force=self.force)
 
 
-@dataclass(slots=True)
-class Settled:
-    """What came of a verified launch: for the reader, and for a JSON document."""
+class Summary:
+    """What to tell of a verified launch: notes, and the fields of a JSON document."""
 
-    notes: list[str] = field(default_factory=list)
-    facts: dict[str, object] = field(default_factory=dict)
-    met: "Met | None" = None
-
-
-def read_requirements(given: dict[str, Any]) -> "Requirements | None":
-    """Read ``--requirements``, narrowed to the launch of ``--launch``; they need ``--record``."""
-    if given["requirements"] is None:
-        if given["launch"] is not None:
-            raise Unsupported("--launch needs --requirements", check="usage")
-        return None
-    if given["record"] is None:
-        raise Unsupported(
-            "--requirements needs --record: it knows the platform of the session", check="usage"
-        )
-    from sev_attest.cli.commands.requirements import read_requirements as read
-
-    named = describes_guest(given) or not given["inject_secret"]
-    return read(given["requirements"]).for_secrets(given["launch"], named)
+    def __init__(self) -> None:
+        """Begin with nothing to tell; ``met`` is what the requirements allow the launch as."""
+        self.notes: list[str] = []
+        self.facts: dict[str, object] = {}
+        self.met: Met | None = None
 
 
 def settle_launch(
     launch: VerifiedLaunch,
+    options: OwnerOptions,
     *,
     record: "LaunchRecord | None",
     requirements: "Requirements | None",
     secrets: dict[str, bytes],
     measured: Measured,
-    given: dict[str, Any],
     guest: "Live | None",
-) -> Settled:
-    """Hold a verified launch to requirements and ledger, and write the packet of its secrets.
+    ledger: LedgerOptions,
+    insecure: bool,
+    verbose: bool,
+) -> Summary:
+    """Check a verified launch against requirements and ledger, and write the packet of its secrets.
 
-    A guest that is connected to is given the packet instead, and runs then.
+    A guest that is connected to is sent the packet instead, and runs then.
     """
     from sev_attest.owner.key_release import KeyRelease
 
-    settled, weaknesses = Settled(), []
+    summary, weaknesses = Summary(), []
     if record is not None and record.root is not None:
-        weaknesses = _tell_advisories(launch, record, requirements, settled, given)
+        summary.facts, lines = _exposures(launch, record, requirements)
+        weaknesses = lines if verbose or not lines else [_counted(lines, launch, record)]
     area = measured.guest and measured.guest.firmware.secret_area()
     area_size = area[1] if area and all(area) else None
-    ledger = open_ledger(given["ledger"])
+    opened = ledger.open()
     steps = KeyRelease(
         launch,
         secrets=secrets,
         secret_area_size=area_size,
         record=record,
         requirements=requirements,
-        ledger=ledger,
-        insecure=given["insecure"],
+        ledger=opened,
+        insecure=insecure,
     )
+    session = launch.keys.session_id
     try:
-        with nullcontext() if ledger is None else ledger:
+        with nullcontext() if opened is None else opened:
             if record is None:
-                settled.notes += _platform_notes(launch.keys.session_id, ledger, given)
+                summary.notes += _platform_notes(session, opened, secret=bool(secrets))
             with steps:
                 steps.check()
                 steps.build()
@@ -120,26 +165,26 @@ def settle_launch(
                     raise Unsupported(
                         "the firmware image declares no area for secrets", check="secret.area"
                     )
-                _check_places(given)
+                options.check_places()
                 packet = steps.commit()
             if packet is not None:
-                _pass_on(packet, ledger, launch.keys.session_id, given, guest)
+                _pass_on(packet, opened, session, options, guest)
     except SevAttestError as error:
-        error.facts |= settled.facts
+        error.facts |= summary.facts
         raise
-    settled.met = steps.met
+    summary.met = steps.met
     if steps.reused is not None:
-        settled.notes.append(f"INSECURE: {steps.reused}")
+        summary.notes.append(f"INSECURE: {steps.reused}")
     if packet is not None:
-        settled.notes += _secret_notes(launch, measured, area_size)
-        if ledger is None:
-            settled.notes.append("INSECURE: no ledger keeps that this secret leaves only once")
-    settled.notes += weaknesses
-    return settled
+        summary.notes += _secret_notes(launch, measured, area_size)
+        if opened is None:
+            summary.notes.append("INSECURE: no ledger keeps that this secret leaves only once")
+    summary.notes += weaknesses
+    return summary
 
 
-def _platform_notes(session: str, ledger: "Ledger | None", given: dict[str, Any]) -> list[str]:
-    """Say what the ledger knows of a session's platform, where no record tells."""
+def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> list[str]:
+    """Return what the ledger knows of the platform of a session without record."""
     from sev_attest.sev.chain._amd_keys import AMD_ROOTS
 
     notes: list[str] = []
@@ -150,45 +195,26 @@ def _platform_notes(session: str, ledger: "Ledger | None", given: dict[str, Any]
             notes.append(f"this session is new to the ledger {ledger.place}")
         if root is None:
             notes.append(f"INSECURE: {unverified('ledger')}")
-    if root == "" and given["inject_secret"]:
+    if root == "" and secret:
         notes.append("INSECURE: without --record, nothing tells whether the platform was verified")
     if root and root not in AMD_ROOTS:
         notes.append(f"this session's platform has a root that is {root}")
     return notes
 
 
-def _check_places(given: dict[str, Any]) -> None:
-    names = [given[name] for name in PACKET if given[name] is not None]
-    if names:
-        from pathlib import Path
-
-        from sev_attest.cli.outputs import check_folders, check_places
-
-        places = [Path(name) for name in names]
-        check_places(places, force=given["force"])
-        check_folders(places)
-
-
 def _pass_on(
     packet: "SecretPacket",
     ledger: "Ledger | None",
     session: str,
-    given: dict[str, Any],
+    options: OwnerOptions,
     guest: "Live | None",
 ) -> None:
-    """Let the packet out; the ledger notes it if it certainly did not get out."""
+    """Write or send the packet; the ledger notes if it certainly did not leave."""
     try:
         if guest is not None:
             guest.release(packet)
         else:
-            from base64 import b64encode
-            from pathlib import Path
-
-            from sev_attest.cli.outputs import write_all
-
-            encoded = map(b64encode, (packet.header, packet.payload))
-            places = [Path(given[name]) for name in PACKET]
-            write_all(zip(places, encoded, strict=True), force=given["force"])
+            options.write(packet)
     except BaseException as error:
         if ledger is not None and (guest is None or guest.refused):
             give_up(ledger, session, "the packet did not get out")
@@ -207,14 +233,13 @@ def _secret_notes(launch: VerifiedLaunch, measured: Measured, area_size: int | N
     return notes
 
 
-def _tell_advisories(
-    launch: VerifiedLaunch,
-    record: "LaunchRecord",
-    requirements: "Requirements | None",
-    settled: Settled,
-    given: dict[str, Any],
-) -> list[str]:
-    """Name the known weaknesses that touch this launch; those acknowledged stay out of the text."""
+def _exposures(
+    launch: VerifiedLaunch, record: "LaunchRecord", requirements: "Requirements | None"
+) -> tuple[dict[str, object], list[str]]:
+    """Return the known weaknesses that touch this launch, as JSON fields and as lines.
+
+    The lines leave out those that the requirements acknowledge.
+    """
     from sev_attest.cli.commands.advisories import affected_lines, documents
     from sev_attest.owner.advisories import evaluate
 
@@ -224,13 +249,15 @@ def _tell_advisories(
         build=launch.info.build_id,
         policy=launch.policy,
     )
-    settled.facts["advisories"] = documents(exposures)
     known = requirements.acknowledged if requirements else frozenset()
     lines = affected_lines(e for e in exposures if e.advisory.id not in known)
-    if given["verbose"] or given["debug"] or not lines:
-        return lines
+    return {"advisories": documents(exposures)}, lines
+
+
+def _counted(lines: list[str], launch: VerifiedLaunch, record: "LaunchRecord") -> str:
+    """Return one line for all weaknesses, with the command that lists them."""
     known_as = f"--generation {record.generation} " if record.generation else ""
     numbers = f"--api {launch.info.api_major}.{launch.info.api_minor}"
     numbers += f" --build {launch.info.build_id} --policy {launch.policy}"
     command = f"`sev-attest advisories {known_as}{numbers}`"
-    return [f"{len(lines)} known weaknesses touch this launch: {command} lists them"]
+    return f"{len(lines)} known weaknesses touch this launch: {command} lists them"

@@ -1,13 +1,12 @@
-"""What a host reports of a launch, as ``validate`` is told, and the record it is held to."""
+"""The launch values that a host reports, and the record that they are compared with."""
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-import click
-
-from sev_attest.cli.inputs import BYTE, FILE, POLICY, option_name, options, read_small
-from sev_attest.cli.options import live
+from sev_attest.cli.bundle import Options, option, option_name
+from sev_attest.cli.inputs import BYTE, FILE, POLICY, read_small
+from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported, reading
 from sev_attest.owner.unverified import unverified
 from sev_attest.sev.keys import TransportKeys
@@ -25,30 +24,73 @@ from sev_attest.sev.policy import GuestPolicy
 if TYPE_CHECKING:
     from sev_attest.owner.record import LaunchRecord
 
-reported_options = options(
-    click.option("-m", "--measurement", metavar="B64", help="Measurement that the host reports."),
-    click.option("--api-major", type=BYTE, help="SEV API major version."),
-    click.option("--api-minor", type=BYTE, help="SEV API minor version."),
-    click.option("--build-id", type=BYTE, help="SEV firmware build."),
-    click.option("--policy", type=POLICY, help="Guest policy."),
-    click.option(
+NUMBERS = ("api_major", "api_minor", "build_id")
+
+
+class ReportedOptions(Options, title="Launch values reported by the host"):
+    """What the host reports, and the record of the launch."""
+
+    measurement: str | None = option(
+        "-m", "--measurement", metavar="B64", help="Measurement that the host reports."
+    )
+    api_major: int | None = option("--api-major", type=BYTE, help="SEV API major version.")
+    api_minor: int | None = option("--api-minor", type=BYTE, help="SEV API minor version.")
+    build_id: int | None = option("--build-id", type=BYTE, help="SEV firmware build.")
+    policy: int | None = option("--policy", type=POLICY, help="Guest policy.")
+    launch_info: str | None = option(
         "--launch-info",
         type=FILE,
         metavar="FILE",
         help="Take these from what `virsh domlaunchsecinfo` printed; options beside it win.",
-    ),
-    click.option(
+    )
+    record: str | None = option(
         "--record",
         type=FILE,
         metavar="FILE",
         help="Hold the launch to the policy of NAME.launch.json.",
-    ),
-)
+    )
+
+    def errors(self, *, hosted: bool) -> Iterator[Unsupported]:
+        """Yield an error for values that are missing and that no file or host (``hosted``) has."""
+        if hosted or self.launch_info is not None:
+            return
+        missing = [option_name(name) for name in REPORTED if getattr(self, name) is None]
+        if self.policy is None and self.record is None:
+            missing.append("--policy")
+        if missing:
+            verb = "is" if len(missing) == 1 else "are"
+            yield usage(f"{', '.join(missing)} (or --launch-info) {verb} needed")
+
+    def claims(self, host: Claims | None) -> Claims:
+        """Return what is reported: by the host that is connected to, or in --launch-info.
+
+        An option wins over both; the policy's does not show here. Raises Unsupported if a value
+        is missing, OSError and MalformedInput for what cannot be read.
+        """
+        claims = host or Claims()
+        if self.launch_info is not None:
+            with reading(self.launch_info):
+                claims = read_report(read_small(self.launch_info, "launch info"))
+        if self.measurement is not None:
+            with reading("--measurement"):
+                measurement = read_measurement(os.fsencode(self.measurement))
+                claims = claims._replace(measurement=measurement)
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        claims = claims._replace(**{n: v for n, v in numbers.items() if v is not None})
+        missing = [option_name(name) for name in REPORTED if getattr(claims, name) is None]
+        if claims.policy is None and self.policy is None and self.record is None:
+            missing.append("--policy")
+        if missing:
+            source = "the host" if host else self.launch_info
+            raise usage(
+                f"{source} lacks values: also give {', '.join(missing)}",
+                hint="libvirt before 8.0 reports the measurement alone",
+            )
+        return claims
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reported:
-    """What the host reports, the policy that the launch is held to, and its record if given."""
+class Reported(NamedTuple):
+    """What the host reports, the policy that the launch must have, and its record if given."""
 
     info: LaunchInfo
     policy: GuestPolicy
@@ -56,82 +98,68 @@ class Reported:
     notes: list[str]
 
 
-def read_reported(given: dict[str, Any], keys: TransportKeys, claims: Claims) -> Reported:
-    """Put together what the host reports, and the policy that the launch is held to.
+def read_reported(
+    options: ReportedOptions,
+    keys: TransportKeys,
+    host: Claims | None,
+    *,
+    kernel: bool,
+    insecure: bool,
+) -> Reported:
+    """Read what the host reports, and the policy that the launch must have.
 
-    ``claims`` are what a host that is connected to says.
+    ``host`` is what a host that is connected to reports; ``kernel`` whether the owner's options
+    name a kernel. Raises LaunchRefused if the host reports another policy than the record, and
+    what :meth:`ReportedOptions.claims` and :func:`_check_record` raise.
     """
-    claims = _claims(given, claims)
-    if given["record"] is None:
-        policy, notes = _policy(given, claims)
-        if given["policy"] not in (None, claims.policy):
-            claims = replace(claims, policy=None)  # the option wins
+    claims = options.claims(host)
+    if options.record is None:
+        policy, notes = _policy(options, claims)
+        if options.policy not in (None, claims.policy):
+            claims = claims._replace(policy=None)  # the option wins
         return Reported(info=from_claims(claims), policy=policy, record=None, notes=notes)
     from sev_attest.owner.record import LaunchRecord
 
-    with reading(given["record"]):
-        record = LaunchRecord.from_bytes(read_small(given["record"], "launch record"))
+    with reading(options.record):
+        record = LaunchRecord.from_bytes(read_small(options.record, "launch record"))
     policy = GuestPolicy(record.policy)
-    _check_record(given, record, keys)
+    _check_record(options, record, keys, insecure=insecure)
     notes = []
     if record.root is None:
         notes.append(f"INSECURE: {unverified('record')}")
     elif record.generation is None:
         notes.append(f"this session's platform has a root that is {record.root}")
-    kernel = given["kernel"] or given["kernel_hashes"]
     if kernel and not record.kernel_hashes:
-        notes.append("the record knows of no kernelHashes='yes': without it no kernel is measured")
+        notes.append("the record has no kernelHashes='yes': without it no kernel is measured")
     info = from_claims(claims)
     # Before the digest: a host that claims another policy may call for other options.
     require_policy(info, policy)
     return Reported(info=info, policy=policy, record=record, notes=notes)
 
 
-def _policy(given: dict[str, Any], claims: Claims) -> tuple[GuestPolicy, list[str]]:
-    """Choose the policy without a record: the option's, or as a last resort the host's."""
+def _policy(options: ReportedOptions, claims: Claims) -> tuple[GuestPolicy, list[str]]:
+    """Return the policy of a launch without a record, and notes: the option's, else the host's."""
     claimed = GuestPolicy(claims.policy or 0)
-    if given["policy"] is None:
-        held = "--record or --policy holds it to yours"
-        return claimed, [f"policy {claimed} is what the host reports; {held}"]
+    if options.policy is None:
+        return claimed, [
+            f"policy {claimed} is what the host reports; --record or --policy holds it to yours"
+        ]
     notes = []
-    if claims.policy not in (None, given["policy"]):
+    if claims.policy not in (None, options.policy):
         notes.append(f"the host reports policy {claimed}, not yours")
-    return GuestPolicy(given["policy"]), notes
+    return GuestPolicy(options.policy), notes
 
 
-def _claims(given: dict[str, Any], claims: Claims) -> Claims:
-    """Read what the host reports; options win over it (the policy's: see read_reported)."""
-    if given["launch_info"] is not None:
-        with reading(given["launch_info"]):
-            claims = read_report(read_small(given["launch_info"], "launch info"))
-    if given["measurement"] is not None:
-        with reading("--measurement"):
-            measurement = read_measurement(os.fsencode(given["measurement"]))
-            claims = replace(claims, measurement=measurement)
-    numbers = ("api_major", "api_minor", "build_id")
-    claims = replace(claims, **{n: given[n] for n in numbers if given[n] is not None})
-    missing = [option_name(n) for n in REPORTED if getattr(claims, n) is None]
-    if claims.policy is None and given["policy"] is None and given["record"] is None:
-        missing.append("--policy")
-    source = "the host" if live.is_live(given) else given["launch_info"]
-    if missing and source is not None:
-        raise Unsupported(
-            f"{source} does not say all: {', '.join(missing)} needed beside it",
-            check="usage",
-            hint="libvirt before 8.0 reports the measurement alone",
-        )
-    if missing:
-        raise Unsupported(f"{missing[0]} (or --launch-info) is needed", check="usage")
-    return claims
+def _check_record(
+    options: ReportedOptions, record: "LaunchRecord", keys: TransportKeys, *, insecure: bool
+) -> None:
+    """Check that the record matches the policy option and the keys.
 
-
-def _check_record(given: dict[str, Any], record: "LaunchRecord", keys: TransportKeys) -> None:
-    """Hold keys and options to the record of the launch."""
-    if given["policy"] is not None and given["policy"] != record.policy:
-        raise Unsupported(
-            f"--policy contradicts --record, which says {GuestPolicy(record.policy)}",
-            check="usage",
-        )
+    Raises Unsupported for another policy, LaunchRefused for other keys, Insecure if nobody
+    verified its platform and ``insecure`` is False.
+    """
+    if options.policy not in (None, record.policy):
+        raise usage(f"--policy contradicts --record, which says {GuestPolicy(record.policy)}")
     record.require(keys)
-    if record.root is None and not given["insecure"]:
+    if record.root is None and not insecure:
         raise unverified("record")

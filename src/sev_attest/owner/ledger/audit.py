@@ -112,6 +112,6 @@ def _sessions(sessions: Sequence[Row], events: Sequence[Row]) -> Iterator[str]:
         if session_id not in rows:
             yield f"the row of session {label} is missing"
         elif session_id not in expected:
-            yield f"the session {label} has a row, but no event tells of it"
+            yield f"the session {label} has a row, but no event"
         elif rows[session_id] != expected[session_id]:
-            yield f"the row of session {label} is not what its events tell"
+            yield f"the row of session {label} contradicts its events"

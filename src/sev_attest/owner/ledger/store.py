@@ -45,7 +45,9 @@ TABLES: tuple[str, ...] = (
     f"""CREATE UNIQUE INDEX sev_attest_once ON sev_attest_event (session_id, kind)
         WHERE kind IN ({_STATES})""",
 )
-TABLE_NAMES = frozenset({"sev_attest_ledger", "sev_attest_session", "sev_attest_event"})
+TABLE_NAMES: frozenset[str] = frozenset(
+    {"sev_attest_ledger", "sev_attest_session", "sev_attest_event"}
+)
 
 MAX_VALUE = 1 << 20
 """The longest value that is read, in bytes. The ledger writes values far below that."""

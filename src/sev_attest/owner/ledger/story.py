@@ -38,7 +38,7 @@ REFUSED = "refused"
 
 MEASUREMENT_SIZE = 48
 """Bytes of the measurement that an attempt is bound to."""
-TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
+TIME: re.Pattern[str] = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NEW = "make a new session for another launch"
 _SAYS: Mapping[State, str] = {
@@ -142,7 +142,7 @@ class Head:
         return f"{self.count}:{self.hash}"
 
 
-EMPTY = Head(0, "0" * 64)
+EMPTY: Head = Head(0, "0" * 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

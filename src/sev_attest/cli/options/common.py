@@ -1,0 +1,65 @@
+"""The options that most commands share."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.inputs import OUTPUT
+from sev_attest.errors import SevAttestError
+
+if TYPE_CHECKING:
+    from sev_attest.owner.ledger import Ledger
+
+
+class OutputOptions(Options, title="Output"):
+    """What a command prints."""
+
+    as_json: bool = option("--json", is_flag=True, help="Print one JSON document instead.")
+    quiet: bool = option(
+        "-q", "--quiet", is_flag=True, help="Print nothing but errors and what was asked for."
+    )
+    verbose: bool = option("-v", "--verbose", is_flag=True, help="Explain every step.")
+
+    @property
+    def text(self) -> bool:
+        """Whether to print text for people."""
+        return not (self.as_json or self.quiet)
+
+
+class ExplainOptions(OutputOptions, title="Output"):
+    """What a command prints of a measurement."""
+
+    explain: bool = option(
+        "--explain", is_flag=True, help="List every measured range and HMAC field."
+    )
+
+
+class LedgerOptions(Options, title="Ledger"):
+    """The ledger of launches; "none" for none, None for the default one."""
+
+    ledger: str | None = option(
+        "--ledger",
+        type=OUTPUT,
+        metavar="PATH|URL|none",
+        help="Ledger of launches: a file, or postgresql://HOST/DATABASE (default: one per user).",
+    )
+
+    def open(self, *, create: bool = True) -> "Ledger | None":
+        """Open the ledger; None for "none".
+
+        Raises LedgerError if it cannot be used, or is missing and ``create`` is False; Unsupported
+        if the default one is in a home folder that does not exist.
+        """
+        if self.ledger == "none":
+            return None
+        from sev_attest.owner.ledger import Ledger, check_home, default_place
+
+        if self.ledger is None and create:
+            check_home()
+        return Ledger.open(self.ledger or default_place(), create=create)
+
+
+def give_up(ledger: "Ledger", session_id: str, reason: str) -> None:
+    """Note in the ledger that a session failed; an error in that is ignored for the first one."""
+    with suppress(SevAttestError):
+        ledger.fail(session_id, reason)

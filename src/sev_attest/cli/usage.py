@@ -1,0 +1,31 @@
+"""Usage errors: a command reports all of them at once, not only the first."""
+
+from collections.abc import Iterable
+
+from sev_attest.errors import Failure, Unsupported
+
+
+class UsageErrors(Unsupported):
+    """Several usage errors; ``failures`` holds them in order."""
+
+    def __init__(self, errors: list[Unsupported]) -> None:
+        """Collect errors; there are at least two."""
+        super().__init__("; ".join(map(str, errors)), check="usage", hint=errors[0].hint)
+        self.failures = tuple(Failure(error.check, str(error), error.hint) for error in errors)
+
+
+def usage(message: str, *, hint: str = "") -> Unsupported:
+    """Return the error for options that are missing or contradict each other."""
+    return Unsupported(message, check="usage", hint=hint)
+
+
+def combined(errors: list[Unsupported]) -> Unsupported:
+    """Return one error for all: a single one as it is, several as :class:`UsageErrors`."""
+    return errors[0] if len(errors) == 1 else UsageErrors(errors)
+
+
+def refuse(*found: Iterable[Unsupported]) -> None:
+    """Raise the errors that several checks found, as one; do nothing if there is none."""
+    errors = [error for each in found for error in each]
+    if errors:
+        raise combined(errors)
