@@ -377,7 +377,7 @@ STEERING = STEERING.replace("  <memory ", "  <pm><suspend-to-mem enabled='yes'/>
 
 
 def on_terminal(run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give what is seen on a terminal."""
+    """Return what a terminal shows."""
     leader, follower = pty.openpty()
     seen: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""The diff of known edits: what it says, applied to the text before, gives the text after."""
+"""The diff of known edits: applied to the text before, it makes the text after."""
 
 import difflib
 import re
@@ -16,7 +16,7 @@ CUTS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 4), TEXT), max_size
 
 
 def edits(size: int, cuts: list[tuple[int, int, bytes]]) -> Iterator[Edit]:
-    """Make edits that do not touch each other."""
+    """Return edits that do not touch each other."""
     free = 0
     for start, length, text in sorted(cuts):
         if free <= start <= start + length <= size:

@@ -238,7 +238,7 @@ def launch(platform: Platform, session: sev.Session, **guest: Any) -> Guest:
 
 @pytest.fixture
 def lab(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """Give a lab with a guest that is paused, on another host."""
+    """Return a lab with a paused guest, on another host."""
     platform = Platform(b"lab")
     session = sev.Session.create_unverified(platform.export().pdh, policy=sev.GuestPolicy(5))
     files = {"fw": OVMF, "tk": session.keys.tek + session.keys.tik, "key": b"the disk key"}

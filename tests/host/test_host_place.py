@@ -36,7 +36,7 @@ NOBODY = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 @pytest.fixture
 def addresses(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str] | Exception]:
-    """Give what names stand for; numbers stand for themselves."""
+    """Return the address of a known name; numbers are addresses already."""
     found: dict[str, list[str] | Exception] = {}
     real = socket.getaddrinfo
 
@@ -52,7 +52,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str] | Exceptio
 
 
 class Trial(socket.socket):
-    """A socket that can be bound to one address of the machine's, which needs none then."""
+    """A socket that can be bound to one address, as if that were the machine's."""
 
     def bind(self, address: Any) -> None:
         if address[:2] not in {("198.51.100.7", 0), ("2001:db8::7", 0)}:

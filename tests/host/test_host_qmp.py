@@ -1,4 +1,4 @@
-"""``sev_attest.host.qmp``, and the commands that use it, on a QMP that is simulated."""
+"""``sev_attest.host.qmp``, and the commands that use it, on a simulated QMP."""
 
 import asyncio
 import json
@@ -33,16 +33,16 @@ GUID = "736869e5-84f0-4973-92ec-06879ce3da0b"
 
 
 class QMPError(Exception):
-    """qemu.qmp's."""
+    """The class of the same name in qemu.qmp."""
 
 
 class ExecuteError(QMPError):
-    """qemu.qmp's."""
+    """The class of the same name in qemu.qmp."""
 
 
 @dataclass
 class Client:
-    """qemu.qmp's client, connected to a stand-in's monitor."""
+    """The client of qemu.qmp, connected to a simulated monitor."""
 
     monitor: SevMonitor
     status: object = field(default_factory=lambda: {"status": "prelaunch", "running": False})
@@ -51,7 +51,7 @@ class Client:
     calls: list[str] = field(default_factory=list)
     logger: Any = None
     sev: dict[str, Any] = field(default_factory=dict)
-    """What query-sev says otherwise; ... is nothing."""
+    """Fields of query-sev that differ; ... leaves one out."""
     events: Any = field(default_factory=lambda: SimpleNamespace(event_filter=None))
     readbuflen: int = 0
     own: dict[str, object] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class Lab:
 
 @pytest.fixture
 def lab(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """Give a lab with a guest that is paused."""
+    """Return a lab with a paused guest."""
     platform = Platform(b"lab")
     session = sev.Session.create_unverified(platform.export().pdh, policy=sev.GuestPolicy(5))
     files = {"fw": OVMF, "tk": session.keys.tek + session.keys.tik, "key": b"the disk key"}
@@ -273,7 +273,7 @@ def test_a_guest_that_ran_is_not_attested_although_it_is_paused(
 
 
 def kept(lab: Lab) -> tuple[str, list[str]]:
-    """Tell the state of the lab's session in its owner's ledger, and its events."""
+    """Return the state of the lab's session in its owner's ledger, and its events."""
     with Ledger.open(default_place(), create=False) as ledger:
         entry = ledger.get(lab.session.keys.session_id)
         ledger.verify()
@@ -345,7 +345,7 @@ FLOOD = 300
 
 
 def test_events_without_end_are_not_kept(tmp_path: Path) -> None:
-    """A host sends far more than is asked for: what is kept does not grow with it."""
+    """The memory in use does not grow with the number of events that a host sends."""
     pytest.importorskip("qemu.qmp", reason="qemu.qmp is not installed")
     event = (
         json.dumps({"event": "FLOOD", "data": {"x": "x" * (1 << 18)}, "timestamp": {}}).encode()

@@ -1,4 +1,4 @@
-"""Libvirt itself takes every domain that a test calls good, and every one that is mended.
+"""libvirt itself accepts every domain that a test calls good, and every one that was mended.
 
 By its schema, and by the code that reads domains (its test driver, which starts none). Needs
 virt-xml-validate and virsh: Debian's libvirt-clients, libxml2-utils and libvirt0.
@@ -20,7 +20,7 @@ from test_domain_xml import CLEAN, EFI, EVERY, HIDING, Case
 
 
 def refused(text: str) -> str:
-    """Return what libvirt says against a domain; nothing if it takes it."""
+    """Return libvirt's error for a domain; empty if it accepts it."""
     for tool in ("virt-xml-validate", "xmllint", "virsh"):
         assert shutil.which(tool), "apt-get install libvirt-clients libxml2-utils libvirt0"
     Path("schema.xml").write_text(text)

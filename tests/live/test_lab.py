@@ -1,4 +1,4 @@
-"""The lab: a guest owner's whole story with real libvirtd, virsh, QEMU (TCG) and OVMF."""
+"""The lab: a guest owner's whole work with the real libvirtd, virsh, QEMU (TCG) and OVMF."""
 
 import os
 import re
@@ -42,7 +42,7 @@ CMDLINE = "console=ttyS0  quiet "
 
 
 def a_kernel() -> bytes:
-    """Make what QEMU takes for a kernel."""
+    """Return bytes that QEMU accepts as a kernel."""
     image = bytearray(8192)
     image[0x1F1] = 1  # setup_sects
     image[0x1FE:0x200] = b"\x55\xaa"
@@ -53,7 +53,7 @@ def a_kernel() -> bytes:
 
 
 def amdsev() -> bytes:
-    """Read an OVMF of the AmdSev kind, where there is one; else make an image with its footer."""
+    """Return an OVMF of the AmdSev kind if one is installed, else an image with its footer."""
     folder = os.environ.get("SEV_ATTEST_REAL_DATA")
     places = [Path(folder, "firmware", AMDSEV.name)] if folder else []
     found = [place for place in (*places, AMDSEV) if os.access(place, os.R_OK)]
@@ -62,7 +62,7 @@ def amdsev() -> bytes:
 
 @dataclass
 class Guest:
-    """A guest as its owner means it to be; the host's files are copies of the owner's."""
+    """A guest as its owner wants it; the host's files are copies of the owner's."""
 
     name: str
     policy: int
@@ -72,7 +72,7 @@ class Guest:
     loader: str = "type='rom'"
 
     def xml(self, lab: Lab) -> str:
-        """Write its domain, as somebody might who knows of no session yet."""
+        """Return its domain's XML, without a session."""
         images = lab.folder / "images"
         boot = ""
         if self.kernel:
@@ -98,7 +98,7 @@ class Guest:
 
 @dataclass
 class Owner:
-    """The owner: a folder with files, and commands that are run in it."""
+    """The owner: a folder with files, and commands that run in it."""
 
     lab: Lab
     folder: Path
@@ -117,7 +117,7 @@ class Owner:
         return ("--cek", self.lab.folder / "cek.cert", "--trust-root", root)
 
     def make_session(self, guest: Guest) -> str:
-        """Ask for the chain, verify it, make a session; gives the <launchSecurity> element."""
+        """Fetch the chain, verify it, make a session. Return the <launchSecurity> element."""
         sev_info = self.lab.virsh("nodesevinfo")
         chain = self.path(f"{guest.name}.info")
         chain.write_text(sev_info.out)
@@ -129,7 +129,7 @@ class Owner:
         return self.sev_attest("session", *names, chain, guest.policy, *trust, *hashes).out
 
     def prepare(self, guest: Guest) -> Path:
-        """Put the session into the domain's XML; gives the file to be defined."""
+        """Put the session into the domain's XML. Return the file to define."""
         xml, prepared = self.path(f"{guest.name}.xml"), self.path(f"{guest.name}-prepared.xml")
         xml.write_text(guest.xml(self.lab))
         session = ("--session", self.path(guest.name))
@@ -144,7 +144,7 @@ class Owner:
         return prepared
 
     def launch(self, guest: Guest, policy: str = "") -> Ran:
-        """Have the host define the domain and start it, paused; with another policy if asked to."""
+        """Define the domain on the host and start it, paused, possibly with another policy."""
         xml = self.prepare(guest)
         if policy:
             xml.write_text(re.sub("<policy>[^<]*", f"<policy>{policy}", xml.read_text()))
@@ -164,7 +164,7 @@ class Owner:
         return ("--record", self.path(f"{guest.name}.launch.json"))
 
     def describe(self, guest: Guest) -> tuple[object, ...]:
-        """Return the options that describe the guest, but for its CPU."""
+        """Return the options that describe the guest, except for its CPU."""
         options: tuple[object, ...] = ("--firmware", self.path(guest.firmware))
         if guest.policy & 4:
             options += ("--num-cpus", guest.vcpus, *CPU)
@@ -185,13 +185,13 @@ class Owner:
 
 
 def show(text: str) -> None:
-    """Print what is run and said, but no page of base64."""
+    """Print commands and their output, without long base64."""
     print(re.sub(r"[A-Za-z0-9+/=]{100,}", lambda found: f"{found[0][:24]}...", text))
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    """Start a host, cold, and clear it away at the end."""
+    """Start a host without caches, and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="sev-lab-"))
     try:
         with Lab(folder, show=show) as host:
@@ -202,7 +202,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def owner(lab: Lab) -> Iterator[Owner]:
-    """Return the owner a folder; the files of guests are there, and at the host."""
+    """Return an owner with a folder; the guests' files are there and on the host."""
     with tempfile.TemporaryDirectory(prefix="sev-owner-") as name:
         files = {"amdsev.fd": amdsev(), "vmlinuz": a_kernel(), "initrd": b"an initrd"}
         files |= {"ovmf.fd": OVMF.read_bytes(), "disk.key": b"the disk key"}
@@ -274,7 +274,7 @@ def test_a_secret_of_the_peer_s_arrives_as_well(lab: Lab, owner: Owner) -> None:
 
 
 def refuses(owner: Owner, started: Guest, meant: Guest) -> None:
-    """Have one guest started and another meant: neither tool may take it, no secret may leave."""
+    """Start another guest than the owner wants: no tool accepts it, no secret leaves."""
     owner.launched(started)
     secret = ("--inject-secret", f"luks-key:{owner.path('disk.key')}")
     known = (*owner.keys(meant), *owner.describe(meant), *owner.connect(meant))
@@ -412,7 +412,7 @@ def test_a_domain_that_cannot_be_attested_is_refused_by_both(lab: Lab, owner: Ow
 
 
 def guide_examples() -> list[str]:
-    """Read the domains of libvirt's guide, where it lies beside the real data."""
+    """Return the domains of libvirt's guide, if that is with the real data."""
     folder = os.environ.get("SEV_ATTEST_REAL_DATA")
     guide = Path(folder).parent / "launch-security-sev.txt" if folder else None
     if guide is None or not os.access(guide, os.R_OK):
@@ -468,11 +468,11 @@ BESIDE_LOADER = {
     "no ACPI": "",
 }
 EVERY_LOADER = ("nothing", "an NVRAM", "no ACPI")
-"""What is tried with every loader; the rest with each tenth."""
+"""Tried with every loader; others only with each tenth."""
 
 
 def loaders() -> list[str]:
-    """Write every loader of these attributes, with a path and without, and none."""
+    """Return every loader with these attributes, with and without a path, and no loader."""
     found = [""]
     for values in product(*LOADER_ATTRIBUTES.values()):
         pairs = zip(LOADER_ATTRIBUTES, values, strict=True)
@@ -484,7 +484,7 @@ def loaders() -> list[str]:
 def test_what_libvirt_refuses_of_firmware_is_an_error_and_what_is_mended_it_takes(
     lab: Lab,
 ) -> None:
-    """The other way round no: what libvirt takes may still be no domain to attest."""
+    """Not the other way round: libvirt accepts domains that cannot be attested."""
     libvirt = pytest.importorskip("libvirt")
     libvirt.registerErrorHandler(lambda _, __: None, None)
     emulator = f"<emulator>{lab.folder}/bin/qemu-system-x86_64</emulator>"
@@ -539,7 +539,7 @@ def test_what_libvirt_refuses_of_firmware_is_an_error_and_what_is_mended_it_take
 
 @pytest.fixture
 def qmp(lab: Lab, owner: Owner) -> Iterator[Path]:
-    """Run QEMU without libvirt, paused; gives its QMP socket."""
+    """Run QEMU without libvirt, paused. Return its QMP socket."""
     guest = Guest("qmp", policy=5, vcpus=3)
     owner.make_session(guest)
     path = owner.path("qmp.sock")
@@ -636,7 +636,7 @@ def test_the_lab_leaves_nothing_running() -> None:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """List the processes that have the folder in their environment or command line."""
+    """Return the processes that have the folder in their environment or command line."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

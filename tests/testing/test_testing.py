@@ -524,7 +524,7 @@ def whole_run(host: Host, meant: GuestInputs, secrets: dict[str, bytes]) -> dict
 
 
 def named(error: Exception) -> str:
-    """Give the check id, or the firmware's status, that a refusal names."""
+    """Return the check id of a refusal, or the firmware's status."""
     return error.status.name if isinstance(error, FirmwareError) else str(vars(error)["check"])
 
 

@@ -157,7 +157,7 @@ def test_the_files_of_a_guest_are_read(here: Path) -> None:
 
 @pytest.fixture
 def monitor() -> SevMonitor:
-    """Give a monitor of a guest whose owner sent no session."""
+    """Return the monitor of a guest without a session."""
     platform = Platform(b"lab")
     return SevMonitor(platform, launch_guest(platform, policy=5, firmware=OVMF))
 
@@ -268,7 +268,7 @@ def test_messages_need_no_newline(data: bytes, messages: list[bytes], rest: byte
 
 
 class Wire:
-    """A relay that runs: the ends that a client and QEMU hold."""
+    """A running relay, with the ends that a client and QEMU hold."""
 
     def __init__(self, answer: Callable[[bytes], bytes | None]) -> None:
         self.client, there = socket.socketpair()
@@ -328,7 +328,7 @@ def test_a_client_that_hangs_up_with_messages_unread_ends_it(wire: Wire) -> None
 
 
 class Listener:
-    """What :func:`serve` takes clients from: each is one end of a socket pair."""
+    """A listener for :func:`serve`; each client is one end of a socket pair."""
 
     def __init__(self) -> None:
         self.ready, self.knock = os.pipe()
@@ -379,7 +379,7 @@ def test_clients_come_one_after_the_other_until_qemu_is_gone() -> None:
 
 @pytest.fixture
 def folder(here: Path) -> Path:
-    """Lay out what a stand-in needs of a lab's folder."""
+    """Make the parts of a lab's folder that a stand-in needs."""
     (here / standin.MONITORS).mkdir()
     (here / standin.SEED).write_bytes(b"lab")
     Path("fw").write_bytes(OVMF)
@@ -387,7 +387,7 @@ def folder(here: Path) -> Path:
 
 
 class Started:
-    """Stands for subprocess.Popen: notes the command, says a word for it."""
+    """Replaces subprocess.Popen: records the command and writes its answer."""
 
     def __init__(self, word: str) -> None:
         self.word = word
@@ -463,7 +463,7 @@ def test_what_is_not_about_sev_is_qemu_s_alone(
 
 
 def be_firmware(folder: Path, guest: SevGuest | None, session: sev.Session | None = None) -> str:
-    """Run the firmware's process, here, with a QEMU that ends at once; gives what it said."""
+    """Run the firmware's code, with a QEMU that ends at once. Return what it printed."""
     if guest and session:
         Path("godh").write_bytes(base64.b64encode(session.godh.to_bytes()))
         Path("session").write_bytes(base64.b64encode(session.blob))
@@ -521,7 +521,7 @@ def test_every_launch_has_a_nonce_of_its_own() -> None:
 
 @pytest.fixture
 def programs(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put programs of the right names on the path, which do as little as they can."""
+    """Put programs of the right names on the path; they do nothing else."""
     scripts = {
         "qemu-system-x86_64": "exit 0",
         "libvirtd": 'touch "$XDG_RUNTIME_DIR/up"; exec sleep 100',
