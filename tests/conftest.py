@@ -71,25 +71,25 @@ def real() -> Path:
 
 @pytest.fixture(scope="session", params=[2048, 4096], ids=["naples-shaped", "milan-shaped"])
 def platform(request: pytest.FixtureRequest) -> Platform:
-    """Give a simulated platform of each shape."""
+    """Return a simulated platform of each shape."""
     return Platform(b"a test platform", authority=Authority(request.param))
 
 
 @pytest.fixture(scope="session")
 def milan() -> Platform:
-    """Give one simulated platform, where the shape does not matter."""
+    """Return one simulated platform, where the shape does not matter."""
     return Platform(b"a test platform")
 
 
 @pytest.fixture(scope="session")
 def verified(milan: Platform) -> sev.VerifiedChain:
-    """Give its chain, verified up to its own root."""
+    """Return its chain, verified up to its own root."""
     return sev.verify_chain(milan.export(), roots=[milan.authority.root])
 
 
 @pytest.fixture
 def session(verified: sev.VerifiedChain) -> sev.Session:
-    """Give a new session for an SEV-ES guest."""
+    """Return a new session for an SEV-ES guest."""
     return sev.Session.create(verified, policy=sev.GuestPolicy(POLICY_ES))
 
 

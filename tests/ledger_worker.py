@@ -9,11 +9,9 @@ release, which is killed at POINT.
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ from typing import Any
 import psycopg  # noqa: F401 - for the children, which have a short life
 import pytest
 
-from sev_attest.errors import SevAttestError, WrongState
-from sev_attest.owner.ledger import Ledger, stores
-from warm import fork_for_each, run_forked
+from sev_attest.errors import WrongState
+from sev_attest.owner.ledger import Ledger, postgres
+from workers import fork_for_each, race_for_each, racers, run_forked, say
 
 MEASUREMENT = bytes(range(48))
 STEPS = ("create", "bind", "release")
@@ -56,39 +54,10 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, str(Path(__file__)), *map(str, arguments)]
 
 
-@contextmanager
-def racers(place: object, count: int) -> Iterator[Callable[[str], list[str]]]:
-    """Start processes; the function that is given has all of them try to release one session."""
-    workers = [
-        subprocess.Popen(
-            command("race", place), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(count)
-    ]
-
-    def answer(worker: subprocess.Popen[str]) -> str:
-        assert worker.stdout is not None
-        return worker.stdout.readline().strip()
-
-    def race(session: str) -> list[str]:
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write(f"{session}\n")
-            worker.stdin.flush()
-        return [answer(worker) for worker in workers]
-
-    try:
-        assert [answer(worker) for worker in workers] == ["ready"] * count
-        yield race
-    finally:
-        for worker in workers:
-            worker.communicate()
-
-
 def run_races(ledger: Ledger, place: object, *, workers: int, rounds: int) -> Counter[str]:
     """Race for one session after another; exactly one process wins each."""
     seen: Counter[str] = Counter()
-    with racers(place, workers) as race:
+    with racers(__file__, place, workers) as race:
         for number in range(rounds):
             session = session_id(number)
             ledger.create(session)
@@ -131,21 +100,8 @@ def die_and_restart(ledger: Ledger, place: object, session: str, point: str) -> 
     assert kinds == ["created", "measured", "released"]
 
 
-def _say(word: str) -> None:
-    sys.stdout.write(f"{word}\n")
-    sys.stdout.flush()
-
-
-def _race(place: str) -> None:
-    with Ledger.open(place, create=False, timeout=60) as ledger:
-        _say("ready")
-        for line in sys.stdin:
-            try:
-                ledger.release(line.strip(), MEASUREMENT)
-            except SevAttestError as error:
-                _say(error.check)
-            else:
-                _say("won")
+def _race(ledger: Ledger, session: str) -> None:
+    ledger.release(session, MEASUREMENT)
 
 
 def _die(place: str, session: str, point: str) -> None:
@@ -178,12 +134,12 @@ def _die(place: str, session: str, point: str) -> None:
             now = "release"
             ledger.release(session, MEASUREMENT)
             reach("before output")
-            _say("released")
+            say("released")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Deadly))
-        patched = deadly(stores._PostgresConnection.execute)
-        patch.setattr(stores._PostgresConnection, "execute", patched)
+        patched = deadly(postgres._PostgresDriver.execute)
+        patch.setattr(postgres._PostgresDriver, "execute", patched)
         launch()
 
 
@@ -220,10 +176,13 @@ def _make(folder: str) -> None:
             break
         assert os.WTERMSIG(status) == signal.SIGKILL
         killed += 1
-    _say(f"{killed}")
+    say(f"{killed}")
 
 
 if __name__ == "__main__":
-    FORK = partial(fork_for_each, _die)
-    ROLES: dict[str, Callable[..., None]] = {"race": _race, "fork": FORK, "make": _make}
+    ROLES: dict[str, Callable[..., None]] = {
+        "race": partial(race_for_each, _race),
+        "fork": partial(fork_for_each, _die),
+        "make": _make,
+    }
     ROLES[sys.argv[1]](*sys.argv[2:])

@@ -11,10 +11,8 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +20,14 @@ from typing import Any
 import click
 import pytest
 
-from sev_attest import SevAttestError, sev
+from sev_attest import sev
 from sev_attest.cli import exits
 from sev_attest.cli.main import cli
 from sev_attest.owner import LaunchRecord, Ledger, Requirements, release
 from sev_attest.owner.advisories import load
 from sev_attest.owner.requirements import Minimum, ReferenceValue
 from sev_attest.testing import Authority, Platform, launch_guest, ovmf_image
-from warm import fork_for_each
+from workers import fork_for_each, race_for_each, say
 
 ANY = frozenset({"*"})
 SECRETS = {"luks-key": b"the disk key"}
@@ -60,57 +58,16 @@ def case_line(keys: sev.TransportKeys, record: LaunchRecord, report: str, digest
     return json.dumps(case)
 
 
-@contextmanager
-def racers(place: object, count: int) -> Iterator[Callable[[str], list[str]]]:
-    """Start processes; the function that is given has all of them go for one case at once."""
-    command = [sys.executable, str(Path(__file__)), "race", str(place)]
-    workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(count)
-    ]
-
-    def answer(worker: subprocess.Popen[str]) -> str:
-        assert worker.stdout is not None
-        return worker.stdout.readline().strip()
-
-    def race(case: str) -> list[str]:
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write(f"{case}\n")
-            worker.stdin.flush()
-        return [answer(worker) for worker in workers]
-
-    try:
-        assert [answer(worker) for worker in workers] == ["ready"] * count
-        yield race
-    finally:
-        for worker in workers:
-            worker.communicate()
-
-
-def _say(word: str) -> None:
-    sys.stdout.write(f"{word}\n")
-    sys.stdout.flush()
-
-
-def _race(place: str) -> None:
-    with Ledger.open(place, create=False, timeout=60) as ledger:
-        _say("ready")
-        for line in sys.stdin:
-            case = json.loads(line)
-            try:
-                release(
-                    sev.LaunchInfo.from_text(case["report"]),
-                    keys=sev.TransportKeys.from_tk(case["tk"].encode()),
-                    record=LaunchRecord.from_bytes(case["record"].encode()),
-                    requirements=demands(bytes.fromhex(case["digest"])),
-                    ledger=ledger,
-                    secrets=SECRETS,
-                )
-            except SevAttestError as error:
-                _say(error.check)
-            else:
-                _say("won")
+def _race(ledger: Ledger, line: str) -> None:
+    case = json.loads(line)
+    release(
+        sev.LaunchInfo.from_text(case["report"]),
+        keys=sev.TransportKeys.from_tk(case["tk"].encode()),
+        record=LaunchRecord.from_bytes(case["record"].encode()),
+        requirements=demands(bytes.fromhex(case["digest"])),
+        ledger=ledger,
+        secrets=SECRETS,
+    )
 
 
 @cache
@@ -176,12 +133,15 @@ def _die(name: str, number: str, *options: str) -> None:
         _launch(name)
         now = "validate"
         codes.append(exits.run(cli, [*validate_command(name), *options]))
-    _say(json.dumps({"codes": codes, "points": passed}))
+    say(json.dumps({"codes": codes, "points": passed}))
 
 
 if __name__ == "__main__":
     for name in ("session", "validate"):
         assert cli.get_command(click.Context(cli), name)  # imports it, for the children
     platform()
-    ROLES: dict[str, Callable[..., None]] = {"race": _race, "fork": partial(fork_for_each, _die)}
+    ROLES: dict[str, Callable[..., None]] = {
+        "race": partial(race_for_each, _race),
+        "fork": partial(fork_for_each, _die),
+    }
     ROLES[sys.argv[1]](*sys.argv[2:])

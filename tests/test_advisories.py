@@ -19,15 +19,15 @@ from sev_attest.owner import advisories
 from sev_attest.owner.advisories import (
     GENERATIONS,
     Advisory,
+    AdvisoryVerdict,
     Exposure,
     Unaffected,
-    Verdict,
     evaluate,
     load,
 )
 
 PAGE = Path(__file__).parents[1] / "docs" / "advisories.md"
-AFFECTED, UNSEEN, NOT_AFFECTED = Verdict.AFFECTED, Verdict.UNSEEN, Verdict.NOT_AFFECTED
+AFFECTED, UNSEEN, NOT_AFFECTED = AdvisoryVerdict
 STRICT = 0x3301003F
 POLICIES = [0, 1, 3, 4, 5, 7, 8, 0xD, 0x10, 0x20, 0x3F, 0x00010001, 0x33000005, STRICT]
 FIRMWARE = [
@@ -50,7 +50,7 @@ def judge(
     return {exposure.advisory.id: exposure for exposure in found}
 
 
-def verdict(name: str, *facts: object, **named: object) -> Verdict:
+def verdict(name: str, *facts: object, **named: object) -> AdvisoryVerdict:
     return judge(*facts, **named)[name].verdict
 
 
@@ -488,9 +488,11 @@ def test_with_facts_there_are_three_groups_affected_first(run: Run) -> None:
     ran = run("advisories", "--generation", "MILAN", "--api", "1.55", "--build", 21, "--policy", 5)
     found = judge("milan", (1, 55), 21, 5)
     day, *heads = [line for line in ran.lines if not line.startswith(" ")]
-    counts = [sum(each.verdict is one for each in found.values()) for one in Verdict]
+    counts = [sum(each.verdict is one for each in found.values()) for one in AdvisoryVerdict]
     assert ran.code == 0
-    assert heads == [f"{one} ({count}):" for one, count in zip(Verdict, counts, strict=True)]
+    assert heads == [
+        f"{one} ({count}):" for one, count in zip(AdvisoryVerdict, counts, strict=True)
+    ]
     assert day == f"known weaknesses as of {advisories.as_of()}"
     assert heads[0].startswith("affected")
     badram = found["CVE-2024-21944"].advisory
@@ -646,5 +648,5 @@ def test_the_page_names_every_field_and_verdict() -> None:
         advisories.MIN_API,
     ):
         assert f"`{name}`" in page, name
-    for one in Verdict:
+    for one in AdvisoryVerdict:
         assert f"| {one} |" in page

@@ -523,7 +523,7 @@ def test_a_signature_with_another_algorithm_s_code_is_refused(platform: Platform
     if short:
         assert checks(whole, roots) == {"chain.cek.signed-by-ask"}
     else:  # a signature of 4096 bits is longer than one that goes with SHA-256
-        with pytest.raises(MalformedInput, match="bytes behind the signature"):
+        with pytest.raises(MalformedInput, match="bytes after the signature"):
             sev.verify_chain(whole, roots=roots)
 
 
@@ -778,7 +778,7 @@ def test_a_flaw_is_placed_in_the_whole_file(milan: Platform) -> None:
 def test_an_unknown_packaging_is_told_what_is_read(data: bytes) -> None:
     with pytest.raises(MalformedInput) as caught:
         sev.Chain.from_bytes(data)
-    assert caught.value.hint.startswith("what is read: ")
+    assert caught.value.hint.startswith("formats: ")
 
 
 def test_two_different_lines_of_one_name_are_refused(milan: Platform) -> None:

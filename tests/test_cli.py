@@ -97,11 +97,11 @@ def test_every_error_has_its_exit_code_and_no_traceback(
 
 
 def test_an_internal_error_without_a_trace_is_reported_too() -> None:
-    assert exits._explain(ValueError())[0] == 70
+    assert exits._explain(ValueError(), [])[0] == 70
 
 
 def test_a_usage_error_without_context_is_reported_too() -> None:
-    assert "`sev-attest --help`" in exits._explain(click.UsageError("x"))[1][0][2]
+    assert "`sev-attest --help`" in exits._explain(click.UsageError("x"), [])[1][0][2]
 
 
 def test_a_file_s_name_cannot_steer_the_terminal(run: Run, here: Path) -> None:
@@ -318,7 +318,7 @@ def test_what_goes_nowhere_is_lost_without_a_word() -> None:
 
 PUBLIC = {
     sev_attest: """
-        ChainFailure ChainInvalid Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
+        ChainInvalid Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
         NotAttestable NotVerified RequirementsNotMet SevAttestError Unsupported WrongState
         guest owner sev
     """,
@@ -331,8 +331,8 @@ PUBLIC = {
         verify_report
     """,
     owner: """
-        Event Head LaunchRecord Ledger LedgerDamaged LedgerEntry LedgerError Met Minimum
-        ReferenceValue Requirements State default_place release
+        Event Head LaunchRecord Ledger LedgerDamaged LedgerEntry LedgerError LedgerExport Met
+        Minimum ReferenceValue Requirements State default_place release
     """,
 }
 

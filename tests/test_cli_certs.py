@@ -119,7 +119,7 @@ def test_what_is_no_oca_key_or_no_pek_is_refused(run: Run, chain: sev.Chain, her
         Path("odd.pem").write_bytes(odd)
         ran = run("certs", "sign-pek", "pek", "out", "--key", "odd.pem")
         assert (ran.code, ran.out) == (6, "")
-        assert "odd.pem: OCA key: this is no unencrypted P-384 key in PEM" in ran.err
+        assert "odd.pem: OCA key: not an unencrypted P-384 key in PEM" in ran.err
     Path("pdh").write_bytes(chain.pdh.to_bytes())
     ran = run("certs", "sign-pek", "pdh", "out", "--key", "good.pem")
     assert (ran.code, ran.err.partition(":")[0]) == (6, "error")
@@ -127,7 +127,7 @@ def test_what_is_no_oca_key_or_no_pek_is_refused(run: Run, chain: sev.Chain, her
     off = sev.Certificate.build(
         usage=Usage.PEK, algorithm=chain.pek.algorithm, public_key=replace(key, y=key.y ^ 1)
     )
-    with pytest.raises(NotVerified, match="no PEK with a point"):
+    with pytest.raises(NotVerified, match="not a PEK with a point"):
         owner.sign_pek(off)
     assert not Path("out").exists()
 

@@ -96,11 +96,11 @@ def corrected(err: str) -> list[str]:
         ),
         (
             ("--tik", "vm_tek.bin", "--tek", "vm_tik.bin", *VCPUS),
-            "TIK and TEK are in each other's place",
+            "TIK and TEK are swapped",
         ),
         (
             (*KEYS, *VCPUS[:2], "-0", "ap.vmsa", "-1", "boot.vmsa"),
-            "--vmsa-cpu0 and --vmsa-cpu1 are in each other's place",
+            "the vCPUs' pages are swapped",
         ),
         ((*KEYS, *VCPUS, "--build-id", "18"), "build was 24, not 18"),
         (
@@ -273,9 +273,7 @@ def test_swapped_keys_in_one_file_cannot_be_mended_by_options(
     for name in ("vm_tik.bin", "vm_tek.bin", "vm_tk.bin"):
         Path(name).unlink()
     ran = run(*ASKED, *VCPUS, "--tk", "swapped.tk")
-    assert ran.err.splitlines()[1] == (
-        "hint: the measurement fits if TIK and TEK are in each other's place"
-    )
+    assert ran.err.splitlines()[1] == ("hint: the measurement fits if TIK and TEK are swapped")
     assert "if you meant that" not in ran.err
     assert "note: the file for --tk holds TEK, then TIK" in ran.err
 
@@ -289,7 +287,7 @@ def test_swapped_keys_in_one_file_cannot_be_mended_by_options(
         ((), {"firmware": ovmf_image(1 << 14, seed=b"2")}, "was more/two.fd", "can lie"),
         (("--build-id", "30"), {}, "build was 24, not 30", "older firmware than these"),
         (("--vmsa-profile", "qemu-legacy+debug-swap"), {}, "VMSA profile qemu-legacy", "kernel's"),
-        ((), {"kernel": b"initrd", "initrd": b"kernel"}, "in each other's place", "wrong order"),
+        ((), {"kernel": b"initrd", "initrd": b"kernel"}, "are swapped", "wrong order"),
     ],
 )
 def test_what_the_owner_decided_is_not_mended_but_explained(
@@ -386,7 +384,7 @@ def test_nothing_found_is_said_with_what_it_rules_out(session: sev.Session, run:
     error, hint, note, *rest = ran.err.splitlines()
     assert (ran.code, error, rest) == (1, MISMATCH, [])
     assert hint.startswith("hint: none of ")
-    assert note.startswith("note: ruled out: TIK and TEK in each other's place; ")
+    assert note.startswith("note: ruled out: TIK and TEK swapped; ")
 
 
 def test_time_that_is_up_is_said(session: sev.Session, run: Run) -> None:

@@ -18,7 +18,7 @@ import pytest
 from conftest import Run
 from sev_attest.cli import exits, inputs
 from sev_attest.cli.main import cli
-from sev_attest.domain_xml.check import RULES
+from sev_attest.domain_xml.rules import RULES
 from sev_attest.owner.ledger import Ledger
 from sev_attest.testing import Platform, ovmf_image
 from test_domain_xml import (
@@ -129,7 +129,7 @@ def test_verbose_shows_every_rule(run: Run, files: Path) -> None:
     ran = run("domain", "check", "q35.xml", "-v")
     for rule in RULES:
         assert f" {rule} " in ran.out
-    assert re.search(r"^E   domain\.loader\.nvram +nothing keeps", ran.out, re.MULTILINE)
+    assert re.search(r"^E   domain\.loader\.nvram +no store keeps", ran.out, re.MULTILINE)
     assert re.search(r"^W   domain\.policy\.es ", ran.out, re.MULTILINE)
     assert re.search(r"^ok  domain\.smm ", ran.out, re.MULTILINE)
 
@@ -228,7 +228,7 @@ def test_what_is_no_domain_gets_one_clear_line(
         ("check keys", 6, "keys: Is a directory"),
         ("check clean.xml --session nowhere", 6, "nowhere.launch.json: No such file"),
         ("check clean.xml --session bad", 6, "bad.launch.json: launch record: this is no JSON"),
-        ("check clean.xml --qemu new", 2, "'new' is no version (9.0, or 11.3.0)"),
+        ("check clean.xml --qemu new", 2, "'new' is not a version (9.0, or 11.3.0)"),
         ("check clean.xml --firmware nowhere", 6, "nowhere: No such file"),
         ("check clean.xml --firmware empty", 6, "empty: firmware: the file is empty"),
         ("check clean.xml --capabilities clean.xml", 6, "expected <domainCapabilities>"),
@@ -239,7 +239,7 @@ def test_what_is_no_domain_gets_one_clear_line(
         ("prepare clean.xml --session keys/vm1 --also domain.type", 2, "these do: domain.cpu"),
         ("prepare clean.xml --session keys/vm1 -o clean.xml", 6, "clean.xml: exists already"),
         ("prepare clean.xml --session keys/vm1 -o -", 2, "not to standard output"),
-        ("prepare clean.xml --session mixed", 6, "mixed: GODH: this is not that of the record"),
+        ("prepare clean.xml --session mixed", 6, "mixed: GODH: it does not belong to the record"),
         ("capabilities clean.xml", 6, "clean.xml: domcapabilities XML root: <domain>, expected"),
         ("capabilities nowhere", 6, "nowhere: No such file or directory"),
     ],

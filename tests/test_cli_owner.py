@@ -18,7 +18,7 @@ from sev_attest.guest import CpuModel, VmsaProfile
 from sev_attest.owner import LaunchRecord
 from sev_attest.owner.advisories import load
 from sev_attest.owner.ledger import Ledger, LedgerEntry
-from sev_attest.owner.requirements import read_manifest
+from sev_attest.owner.requirements_file import read_manifest
 from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image(1 << 13)
@@ -325,7 +325,7 @@ def test_a_record_that_was_edited_is_refused(opened: Desk, change: dict[str, str
         assert (ran.code, ran.out) == (1, "")
         assert ran.err.splitlines() == [
             "error: the record was changed, or the TEK is not that of its session",
-            "hint: take the record and the keys that `sev-attest session` wrote together",
+            "hint: use the record and the keys that `sev-attest session` wrote together",
         ]
     assert opened.kinds() == ["created"]
 
@@ -484,18 +484,18 @@ def _shared() -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "words"),
+    ("spoil", "words"),
     [
         (_locked, "another process holds it locked"),
         (_corrupt, "this is no ledger, or it is damaged"),
         (_shared, "others can write to it"),
     ],
 )
-def test_a_ledger_in_trouble_releases_nothing(
-    opened: Desk, trouble: Callable[[], Callable[[], None]], words: str
+def test_a_ledger_that_fails_releases_nothing(
+    opened: Desk, spoil: Callable[[], Callable[[], None]], words: str
 ) -> None:
     opened.start()
-    end = trouble()
+    end = spoil()
     for options in ([], ["--insecure"]):
         ran = opened.validate(*RECORD, *SECRET, *options)
         assert (ran.code, ran.out) == (6, "")
@@ -616,7 +616,7 @@ def test_a_secret_for_one_of_several_launches_needs_its_name(opened: Desk) -> No
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.splitlines() == [
         "error: nothing tells which launch the secret is for: web, db",
-        "hint: name one (--launch), or the guest itself",
+        "hint: name it (--launch), or describe the guest (--firmware ...)",
     ]
     ran = opened.validate(*given, *SECRET, "--launch", "mail", guest=())
     assert (ran.code, "have no launch 'mail': web, db" in ran.err) == (2, True)
@@ -801,8 +801,8 @@ def test_a_manifest_takes_pages_and_cpu_numbers(desk: Desk) -> None:
         ("-f fw --tik key --api-major 1 --api-minor 1 --build-id 1 --policy 1 --nonce AAAA",
          "--manifest holds digests: it excludes --tik"),
         ("-f fw --policy 5 --cpu-model-name EPYC-Milan", "needs the number of vCPUs"),
-        ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,Xeon", "'Xeon' is no CPU model"),
-        ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,", "'' is no CPU model"),
+        ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,Xeon", "'Xeon' is not one of QEMU's"),
+        ("-f fw --policy 5 -n 1 --cpu-model-name EPYC-Milan,", "'' is not one of QEMU's"),
         ("-f fw --policy 5 -n 1 --vmsa-profile krun,x", "no VMSA profile 'x'"),
         # its vCPUs would be those of krun, under no name
         ("-f fw --policy 5 -n 1 --vmsa-profile krun,qemu-init2", "needs the vCPUs' state"),

@@ -498,7 +498,7 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} -0 vmsa0 {' '.join(SKU)}", 2, "--vmsa-cpu0/1 exclude"),
         (f"{INFO} --cpu-family 25", 2, "go together"),
         (f"{INFO} --cpu-model-name EPYC {' '.join(SKU)}", 2, "--cpu-model-name excludes"),
-        (f"{INFO} --cpu-model-name Xeon", 2, "'Xeon' is no CPU model of QEMU's: EPYC, "),
+        (f"{INFO} --cpu-model-name Xeon", 2, "'Xeon' is not one of QEMU's CPU models: EPYC, "),
         (f"{INFO} --vmsa-profile xen", 2, "no VMSA profile 'xen': qemu-legacy, "),
         (f"{INFO} --vmsa-profile gce -0 vmsa0", 2, "--vmsa-cpu0/1 exclude --vmsa-profile"),
         (f"{INFO} --policy 5 -n 1 --vmsa-profile qemu-init2", 2, "needs the vCPUs' state"),
@@ -530,7 +530,7 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} {PACKET} -s luks-key:nowhere", 6, "the file of secret luks-key: No such"),
         (f"{INFO} {PACKET} -s luks-key:folder", 6, "the file of secret luks-key: Is a directory"),
         (f"{INFO} {PACKET} -s luks-key:empty", 2, "the secret luks-key is empty"),
-        (f"{INFO} {PACKET} -s disk:tik", 6, "'disk' is no GUID and no alias"),
+        (f"{INFO} {PACKET} -s disk:tik", 6, "'disk' is neither a GUID nor an alias"),
         # the guest
         (
             f"{INFO} -f nohashes -k kernel",
@@ -564,7 +564,7 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} --policy 5 -n 1 -0 short", 6, "short: VMSA page: 15 bytes, expected 4096"),
         (f"{INFO} --policy 5 -n 1 -0 nowhere", 6, "nowhere: No such file"),
         ("--launch-info nowhere", 6, "nowhere: No such file or directory"),
-        ("--launch-info fw", 6, "fw: launch info: no `sev-...: value` line in it"),
+        ("--launch-info fw", 6, "fw: launch info: it has no `sev-...: value` line"),
         (f"-m AAAA {NUMBERS}", 6, "--measurement: measurement: 3 bytes (decoded from text)"),
         (f"-m ?? {NUMBERS}", 6, "--measurement: measurement: 2 characters that are no base64"),
         (f"-m {B64[:-1]} {NUMBERS}", 6, "63 characters that are no base64"),
@@ -627,7 +627,7 @@ def test_everything_that_is_missing_is_named_at_once(run: Run) -> None:
          ["--connect needs --domain", "--launch-info cannot be", "--kernel is needed for",
           "--vmsa-cpu0/1 exclude", "go together", "--launch needs --requirements"]),
         (f"{INFO} --requirements owner.toml --secret-header h --cpu-model-name Xeon",
-         ["'Xeon' is no CPU model", "--requirements needs --record", "go together"]),
+         ["'Xeon' is not one of QEMU's", "--requirements needs --record", "go together"]),
     ],
 )  # fmt: skip
 def test_contradictions_are_named_at_once(sev_lab: Lab, options: str, words: list[str]) -> None:

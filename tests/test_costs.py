@@ -25,14 +25,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sev_attest._encoding import blob, from_base64, from_text, json_documents
 from sev_attest._wire import guid_bytes
 from sev_attest.domain_xml.capabilities import SevCapabilities
-from sev_attest.domain_xml.check import Versions, check_domain, parse_domain
-from sev_attest.domain_xml.lint import Subject
+from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import SessionFiles, prepare
+from sev_attest.domain_xml.rule import Subject
+from sev_attest.domain_xml.rules import apply_rules
+from sev_attest.domain_xml.versions import Versions
 from sev_attest.errors import SevAttestError
 from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.spec import OVMF_FOOTER
 from sev_attest.host import qmp
-from sev_attest.host.libvirt import read_config
+from sev_attest.host.config import read_config
 from sev_attest.host.place import public
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.sev.chain.packaging import read_contents
@@ -57,7 +59,7 @@ FILES = SessionFiles(
 
 
 def look(data: bytes) -> object:
-    return check_domain(parse_domain(data), versions=OLD)
+    return apply_rules(Subject(domain=parse_domain(data), versions=OLD))
 
 
 def mend(data: bytes) -> object:

@@ -16,15 +16,14 @@ from sev_attest.guest.kernel_hashes import KernelHashes
 from sev_attest.guest.spec import EFI_NV_DATA_VOLUME
 from sev_attest.guest.vmsa import PROFILES
 from sev_attest.sev.diagnosis import search as diagnose
+from sev_attest.sev.diagnosis.guest_changes import layouts
 from sev_attest.sev.diagnosis.hypotheses import (
     RANK,
     RULED_OUT,
     Change,
-    changes,
-    layouts,
-    other_launches,
 )
 from sev_attest.sev.diagnosis.hypotheses import Launch as Stated
+from sev_attest.sev.diagnosis.number_changes import other_launches
 from sev_attest.sev.diagnosis.search import Clues, Diagnosis, explain_mismatch
 from sev_attest.testing import Platform, ovmf_image
 
@@ -298,7 +297,7 @@ def test_a_number_is_a_slip_only_where_the_owner_typed_it(
 
 
 def test_no_number_is_said_to_be_another_where_it_is_not() -> None:
-    for change in changes(STATED._replace(api_minor=1), Clues()):
+    for change in diagnose._changes(STATED._replace(api_minor=1), Clues()):
         for part in change.detail.split(" and "):
             was, _, stated = part.rpartition(", not ")
             assert was.split(" was ")[-1] != stated
@@ -393,7 +392,7 @@ def test_reserved_bits_are_said(launch: Launch, launched: int, stated: int, word
 def test_kernel_and_initrd_may_have_been_named_in_the_wrong_order(launch: Launch) -> None:
     launch.stated |= {"kernel": b"initrd", "initrd": b"kernel"}
     (finding,) = launch.diagnose().findings
-    assert "in the wrong order, swap --kernel and --initrd" in finding.meaning
+    assert "in the wrong order, swap them" in finding.meaning
 
 
 def test_a_cpu_model_of_qemus_is_named(launch: Launch) -> None:
@@ -406,7 +405,7 @@ def test_of_a_line_with_many_words_few_changes_are_kept() -> None:
     line = b" ".join(b"word%d" % number for number in range(1000))
     lines = [
         c
-        for c in changes(STATED._replace(hashes=True), Clues(cmdline=line))
+        for c in diagnose._changes(STATED._replace(hashes=True), Clues(cmdline=line))
         if c.hypothesis == "cmdline"
     ]
     assert len(lines) > 2000

@@ -15,19 +15,11 @@ from hypothesis import strategies as st
 from sev_attest import Insecure, MalformedInput, Unsupported, sev
 from sev_attest.domain_xml import xml
 from sev_attest.domain_xml.capabilities import SevCapabilities
-from sev_attest.domain_xml.check import (
-    RULES,
-    Finding,
-    Severity,
-    Subject,
-    Versions,
-    check_domain,
-    parse_domain,
-    read_version,
-    tally,
-)
-from sev_attest.domain_xml.lint import before
+from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import NEEDED, Prepared, SessionFiles, prepare
+from sev_attest.domain_xml.rule import Finding, Severity, Subject
+from sev_attest.domain_xml.rules import RULES, apply_rules, tally
+from sev_attest.domain_xml.versions import Versions, before, read_version
 from sev_attest.guest import Firmware
 from sev_attest.owner import LaunchRecord
 from sev_attest.testing import ovmf_image
@@ -201,6 +193,10 @@ def capabilities(**sev_facts: object) -> SevCapabilities:
     return SevCapabilities.from_bytes(domcapabilities(**sev_facts))
 
 
+def subject_of(text: str, versions: Versions = UNKNOWN, **known: Any) -> Subject:
+    return Subject(domain=parse_domain(text.encode()), versions=versions, **known)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """The clean XML with some text replaced, and what is then found."""
@@ -223,15 +219,15 @@ class Case:
         return text
 
     def find(self) -> list[Finding]:
-        domain = parse_domain(self.text.encode())
-        return check_domain(domain, versions=self.versions, **self.known)
+        return apply_rules(self.subject)
+
+    @property
+    def subject(self) -> Subject:
+        return subject_of(self.text, self.versions, **self.known)
 
     def prepare(self, **options: Any) -> Prepared:
-        subject = Subject(
-            domain=parse_domain(self.text.encode()), versions=self.versions, **self.known
-        )
         record = self.known.get("record", RECORD)
-        return prepare(subject, replace(SESSION, record=record), **options)
+        return prepare(self.subject, replace(SESSION, record=record), **options)
 
 
 def case(old: str, new: str, severity: str = "E", **more: Any) -> Case:
@@ -640,18 +636,14 @@ def test_every_rule_has_a_case() -> None:
 
 @pytest.mark.parametrize("versions", [DEBIAN_12, CURRENT], ids=["libvirt-9.0", "libvirt-11.3"])
 def test_the_clean_domain_has_no_finding(versions: Versions) -> None:
-    domain = parse_domain(CLEAN.encode())
-    firmware = Firmware.read(ovmf_image(8192))
-    assert check_domain(domain, versions=versions) == []
-    told = check_domain(
-        domain,
-        versions=versions,
-        record=RECORD,
-        firmware=firmware,
-        capabilities=capabilities(),
-        used=lambda _: None,
-    )
-    assert told == []
+    assert apply_rules(subject_of(CLEAN, versions)) == []
+    known = {
+        "record": RECORD,
+        "firmware": Firmware.read(ovmf_image(8192)),
+        "capabilities": capabilities(),
+        "used": lambda _: None,
+    }
+    assert apply_rules(subject_of(CLEAN, versions, **known)) == []
 
 
 @pytest.mark.parametrize(("name", "broken"), EVERY)
@@ -708,7 +700,7 @@ def test_what_takes_too_many_passes_is_left_and_listed(monkeypatch: pytest.Monke
 
 
 def test_a_domain_that_needs_nothing_stays_byte_for_byte() -> None:
-    subject = Subject(domain=parse_domain(CLEAN.encode()), versions=DEBIAN_12)
+    subject = subject_of(CLEAN, DEBIAN_12)
     assert prepare(subject, SESSION, everything=True).xml == CLEAN.encode()
 
 
@@ -736,7 +728,7 @@ def test_layout_is_kept_where_elements_come_and_go() -> None:
         .replace(BACKEND, "")
         .replace("      <rom enabled='no'/>\n", "")
     )
-    subject = Subject(domain=parse_domain(text.encode()), versions=DEBIAN_12)
+    subject = subject_of(text, DEBIAN_12)
     mended = prepare(subject, SESSION, everything=True).xml.decode()
     assert f"    {LOADER}\n  </os>\n" in mended
     assert "      <driver iommu='on'/>\n      <rom enabled='no'/>\n    </interface>" in mended
@@ -748,7 +740,7 @@ def test_layout_is_kept_where_elements_come_and_go() -> None:
     ["<domain type='kvm'/>", "<domain type='kvm'></domain>", "<domain>\n  <os/>\n</domain>"],
 )
 def test_even_an_empty_domain_is_taken_as_far_as_it_can_be(empty: str) -> None:
-    subject = Subject(domain=parse_domain(empty.encode()), versions=DEBIAN_12)
+    subject = subject_of(empty, DEBIAN_12)
     prepared = prepare(subject, SESSION, everything=True)
     left = {finding.id for finding in prepared.errors}
     assert left <= {"domain.arch", "domain.type"}
@@ -770,7 +762,7 @@ def test_the_session_is_put_in_in_place_of_another() -> None:
         bare = CLEAN.replace(
             CLEAN[CLEAN.index("  <launchSecurity") : CLEAN.index("</domain>")], before_it
         )
-        subject = Subject(domain=parse_domain(bare.encode()), versions=DEBIAN_12)
+        subject = subject_of(bare, DEBIAN_12)
         prepared = prepare(subject, hashed)
         assert "<launchSecurity type='sev' kernelHashes='yes'>" in prepared.xml.decode()
         assert [one.id for one in prepared.remaining] == ["domain.kernel-hashes.unused"]
@@ -779,13 +771,13 @@ def test_the_session_is_put_in_in_place_of_another() -> None:
 def test_dh_cert_and_session_are_put_in_their_places() -> None:
     """By the session's record if there is one, else by swapping them."""
     swapped = CLEAN.replace(GODH_B64, "TMP").replace(BLOB_B64, GODH_B64).replace("TMP", BLOB_B64)
-    subject = Subject(domain=parse_domain(swapped.encode()), versions=DEBIAN_12)
+    subject = subject_of(swapped, DEBIAN_12)
     assert prepare(subject, SESSION).xml.decode() == CLEAN
-    (found,) = check_domain(subject.domain, versions=DEBIAN_12)
-    assert found.message.startswith("<dhCert> and <session> are in each other's place")
+    (found,) = apply_rules(subject)
+    assert found.message.startswith("<dhCert> and <session> are swapped")
     assert xml.apply(subject.document.source, found.edits).decode() == CLEAN
     wrapped = swapped.replace(GODH_B64, f"\n{GODH_B64}\n").replace(BLOB_B64, f" {BLOB_B64[:-1]}\n=")
-    (found,) = check_domain(parse_domain(wrapped.encode()), versions=DEBIAN_12)
+    (found,) = apply_rules(subject_of(wrapped, DEBIAN_12))
     assert found.id == "domain.session.swapped"
 
 
@@ -793,9 +785,9 @@ def test_session_files_must_be_of_one_session() -> None:
     record = RECORD.to_bytes()
     read = SessionFiles.from_files(record, GODH_B64.encode(), BLOB_B64.encode())
     assert read == SESSION
-    with pytest.raises(MalformedInput, match="GODH: this is not that of the record of vm1"):
+    with pytest.raises(MalformedInput, match="GODH: it does not belong to the record of vm1"):
         SessionFiles.from_files(record, OTHER_GODH.encode(), BLOB_B64.encode())
-    with pytest.raises(MalformedInput, match="session blob: this is not that of"):
+    with pytest.raises(MalformedInput, match="session blob: it does not belong to"):
         SessionFiles.from_files(record, GODH_B64.encode(), OTHER_BLOB.encode())
     with pytest.raises(MalformedInput, match="GODH: 128 bytes"):
         SessionFiles.from_files(record, BLOB_B64.encode(), BLOB_B64.encode())
@@ -831,13 +823,13 @@ BAD = {
     "a DTD elsewhere": (b'<!DOCTYPE domain SYSTEM "http://localhost/x"><domain/>', "DOCTYPE"),
     "an entity of its own": (b"<domain>&x;</domain>", "line 1: column 9: undefined entity"),
     "10 MB": (CLEAN.encode().replace(b"vm1", b"v" * (10 << 20)), "more than 1048576 bytes"),
-    "too deep": (b"<domain>" * 65, "line 1: more than 64 elements within each other"),
+    "too deep": (b"<domain>" * 65, "line 1: more than 64 nested elements"),
     "too many": (b"<domain>" + b"<a/>" * 20_000 + b"</domain>", "more than 20000 elements"),
-    "UTF-16": (CLEAN.encode("utf-16"), "this is no UTF-8 text"),
+    "UTF-16": (CLEAN.encode("utf-16"), "this is not UTF-8 text"),
     "latin-1": ("<domain>ü</domain>".encode("latin-1"), "not well-formed"),
     "declared latin-1": (b"<?xml version='1.0' encoding='latin-1'?><domain/>", "latin-1, expected"),
     "an unknown encoding": (b"<?xml version='1.0' encoding='x'?><domain/>", "x, expected UTF-8"),
-    "a NUL": (b"<domain>\0</domain>", "this is no UTF-8 text"),
+    "a NUL": (b"<domain>\0</domain>", "this is not UTF-8 text"),
     "cut short": (CLEAN.encode()[:-4], "unclosed token"),
     "another root": (b"<domainsnapshot><domain/></domainsnapshot>", "<domainsnapshot>, expected"),
     "a root in a namespace": (b"<domain xmlns='urn:x'/>", "<urn:x domain>, expected <domain>"),
@@ -872,7 +864,7 @@ def test_what_is_mended_stays_within_what_is_read() -> None:
     many = "<a/>" * (xml.MAX_ELEMENTS - len(re.findall("<[a-z]", CLEAN)) + 1)
     for filler, limit in ((f"<!--{long[7:]}-->", "length"), (many, "size")):
         text = CLEAN.replace(SERIAL, SERIAL.replace("<driver iommu='on'/>", filler))
-        subject = Subject(domain=parse_domain(text.encode()), versions=OLD)
+        subject = subject_of(text, OLD)
         with pytest.raises(MalformedInput, match="the mended XML would be too large") as refused:
             prepare(subject, SESSION)
         assert refused.value.field == limit
@@ -880,13 +872,13 @@ def test_what_is_mended_stays_within_what_is_read() -> None:
 
 def test_what_is_built_for_smm_is_no_matter_to_plain_sev() -> None:
     text = CLEAN.replace("OVMF.amdsev.fd", "OVMF.secboot.fd").replace("0x0007", "0x0003")
-    found = check_domain(parse_domain(text.encode()), versions=DEBIAN_12)
+    found = apply_rules(subject_of(text, DEBIAN_12))
     assert {finding.id for finding in found} == {"domain.policy.es"}
 
 
 def test_what_libvirt_9_2_says_of_the_firmware_that_it_chose_is_left_alone() -> None:
     text = CLEAN.replace(*EFI)
-    subject = Subject(domain=parse_domain(text.encode()), versions=CURRENT)
+    subject = subject_of(text, CURRENT)
     assert prepare(subject, SESSION, everything=True).xml.decode() == text
 
 
@@ -924,7 +916,7 @@ def test_the_guest_s_type_is_named_as_it_stands(kind: str, words: str) -> None:
 
 def test_an_empty_list_of_features_is_harmless() -> None:
     text = CLEAN.replace(HOLE, "<firmware></firmware>")
-    assert check_domain(parse_domain(text.encode()), versions=CURRENT) == []
+    assert apply_rules(subject_of(text, CURRENT)) == []
 
 
 @pytest.mark.parametrize("name", ["firmware", "varstore"])
@@ -939,7 +931,7 @@ def test_firmware_is_named_or_chosen_once_mended_for_libvirt_9_0() -> None:
         ("<loader stateless='yes' readonly='yes' type='rom'></loader>", " firmware='efi'"),
     ):
         text = CLEAN.replace(LOADER, f"{loader}\n    {SECURE_FEATURE}").replace(*EFI)
-        subject = Subject(domain=parse_domain(text.encode()), versions=DEBIAN_12)
+        subject = subject_of(text, DEBIAN_12)
         mended = prepare(subject, SESSION).xml.decode()
         kept = loader if not firmware else "<loader stateless='yes'></loader>"
         feature = SECURE_FEATURE.replace("'yes'", "'no'") if firmware else ""
@@ -967,7 +959,7 @@ def test_whatever_is_changed_only_our_errors_come_out(data: st.DataObject) -> No
         domain = parse_domain(bytes(text))
     except MalformedInput:
         return
-    check_domain(domain)
+    apply_rules(Subject(domain=domain))
     prepared = prepare(Subject(domain=domain), SESSION, everything=True)
     assert not any(finding.mendable for finding in prepared.remaining)
     again = prepare(Subject(domain=parse_domain(prepared.xml)), SESSION, everything=True)
@@ -995,7 +987,7 @@ def test_libvirt_s_reading_of_a_policy() -> None:
     }.items():  # fmt: skip
         domain = parse_domain(CLEAN.replace("0x0007", text).encode())
         assert domain.policy == value
-        check_domain(domain)
+        apply_rules(Subject(domain=domain))
     for text in ("", "5 ", "-5", "+ 5", "0x", "0x 5", "five", "100000000", FIVE, "5<!-- --> "):
         assert parse_domain(CLEAN.replace("0x0007", text).encode()).policy is None
     assert parse_domain(CLEAN.replace("0x0007", "0x<!-- x -->7").encode()).policy == 7
@@ -1057,7 +1049,7 @@ def test_versions() -> None:
     }.items():  # fmt: skip
         assert read_version(text) == version
     for text in ("", "new", "9.", "-1", "1.2.3.4.5", "9.x"):
-        with pytest.raises(Unsupported, match="is no version"):
+        with pytest.raises(Unsupported, match="is not a version"):
             read_version(text)
     assert before((7,), (7, 1))
     assert not before((7, 0, 0), (7,))
@@ -1172,8 +1164,8 @@ def test_other_hosts_are_told_for_what_they_are() -> None:
     [
         (b"<capabilities/>", "<capabilities>, expected <domainCapabilities>"),
         (CLEAN.encode(), "<domain>, expected <domainCapabilities>"),
-        (domcapabilities(cbitpos="many"), "cbitpos: line 12: is no number"),
-        (domcapabilities(maxGuests=FIVE), "maxGuests: line 12: is no number"),
+        (domcapabilities(cbitpos="many"), "cbitpos: line 12: is not a number"),
+        (domcapabilities(maxGuests=FIVE), "maxGuests: line 12: is not a number"),
         (domcapabilities(maxGuests="9</maxGuests></sev><sev><maxGuests>9"), "<sev> is there twice"),
         (BOMB.encode(), "DOCTYPE"),
     ],
@@ -1201,8 +1193,9 @@ def test_the_page_has_every_rule_as_the_code_has_it() -> None:
 
 
 def test_a_recent_kernel_boots_from_virtio_blk() -> None:
-    domain = parse_domain(CLEAN.replace(SCSI_DISK, "<target dev='vda' bus='virtio'/>").encode())
-    assert "domain.disk.virtio-blk" not in {f.id for f in check_domain(domain, versions=DEBIAN_12)}
+    text = CLEAN.replace(SCSI_DISK, "<target dev='vda' bus='virtio'/>")
+    found = apply_rules(subject_of(text, DEBIAN_12))
+    assert "domain.disk.virtio-blk" not in {finding.id for finding in found}
 
 
 def test_a_namespace_has_a_bounded_name() -> None:

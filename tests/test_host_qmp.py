@@ -18,8 +18,9 @@ import pytest
 
 from conftest import Ran, Run
 from sev_attest import Unsupported, sev
+from sev_attest.cli.hints import hint_for
 from sev_attest.host import HostError
-from sev_attest.host.qmp import Connection, address
+from sev_attest.host.qmp import QmpConnection, address
 from sev_attest.owner.ledger import Ledger, default_place
 from sev_attest.testing import Platform, launch_guest, ovmf_image
 from sev_attest.testing.lab.monitor import SevMonitor
@@ -307,7 +308,7 @@ def test_a_secret_that_may_have_arrived_counts_as_released(
 
 
 def test_what_the_library_logs_is_not_shown(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
-    connection = Connection(URI, 1)
+    connection = QmpConnection(URI, 1)
     logger = lab.client.logger
     assert isinstance(logger, logging.Logger)
     logger.critical("the disk key")
@@ -371,7 +372,7 @@ def test_events_without_end_are_not_kept(tmp_path: Path) -> None:
 
     server = threading.Thread(target=serve, daemon=True)
     server.start()
-    with closing(served), closing(Connection(f"qmp+unix://{tmp_path}/qmp", 60)) as connection:
+    with closing(served), closing(QmpConnection(f"qmp+unix://{tmp_path}/qmp", 60)) as connection:
         tracemalloc.start()
         try:
             assert connection.state() == "shutdown"
@@ -398,8 +399,8 @@ def test_what_qmp_tells_is_taken_by_the_insecure_alone(lab: Lab) -> None:
     assert (ran.code, "--firmware (or --launch-digest) is needed" in ran.err) == (2, True)
     lab.client.cpus = {}
     ran = lab.run("validate", *options, *SKU, "--insecure")
-    assert (ran.code, "is no list" in ran.err) == (6, True)
-    connection = Connection(URI, 1)
+    assert (ran.code, "is not a list" in ran.err) == (6, True)
+    connection = QmpConnection(URI, 1)
     assert connection.cpu() is None
     connection.close()
 
@@ -440,11 +441,12 @@ def test_a_call_that_fails_ends_it_in_words(
 
 
 def test_a_qemu_that_does_not_answer_is_not_waited_for(lab: Lab) -> None:
-    connection = Connection(URI, 0.01)
+    connection = QmpConnection(URI, 0.01)
     lab.client.broken["query-status"] = hangs
     with pytest.raises(HostError, match=r"no answer in 0.01 seconds") as caught:
         connection.state()
     assert caught.value.check == "host.timeout"
+    assert hint_for(caught.value) == "--timeout waits for longer"
     connection.close()
 
 
@@ -457,7 +459,7 @@ def test_without_the_extra_it_says_what_to_install(
 
 
 def test_a_socket_is_one_guest_s(lab: Lab) -> None:
-    assert "--domain has no place" in lab.validate("--domain", "vm1").err
+    assert "do not name a domain" in lab.validate("--domain", "vm1").err
 
 
 def test_a_session_is_made_for_the_host_s_own_chain(lab: Lab) -> None:

@@ -308,7 +308,7 @@ def test_what_is_too_large_is_not_read(setup: Setup, page: Any) -> None:
     for length in ("16385", "-1", "1e3", "", "+9", "9" * 4000, " ", "0x10", "१"):
         headers = {"Content-Length": length.encode().decode("latin-1")}
         assert setup.post(b"", **headers) == (400, {"error": "malformed"})
-    padded = good.ljust(page.MOST)
+    padded = good.ljust(page.MAX_REQUEST)
     assert setup.post(padded + b" ") == (400, {"error": "malformed"})
     assert setup.post(padded)[0] == 200
 
@@ -324,7 +324,7 @@ def test_a_request_that_ends_early_is_malformed(setup: Setup) -> None:
     assert setup.state() == "created"
 
 
-def test_trouble_on_the_owner_s_side_is_told_as_such_and_spends_nothing(
+def test_an_error_on_the_owner_s_side_is_reported_as_such_and_spends_nothing(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest, service = setup.start(), setup.server.service
@@ -371,7 +371,7 @@ def test_an_answer_that_is_lost_is_released_all_the_same(
     assert setup.ask(guest) == (409, {"error": "used"})
     said = [record.getMessage() for record in caplog.records]
     assert "web-17: released" in said
-    assert "the answer (200) did not get out: Broken pipe" in said
+    assert "the answer (200) was not sent: Broken pipe" in said
     assert "a connection broke: BrokenPipeError" in said
 
 

@@ -59,7 +59,7 @@ def launched(
 
 @pytest.fixture
 def honest(milan: Platform, session: sev.Session) -> dict[str, Any]:
-    """Give the arguments of a verify_launch that succeeds."""
+    """Return the arguments of a verify_launch that succeeds."""
     _, info = launched(milan, session)
     return {"info": info, "keys": session.keys, "policy": session.policy, "digest": DIGEST}
 
@@ -154,7 +154,7 @@ def test_old_libvirt_reports_only_the_measurement() -> None:
     with pytest.raises(MalformedInput) as caught:
         from_claims(claims)
     assert str(caught.value) == ("launch info: sev-api-major, sev-api-minor, sev-build-id missing")
-    assert caught.value.hint.startswith("libvirt before 8.0 prints the measurement alone")
+    assert caught.value.hint.startswith("libvirt before 8.0 prints only the measurement")
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_the_guest_gets_exactly_the_secrets_that_were_sent(api: tuple[int, int])
     other = "e6f5a162-d67f-4750-a67c-5d065f2a9910"
     secrets = {"luks-key": b"hunter2", other: b"\0" * 24}
     if api < (0, 17):
-        with pytest.raises(Insecure, match=r"before API 0\.17 binds no secret"):
+        with pytest.raises(Insecure, match=r"before API 0\.17 does not bind a secret"):
             sev.build_secret(launch, secrets)
     packet = sev.build_secret(launch, secrets, insecure=True)
     assert len(packet.header) == 52

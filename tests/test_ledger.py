@@ -5,7 +5,6 @@ import errno
 import fcntl
 import json
 import os
-import pickle
 import random
 import re
 import sqlite3
@@ -41,7 +40,8 @@ from sev_attest.owner.ledger import (
     LedgerError,
     State,
     default_place,
-    stores,
+    postgres,
+    sqlite,
 )
 from sev_attest.owner.ledger import place as place_module
 from sev_attest.owner.ledger.audit import findings
@@ -131,7 +131,7 @@ def test_a_launch_from_its_creation_to_its_release(ledger: Ledger, clock: Clock)
     assert ledger.entries() == (left,)
     assert kinds(ledger) == ["created", "measured", "released"]
     assert ledger.verify() == ledger.events()[-1].head
-    assert ledger.contents().head == ledger.verify(ledger.events()[0].head)
+    assert ledger.export().head == ledger.verify(ledger.events()[0].head)
 
 
 ALLOWED = {
@@ -426,15 +426,15 @@ def test_of_racing_threads_exactly_one_wins(ledger: Ledger) -> None:
 def test_of_those_who_make_the_ledger_one_wins(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = stores.Sqlite._try_lock
+    lock = sqlite.Sqlite._try_lock
 
-    def beaten(store: stores.Sqlite) -> int | None:
-        monkeypatch.setattr(stores.Sqlite, "_try_lock", lock)
+    def beaten(store: sqlite.Sqlite) -> int | None:
+        monkeypatch.setattr(sqlite.Sqlite, "_try_lock", lock)
         with Ledger.open(place) as first:
             first.create(ONE)
         return lock(store)
 
-    monkeypatch.setattr(stores.Sqlite, "_try_lock", beaten)
+    monkeypatch.setattr(sqlite.Sqlite, "_try_lock", beaten)
     with Ledger.open(place) as second:
         assert second.get(ONE) is not None
     assert [path.name for path in place.parent.iterdir()] == [place.name]
@@ -466,7 +466,7 @@ def test_of_threads_that_make_the_ledger_one_wins(place: Path) -> None:
 
 
 def test_whoever_makes_the_ledger_too_long_is_not_waited_for(place: Path) -> None:
-    other = stores.Sqlite(place, 0)
+    other = sqlite.Sqlite(place, 0)
     with other._locked(), pytest.raises(LedgerError) as refused:
         Ledger.open(place, timeout=0.05)
     assert refused.value.check == "ledger.locked"
@@ -477,7 +477,7 @@ def test_whoever_makes_the_ledger_too_long_is_not_waited_for(place: Path) -> Non
 def test_a_lock_that_was_removed_meanwhile_locks_nothing(
     place: Path, monkeypatch: pytest.MonkeyPatch, *, another: bool
 ) -> None:
-    store = stores.Sqlite(place, 0)
+    store = sqlite.Sqlite(place, 0)
     flock = fcntl.flock
 
     def late(descriptor: int, flags: int) -> None:
@@ -531,7 +531,7 @@ def test_an_interrupted_step_is_undone(ledger: Ledger, clock: Clock) -> None:
     assert ledger.get(ONE) is None
 
 
-# Trouble: exit 6, and no release.
+# Errors: exit 6, and no release.
 
 
 def test_the_file_is_its_owner_s_alone(tmp_path: Path) -> None:
@@ -601,17 +601,17 @@ def _meddled(*statements: str) -> Callable[[Path], None]:
 
 
 UNGUARDED = tuple(f"DROP TRIGGER sev_attest_keeps_{number}" for number in range(3))
-TROUBLES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
+SPOILT: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "symbolic link": (_link, "ledger.place", "it is a symbolic link"),
     "folder": (Path.mkdir, "ledger.place", "it is no file"),
     "writable by others": (_writable, "ledger.place", "others can write to it"),
     "folder for anybody": (_open_folder, "ledger.place", "anybody can write in its folder"),
     "garbage": (_garbage, "ledger.damaged", "file is not a database"),
-    "empty": (_empty, "ledger.damaged", "its tables are not there"),
+    "empty": (_empty, "ledger.damaged", "its tables are missing"),
     "foreign": (
         _meddled("DROP TABLE sev_attest_event"),
         "ledger.damaged",
-        "its tables are not there",
+        "its tables are missing",
     ),
     "newer": (
         _meddled("UPDATE sev_attest_ledger SET version = 2"),
@@ -621,13 +621,13 @@ TROUBLES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
     "older": (
         _meddled("UPDATE sev_attest_ledger SET version = 0"),
         "ledger.damaged",
-        "its version is not there",
+        "its version is missing",
     ),
     **{
         f"odd version {value}": (
             _meddled(f"UPDATE sev_attest_ledger SET version = {value}"),
             "ledger.damaged",
-            "its version is not there",
+            "its version is missing",
         )
         for value in ("'one'", "x'01'", "1.5", "''")
     },
@@ -680,15 +680,15 @@ TROUBLES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", TROUBLES)
+@pytest.mark.parametrize("name", SPOILT)
 def test_a_file_that_is_no_sound_ledger_releases_nothing(place: Path, name: str) -> None:
-    spoil, check, words = TROUBLES[name]
+    spoil, check, words = SPOILT[name]
     spoil(place)
     with pytest.raises(LedgerError) as refused, Ledger.open(place) as ledger:
         ledger.release(ONE, MEASUREMENT)
     assert (refused.value.check, refused.value.exit_code) == (check, 6)
     assert words in str(refused.value)
-    assert refused.value.hint or check == "ledger.place"
+    assert refused.value.hint
 
 
 def test_a_ledger_of_another_user_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -764,7 +764,7 @@ def _log_elsewhere(place: Path) -> Path:
 UNSAFE: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "two names": (_twice, "it has 2 names (hard links)", "-samefile"),
     "folder of a group": (_group_folder, "its group can write in its folder", "chmod go-w "),
-    "sticky folder": (_sticky_folder, "anybody can write in its folder", "of your own (--ledger)"),
+    "sticky folder": (_sticky_folder, "anybody can write in its folder", "in a folder of your own"),
     "loose folder above": (_loose_above, ", on the way to it", "chmod go-w "),
     "link in a loose folder": (_loose_link, ", on the way to it", "chmod go-w "),
     "back through one": (_back_through, ", on the way to it", "chmod go-w "),
@@ -884,7 +884,7 @@ def _all_steps(place: Path) -> list[str]:
         Ledger.entries,
         Ledger.events,
         lambda ledger: ledger.events(ONE),
-        Ledger.contents,
+        Ledger.export,
         Ledger.verify,
         lambda ledger: ledger.verify(Head(1, "0" * 64)),
         lambda ledger: [entry.explain(ledger.now) for entry in ledger.entries()],
@@ -1062,7 +1062,7 @@ def test_a_head_that_is_gone_after_opening_is_noticed(ledger: Ledger) -> None:
     ledger.create(ONE)
     ledger.bind(ONE, MEASUREMENT)
     meddle(ledger, "DELETE FROM sev_attest_ledger")
-    for step in (*STEPS.values(), Ledger.contents):
+    for step in (*STEPS.values(), Ledger.export):
         with pytest.raises(LedgerError) as refused:
             step(ledger)
         assert refused.value.check == "ledger.damaged"
@@ -1132,15 +1132,15 @@ def test_a_ledger_that_cannot_be_made_is_an_error(
     with pytest.raises(LedgerError) as refused:
         Ledger.open(place)
     assert refused.value.check == f"ledger.{check}"
-    assert "--ledger, or XDG_STATE_HOME" in refused.value.hint
+    assert refused.value.hint.endswith("or keep the ledger elsewhere")
     assert os.strerror(number) in str(refused.value)
     assert list(place.parent.iterdir()) == []
 
 
-def test_sqlite_s_trouble_while_it_is_made_is_an_error(
+def test_an_error_of_sqlite_while_it_is_made_is_a_ledger_error(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stores.Sqlite, "schema", ("CREATE nonsense",))
+    monkeypatch.setattr(sqlite.Sqlite, "schema", ("CREATE nonsense",))
     with pytest.raises(LedgerError):
         Ledger.open(place)
     assert list(place.parent.iterdir()) == []
@@ -1197,13 +1197,13 @@ def test_a_file_that_vanished_is_an_error(place: Path) -> None:
 def test_sqlite_s_errors_are_named(code: int, check: str) -> None:
     error = sqlite3.OperationalError("words")
     error.sqlite_errorcode = code
-    assert stores.Sqlite(Path("x"), 1).trouble(error).check == f"ledger.{check}"
+    assert sqlite.Sqlite(Path("x"), 1).translated(error).check == f"ledger.{check}"
 
 
-def test_unknown_trouble_has_a_name_too() -> None:
+def test_an_unknown_error_has_a_name_too() -> None:
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR
-    assert stores.Sqlite(Path("x"), 1).trouble(error).check == "ledger.trouble"
+    assert sqlite.Sqlite(Path("x"), 1).translated(error).check == "ledger.trouble"
 
 
 # The log.
@@ -1299,8 +1299,6 @@ def test_verify_detects(grown: Ledger, name: str) -> None:
     assert (refused.value.check, refused.value.exit_code) == ("ledger.verify", 1)
     assert refused.value.findings
     assert refused.value.findings[0] in str(refused.value)
-    copied = pickle.loads(pickle.dumps(refused.value))
-    assert (copied.findings, str(copied)) == (refused.value.findings, str(refused.value))
 
 
 def test_events_of_odd_types_are_damage(grown: Ledger) -> None:
@@ -1309,7 +1307,7 @@ def test_events_of_odd_types_are_damage(grown: Ledger) -> None:
         for statement in (*UNGUARDED, *EDITS["event type"]):
             connection.execute(statement)
     connection.close()
-    for read in (grown.events, grown.contents):
+    for read in (grown.events, grown.export):
         with pytest.raises(LedgerError, match="a row that the ledger does not write"):
             read()
 
@@ -1326,7 +1324,7 @@ def test_only_a_noted_head_detects_an_older_copy(ledger: Ledger, place: Path) ->
     ledger.disconnect()
     place.write_bytes(copy)
     assert ledger.verify() == early
-    with pytest.raises(LedgerDamaged, match="an older copy of the ledger, or another one"):
+    with pytest.raises(LedgerDamaged, match="an older copy of the ledger, or another ledger"):
         ledger.verify(noted)
     with pytest.raises(LedgerDamaged):
         ledger.verify(Head(1, noted.hash))
@@ -1443,12 +1441,12 @@ def test_a_log_that_was_written_anew_is_found_by_a_noted_head_alone(seen: Ledger
         ),
         (
             "INSERT INTO sev_attest_session VALUES ('9', '', 'created', '', '', '', '', '')",
-            "the session 9 has a row, but no event tells of it",
+            "the session 9 has a row, but no event",
         ),
         *(
             (
                 f"UPDATE sev_attest_session SET {column} = {value} WHERE session_id = '{ONE}'",
-                "the row of session 000000000000 is not what its events tell",
+                "the row of session 000000000000 contradicts its events",
             )
             for column in ("name", "state", "created", "changed", "expires", "measurement", "note")
             for value in ("'created'", "x''", "7")
@@ -1456,7 +1454,7 @@ def test_a_log_that_was_written_anew_is_found_by_a_noted_head_alone(seen: Ledger
         *(
             (
                 f"UPDATE sev_attest_session SET {column} = {value} WHERE session_id = '{TWO}'",
-                "the row of session 000000000000 is not what its events tell",
+                "the row of session 000000000000 contradicts its events",
             )
             for column in ("expires", "measurement")
             for value in ("''", "x''", "0")
@@ -1762,7 +1760,7 @@ class Server:
         elif sql.startswith("BEGIN"):
             sql = "BEGIN IMMEDIATE"
         elif "pg_class" in sql:
-            sql = stores.Sqlite.tables
+            sql = sqlite.Sqlite.tables
         return self.connections[-1].execute(sql.replace("%s", "?"), values or ())
 
     def close(self) -> None:
@@ -1818,7 +1816,7 @@ def test_a_server_that_fails_before_the_ledger_is_open_is_named(
     ],
 )
 def test_messages_name_the_server_and_the_database(url: str, place: str) -> None:
-    assert stores.Postgres(url, 1).place == place
+    assert postgres.Postgres(url, 1).place == place
 
 
 @pytest.mark.parametrize(
@@ -1858,7 +1856,7 @@ def test_at_the_opening_nothing_was_under_way(server: Server) -> None:
         with pytest.raises(LedgerError) as refused:
             Ledger.open("postgresql:///keys")
         assert refused.value.check == "ledger.connection"
-        assert refused.value.hint == "nothing was released; see that the server answers"
+        assert refused.value.hint == "nothing was released; check that the server answers"
     denied = psycopg.errors.lookup("42501")("no rights")
     server.fails = {"CREATE TABLE": denied}
     with pytest.raises(LedgerError) as refused:
@@ -1919,10 +1917,7 @@ def test_a_broken_connection_says_that_the_outcome_is_not_known(server: Server) 
         with pytest.raises(LedgerError, match=r"the connection failed \(server closed\)") as told:
             ledger.create(ONE)
         assert (told.value.check, told.value.exit_code) == ("ledger.connection", 6)
-        assert told.value.hint == (
-            "what was under way may have been done: look with "
-            "`sev-attest ledger show --ledger postgresql:///keys`"
-        )
+        assert told.value.hint.startswith("the last step may have been taken: look at the session")
 
 
 # Keys.
@@ -1949,7 +1944,7 @@ def test_no_key_or_secret_is_in_it(session: sev.Session, place: Path, clock: Clo
             with pytest.raises((SevAttestError, ValueError)) as refused:
                 step()
             said += [str(refused.value), repr(refused.value), str(vars(refused.value))]
-        said += [repr(ledger), repr(ledger.contents())]
+        said += [repr(ledger), repr(ledger.export())]
         files = b"".join(path.read_bytes() for path in place.parent.iterdir())
     for form in forms:
         assert form not in files

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from release_worker import SECRETS, case_line, demands, racers
+import release_worker
+from release_worker import SECRETS, case_line, demands
 from sev_attest import (
     ChainInvalid,
     Insecure,
@@ -29,7 +30,7 @@ from sev_attest import (
     sev,
 )
 from sev_attest.owner import LaunchRecord, Ledger, Requirements, release
-from sev_attest.owner.key_release import settle, verify_any
+from sev_attest.owner.key_release import KeyRelease, verify_any
 from sev_attest.owner.ledger import LedgerError
 from sev_attest.owner.requirements import Minimum, ReferenceValue
 from sev_attest.sev.launch import expected_measure
@@ -43,6 +44,7 @@ from sev_attest.testing import (
     launch_guest,
     ovmf_image,
 )
+from workers import racers
 
 NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
 OVMF = ovmf_image(1 << 13)
@@ -99,6 +101,20 @@ class Case:
     @property
     def kinds(self) -> list[str]:
         return [event.kind for event in self.ledger.events(self.session.keys.session_id)]
+
+
+def steps(case: Case, launch: sev.VerifiedLaunch, **changes: Any) -> KeyRelease:
+    """Prepare the steps after a right measurement, with the changes."""
+    given: dict[str, Any] = {"secrets": SECRETS, "record": case.record, "ledger": case.ledger}
+    return KeyRelease(launch, **(given | changes))
+
+
+def take(going: KeyRelease) -> sev.SecretPacket | None:
+    """Take the steps in their order."""
+    with going:
+        going.check()
+        going.build()
+        return going.commit()
 
 
 def told(guest: Guest) -> sev.LaunchInfo:
@@ -202,7 +218,7 @@ def test_the_first_step_that_fails_is_named_and_the_ledger_untouched(
 ) -> None:
     # Everything is wrong; each case mends one thing more. No later step is reached.
     info = replace(told(case.start(OTHER)), policy=changes.get("policy", 3))
-    before = case.ledger.contents()
+    before = case.ledger.export()
     error = case.refusal(
         info,
         keys=changes.get("keys", case.session.keys),
@@ -211,7 +227,7 @@ def test_the_first_step_that_fails_is_named_and_the_ledger_untouched(
         secrets=LARGE,
     )
     assert error.check == check
-    assert case.ledger.contents() == before
+    assert case.ledger.export() == before
 
 
 @pytest.mark.parametrize(
@@ -255,12 +271,12 @@ def test_a_record_goes_with_the_keys_of_its_session(case: Case) -> None:
 
 
 def test_a_wrong_measurement_tells_nothing_of_the_requirements(case: Case) -> None:
-    before = case.ledger.contents()
+    before = case.ledger.export()
     error = case.refusal(told(case.start(OTHER)), requirements=UNMET)
     assert type(error) is MeasurementMismatch
     assert (error.check, error.facts, error.hint) == ("launch.measurement", {}, "")
     assert error.__context__ is None
-    assert case.ledger.contents() == before
+    assert case.ledger.export() == before
 
 
 def test_unmet_requirements_bind_the_session_and_are_noted(case: Case) -> None:
@@ -338,15 +354,39 @@ def test_a_digest_tells_which_launch_the_secret_is_for(case: Case) -> None:
 
 
 def test_a_packet_that_could_not_get_out_is_no_release(case: Case) -> None:
-    def full() -> None:
-        raise OSError(28, "No space left on device")
-
     launch = sev.verify_launch(
         told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
     )
+
+    def stop_after(going: KeyRelease) -> None:
+        with going:
+            going.check()
+            going.build()
+            raise OSError(28, "No space left on device")
+
     with pytest.raises(OSError, match="No space"):
-        settle(launch, demands=None, ledger=case.ledger, secrets=SECRETS, ready=full)
+        stop_after(steps(case, launch))
     assert case.kinds == ["created", "measured"]
+
+
+def test_no_packet_without_the_steps_before_it(case: Case) -> None:
+    launch = sev.verify_launch(
+        told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
+    )
+    with pytest.raises(TypeError, match="requirements need"):
+        steps(case, launch, requirements=UNMET, record=None)
+    unmet = steps(case, launch, requirements=UNMET)
+    with pytest.raises(RequirementsNotMet):
+        unmet.check()
+    unmet.build()
+    for going in (steps(case, launch), unmet):
+        with pytest.raises(RuntimeError, match="comes after check"):
+            going.commit()
+    unbuilt = steps(case, launch)
+    unbuilt.check()
+    with pytest.raises(RuntimeError, match="comes after check"):
+        unbuilt.commit()
+    assert case.kinds == ["created"]
 
 
 def test_what_the_ledger_says_of_a_session_goes_before_all_else_that_is_wrong(case: Case) -> None:
@@ -374,19 +414,35 @@ def test_a_record_cannot_say_more_of_the_platform_than_the_ledger(
     assert second.kinds == ["created", "measured"]
 
 
-def test_settle_can_do_without_ledger_requirements_and_secret(case: Case) -> None:
+def test_the_steps_can_do_without_ledger_requirements_and_secret(case: Case) -> None:
     launch = sev.verify_launch(
         told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
     )
-    looked = settle(launch, demands=None, ledger=None, secrets={})
-    assert (looked.packet, looked.met) == (None, None)
-    both = (demands(DIGEST), case.record)
-    settled = settle(launch, demands=both, ledger=None, secrets=SECRETS)
-    assert settled.packet is not None
-    assert (settled.met and settled.met.name) == "web"
+    looked = steps(case, launch, ledger=None, secrets={}, record=None)
+    assert (take(looked), looked.met) == (None, None)
+    allowed = steps(case, launch, ledger=None, requirements=demands(DIGEST))
+    assert take(allowed)
+    assert (allowed.met and allowed.met.name) == "web"
     with pytest.raises(RequirementsNotMet):
-        settle(launch, demands=(UNMET, case.record), ledger=None, secrets=SECRETS)
+        take(steps(case, launch, ledger=None, requirements=UNMET))
     assert case.kinds == ["created"]
+
+
+def test_a_second_launch_may_be_looked_at_but_gets_no_secret(case: Case) -> None:
+    case.release(told(case.start()))
+    second = sev.verify_launch(
+        told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
+    )
+    before = case.kinds
+    for requirements in (demands(DIGEST), UNMET):
+        with pytest.raises(Insecure, match="used for another launch"):
+            take(steps(case, second, requirements=requirements, insecure=True))
+    looked = steps(case, second, requirements=demands(DIGEST), insecure=True, secrets={})
+    assert take(looked) is None
+    assert looked.reused is not None
+    with pytest.raises(RequirementsNotMet):
+        take(steps(case, second, requirements=UNMET, insecure=True, secrets={}))
+    assert case.kinds == [*before, *["refused"] * 4]
 
 
 # once
@@ -407,7 +463,7 @@ def test_a_session_that_the_ledger_does_not_know_gets_nothing(case: Case, tmp_pa
         error = case.refusal(told(case.start()), ledger=empty)
         assert (error.check, error.exit_code) == ("ledger.unknown", 5)
         assert case.refusal(told(case.start()), ledger=empty, requirements=UNMET).exit_code == 5
-        assert empty.contents().events == ()
+        assert empty.export().events == ()
 
 
 def test_a_session_past_its_time_gets_nothing(case: Case, verified: sev.VerifiedChain) -> None:
@@ -458,7 +514,7 @@ def test_of_many_threads_one_gets_the_packet(case: Case, place: Path) -> None:
 def test_of_many_processes_one_gets_the_packet(
     case: Case, place: Path, verified: sev.VerifiedChain
 ) -> None:
-    with racers(place, 4) as race:
+    with racers(release_worker.__file__, place, 4) as race:
         for _ in range(5):
             case = new_session(case, verified)
             report = case.start().domlaunchsecinfo()
@@ -611,7 +667,7 @@ def test_a7_a_launch_of_another_session_gets_nothing(
         info, keys=other.session.keys, policy=other.session.policy, digest=DIGEST
     )
     with pytest.raises(LaunchRefused):
-        settle(launch, demands=(demands(DIGEST), case.record), ledger=case.ledger, secrets=SECRETS)
+        take(steps(case, launch, requirements=demands(DIGEST)))
     assert (case.kinds, other.kinds) == (["created"], ["created", "measured"])
 
 
@@ -666,7 +722,7 @@ def test_a8_firmware_that_cannot_hold_kernel_hashes_has_no_digest_with_a_kernel(
     assert case.refusal(told(case.start(firmware)), requirements=both).check == "launch.measurement"
 
 
-# trouble
+# a ledger that fails
 
 
 def _locked(case: Case, place: Path) -> Any:
@@ -701,7 +757,7 @@ def _gone(case: Case, place: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("requirements", [demands(DIGEST), UNMET], ids=["met", "unmet"])
-def test_nothing_is_released_while_the_ledger_is_in_trouble(
+def test_nothing_is_released_while_the_ledger_fails(
     case: Case,
     place: Path,
     break_it: Callable[[Case, Path], Any],
@@ -751,7 +807,7 @@ def test_no_key_and_no_secret_is_anywhere_but_in_the_packet(
     case.ledger.fail(case.session.keys.session_id, "lost")
     refused(case, info)
     said += [case.session, case.session.keys, case.record, case.record.to_bytes(), case.ledger]
-    said += [case.ledger.contents(), demands(DIGEST), info, packet]
+    said += [case.ledger.export(), demands(DIGEST), info, packet]
     launch = sev.verify_launch(
         info, keys=case.session.keys, policy=case.session.policy, digest=DIGEST
     )

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import Run
 from sev_attest import sev
-from sev_attest.domain_xml.check import RULES
+from sev_attest.domain_xml.rules import RULES
 from sev_attest.sev.diagnosis.hypotheses import RULED_OUT
 from sev_attest.testing import FirmwareError, Guest, Platform, QemuError, launch_guest, ovmf_image
 

@@ -39,7 +39,8 @@ from sev_attest.guest import CpuModel, Firmware, KernelHashes, VmsaProfile
 from sev_attest.guest.firmware import sha256_of
 from sev_attest.owner import LaunchRecord, Ledger, release
 from sev_attest.owner.advisories import load
-from sev_attest.owner.ledger import book, stores
+from sev_attest.owner.ledger import book, step
+from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.owner.requirements import Minimum, ReferenceValue, Requirements
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.spec import Usage
@@ -596,7 +597,7 @@ class BareTransaction:
         for _ in range(count):
             self._sessions.append(secrets.token_hex(32))
             self._ledger.create(self._sessions[-1])
-        head = book._KEPT_HEAD.format_map(stores.Sqlite.names)  # noqa: SLF001
+        head = book.KEPT_HEAD.format_map(Sqlite.names)
         self._events = self._connection.execute(head).fetchone()[0]
 
     def run(self) -> None:
@@ -604,12 +605,12 @@ class BareTransaction:
         session, text = self._sessions.pop(), "x" * 64
         execute, at = self._connection.execute, "2026-01-01T00:00:00+00:00"
         execute("BEGIN IMMEDIATE")
-        execute(book._LOOK.format_map(stores.Sqlite.names), (session,)).fetchone()  # noqa: SLF001
+        execute(step.LOOK.format_map(Sqlite.names), (session,)).fetchone()
         for before, state in (("created", "measured"), ("measured", "released")):
             count = self._events
-            execute(book._TELL, (count + 1, at, session, state, text, text, text))  # noqa: SLF001
-            execute(book._MOVE, (state, at, text, "", session, before))  # noqa: SLF001
-            execute(book._HEAD, (count + 1, text, count))  # noqa: SLF001
+            execute(step.INSERT_EVENT, (count + 1, at, session, state, text, text, text))
+            execute(step.UPDATE_SESSION, (state, at, text, "", session, before))
+            execute(step.UPDATE_HEAD, (count + 1, text, count))
             self._events += 1
         execute("COMMIT")
 

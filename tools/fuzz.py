@@ -31,15 +31,18 @@ from typing import Any
 from sev_attest import sev
 from sev_attest._encoding import blob, from_text
 from sev_attest.domain_xml.capabilities import SevCapabilities
-from sev_attest.domain_xml.check import Subject, Versions, check_domain, parse_domain
+from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import SessionFiles, prepare
+from sev_attest.domain_xml.rule import Subject
+from sev_attest.domain_xml.rules import apply_rules
+from sev_attest.domain_xml.versions import Versions
 from sev_attest.errors import SevAttestError
 from sev_attest.guest.firmware import Firmware
-from sev_attest.host.libvirt import read_config
+from sev_attest.host.config import read_config
 from sev_attest.host.place import public
-from sev_attest.host.qmp import Connection
+from sev_attest.host.qmp import QmpConnection
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.owner.requirements import MANIFEST_SCHEMA, read_manifest
+from sev_attest.owner.requirements_file import MANIFEST_SCHEMA, read_manifest
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.packaging import read_contents
@@ -341,7 +344,7 @@ def mutated(of: Source, data: bytes) -> bytes:
 # The parsers
 
 
-class Reply(Connection):
+class Reply(QmpConnection):
     """A QMP connection whose every reply is one document."""
 
     def __init__(self, reply: object) -> None:
@@ -367,7 +370,7 @@ def qmp(data: bytes) -> None:
 
 def domain(data: bytes) -> None:
     """Check a domain, then mend it."""
-    check_domain(parse_domain(data), versions=OLD, record=RECORD)
+    apply_rules(Subject(domain=parse_domain(data), versions=OLD, record=RECORD))
     subject = Subject(domain=parse_domain(data), versions=OLD)
     list(prepare(subject, FILES, everything=True).diff("old", "new"))
 

@@ -57,7 +57,7 @@ def slots(certificate: bytes) -> dict[int, tuple[int, bytes]]:
 
 
 def ec_signed(certificate: bytes, signer: bytes, usage: int) -> bool:
-    """Tell whether the signer's ECDSA signature over the certificate holds."""
+    """Return whether the signer's ECDSA signature over the certificate holds."""
     algorithm, value = slots(certificate).get(usage, (0, b""))
     key = ec_key(signer)
     if algorithm != 2 or key is None or any(value[144:]):

@@ -53,7 +53,7 @@ Links = dict[str, Any]
 
 
 def links(authority: Authority, seed: bytes = b"vectors") -> Links:
-    """Give a platform's certificates by name."""
+    """Return a platform's certificates by name."""
     chain = Platform(seed, authority=authority).export()
     found = {name: getattr(chain, name) for name in ("pdh", "pek", "oca", "cek")}
     return found | {"ask": authority.ask, "ark": authority.ark}

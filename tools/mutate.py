@@ -44,6 +44,7 @@ TESTS = {
     "owner/ledger/": "ledger",
     "owner/record.py": "session",
     "owner/requirements.py": "requirements",
+    "owner/requirements_file.py": "requirements",
     "sev/chain/": "chain cli_certs",
     "sev/digest.py": "measure cli_measure",
     "sev/keys.py": "session",
@@ -246,7 +247,7 @@ def measured(copy: Copy, modules: list[str]) -> dict[str, float]:
 
 
 def survives(mutant: Mutant, number: int, copy: Copy, limit: float, *, whole: bool) -> bool:
-    """Tell whether no test notices a mutant."""
+    """Return whether no test notices a mutant."""
     with copy.mutated(mutant, number):
         passed = copy.passes(tests_of(mutant.module), limit)
         return passed and not (whole and not copy.passes([], WHOLE_SECONDS))

@@ -2,7 +2,6 @@
 
 from sev_attest import guest, owner, sev
 from sev_attest.errors import (
-    ChainFailure,
     ChainInvalid,
     Failure,
     Insecure,
@@ -18,20 +17,7 @@ from sev_attest.errors import (
 )
 
 __all__ = [
-    "ChainFailure",
-    "ChainInvalid",
-    "Failure",
-    "Insecure",
-    "LaunchRefused",
-    "MalformedInput",
-    "MeasurementMismatch",
-    "NotAttestable",
-    "NotVerified",
-    "RequirementsNotMet",
-    "SevAttestError",
-    "Unsupported",
-    "WrongState",
-    "guest",
-    "owner",
-    "sev",
-]
+    "ChainInvalid", "Failure", "Insecure", "LaunchRefused", "MalformedInput",
+    "MeasurementMismatch", "NotAttestable", "NotVerified", "RequirementsNotMet", "SevAttestError",
+    "Unsupported", "WrongState", "guest", "owner", "sev",
+]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Public-key and cipher operations: the only importer of ``cryptography`` but for ``testing/``.
+"""Public-key and cipher operations: the only importer of ``cryptography``, except ``testing/``.
 
-Whoever needs no more than HMAC and SHA-2 takes them from the standard library, so that checking a
-measurement does not load OpenSSL's bindings.
+HMAC and SHA-2 come from the standard library, so checking a measurement does not load OpenSSL's
+bindings.
 """
 
 import hmac
@@ -38,9 +38,9 @@ _ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
 
 
 def p384_point(key: EccPublicKey) -> P384PublicKey | None:
-    """Load a P-384 key; None if it is of another curve or no point on it.
+    """Return a P-384 public key; None for another curve, or if it is not a point on the curve.
 
-    A coordinate is less than the field's prime: OpenSSL would reduce one that is not.
+    A coordinate that is not below the field's prime is refused here: OpenSSL would reduce it.
     """
     if key.curve is not Curve.P384 or key.x >= _P384_PRIME or key.y >= _P384_PRIME:
         return None
@@ -51,7 +51,7 @@ def p384_point(key: EccPublicKey) -> P384PublicKey | None:
 
 
 def ecdsa_sha256_holds(key: P384PublicKey, numbers: tuple[int, int], message: bytes) -> bool:
-    """Tell whether (R, S) is ``key``'s ECDSA signature with SHA-256 over ``message``."""
+    """Return whether (R, S) is ``key``'s ECDSA signature with SHA-256 over ``message``."""
     try:
         key.verify(encode_dss_signature(*numbers), message, _ECDSA_SHA256)
     except InvalidSignature:
@@ -60,7 +60,7 @@ def ecdsa_sha256_holds(key: P384PublicKey, numbers: tuple[int, int], message: by
 
 
 def rsa_pss_holds(key: RsaPublicKey, signature: bytes, message: bytes) -> bool:
-    """Tell whether ``signature`` is ``key``'s RSA-PSS signature (salt as long as the hash)."""
+    """Return whether ``signature`` is ``key``'s RSA-PSS signature (salt as long as the hash)."""
     digest = _HASHES[key.algorithm]
     scheme = padding.PSS(padding.MGF1(digest), digest.digest_size)
     try:
@@ -72,22 +72,22 @@ def rsa_pss_holds(key: RsaPublicKey, signature: bytes, message: bytes) -> bool:
 
 
 def new_p384_key() -> P384PrivateKey:
-    """Make a private key from OpenSSL's randomness."""
+    """Return a new private key, from OpenSSL's random generator."""
     return ec.generate_private_key(_P384)
 
 
 def p384_private_key(pem: bytes) -> P384PrivateKey | None:
-    """Load an unencrypted P-384 private key; None if it is anything else."""
+    """Return an unencrypted P-384 private key in PEM; None for anything else."""
     try:
         key = serialization.load_pem_private_key(pem, None)
-    except Exception:  # noqa: BLE001 - whatever the library makes of it
+    except Exception:  # noqa: BLE001 - the library documents no closed list
         return None
     right = isinstance(key, P384PrivateKey) and key.curve.name == _P384.name
     return key if right and isinstance(key, P384PrivateKey) else None
 
 
 def private_pem(key: P384PrivateKey) -> bytes:
-    """Write a private key as unencrypted PKCS #8 PEM."""
+    """Return a private key as unencrypted PKCS #8 PEM."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -96,12 +96,12 @@ def private_pem(key: P384PrivateKey) -> bytes:
 
 
 def ecdsa_sha256(key: P384PrivateKey, message: bytes) -> tuple[int, int]:
-    """Sign with ECDSA and SHA-256: R and S."""
+    """Return an ECDSA signature with SHA-256: R and S."""
     return decode_dss_signature(key.sign(message, _ECDSA_SHA256))
 
 
 def rsa_keys_of_pem(pem: bytes) -> list[RsaPublicKey] | None:
-    """Read the RSA keys of X.509 certificates; None if one is no certificate or no RSA key."""
+    """Return the RSA keys of X.509 certificates; None if one is malformed or has another key."""
     try:
         keys = [certificate.public_key() for certificate in _x509(pem)]
     except Exception:  # noqa: BLE001 - whatever the library makes of a stranger's certificate
@@ -116,7 +116,7 @@ def rsa_keys_of_pem(pem: bytes) -> list[RsaPublicKey] | None:
 
 
 def common_names(data: bytes) -> list[str]:
-    """List the subjects' common names of X.509 certificates in PEM or DER; empty if none is."""
+    """Return the subjects' common names of X.509 certificates in PEM or DER; empty if malformed."""
     try:
         subjects = [certificate.subject for certificate in _x509(data)]
         names = [n.value for s in subjects for n in s.get_attributes_for_oid(NameOID.COMMON_NAME)]
@@ -134,18 +134,18 @@ def _x509(data: bytes) -> list[Certificate]:
 
 
 def p384_numbers(key: P384PublicKey) -> EccPublicKey:
-    """Write a key as the certificate does."""
+    """Return a public key's coordinates."""
     numbers = key.public_numbers()
     return EccPublicKey(curve=Curve.P384, x=numbers.x, y=numbers.y)
 
 
 def ecdh(key: P384PrivateKey, peer: P384PublicKey) -> bytes:
-    """Agree on a secret: the x coordinate of the shared point, 48 bytes, big-endian."""
+    """Return the shared secret: the x coordinate of the shared point, 48 bytes, big-endian."""
     return key.exchange(ec.ECDH(), peer)
 
 
 def kdf(key: bytes, label: bytes, context: bytes = b"") -> bytes:
-    """Derive 16 bytes: NIST SP 800-108 counter mode with HMAC-SHA256, numbers little-endian."""
+    """Return 16 derived bytes: NIST SP 800-108 counter mode, HMAC-SHA256, little-endian numbers."""
     bits = (128).to_bytes(4, "little")
     counter = (1).to_bytes(4, "little")
     return hmac.digest(key, counter + label + b"\0" + context + bits, "sha256")[:16]
@@ -158,5 +158,5 @@ def aes_ctr(key: bytes, iv: bytes, data: bytes) -> bytes:
 
 
 def random_bytes(size: int) -> bytes:
-    """Draw from the operating system's generator."""
+    """Return bytes from the operating system's random generator."""
     return secrets.token_bytes(size)

@@ -1,4 +1,4 @@
-"""Binary, base64 and hex, told apart by content: what people hold keys and blobs in."""
+"""Base64, hex and JSON, as people hold keys, blobs and reports; recognised by content."""
 
 import binascii
 import re
@@ -17,13 +17,13 @@ _WHITE = b" \t\n\r\v\f"
 
 
 def from_base64(text: bytes, structure: str) -> bytes:
-    """Decode base64, wrapped or not; any other character is an error that says where it stands."""
+    """Decode base64, wrapped or not; raises MalformedInput with the offset of a wrong character."""
     packed = _packed(text)
     odd = _NOT_BASE64.search(packed)
     if odd:
         reason = f"not base64: character {odd.group().decode('latin-1')!r}"
         raise MalformedInput(structure, "base64", reason, offset=text.index(odd.group()))
-    # A blob may be several pieces of base64, each with its own padding.
+    # A blob may be several pieces of base64, each with its own padding (virsh's cert-chain).
     decoded = bytearray()
     for found in _PIECE.finditer(packed):
         piece = found[0]
@@ -39,7 +39,7 @@ def _packed(text: bytes) -> bytes:
 
 
 def from_text(text: bytes, structure: str) -> bytes:
-    """Decode hex if nothing but hex digits (in pairs) and white space is there, else base64."""
+    """Decode hex if there are only pairs of hex digits and white space, else base64."""
     packed = _packed(text)
     if _HEX.fullmatch(packed) and len(packed) % 2 == 0:
         return bytes.fromhex(packed.decode("ascii"))
@@ -47,7 +47,7 @@ def from_text(text: bytes, structure: str) -> bytes:
 
 
 def labelled_lines(text: str) -> Iterator[tuple[str, str]]:
-    """Split "label : value" lines, as virsh prints them; other lines are passed over."""
+    """Yield the "label : value" lines that virsh prints; other lines are ignored."""
     for line in text.removeprefix("\ufeff").split("\n"):
         label, colon, value = line.partition(":")
         if colon:
@@ -55,9 +55,9 @@ def labelled_lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
-    """Read JSON objects, one or several behind each other or in a list; QMP's "return" is opened.
+    """Return JSON objects: one, several in a row, or a list; QMP's "return" is unwrapped.
 
-    Raises MalformedInput for text that is no JSON, documents that are no objects, and QMP errors.
+    Raises MalformedInput for text that is not JSON, other values than objects, and QMP errors.
     """
     import json
 
@@ -80,28 +80,28 @@ def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
         if isinstance(error, dict) and isinstance(error.get("desc"), str):
             words = error["desc"][:_MOST_WORDS]
             reason = f"QEMU answered with an error: {words}"
-            hint = "mend on the host what it says, then ask again"
+            hint = "correct it on the host, then ask again"
             raise MalformedInput(structure, "qmp", reason, hint=hint)
         found.append(opened)
     return found
 
 
 def looks_like_json(data: bytes) -> bool:
-    """Tell whether text begins as a JSON object or list does."""
+    """Return whether text begins like a JSON object or list."""
     return data.removeprefix(_BOM).lstrip()[:1] in (b"{", b"[")
 
 
 def looks_like_text(data: bytes) -> bool:
-    """Tell whether ``data`` is printable ASCII (after a byte order mark), as base64 and hex are."""
+    """Return whether ``data`` is printable ASCII, as base64 and hex are; a BOM may precede it."""
     body = data.removeprefix(_BOM)
     return body.isascii() and all(byte in b"\t\r\n" or byte >= 0x20 for byte in set(body))  # noqa: PLR2004 - the space
 
 
 def blob(data: bytes, sizes: Collection[int], structure: str, *, only_text: bool = False) -> bytes:
-    """Decode a blob of one of ``sizes`` bytes: binary (unless ``only_text``), base64 or hex.
+    """Return a blob of one of ``sizes`` bytes, from binary (unless ``only_text``), base64 or hex.
 
-    Raises MalformedInput if it has another size in whichever form it is. What it is made of never
-    shows in the message: it may be a key.
+    Raises MalformedInput for any other size. The message never shows the content, which may be a
+    key.
     """
     if len(data) in sizes and not only_text:
         return data

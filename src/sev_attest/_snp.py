@@ -1,7 +1,7 @@
-"""SEV-SNP's material, recognised where SEV's is expected, so that an error can say what it is.
+"""Recognise SEV-SNP reports and certificates where SEV's are expected.
 
 Source: AMD 56860 (SEV-SNP ABI), "ATTESTATION_REPORT"; the subjects of AMD's certificates; Azure's
-HCL blob begins with "HCLA". Verifies nothing.
+HCL blob begins with "HCLA". Does not verify: anything.
 """
 
 from sev_attest._wire import number_at
@@ -10,7 +10,7 @@ from sev_attest.errors import MalformedInput
 _REPORT_SIZE = 1184
 _VERSIONS = range(1, 16)
 _HEADER = 32
-"""Of a SNP_GET_REPORT response: status, size, reserved bytes; the report follows."""
+"""Header of a SNP_GET_REPORT response: status, size, reserved bytes; the report follows."""
 _SUBJECTS = {"SEV-VCEK": "VCEK", "SEV-VLEK": "VLEK"}
 
 
@@ -27,7 +27,7 @@ def _report(data: bytes) -> str:
         return "an Azure HCL blob with an SEV-SNP attestation report"
     for at in (0, _HEADER):
         if len(data) >= at + _REPORT_SIZE and number_at(data, at) in _VERSIONS:
-            # Behind the version: guest SVN, policy with its reserved-one bit 17, ids, VMPL.
+            # The version is followed by the guest SVN and the policy, whose bit 17 is always one.
             whole = at == 0 or number_at(data, 4) == _REPORT_SIZE
             if whole and number_at(data, at + 8, 8) >> 17 & 1:
                 return "an SEV-SNP attestation report"

@@ -1,12 +1,12 @@
-"""Every exception that sev-attest raises on purpose, and the exit code each one means.
+"""Every exception that sev-attest raises on purpose, each with its exit code.
 
-Nothing but a :class:`SevAttestError` comes out of the library for bytes that a stranger chose; an
-``OSError`` for a file that cannot be read stays an ``OSError``.
+For untrusted input the library raises only :class:`SevAttestError`. An ``OSError`` for a file that
+cannot be read stays an ``OSError``.
 
 =====  ==========================================================================
 exit   meaning
 =====  ==========================================================================
-1      not verified: a signature, the chain, the measurement, a demand of the owner
+1      not verified: a signature, the chain, the measurement, a requirement of the owner
 2      usage: options missing, contradictory or out of range; not supported
 3      refused because the result would not be secure
 4      the guest is configured so that it cannot be attested
@@ -17,25 +17,25 @@ exit   meaning
 
 
 class SevAttestError(Exception):
-    """The root of the tree.
+    """The base class of all errors.
 
-    ``check`` is a stable id (``chain.pek.signed-by-cek``) for programs, ``hint`` says what to do,
-    ``source`` which file or option it came from, where :class:`reading` knows it; ``facts`` is what
-    a command adds for its JSON document.
+    ``check`` is a stable id for programs (``chain.pek.signed-by-cek``). ``hint`` says what to do.
+    ``source`` names the file or option that was read, if :class:`reading` knows it. ``facts`` is
+    what a command adds to its JSON document.
     """
 
-    exit_code = 6
+    exit_code: int = 6
 
     def __init__(self, message: str = "", *, check: str = "", hint: str = "") -> None:
         """Keep the message for people, the check id for programs and the hint apart."""
         super().__init__(message)
-        self.check = check
-        self.hint = hint
-        self.source = ""
+        self.check: str = check
+        self.hint: str = hint
+        self.source: str = ""
         self.facts: dict[str, object] = {}
 
     def __str__(self) -> str:
-        """Say what is wrong, and with what, if that is known."""
+        """Return the message, after the source if that is known."""
         message = super().__str__()
         return f"{self.source}: {message}" if self.source else message
 
@@ -45,13 +45,13 @@ _SELF_EXPLAINING = ("", "length", "format", "base64", "range", "incomplete", "co
 
 
 class MalformedInput(SevAttestError):
-    """Bytes or text that are not what their place calls for.
+    """Bytes or text that are not in the expected format.
 
-    ``structure`` and ``field`` say what was being read ("SEV certificate", "version"), ``part``
-    which one of several ("OCA"), ``offset`` where in it (bytes).
+    ``structure`` and ``field`` say what was read ("SEV certificate", "version"). ``part`` says
+    which one of several it is ("OCA"), ``offset`` where in it, in bytes.
     """
 
-    exit_code = 6
+    exit_code: int = 6
 
     def __init__(
         self,
@@ -66,14 +66,14 @@ class MalformedInput(SevAttestError):
         """Name the structure, its field and what is wrong with it."""
         slug = structure.lower().replace(" ", "-")
         super().__init__(reason, check=f"{slug}.{field}", hint=hint)
-        self.structure = structure
-        self.part = part
-        self.field = field
-        self.reason = reason
-        self.offset = offset
+        self.structure: str = structure
+        self.part: str = part
+        self.field: str = field
+        self.reason: str = reason
+        self.offset: int | None = offset
 
     def __str__(self) -> str:
-        """One line: source, structure, field, place, reason."""
+        """Return one line: source, structure, field, offset, reason."""
         place = "" if self.offset is None else f" at byte {self.offset:#x}"
         part = f" ({self.part})" if self.part else ""
         field = "" if self.field in _SELF_EXPLAINING else f" {self.field}"
@@ -82,21 +82,21 @@ class MalformedInput(SevAttestError):
 
 
 class reading:  # noqa: N801 - a context manager that reads like a word
-    """``with reading("tik.bin"):`` names the source of what goes wrong inside.
+    """Name the source of errors: ``with reading("tik.bin"):``.
 
-    That is a :class:`MalformedInput`, a :class:`NotAttestable`, a :class:`NotVerified`, or an
-    ``OSError`` without a name.
+    The name goes to a :class:`MalformedInput`, :class:`NotAttestable` or :class:`NotVerified`, and
+    to an ``OSError`` without a file name.
     """
 
     def __init__(self, source: str) -> None:
-        """Remember the name of the file or option that is being read; ``-`` is standard input."""
-        self.source = "standard input" if source == "-" else source
+        """Take the name of the file or option that is read; ``-`` is standard input."""
+        self.source: str = "standard input" if source == "-" else source
 
     def __enter__(self) -> None:
-        """Do nothing on the way in."""
+        """Do nothing."""
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        """Put the name on an error that carries none yet (the innermost name wins)."""
+        """Name the source of an error that has none yet: the innermost name wins."""
         if isinstance(error, MalformedInput | NotAttestable | NotVerified):
             error.source = error.source or self.source
         elif isinstance(error, OSError) and error.filename is None:
@@ -104,119 +104,100 @@ class reading:  # noqa: N801 - a context manager that reads like a word
 
 
 class Unsupported(SevAttestError):
-    """Options that are missing or contradict each other, or a scenario that is not supported."""
+    """Options that are missing or contradict each other, or something that is not supported."""
 
-    exit_code = 2
+    exit_code: int = 2
 
 
 class Insecure(SevAttestError):
     """Refused because the result would not be secure."""
 
-    exit_code = 3
+    exit_code: int = 3
 
 
 class NotAttestable(SevAttestError):
     """The guest is configured so that it cannot be attested."""
 
-    exit_code = 4
+    exit_code: int = 4
 
 
 class WrongState(SevAttestError):
-    """The guest or the session is in the wrong state: not paused, released already, closed."""
+    """The guest or the session is in the wrong state: not paused, already released, closed."""
 
-    exit_code = 5
+    exit_code: int = 5
 
 
 class NotVerified(SevAttestError):
-    """Do not trust it: a signature, the measurement or a demand of the owner failed."""
+    """Do not trust it: a signature, the measurement or a requirement of the owner failed."""
 
-    exit_code = 1
+    exit_code: int = 1
 
 
-class ChainFailure:
-    """One failed step of the chain check: its ``check`` id, the ``certificate``, and words."""
+class Failure:
+    """One check that failed, of several that were made.
+
+    ``check`` is its id, ``message`` says what was expected and found, ``hint`` what to do ("" if
+    there is nothing to say). ``certificate`` is the role of the certificate that it failed for
+    ("CEK"), "" for a requirement.
+    """
 
     __slots__ = ("certificate", "check", "hint", "message")
 
-    def __init__(self, check: str, certificate: str, message: str, hint: str = "") -> None:
-        """Name the step that failed, the certificate it failed for, and why."""
-        self.check = check
-        self.certificate = certificate
-        self.message = message
-        self.hint = hint
+    def __init__(self, check: str, message: str, hint: str = "", *, certificate: str = "") -> None:
+        """Keep the check id, the message and the hint apart, as an error does."""
+        self.check: str = check
+        self.message: str = message
+        self.hint: str = hint
+        self.certificate: str = certificate
 
     def __repr__(self) -> str:
-        """Show the id and the words."""
-        return f"ChainFailure({self.check!r}, {self.message!r})"
+        """Return the id and the message."""
+        return f"Failure({self.check!r}, {self.message!r})"
+
+
+def _joined(failures: tuple[Failure, ...]) -> str:
+    return "; ".join(failure.message for failure in failures)
 
 
 class ChainInvalid(NotVerified):
     """A certificate chain that does not reach a trusted root.
 
     ``failures`` holds every failed step in order; ``check`` and ``certificate`` are the first's.
-    ``held`` are the ids of the checks that did hold; any other one failed or could not be made.
+    ``held`` are the ids of the checks that held; any other failed or could not be made.
     """
 
     def __init__(
-        self, failures: tuple[ChainFailure, ...] = (), held: frozenset[str] = frozenset()
+        self, failures: tuple[Failure, ...] = (), held: frozenset[str] = frozenset()
     ) -> None:
-        """Collect the failed steps; there is at least one."""
-        first = failures[0]
-        super().__init__(
-            "; ".join(failure.message for failure in failures), check=first.check, hint=first.hint
-        )
-        self.failures = failures
-        self.held = held
-        self.certificate = first.certificate
+        """Collect the failed steps, at least one."""
+        super().__init__(_joined(failures), check=failures[0].check, hint=failures[0].hint)
+        self.failures: tuple[Failure, ...] = failures
+        self.held: frozenset[str] = held
+        self.certificate: str = failures[0].certificate
 
-    def __reduce__(
-        self,
-    ) -> tuple[type["ChainInvalid"], tuple[tuple[ChainFailure, ...], frozenset[str]]]:
-        """Pickle by what it was made of (for worker processes)."""
+    def __reduce__(self) -> tuple[type["ChainInvalid"], tuple[tuple[Failure, ...], frozenset[str]]]:
+        """Pickle the arguments: chains are verified in worker processes."""
         return type(self), (self.failures, self.held)
 
 
-class Failure:
-    """One demand that was not met: its ``check`` id, words, and what to do."""
-
-    __slots__ = ("check", "hint", "message")
-
-    def __init__(self, check: str, message: str, hint: str = "") -> None:
-        """Name the demand and say why it was not met."""
-        self.check = check
-        self.message = message
-        self.hint = hint
-
-    def __repr__(self) -> str:
-        """Show the id and the words."""
-        return f"{type(self).__name__}({self.check!r}, {self.message!r})"
-
-
 class RequirementsNotMet(NotVerified):
-    """A right measurement of a launch that its owner does not want.
+    """The measurement is right, but the owner's requirements do not allow the launch.
 
-    ``failures`` holds every demand that was not met; ``check`` is the first's.
+    ``failures`` holds every requirement that is not met; ``check`` is the first's.
     """
 
     def __init__(self, failures: tuple[Failure, ...] = ()) -> None:
-        """Collect what was not met; there is at least one."""
-        first = failures[0]
-        super().__init__(
-            "; ".join(failure.message for failure in failures), check=first.check, hint=first.hint
-        )
-        self.failures = failures
-
-    def __reduce__(self) -> tuple[type["RequirementsNotMet"], tuple[tuple[Failure, ...]]]:
-        """Pickle by what it was made of (for worker processes)."""
-        return type(self), (self.failures,)
+        """Collect what is not met, at least one failure."""
+        super().__init__(_joined(failures), check=failures[0].check, hint=failures[0].hint)
+        self.failures: tuple[Failure, ...] = failures
 
 
 class LaunchRefused(NotVerified):
-    """What the host reports contradicts what the owner demands of this launch."""
+    """The host's report contradicts what the owner knows of this launch."""
 
 
 class MeasurementMismatch(NotVerified):
-    """The measurement is not the one that the owner's inputs give.
+    """The measurement differs from the one computed from the owner's inputs.
 
-    It never carries the expected value: whoever holds that can make a host pass.
+    It never carries the expected value: a host that learns it can report it.
     """

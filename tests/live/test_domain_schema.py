@@ -13,14 +13,14 @@ import pytest
 
 from conftest import Run
 from sev_attest import MalformedInput
-from sev_attest.domain_xml.check import parse_domain
-from sev_attest.domain_xml.lint import before, read_version
+from sev_attest.domain_xml.domain import parse_domain
+from sev_attest.domain_xml.versions import before, read_version
 from test_cli_domain import guide_examples, lay_out
 from test_domain_xml import CLEAN, EFI, EVERY, HIDING, Case
 
 
 def refused(text: str) -> str:
-    """Give what libvirt says against a domain; nothing if it takes it."""
+    """Return what libvirt says against a domain; nothing if it takes it."""
     for tool in ("virt-xml-validate", "xmllint", "virsh"):
         assert shutil.which(tool), "apt-get install libvirt-clients libxml2-utils libvirt0"
     Path("schema.xml").write_text(text)

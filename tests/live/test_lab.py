@@ -18,8 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from sev_attest.domain_xml.check import Severity, Subject, Versions, look, parse_domain
+from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import prepare
+from sev_attest.domain_xml.rule import Severity, Subject
+from sev_attest.domain_xml.rules import apply_rules
+from sev_attest.domain_xml.versions import Versions
 from sev_attest.guest import Firmware
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.lab import Lab, Ran
@@ -161,7 +164,7 @@ class Owner:
         return ("--record", self.path(f"{guest.name}.launch.json"))
 
     def describe(self, guest: Guest) -> tuple[object, ...]:
-        """Give the options that describe the guest, but for its CPU."""
+        """Return the options that describe the guest, but for its CPU."""
         options: tuple[object, ...] = ("--firmware", self.path(guest.firmware))
         if guest.policy & 4:
             options += ("--num-cpus", guest.vcpus, *CPU)
@@ -199,7 +202,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def owner(lab: Lab) -> Iterator[Owner]:
-    """Give the owner a folder; the files of guests are there, and at the host."""
+    """Return the owner a folder; the files of guests are there, and at the host."""
     with tempfile.TemporaryDirectory(prefix="sev-owner-") as name:
         files = {"amdsev.fd": amdsev(), "vmlinuz": a_kernel(), "initrd": b"an initrd"}
         files |= {"ovmf.fd": OVMF.read_bytes(), "disk.key": b"the disk key"}
@@ -425,7 +428,8 @@ def test_the_examples_of_libvirt_s_guide_are_accepted_once_prepared(lab: Lab, ow
     for number, example in enumerate(examples):
         # As any host can: no KVM, no display (QXL and SPICE are modules), no old machine type.
         here = re.sub("<(graphics|video)[ >].*?</\\1>", "", example, flags=re.DOTALL)
-        here = re.sub("pc-q35-[0-9.]+", "q35", here)
+        here = re.sub("(?<=machine=')pc-i440fx-[0-9.]+", "pc", here)
+        here = re.sub("(?<=machine=')pc-q35-[0-9.]+", "q35", here)
         here = here.replace("type='kvm'", "type='qemu'")
         here = here.replace("/usr/bin/qemu-kvm", f"{lab.folder}/bin/qemu-system-x86_64")
         xml, prepared = owner.path(f"guide-{number}.xml"), owner.path(f"guide-{number}-out.xml")
@@ -512,7 +516,7 @@ def test_what_libvirt_refuses_of_firmware_is_an_error_and_what_is_mended_it_take
                 text = text.replace("<acpi/>", "")
             known = Versions(libvirt=version, qemu=(7, 2), guest_kernel=(6, 1))
             subject = Subject(domain=parse_domain(text.encode()), versions=known)
-            findings = look(subject)
+            findings = apply_rules(subject)
             errors = [one.id for one in findings if one.severity is Severity.ERROR]
             here = f"<os{firmware}> {loader} with {name}: {errors}"
             # From 9.2 on, what it can choose decides when a domain is defined: a warning says so.
@@ -522,7 +526,7 @@ def test_what_libvirt_refuses_of_firmware_is_an_error_and_what_is_mended_it_take
                 ids = {one.id for one in findings}
                 assert errors or (new and "domain.loader.chosen" in ids), here
             prepared = prepare(subject, SESSION)
-            chosen = parse_domain(prepared.xml).selects_firmware and new
+            chosen = parse_domain(prepared.xml).selects_uefi and new
             if errors and not prepared.errors and not chosen:
                 mended += 1
                 assert takes(prepared.xml.decode()), f"{here}\n{prepared.xml.decode()}"

@@ -16,7 +16,7 @@ import pytest
 import release_worker
 from conftest import Run
 from release_worker import OVMF, SECRETS, platform, validate_command
-from warm import run_forked
+from workers import run_forked
 
 KILLS = 200
 OLD = "what stood there"
@@ -46,7 +46,7 @@ def desk(here: Path) -> Path:
 
 
 def packet(name: str) -> list[bytes]:
-    """Give what is there of a packet; each file is whole."""
+    """Return what is there of a packet; each file is whole."""
     found = []
     for kind, whole in (("header", 52), ("payload", 64)):
         path = Path(f"{name}.{kind}")

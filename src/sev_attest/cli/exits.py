@@ -48,7 +48,7 @@ def _run(group: click.Group, arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
-        code, problems = _explain(error)
+        code, problems = _explain(error, arguments)
         running.code = code
         facts = error.facts if isinstance(error, SevAttestError) else {}
         _report(arguments, code, problems, facts)
@@ -59,14 +59,15 @@ def _run(group: click.Group, arguments: list[str]) -> int:
     return 0
 
 
-def _explain(error: Exception) -> tuple[int, list[Problem]]:
+def _explain(error: Exception, arguments: list[str]) -> tuple[int, list[Problem]]:
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "sev-attest"
         return USAGE, [("usage", error.format_message(), f"`{command} --help` shows the options")]
     if isinstance(error, ChainInvalid | RequirementsNotMet | UsageErrors):
-        return error.exit_code, [(f.check, f.message, hint_for(f)) for f in error.failures]
+        failures = error.failures
+        return error.exit_code, [(f.check, f.message, hint_for(f, arguments)) for f in failures]
     if isinstance(error, SevAttestError):
-        return error.exit_code, [(error.check, str(error), hint_for(error))]
+        return error.exit_code, [(error.check, str(error), hint_for(error, arguments))]
     if isinstance(error, OSError):
         # errors.reading names every file that is read: an error without a name is of writing.
         where = error.filename or "standard output"

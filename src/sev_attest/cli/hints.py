@@ -3,18 +3,38 @@
 The library's hints say what to do in any program; the command line adds the option for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 HINTS: Mapping[str, str] = {
     "chain.ark.trusted": "{} (--trust-root)",
     "chain.cek.unsigned": "{}; pass it with --cek",
+    "domain.config": "{}--ignore-config goes on",
     "firmware.hash-table": "{} (--kernel)",
     "firmware.sev-es-reset": "{} (--vmsa-cpu0, --vmsa-cpu1)",
+    "host.timeout": "{}; --timeout waits for longer",
+    "launch.name": "name it (--launch), or describe the guest (--firmware ...)",
+    "ledger.connection": "{} (`sev-attest ledger show` shows a session)",
+    "ledger.missing": "`sev-attest session{ledger}` begins one",
+    "ledger.permission": "{} (--ledger names another place)",
+    "ledger.place": "{} (--ledger names another place)",
+    "ledger.platform": "{}, or --ledger none, which lets a session be used twice",
+    "ledger.read-only": "{} (--ledger names another place)",
+    "ledger.reused": "{} with `sev-attest session{ledger}`",
+    "ledger.unknown": "`sev-attest ledger list{ledger}` lists sessions (--ledger names another)",
+    "ledger.unverified": "{}; for tests, --insecure goes on",
+    "record.mac": "use the record and the keys that `sev-attest session` wrote together",
+    "record.unverified": "{}; for tests, --insecure goes on",
+    "requirements.advisories.acknowledged": "{} (`sev-attest advisories` lists them)",
+    "requirements.advisories.refused": "{} (`sev-attest advisories` lists them)",
+    "requirements.platform.ceks": "{} (`sev-attest verify` prints fingerprints)",
+    "requirements.platform.denied_ceks": "{} (`sev-attest verify` prints fingerprints)",
+    "requirements.platform.denied_pdhs": "{} (`sev-attest verify` prints fingerprints)",
+    "requirements.platform.pdhs": "{} (`sev-attest verify` prints fingerprints)",
     "secret.unbound": "{}; for tests, --insecure goes on",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }
-"""What is shown; ``{}`` is the library's hint."""
+"""What is shown; ``{}`` is the library's hint, ``{ledger}`` the ``--ledger`` that was given."""
 
 
 class Explained(Protocol):
@@ -29,6 +49,19 @@ class Explained(Protocol):
         """The library's hint."""
 
 
-def hint_for(error: Explained) -> str:
-    """Return the hint that a command shows for an error."""
-    return HINTS.get(error.check, "{}").format(error.hint).removeprefix("; ")
+def hint_for(error: Explained, arguments: Sequence[str] = ()) -> str:
+    """Return the hint that a command shows for an error; ``arguments`` are its command line."""
+    hint = HINTS.get(error.check, "{}")
+    return hint.format(error.hint, ledger=_ledger(arguments)).lstrip("; ")
+
+
+def _ledger(arguments: Sequence[str]) -> str:
+    """Return the --ledger option of a command line, for another one; empty if it has none."""
+    found = ""
+    for at, argument in enumerate(arguments):
+        name, _, place = argument.partition("=")
+        if name == "--ledger":
+            from shlex import quote
+
+            found = f" --ledger {quote(place or ''.join(arguments[at + 1 : at + 2]))}"
+    return found

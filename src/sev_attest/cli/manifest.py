@@ -9,7 +9,7 @@ from sev_attest.cli.options.guest import GuestRangeOptions
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported
-from sev_attest.owner.requirements import MANIFEST_SCHEMA
+from sev_attest.owner.requirements_file import MANIFEST_SCHEMA
 from sev_attest.sev.digest import MeasuredGuest
 from sev_attest.sev.policy import GuestPolicy
 

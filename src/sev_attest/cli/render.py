@@ -131,18 +131,6 @@ def policy_notes(policy: "GuestPolicy") -> list[str]:
     return [f"policy {policy} lets the host read the guest's memory with the debug commands"]
 
 
-def launch_security(policy: "GuestPolicy", godh: str, blob: str, *, kernel_hashes: bool) -> str:
-    """Return libvirt's <launchSecurity> element."""
-    hashes = " kernelHashes='yes'" if kernel_hashes else ""
-    return (
-        f"<launchSecurity type='sev'{hashes}>\n"
-        f"  <policy>{policy}</policy>\n"
-        f"  <dhCert>{godh}</dhCert>\n"
-        f"  <session>{blob}</session>\n"
-        "</launchSecurity>"
-    )
-
-
 def _line(certificate: "Certificate | AmdCaCertificate | None", role: str) -> str:
     if certificate is None:
         return f"{role} (none that fits)"

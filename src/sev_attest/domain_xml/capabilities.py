@@ -1,4 +1,4 @@
-"""What ``virsh domcapabilities`` says a host offers. Its claim: no certificate vouches for it."""
+"""What a host offers, as ``virsh domcapabilities`` prints it. It is the host's claim."""
 
 import re
 from dataclasses import dataclass
@@ -9,36 +9,37 @@ from sev_attest.errors import MalformedInput
 _STRUCTURE = "domcapabilities XML"
 _NUMBER = re.compile(r"\s*([0-9]{1,9})\s*")
 _SHOWN = 40
+"""Characters of a value in a message."""
 _NO_GUESTS = (
     "no guests, neither SEV nor SEV-ES: the host has no ASIDs for them (a BIOS setting, or this "
     "host is itself a virtual machine)"
 )
 _OBSTACLES = (
-    "the CPU has no SEV, or the BIOS turned it off: `grep -w sev /proc/cpuinfo` shows it",
+    "the CPU has no SEV, or the BIOS turned it off: `grep -w sev /proc/cpuinfo` prints nothing",
     (
-        "the kernel has it off: put mem_encrypt=on kvm_amd.sev=1 on its command line; then "
-        "/sys/module/kvm_amd/parameters/sev reads 1 or Y"
+        "the kernel has it off: add mem_encrypt=on kvm_amd.sev=1 to its command line; then "
+        "/sys/module/kvm_amd/parameters/sev contains 1 or Y"
     ),
     (
-        "libvirt before 6.5 keeps what it found before: stop libvirtd, remove "
+        "libvirt before 6.5 caches an earlier result: stop libvirtd, remove "
         "/var/cache/libvirt/qemu/capabilities/*, start it"
     ),
     (
-        "QEMU may not open /dev/sev: libvirt up to 5.1 needs other permissions on it, "
+        "QEMU cannot open /dev/sev: libvirt up to 5.1 needs other permissions on it, "
         "selinux-policy before 3.14.2.40 another label"
     ),
 )
-"""What keeps a host from offering SEV (libvirt kbase/launch_security_sev)."""
+"""Reasons why a host does not offer SEV (libvirt kbase/launch_security_sev)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SevCapabilities:
-    """What a host offers to SEV guests, as libvirt found it.
+    """What a host offers to SEV guests, as libvirt reports it.
 
-    ``arch`` is that of the guests (empty if it is not told). ``listed`` tells whether libvirt says
-    anything of SEV at all, ``supported`` whether it says yes. The numbers are None where it does
-    not say (libvirt before 8.0 has no guest counts). ``types`` are those of launchSecurity (libvirt
-    10.5 and later), ``firmware`` what firmware='...' can be, ``loaders`` the types of loader.
+    ``arch`` is the guests' architecture, empty if it is not reported. ``listed`` is whether libvirt
+    mentions SEV, ``supported`` whether it is supported. Numbers are None if they are not reported
+    (libvirt before 8.0 has no guest counts). ``types`` are the types of launchSecurity (libvirt
+    10.5 and later), ``firmware`` the values of firmware='...', ``loaders`` the types of loader.
     """
 
     domain_type: str
@@ -56,13 +57,11 @@ class SevCapabilities:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "SevCapabilities":
-        """Read the XML that ``virsh domcapabilities`` prints; raises MalformedInput."""
+        """Return what ``virsh domcapabilities`` printed. Raises MalformedInput."""
         root = Document.parse(data, _STRUCTURE).root
         if root.name != "domainCapabilities":
             reason = f"<{short(root.name)}>, expected <domainCapabilities>"
-            hint = (
-                "give what `virsh domcapabilities` prints (not `virsh capabilities`, nor a domain)"
-            )
+            hint = "use what `virsh domcapabilities` prints (not `virsh capabilities`, or a domain)"
             raise MalformedInput(_STRUCTURE, "root", reason, hint=hint)
         found = root.all("features/sev")
         if found[1:]:
@@ -86,7 +85,7 @@ class SevCapabilities:
 
     @property
     def foreign(self) -> str:
-        """Say what this is of, if it is no host for SEV: another architecture, or Intel's TDX."""
+        """Why this host cannot offer SEV: another architecture, or Intel TDX; else empty."""
         if self.arch not in ("", "x86_64"):
             return (
                 f"these are the capabilities for {self.arch[:_SHOWN]} guests: SEV is for x86_64 "
@@ -98,16 +97,16 @@ class SevCapabilities:
 
     @property
     def sev(self) -> bool:
-        """Return whether plain SEV guests can start, as far as libvirt says."""
+        """Whether plain SEV guests can start, as far as libvirt knows."""
         return self.supported and not self.foreign and self.max_guests != 0
 
     @property
     def es(self) -> bool:
-        """Return whether SEV-ES guests can start, as far as libvirt says."""
+        """Whether SEV-ES guests can start, as far as libvirt knows."""
         return self.supported and not self.foreign and self.max_es_guests != 0
 
     def obstacles(self) -> list[str]:
-        """Say what may keep a host from offering SEV and SEV-ES; empty if it offers one of them."""
+        """Return possible reasons why the host offers neither SEV nor SEV-ES; empty if it does."""
         if self.sev or self.es:
             return []
         if self.foreign:
@@ -118,16 +117,16 @@ class SevCapabilities:
         if self.domain_type not in ("", "kvm"):
             found.append(
                 f"these are the capabilities for domains of type {self.domain_type}: KVM is not "
-                "usable there, or `virsh domcapabilities --virttype kvm` shows its own"
+                "usable there, or `virsh domcapabilities --virttype kvm` prints its own"
             )
         if not self.listed:
             found.append(
-                "libvirt says nothing of SEV: that takes libvirt 4.5 and QEMU 2.12 or later"
+                "libvirt does not mention SEV: it needs libvirt 4.5 and QEMU 2.12 or later"
             )
         return [*found, *_OBSTACLES]
 
     def limits(self) -> list[str]:
-        """Say what a host that offers SEV or SEV-ES still does not."""
+        """Return what a host that offers SEV or SEV-ES does not offer."""
         found = []
         if self.es and not self.sev:
             found.append(
@@ -152,7 +151,7 @@ def _number(sev: Element | None, name: str) -> int | None:
         return None
     digits = _NUMBER.fullmatch(found.text)
     if not digits or not found.text.isascii():
-        raise MalformedInput(_STRUCTURE, name, f"line {found.line}: is no number")
+        raise MalformedInput(_STRUCTURE, name, f"line {found.line}: is not a number")
     return int(digits[1])
 
 

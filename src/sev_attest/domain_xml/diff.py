@@ -1,4 +1,7 @@
-"""What edits changed, as a unified diff: from the edits themselves, so at a cost that is linear."""
+"""The unified diff of a text and its edited form.
+
+It is computed from the edits, so its cost is linear; difflib's is not.
+"""
 
 import re
 from array import array
@@ -15,7 +18,7 @@ _UNENDED = "\\ No newline at end of file"
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """``size`` bytes that edits left alone: where they were before, and where they are now."""
+    """``size`` bytes that edits did not change: where they were, and where they are now."""
 
     old: int
     new: int
@@ -23,7 +26,7 @@ class Span:
 
 
 def kept(size: int, edits: Iterable[Edit]) -> list[Span]:
-    """List what edits, which do not touch each other, leave of ``size`` bytes."""
+    """Return the spans of ``size`` bytes that edits, which do not touch each other, leave."""
     spans = []
     at = moved = 0
     for edit in [*sorted(edits, key=lambda edit: edit.start), Edit(size, size, b"")]:
@@ -34,7 +37,7 @@ def kept(size: int, edits: Iterable[Edit]) -> list[Span]:
 
 
 def through(first: list[Span], second: list[Span]) -> list[Span]:
-    """List what is left after edits, and after further edits of what those made."""
+    """Return the spans that are left after edits (``first``) and edits of their result."""
     spans = []
     i = j = 0
     while i < len(first) and j < len(second):
@@ -53,7 +56,7 @@ def through(first: list[Span], second: list[Span]) -> list[Span]:
 
 
 def unified(old: bytes, new: bytes, spans: list[Span], names: tuple[str, str]) -> Iterator[str]:
-    """Write what ``diff -u`` would, line by line; ``spans`` are what ``old`` and ``new`` share."""
+    """Return the lines that ``diff -u`` prints; ``spans`` are what ``old`` and ``new`` share."""
     before, after = _Lines(old), _Lines(new)
     changes = [*_changes(before, after, spans)]
     if changes:
@@ -75,11 +78,11 @@ def unified(old: bytes, new: bytes, spans: list[Span], names: tuple[str, str]) -
 
 
 class _Lines:
-    """The lines of a text; where each begins, and behind the last one its end."""
+    """The lines of a text: where each begins, and where the last one ends."""
 
     def __init__(self, text: bytes) -> None:
         self._text = text
-        self.starts = array("Q", [0])
+        self.starts: array[int] = array("Q", [0])
         self.starts.extend(found.end() for found in _NEWLINE.finditer(text))
         if text and not text.endswith(b"\n"):
             self.starts.append(len(text))
@@ -91,12 +94,12 @@ class _Lines:
         return self._text[self.starts[number] : self.starts[number + 1]]
 
     def begun(self, at: int) -> int | None:
-        """Return the number of the line that begins at an offset."""
+        """Return the number of the line that begins at an offset, None if none does."""
         number = bisect_left(self.starts, at)
         return number if number < len(self.starts) and self.starts[number] == at else None
 
     def shown(self, mark: str, begin: int, end: int) -> Iterator[str]:
-        """Write some lines of a diff."""
+        """Return the lines from ``begin`` up to ``end``, each after ``mark``."""
         for number in range(begin, end):
             line = self[number]
             yield mark + line.removesuffix(b"\n").decode()
@@ -106,7 +109,7 @@ class _Lines:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """The lines from ``old`` up to ``old_end`` became those from ``new`` up to ``new_end``."""
+    """Lines ``old`` up to ``old_end`` were replaced by lines ``new`` up to ``new_end``."""
 
     old: int
     old_end: int
@@ -115,7 +118,7 @@ class _Change:
 
 
 def _changes(before: _Lines, after: _Lines, spans: list[Span]) -> Iterator[_Change]:
-    """List the lines between those that are whole in one span."""
+    """Return the changes: the lines between those that a span contains whole."""
     old = new = 0
     for span in spans:
         moved = span.new - span.old
@@ -133,7 +136,7 @@ def _changes(before: _Lines, after: _Lines, spans: list[Span]) -> Iterator[_Chan
 
 
 def _trimmed(before: _Lines, after: _Lines, change: _Change) -> Iterator[_Change]:
-    """Leave out the equal lines at both ends; nothing where all are equal."""
+    """Return a change without equal lines at its ends; nothing if all are equal."""
     old, new, old_end, new_end = change.old, change.new, change.old_end, change.new_end
     while old < old_end and new < new_end and before[old] == after[new]:
         old, new = old + 1, new + 1
@@ -144,7 +147,7 @@ def _trimmed(before: _Lines, after: _Lines, change: _Change) -> Iterator[_Change
 
 
 def _hunks(changes: Iterable[_Change]) -> Iterator[list[_Change]]:
-    """Put together the changes whose context meets."""
+    """Return the changes in groups whose contexts touch."""
     hunk: list[_Change] = []
     for change in changes:
         if hunk and change.old - hunk[-1].old_end > 2 * _CONTEXT:
@@ -156,6 +159,6 @@ def _hunks(changes: Iterable[_Change]) -> Iterator[list[_Change]]:
 
 
 def _range(begin: int, end: int) -> str:
-    """Write a range of lines; one without lines is named by the line before it."""
+    """Return a range of lines; an empty one is named by the line before it."""
     count = end - begin
     return f"{begin + 1 if count else begin},{count}"

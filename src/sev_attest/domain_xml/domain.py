@@ -1,16 +1,16 @@
-"""A libvirt domain, as its XML describes it: what several rules ask of it. Trusts nothing in it."""
+"""A libvirt domain, as its XML describes it: the facts that rules need. Untrusted."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from sev_attest.domain_xml.launch_security import BLOB_SIZES
 from sev_attest.domain_xml.xml import Document, Element, short
 from sev_attest.errors import MalformedInput
 from sev_attest.sev.spec import PolicyBit
 
 STRUCTURE = "domain XML"
-KERNEL = "os/kernel"
 NON_TRANSITIONAL = "virtio-non-transitional"
 _POLICY = re.compile(r"[ \t\r\n]*\+?(?:0[xX])?0*([0-9A-Fa-f]{1,8})")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -23,14 +23,17 @@ _ONCE = (
     "launchSecurity/cbitpos", "launchSecurity/dhCert", "launchSecurity/policy",
     "launchSecurity/reducedPhysBits", "launchSecurity/session", "memory", "memoryBacking",
     "memtune", "memtune/hard_limit", "on_reboot", "os", "os/cmdline", "os/firmware", "os/initrd",
-    KERNEL, "os/loader", "os/nvram", "os/type", "os/varstore", "vcpu",
+    "os/kernel", "os/loader", "os/nvram", "os/type", "os/varstore", "vcpu",
 )  # fmt: skip
-"""What may stand in a domain once: of two, it is libvirt's code that decides which counts."""
+"""Elements that may occur once. Which of two counts would depend on libvirt's code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Virtio:
-    """A virtio device: its element, and the element and attribute that name its model (if any)."""
+    """A virtio device.
+
+    ``named`` is the element whose ``attribute`` names the model; None if no model can be named.
+    """
 
     element: Element
     named: Element | None
@@ -38,82 +41,96 @@ class Virtio:
 
     @property
     def model(self) -> str:
-        """Give its model, as far as the XML names it."""
+        """The model that the XML names, or else "virtio"."""
         return (self.named and self.named.get(self.attribute)) or "virtio"
 
 
 class Domain:
-    """A domain whose root is ``<domain>`` and which says nothing twice."""
+    """A domain whose root is ``<domain>``, and which has no element twice that may occur once."""
 
     def __init__(self, document: Document) -> None:
-        """Check what :func:`parse_domain` read; raises MalformedInput."""
-        self.document = document
-        self.root = document.root
+        """Check what :func:`parse_domain` read. Raises MalformedInput."""
+        self.document: Document = document
+        self.root: Element = document.root
         for path in _ONCE:
             for element in self.root.all(path)[1:]:
                 reason = f"line {element.line}: <{element.name}> is there twice"
                 raise MalformedInput(STRUCTURE, path, reason)
 
     @cached_property
-    def security(self) -> Element | None:
-        """Give ``<launchSecurity>`` if it is one for SEV or SEV-ES."""
+    def launch_security(self) -> Element | None:
+        """The ``<launchSecurity>`` element, if it is one for SEV or SEV-ES."""
         found = self.root.find("launchSecurity")
         return found if found is not None and found.get("type") == "sev" else None
 
     @cached_property
     def policy(self) -> int | None:
-        """Give the guest policy as libvirt reads it, always in hex; None if there is none."""
-        found = self.security and self.security.find("policy")
+        """The guest policy as libvirt reads it, always as hex; None if there is no valid one."""
+        found = self.launch_security and self.launch_security.find("policy")
         return read_policy(found.text) if found is not None else None
 
     @cached_property
     def machine(self) -> str:
-        """Give the machine type; ``pc`` is what libvirt takes if none is named."""
+        """The machine type; ``pc``, libvirt's default, if none is named."""
         kind = self.root.find("os/type")
         return (kind is not None and kind.get("machine")) or "pc"
 
     @cached_property
     def q35(self) -> bool:
-        """Tell whether the machine is a Q35."""
+        """Whether the machine is a Q35."""
         return "q35" in self.machine
 
     @cached_property
     def i440fx(self) -> bool:
-        """Tell whether the machine is an i440fx ("legacy PC")."""
+        """Whether the machine is an i440fx ("legacy PC")."""
         known = self.machine in ("pc", "ubuntu") or self.machine.startswith("pc-")
         return "i440fx" in self.machine or (known and not self.q35)
 
     @cached_property
     def machine_version(self) -> tuple[int, int] | None:
-        """Give the version of QEMU that the machine type names (pc-q35-7.2)."""
+        """The version of QEMU in the name of the machine type (pc-q35-7.2), if there is one."""
         found = _MACHINE_VERSION.search(self.machine)
         return (int(found[1]), int(found[2])) if found else None
 
     @cached_property
     def kernel(self) -> Element | None:
-        """Give ``<kernel>`` if the guest boots one directly."""
-        found = self.root.find(KERNEL)
-        # Blanks alone are a path to libvirt.
+        """The ``<kernel>`` element, if the guest boots a kernel directly."""
+        found = self.root.find("os/kernel")
+        # To libvirt, blanks are a path.
         return found if found is not None and found.text else None
 
     @cached_property
     def loader_path(self) -> str:
-        """Give the path of the firmware; empty if none is named."""
+        """The path of the firmware; empty if the XML names none."""
         found = self.root.find("os/loader")
         return "" if found is None else found.text
 
     @cached_property
     def kernel_hashes(self) -> bool:
-        """Tell whether kernelHashes='yes' is there."""
-        return self.security is not None and self.security.get("kernelHashes") == "yes"
+        """Whether it has kernelHashes='yes'."""
+        return (
+            self.launch_security is not None and self.launch_security.get("kernelHashes") == "yes"
+        )
 
     @cached_property
-    def selects_firmware(self) -> bool:
-        """Tell whether libvirt is to choose a UEFI firmware (firmware='efi')."""
-        return self.place("os").get("firmware") == "efi"
+    def has_session(self) -> bool:
+        """Whether both dhCert and session are there and not empty."""
+        found = self.launch_security
+        blobs = [found and found.find(name) for name in BLOB_SIZES]
+        return all(blob is not None and blob.text for blob in blobs)
+
+    @cached_property
+    def selected_firmware(self) -> str | None:
+        """The kind of firmware that libvirt selects (``<os firmware=...>``), if it does."""
+        return self.place("os").get("firmware")
+
+    @cached_property
+    def selects_uefi(self) -> bool:
+        """Whether libvirt selects a UEFI firmware (firmware='efi')."""
+        return self.selected_firmware == "efi"
 
     def place(self, path: str) -> Element:
-        """Give the element at ``path``, or the one that it would be in."""
+        """Return the element at ``path``, or the innermost one on the way to it."""
         found = self.root
         for name in path.split("/"):
             inner = found.find(name)
@@ -123,12 +140,12 @@ class Domain:
         return found
 
     def devices(self, name: str) -> list[Element]:
-        """List the devices of one name."""
+        """Return the devices of one name."""
         return self.root.all(f"devices/{name}")
 
     @cached_property
     def virtio(self) -> tuple[Virtio, ...]:
-        """List the virtio devices, as far as the XML has a place for their ``<driver>``."""
+        """The virtio devices that can have a ``<driver>``."""
         place = self.root.find("devices")
         found = [
             _VIRTIO[device.name](device)
@@ -139,7 +156,7 @@ class Domain:
 
     @cached_property
     def boot_disk(self) -> Element | None:
-        """Give the disk that the guest boots from: the first of the boot order, or of all."""
+        """The disk that the guest boots from: the first in boot order, or the first of all."""
         disks = [d for d in self.devices("disk") if d.get("device") in (None, "disk", "lun")]
         ordered = [disk for disk in disks if disk.find("boot") is not None]
 
@@ -159,7 +176,7 @@ def _disk_bus(disk: Element) -> str | None:
 
 
 def disk_is_virtio(disk: Element) -> bool:
-    """Tell whether a disk is a virtio-blk device."""
+    """Return whether a disk is a virtio-blk device."""
     return _disk_bus(disk) == "virtio"
 
 
@@ -186,7 +203,7 @@ def _video(video: Element) -> Virtio | None:
 
 
 def _plain(attribute: str, default: str) -> Callable[[Element], Virtio | None]:
-    """Make the function for devices that one attribute makes virtio devices."""
+    """Return the reader for devices that are virtio devices by an attribute."""
 
     def read(device: Element) -> Virtio | None:
         virtio = (device.get(attribute) or default).startswith("virtio")
@@ -195,7 +212,7 @@ def _plain(attribute: str, default: str) -> Callable[[Element], Virtio | None]:
     return read
 
 
-_VIRTIO = {
+_VIRTIO: Mapping[str, Callable[[Element], Virtio | None]] = {
     "controller": _controller,
     "disk": _disk,
     "filesystem": _plain("model", "virtio"),
@@ -206,15 +223,15 @@ _VIRTIO = {
     "video": _video,
     "vsock": _plain("model", "virtio"),
 }
-VIRTIO = tuple(_VIRTIO)
-"""The names of devices that can be virtio devices with a ``<driver>``."""
+VIRTIO: tuple[str, ...] = tuple(_VIRTIO)
+"""Names of the devices that can be virtio devices with a ``<driver>``."""
 
 
 def parse_domain(data: bytes) -> Domain:
-    """Read libvirt's domain XML (UTF-8, 1 MiB at most), as ``virsh dumpxml`` prints it.
+    """Return the domain in libvirt's XML (UTF-8, 1 MiB at most), as ``virsh dumpxml`` prints it.
 
-    Raises MalformedInput, with the line, for anything that is no well-formed XML without a DOCTYPE,
-    for another root, and for a domain that says twice what can be said once.
+    Raises MalformedInput, with the line, for XML that is not well-formed or has a DOCTYPE, for
+    another root, and for two elements where only one may be.
     """
     document = Document.parse(data, STRUCTURE)
     if document.root.name != "domain":
@@ -225,7 +242,9 @@ def parse_domain(data: bytes) -> Domain:
 
 
 def read_policy(text: str) -> int | None:
-    """Read a policy as libvirt does: base 16, with or without 0x, and nothing behind it.
+    """Return a policy as libvirt reads it: base 16, with or without 0x, nothing after it.
+
+    Returns None for text that libvirt refuses.
 
     >>> read_policy("10")
     16
@@ -235,12 +254,12 @@ def read_policy(text: str) -> int | None:
 
 
 def number(text: str) -> int | None:
-    """Return a decimal number; None if it is none. Blanks may stand before it, as in libvirt."""
+    """Return a decimal number, None if it is not one. Leading blanks are allowed, as in libvirt."""
     return int(text) if text.isascii() and _NUMBER.fullmatch(text.lstrip()) else None
 
 
 def size(element: Element | None) -> int | None:
-    """Read an amount of memory in bytes (KiB unless a unit is named); None if it is none."""
+    """Return an amount of memory in bytes, None if it is not one. The default unit is KiB."""
     if element is None:
         return None
     count = number(element.text)
@@ -248,6 +267,6 @@ def size(element: Element | None) -> int | None:
     return None if count is None or unit is None else count * unit
 
 
-def es(policy: int | None) -> bool:
-    """Tell whether a policy is one for SEV-ES."""
+def is_es(policy: int | None) -> bool:
+    """Return whether a policy asks for SEV-ES."""
     return bool((policy or 0) & PolicyBit.ES)

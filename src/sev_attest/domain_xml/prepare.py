@@ -1,4 +1,4 @@
-"""Mend a domain's XML, and put a session in it: by editing its text, so that all else stays."""
+"""Mend a domain's XML and put a session in it, by edits of the text: everything else stays."""
 
 import base64
 import hashlib
@@ -7,24 +7,24 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from sev_attest._encoding import blob
-from sev_attest.domain_xml.check import look
 from sev_attest.domain_xml.diff import Span, kept, through, unified
 from sev_attest.domain_xml.domain import STRUCTURE, Domain, parse_domain
-from sev_attest.domain_xml.lint import Finding, Severity, Subject, Used
+from sev_attest.domain_xml.launch_security import BLOB_SIZES
+from sev_attest.domain_xml.rule import Finding, Severity, Subject, Used
+from sev_attest.domain_xml.rules import apply_rules
 from sev_attest.domain_xml.xml import MAX_ELEMENTS, MAX_SIZE, Edit, apply
 from sev_attest.errors import Insecure, MalformedInput
 from sev_attest.owner.record import LaunchRecord
 
-NEEDED = frozenset({"domain.loader.stateless"})
-"""Rules that are mended without being asked, beside every error: attestation rests on them."""
+NEEDED: frozenset[str] = frozenset({"domain.loader.stateless"})
+"""Rules that are always mended, although not errors: attestation depends on them."""
 _PASSES = 64
-_GODH_SIZE = 2084
-_SESSION_SIZE = 128
+"""An edit may reveal a finding; no XML in the tests takes more than a few passes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionFiles:
-    """What `sev-attest session` wrote for the host, and the record of it. No secret is in it."""
+    """The files of a session that hold no secret: its record, and what goes to the host."""
 
     record: LaunchRecord
     godh: bytes
@@ -33,54 +33,55 @@ class SessionFiles:
     """128 bytes."""
 
     def __post_init__(self) -> None:
-        """Hold the blobs to the record (MalformedInput)."""
+        """Raise MalformedInput if a blob is not the one of the record."""
         for name, data, recorded in (
             ("GODH", self.godh, self.record.godh_sha256),
             ("session blob", self.blob, self.record.session_sha256),
         ):
             if hashlib.sha256(data).hexdigest() != recorded:
-                reason = f"this is not that of the record of {self.record.name}"
-                raise MalformedInput(name, "conflict", reason, hint="take the files of one session")
+                reason = f"it does not belong to the record of {self.record.name}"
+                raise MalformedInput(name, "conflict", reason, hint="use the files of one session")
 
     @classmethod
     def from_files(cls, record: bytes, godh: bytes, session: bytes) -> "SessionFiles":
-        """Read NAME.launch.json, NAME_godh.b64 and NAME_session.b64; raises MalformedInput."""
+        """Read NAME.launch.json, NAME_godh.b64 and NAME_session.b64. Raises MalformedInput."""
         return cls(
             record=LaunchRecord.from_bytes(record),
-            godh=blob(godh, (_GODH_SIZE,), "GODH"),
-            blob=blob(session, (_SESSION_SIZE,), "session blob"),
+            godh=blob(godh, (BLOB_SIZES["dhCert"],), "GODH"),
+            blob=blob(session, (BLOB_SIZES["session"],), "session blob"),
         )
 
     def require_unused(self, used: Used | None) -> None:
-        """Refuse a session that was used already; raises Insecure."""
+        """Raise Insecure if the session was used already."""
         state = used(self.record.session_sha256) if used else None
         if state is not None:
             raise Insecure(
                 f"the session {self.record.name} was used already: {state}",
                 check="domain.session.reused",
-                hint="make a new one with `sev-attest session`: each is for one launch only",
+                hint="make a new session: each is for one launch only",
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """The mended XML; what was mended; what is left."""
+    """The result of :func:`prepare`: the mended XML, what was mended, and what is left."""
 
     source: bytes = field(repr=False)
     """The XML as it was."""
     xml: bytes = field(repr=False)
+    """The mended XML."""
     mended: tuple[Finding, ...]
     remaining: tuple[Finding, ...]
     kept: list[Span] = field(repr=False)
-    """What of the source is in the mended XML."""
+    """The parts of the source that are in the mended XML."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What is left that stands against attestation."""
+        """The errors that are left."""
         return tuple(one for one in self.remaining if one.severity is Severity.ERROR)
 
     def diff(self, old: str, new: str) -> Iterator[str]:
-        """Write the lines of a unified diff between two files of these names, without newlines."""
+        """Return the lines of a unified diff of files ``old`` and ``new``, without newlines."""
         return unified(self.source, self.xml, self.kept, (old, new))
 
 
@@ -89,10 +90,12 @@ def prepare(
 ) -> Prepared:
     """Put a session into a domain's XML, and mend what attestation needs.
 
-    That is every error that can be mended without knowing more than the XML and the session, and
-    the rules in :data:`NEEDED`; ``also`` names further rules, ``everything`` means all of them.
-    What is mended once stays as it is the next time. Raises MalformedInput as ``check_domain``, and
-    where the mended XML would be more than ``parse_domain`` takes.
+    Mended are all errors for which the XML and the session are enough, and the rules in
+    :data:`NEEDED`. ``also`` names more rules; with ``everything`` all are mended that can be. A
+    second run changes nothing.
+
+    Raises MalformedInput for firmware whose footer table is malformed, and if the mended XML would
+    be larger than ``parse_domain`` accepts.
     """
     subject = replace(
         subject,
@@ -105,9 +108,8 @@ def prepare(
     left = [Span(0, 0, len(source))]
     mended: list[Finding] = []
     for _ in range(_PASSES):
-        findings = look(subject)
         edits: list[Edit] = []
-        for finding in findings:
+        for finding in apply_rules(subject):
             chosen = everything or finding.severity is Severity.ERROR or finding.id in wanted
             if chosen and finding.edits and all(_free(edit, edits) for edit in finding.edits):
                 mended.append(finding)
@@ -122,7 +124,7 @@ def prepare(
         source=source,
         xml=subject.document.source,
         mended=tuple(mended),
-        remaining=tuple(look(subject)),
+        remaining=tuple(apply_rules(subject)),
         kept=left,
     )
 
@@ -132,7 +134,7 @@ def _mended(xml: bytes) -> Domain:
         return parse_domain(xml)
     except MalformedInput as error:
         reason = "the mended XML would be too large"
-        hint = f"at most {MAX_SIZE >> 20} MiB, and {MAX_ELEMENTS} elements, are read"
+        hint = f"the limits are {MAX_SIZE >> 20} MiB and {MAX_ELEMENTS} elements"
         raise MalformedInput(STRUCTURE, error.field, reason, hint=hint) from None
 
 
@@ -141,6 +143,6 @@ def _start(edit: Edit) -> int:
 
 
 def _free(edit: Edit, taken: list[Edit]) -> bool:
-    """Tell whether an edit touches none of ``taken``, which are in order."""
+    """Return whether an edit touches none of ``taken``, which are sorted by their start."""
     at = bisect(taken, edit.start, key=_start)
     return not any(edit.touches(other) for other in taken[max(at - 1, 0) : at + 1])

@@ -1,10 +1,11 @@
-"""A stranger's XML: a tree whose parts know where they stand, and edits of the text itself.
+"""Untrusted XML: a tree whose elements know their place in the text, and edits of that text.
 
-Only elements, attributes and text are read. A DOCTYPE is refused where it begins, so that no entity
-is ever declared, expanded or fetched; size, depth and the number of elements are bounded. Where an
-element has no namespace its attributes must have none: libvirt passes over namespaces of attributes
-and takes the first of a name, so that ``x:type`` could hide ``type`` from it. An edit
-replaces a span of the original bytes: comments, layout and quotes around it stay as they were.
+Only elements, attributes and text are read. A DOCTYPE is refused where it begins, so no entity is
+ever declared, expanded or fetched. Size, depth and the number of elements are limited. An element
+without a namespace must not have attributes in one: libvirt ignores the namespaces of attributes
+and reads the first one of a name, so ``x:type`` could hide ``type`` from it.
+
+An edit replaces a span of the original bytes: comments, layout and quotes around it stay.
 """
 
 import re
@@ -17,15 +18,16 @@ from xml.parsers import expat
 from sev_attest.errors import MalformedInput
 
 MAX_SIZE = 1 << 20
+"""Bytes."""
 MAX_DEPTH = 64
 MAX_ELEMENTS = 20_000
 MAX_NAMESPACE = 256
-"""Characters of a namespace's name, which expat repeats in the name of all that is in it."""
-_MOST_NAME = 40
-_MOST_INDENT = 256
+"""Characters of a namespace's name. expat repeats it in the name of each element in it."""
+_MAX_NAME = 40
+_MAX_INDENT = 256
 _ENCODINGS = ("utf-8", "us-ascii")
 _STEP = b"  "
-# Every pattern is matched where it must begin, and gives nothing back: the text is a stranger's.
+# The text is untrusted: the quantifiers are possessive, so no pattern ever backtracks.
 _PROLOG = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
 _TAG = re.compile(rb"""<(?:[^>"']++|"[^"]*+"|'[^']*+')*+>""")
 _TAG_NAME = re.compile(rb"<[^\s/>]++")
@@ -34,15 +36,16 @@ _BLANK = re.compile(rb"[ \t]*+")
 
 
 def short(name: str) -> str:
-    """Return a name as it is shown: its first 40 characters."""
-    return name if len(name) <= _MOST_NAME else f"{name[:_MOST_NAME]}..."
+    """Return the first 40 characters of a name, for messages."""
+    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A step of the way to an element.
+    """One step of an element's path.
 
-    ``which`` counts the elements of one name in one other from 1; it is 0 where there is just one.
+    ``above`` is the step before it, None for the root. ``which`` counts the elements of the same
+    name in one parent from 1; it is 0 for an only one.
     """
 
     above: "Place | None"
@@ -50,7 +53,7 @@ class Place:
     which: int = 0
 
     def __str__(self) -> str:
-        """Return the way from the root, XPath-like: ``/domain/devices/disk[2]``."""
+        """Return the path from the root, XPath-like: ``/domain/devices/disk[2]``."""
         steps: list[str] = []
         place: Place | None = self
         while place is not None:
@@ -62,11 +65,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Element:
-    """An element and where it stands.
+    """An element and its place in the text.
 
-    ``name`` is the local one; one in a namespace has that and a blank before it. ``line`` counts
-    from 1. ``start``, ``inner``, ``inner_end`` and ``end`` are offsets in bytes: of its tag,
-    of what follows that, of its closing tag, and of what follows that.
+    ``name`` is the local name, with the namespace and a blank before it if there is one. ``line``
+    counts from 1. ``start``, ``inner``, ``inner_end`` and ``end`` are byte offsets: where its tag
+    begins and ends, and where its closing tag begins and ends.
     """
 
     name: str
@@ -81,50 +84,50 @@ class Element:
 
     @property
     def path(self) -> str:
-        """Return where it stands, XPath-like, with long names cut short."""
+        """Its path, XPath-like, with long names shortened."""
         return str(self.place)
 
     @property
     def children(self) -> "Iterator[Element]":
-        """Give the elements in it, in order."""
+        """The elements in it, in order."""
         return (part for part in self.content if isinstance(part, Element))
 
     @property
     def text(self) -> str:
-        """Give all its text, as XPath's string() does: also that of the elements in it."""
+        """Its text and that of the elements in it, as XPath's string() returns."""
         return "".join(part if isinstance(part, str) else part.text for part in self.content)
 
     def all(self, path: str) -> "list[Element]":
-        """List the elements that a path of names (``os/loader``) leads to."""
+        """Return the elements at a path of names (``os/loader``)."""
         found = [self]
         for name in path.split("/"):
             found = [child for one in found for child in one.children if child.name == name]
         return found
 
     def find(self, path: str) -> "Element | None":
-        """Give the first of :meth:`all`, if there is one."""
+        """Return the first of :meth:`all`, None if there is none."""
         return next(iter(self.all(path)), None)
 
     def get(self, name: str) -> str | None:
-        """Give the value of an attribute."""
+        """Return the value of an attribute, None if it is missing."""
         return self.attributes.get(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Put ``text`` in the place of the bytes from ``start`` to ``end``."""
+    """Replaces the bytes from ``start`` up to ``end`` by ``text``."""
 
     start: int
     end: int
     text: bytes
 
     def touches(self, other: "Edit") -> bool:
-        """Tell whether both change the same place."""
+        """Return whether the spans of two edits overlap or meet."""
         return self.start <= other.end and other.start <= self.end
 
 
 def apply(source: bytes, edits: Iterable[Edit]) -> bytes:
-    """Carry out edits that do not touch each other."""
+    """Return ``source`` after edits that do not touch each other."""
     pieces = []
     at = 0
     for edit in sorted(edits, key=lambda edit: edit.start):
@@ -135,7 +138,7 @@ def apply(source: bytes, edits: Iterable[Edit]) -> bytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """XML text and its tree."""
+    """XML text and its tree. The methods return edits of the text."""
 
     source: bytes
     root: Element
@@ -143,17 +146,20 @@ class Document:
 
     @classmethod
     def parse(cls, source: bytes, structure: str) -> "Document":
-        """Read a document of 1 MiB at most, in UTF-8; raises MalformedInput that says where."""
+        """Return the document in ``source``, UTF-8 of at most 1 MiB.
+
+        Raises MalformedInput with the line; ``structure`` names the input in it.
+        """
         if len(source) > MAX_SIZE:
             raise MalformedInput(structure, "length", f"more than {MAX_SIZE} bytes")
         if b"\0" in source:
-            hint = "`iconv -f UTF-16 -t UTF-8` rewrites what is in UTF-16"
-            raise MalformedInput(structure, "encoding", "this is no UTF-8 text", hint=hint)
+            hint = "`iconv -f UTF-16 -t UTF-8` converts UTF-16"
+            raise MalformedInput(structure, "encoding", "this is not UTF-8 text", hint=hint)
         newline = b"\r\n" if b"\r\n" in source else b"\n"
         return cls(source, _Reader(source, structure).read(), newline)
 
     def set_attribute(self, element: Element, name: str, value: str) -> Edit:
-        """Give an attribute another value, or add it."""
+        """Return the edit that sets an attribute, or adds it."""
         quote = b"'"
         end = self._name_end(element)
         for found in self._attributes(element):
@@ -164,23 +170,23 @@ class Document:
         return Edit(end, end, b" " + name.encode() + b"=" + quote + value.encode() + quote)
 
     def rename_attribute(self, element: Element, name: str, new: str) -> Edit:
-        """Call an attribute that is there by another name."""
+        """Return the edit that renames an existing attribute."""
         found = self._attribute(element, name)
         return Edit(found.start(1), found.end(1), new.encode())
 
     def remove_attribute(self, element: Element, name: str) -> Edit:
-        """Take out an attribute that is there."""
+        """Return the edit that removes an existing attribute."""
         found = self._attribute(element, name)
         return Edit(found.start(), found.end(), b"")
 
     def set_text(self, element: Element, text: str) -> Edit:
-        """Put ``text`` in the place of all that is in an element."""
+        """Return the edit that replaces an element's content by ``text``."""
         if element.inner == element.end:
             return self._fill(element, text.encode())
         return Edit(element.inner, element.inner_end, text.encode())
 
     def remove(self, element: Element) -> Edit:
-        """Take out an element, and its line if nothing else is on it."""
+        """Return the edit that removes an element, and its line if nothing else is on it."""
         line = self._line(element)
         own = not self.source[line : element.start].strip(b" \t")
         own = own and self.source[line - 1 : line] == b"\n"
@@ -191,11 +197,11 @@ class Document:
         return Edit(line, element.end, b"")
 
     def replace(self, element: Element, xml: str) -> Edit:
-        """Put ``xml`` in the place of an element."""
+        """Return the edit that replaces an element by ``xml``."""
         return Edit(element.start, element.end, xml.encode())
 
     def append(self, parent: Element, xml: str) -> Edit:
-        """Add ``xml`` (lines, indented as they are to each other) as the last in ``parent``."""
+        """Return the edit that adds ``xml`` at the end of ``parent``, indented as that is."""
         last = [*parent.children][-1:]
         if last:
             lines = self._lines(xml, self._indent(last[0]))
@@ -204,7 +210,7 @@ class Document:
         lines = self._lines(xml, indent + _STEP) + self.newline + indent
         if parent.inner == parent.end:
             return self._fill(parent, lines)
-        kept = self.source[parent.inner : parent.inner_end].rstrip()  # a comment, say
+        kept = self.source[parent.inner : parent.inner_end].rstrip()  # comments
         return Edit(parent.inner + len(kept), parent.inner_end, lines)
 
     def _attribute(self, element: Element, name: str) -> "re.Match[bytes]":
@@ -221,7 +227,7 @@ class Document:
         return element.start + len(_match(_TAG_NAME, self.source, element.start))
 
     def _fill(self, element: Element, content: bytes) -> Edit:
-        """Put something into ``<an-empty-element/>``."""
+        """Return the edit that opens ``<an-empty-element/>`` to hold ``content``."""
         start = self.source[element.start : element.end - 2].rstrip()
         name = _match(_TAG_NAME, start, 0)[1:]
         return Edit(element.start + len(start), element.end, b">" + content + b"</" + name + b">")
@@ -230,11 +236,11 @@ class Document:
         return _match(_BLANK, self.source, self._line(element))
 
     def _line(self, element: Element) -> int:
-        """Find where an element's line begins; the element itself if that is far off.
+        """Return where an element's line begins, or the element itself if that is far before it.
 
-        Many elements may be on one long line: none of them may cost all of it.
+        Many elements may be on one long line; searching it for each would cost quadratic time.
         """
-        least = max(element.start - _MOST_INDENT, 0)
+        least = max(element.start - _MAX_INDENT, 0)
         line = self.source.rfind(b"\n", least, element.start) + 1
         return line or (least and element.start)
 
@@ -248,7 +254,7 @@ def _match(pattern: re.Pattern[bytes], source: bytes, at: int) -> bytes:
 
 
 class _Open:
-    """An element that is being read."""
+    """An element that is being read: an :class:`Element` without its place."""
 
     __slots__ = ("attributes", "content", "end", "inner", "inner_end", "line", "name", "start")
 
@@ -262,16 +268,16 @@ class _Open:
 
     @property
     def local(self) -> str:
-        """Give the name without its namespace."""
+        """The name without its namespace."""
         return self.name.rpartition(" ")[2]
 
     @property
     def children(self) -> "Iterator[_Open]":
-        """Give the elements in it, in order."""
+        """The elements in it, in order."""
         return (part for part in self.content if isinstance(part, _Open))
 
     def closed(self, place: Place) -> Element:
-        """Freeze it and all that is in it."""
+        """Return it and everything in it as an :class:`Element`."""
         count = Counter(child.local for child in self.children)
         seen: Counter[str] = Counter()
         content: list[str | Element] = []
@@ -301,7 +307,7 @@ class _Reader:
     def __init__(self, source: bytes, structure: str) -> None:
         self._source = source
         self._structure = structure
-        self._stack = [_Open("", {}, 1, 0)]  # what the root is in
+        self._stack = [_Open("", {}, 1, 0)]  # the parent of the root
         self._count = 0
         self._parser = parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
@@ -312,27 +318,30 @@ class _Reader:
         parser.CharacterDataHandler = self._text
 
     def read(self) -> Element:
-        """Give the root; raises MalformedInput."""
+        """Return the root. Raises MalformedInput."""
         try:
             self._scan()
-            self._parser.Parse(self._source, True)  # noqa: FBT003 - this is all of it
+            self._parser.Parse(self._source, True)  # noqa: FBT003 - this is the last part
         except expat.ExpatError as error:
             words = f"column {error.offset + 1}: {expat.ErrorString(error.code)}"
             raise self._malformed("format", words, error.lineno) from None
         finally:
-            del self._parser  # it holds this reader, and that all of the tree
+            del self._parser  # a reference cycle, which would keep the tree in memory
         root = next(self._stack[0].children)
         return root.closed(Place(None, root.local))
 
     def _scan(self) -> None:
-        """Refuse what makes expat do much for little: it parses on after a handler has raised."""
+        """Raise MalformedInput for input that is expensive to parse.
+
+        It must be refused before: expat goes on parsing after a handler has raised.
+        """
         prolog = _match(_PROLOG, self._source, 0)
         if self._source.startswith(b"<!DOCTYPE", len(prolog)):
             self._doctype(line=prolog.count(b"\n") + 1)
         if b"xmlns" in self._source:
             scanner = expat.ParserCreate()
             scanner.StartElementHandler = partial(self._namespaces, scanner)
-            scanner.Parse(self._source, True)  # noqa: FBT003 - likewise
+            scanner.Parse(self._source, True)  # noqa: FBT003 - this is the last part
             scanner.StartElementHandler = None
 
     def _namespaces(
@@ -352,24 +361,24 @@ class _Reader:
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
         if encoding and encoding.lower() not in _ENCODINGS:
             named = short(encoding)
-            hint = f"rewrite it: `iconv -f {named} -t UTF-8`, and say so in the first line"
+            hint = f"convert it: `iconv -f {named} -t UTF-8`, and name UTF-8 in the first line"
             raise self._malformed("encoding", f"{named}, expected UTF-8", hint=hint)
 
     def _doctype(self, *_declared: object, line: int | None = None) -> None:
-        hint = "libvirt's XML has none: take it out"
+        hint = "libvirt's XML has none: remove it"
         words = "a document type, which may declare entities"
         raise self._malformed("DOCTYPE", words, line, hint=hint)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._count += 1
         if len(self._stack) > MAX_DEPTH:
-            raise self._malformed("depth", f"more than {MAX_DEPTH} elements within each other")
+            raise self._malformed("depth", f"more than {MAX_DEPTH} nested elements")
         if self._count > MAX_ELEMENTS:
             raise self._malformed("size", f"more than {MAX_ELEMENTS} elements")
         named = [attribute for attribute in attributes if " " in attribute]
         if named and " " not in name:
             local = short(named[0].rpartition(" ")[2])
-            hint = "libvirt reads it as one without: take it out"
+            hint = "libvirt reads it as an attribute without a namespace: remove it"
             words = f"{local} in a namespace, on <{short(name)}>"
             raise self._malformed("attribute", words, hint=hint)
         at = self._parser.CurrentByteIndex

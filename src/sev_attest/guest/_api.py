@@ -6,9 +6,5 @@ from sev_attest.guest.kernel_hashes import KernelHashes
 from sev_attest.guest.vmsa import VmsaPages, VmsaProfile
 
 __all__ = [
-    "CpuModel",
-    "Firmware",
-    "KernelHashes",
-    "VmsaPages",
-    "VmsaProfile",
-]
+    "CpuModel", "Firmware", "KernelHashes", "VmsaPages", "VmsaProfile",
+]  # fmt: skip

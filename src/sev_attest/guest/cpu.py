@@ -38,7 +38,7 @@ class CpuModel:
     stepping: int
 
     def __post_init__(self) -> None:
-        """Hold the numbers to what CPUID can say (Unsupported)."""
+        """Raise Unsupported for a number that CPUID cannot express."""
         limits = {"family": 0xF + 0xFF, "model": 0xFF, "stepping": 0xF}
         for name, most in limits.items():
             value = getattr(self, name)
@@ -47,7 +47,7 @@ class CpuModel:
 
     @classmethod
     def named(cls, name: str) -> "CpuModel":
-        """Find one of QEMU's CPU models; raises Unsupported.
+        """Return one of QEMU's CPU models; raises Unsupported for an unknown name.
 
         >>> CpuModel.named("EPYC-Milan-v2")
         CpuModel(family=25, model=1, stepping=1)
@@ -55,13 +55,15 @@ class CpuModel:
         found = QEMU_MODELS.get(_VERSION.sub("", name))
         if found is None:
             known = ", ".join(QEMU_MODELS)
-            raise Unsupported(f"{name!r} is no CPU model of QEMU's: {known}", check="cpu.name")
+            raise Unsupported(
+                f"{name!r} is not one of QEMU's CPU models: {known}", check="cpu.name"
+            )
         family, model, stepping = found
         return cls(family=family, model=model, stepping=stepping)
 
     @property
     def signature(self) -> int:
-        """What CPUID function 1 returns in EAX.
+        """Value of EAX after CPUID function 1.
 
         >>> hex(CpuModel(family=25, model=1, stepping=1).signature)
         '0xa00f11'

@@ -1,10 +1,10 @@
-"""A firmware image: its hash, and what its footer table declares.
+"""Firmware images: the hash, and what the footer table declares.
 
 Source: OVMF's OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm, read by QEMU's hw/i386/pc_sysfw_ovmf.c.
 The table ends 32 bytes before the end of the image. Read backwards from there: the footer's GUID
 (16), the length of the whole table (u16), then entries, each GUID (16), length (u16, itself and the
-GUID included) and data. Numbers are little-endian. Firmware from before the footer has the entry
-"SEV-ES reset" alone in the footer's place, as QEMU reads it still.
+GUID included) and data. Numbers are little-endian. Firmware older than the footer has only
+the entry "SEV-ES reset" in its place; QEMU still reads it.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from sev_attest._wire import Reader, guid_bytes, guid_text
 from sev_attest.errors import MalformedInput, NotAttestable
 from sev_attest.guest.spec import (
     EFI_NV_DATA_VOLUME,
+    HASH_TABLE_SIZE,
     OVMF_FOOTER,
     OVMF_HASH_TABLE,
     OVMF_IGVM_PARAMETERS,
@@ -32,14 +33,13 @@ from sev_attest.guest.spec import (
 )
 
 Source = bytes | str | os.PathLike[str] | BinaryIO
-"""What is measured: bytes as they are, the path of a file, or a file open for reading."""
+"""What is measured: bytes, the path of a file, or a file open for reading."""
 
-_CHUNK = 1 << 18  # fits into a core's cache: it is hashed while it is still there
+_CHUNK = 1 << 18  # fits into a core's cache, so hashing reads it from there
 _LARGE = 32 << 20
 _BEHIND_TABLE = 32
 _ENTRY_TAIL = 18
 _MAX_TABLE = 0xFFFF
-_HASH_TABLE_SIZE = 176
 _HEAD = 32
 
 ENTRIES = {
@@ -51,7 +51,7 @@ ENTRIES = {
     OVMF_IGVM_PARAMETERS: "IGVM parameter areas",
     OVMF_SVSM_INFO: "SVSM info",
 }
-"""What the entries of a footer table are, by GUID."""
+"""Names of the footer table's entries, by GUID."""
 SECTIONS = {
     1: "SEC_MEM",
     2: "SECRETS",
@@ -62,7 +62,7 @@ SECTIONS = {
 """Types of the sections that SEV metadata lists (for SNP)."""
 _TAIL = _MAX_TABLE + _BEHIND_TABLE
 _CONTAINERS = {b"QFI\xfb": "qcow2", b"IGVM": "IGVM"}
-"""Formats that hold an image, by the bytes that they begin with."""
+"""Container formats, by their first bytes."""
 _UNFIT = {
     "SVSM": "an SVSM, which is for SEV-SNP guests: no SEV or SEV-ES guest starts from it",
     "descriptor": "a firmware descriptor (JSON); the firmware is ",
@@ -70,23 +70,23 @@ _UNFIT = {
     "-O raw` takes it out)",
     "IGVM": "an IGVM file: what is measured of it is not known here",
 }
-"""Kinds of files that no SEV or SEV-ES guest starts from, and what is said of them."""
+"""Kinds of files that no SEV or SEV-ES guest starts from, and the message for each."""
 _SHOWN = 200
-"""How much of a path in somebody's file is repeated, in characters."""
+"""Most characters of a path in a descriptor that a message repeats."""
 
 
 def stream(source: Source, consume: Callable[[bytes], object]) -> None:
-    """Pass ``source`` on in chunks of 256 KiB at most; raises OSError."""
+    """Call ``consume`` with chunks of ``source``, 256 KiB at most; raises OSError."""
     with _open(source) as file:
         while chunk := file.read(_CHUNK):
             consume(chunk)
 
 
 def _is_large(file: BinaryIO) -> bool:
-    """Tell whether a thread is worth its start. A pipe, which may keep one waiting, never is."""
+    """Return whether hashing it in a thread pays. A pipe, which may block, never does."""
     try:
         return os.fstat(file.fileno()).st_size >= _LARGE
-    except (OSError, AttributeError):  # it is in memory
+    except (OSError, AttributeError):  # in memory
         return False
 
 
@@ -99,14 +99,14 @@ def _open(source: Source) -> BinaryIO | nullcontext[BinaryIO]:
 
 
 def sha256_of(source: Source) -> bytes:
-    """Hash ``source`` (32 bytes), in constant memory."""
+    """Return the SHA-256 of ``source``, 32 bytes, in constant memory; raises OSError."""
     digest = hashlib.sha256()
     stream(source, digest.update)
     return digest.digest()
 
 
 def sha256_of_both(one: Source, other: Source) -> tuple[bytes, bytes]:
-    """Hash two sources, side by side if both are large files; ``one`` may not be ``other``."""
+    """Return the SHA-256 of two sources, in two threads if both are large files."""
     with _open(one) as first, _open(other) as second:
         if first is second or not (_is_large(first) and _is_large(second)):
             return sha256_of(first), sha256_of(second)
@@ -119,9 +119,9 @@ def sha256_of_both(one: Source, other: Source) -> tuple[bytes, bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
-    """A firmware image that was read once: what was hashed is what is parsed.
+    """A firmware image, read once: the bytes that are hashed are the bytes that are parsed.
 
-    The image itself is not kept, only its hash and its last 64 KiB.
+    Only the hash and the last 64 KiB are kept.
     """
 
     size: int
@@ -131,7 +131,7 @@ class Firmware:
 
     @classmethod
     def read(cls, source: Source) -> "Firmware":
-        """Read an image; raises OSError, and MalformedInput if it is empty."""
+        """Read an image; raises OSError, and MalformedInput for an empty file."""
         digest = hashlib.sha256()
         size = 0
         head = tail = b""
@@ -154,11 +154,11 @@ class Firmware:
         return self._hash.digest()
 
     def hasher(self) -> "hashlib._Hash":
-        """Start a launch digest: a SHA-256 state that has taken in the image."""
+        """Return a SHA-256 state that has consumed the image: the start of a launch digest."""
         return self._hash.copy()
 
     def tables(self) -> Mapping[str, bytes]:
-        """Read the footer table: data by GUID. Empty for an image without footer.
+        """Return the footer table: data by GUID. Empty for an image without a footer.
 
         Raises MalformedInput for a footer whose lengths do not fit.
         """
@@ -166,11 +166,12 @@ class Firmware:
 
     @property
     def kind(self) -> str:
-        """What the file is: "CODE", "VARS", "whole", "SVSM", or what is no firmware image.
+        """Kind of the file.
 
-        VARS is a store for UEFI variables, CODE firmware without one in it, "whole" both in one.
-        "SVSM" is a module for SEV-SNP. "descriptor" (JSON, as libvirt and QEMU have them), "qcow2"
-        and "IGVM" are no images themselves; "unknown" is any file without a footer table.
+        CODE is firmware without variables, VARS a store for UEFI variables, "whole" both in one
+        file. "SVSM" is a module for SEV-SNP. A "descriptor" is a JSON file of libvirt and QEMU that
+        names an image. "qcow2" and "IGVM" are containers. "unknown" is any other file without a
+        footer table.
         """
         container = _CONTAINERS.get(self._head[:4])
         if container is not None:
@@ -187,7 +188,7 @@ class Firmware:
 
     @property
     def described(self) -> str | None:
-        """The path of the image that a firmware descriptor names; None if this is no descriptor.
+        """Path of the image that a firmware descriptor names; None if this is not a descriptor.
 
         Source: QEMU docs/interop/firmware.json.
         """
@@ -198,22 +199,22 @@ class Firmware:
         try:
             mapping = json.loads(self._tail)["mapping"]
             named = mapping.get("executable", mapping)["filename"]
-        except Exception:  # noqa: BLE001 - whatever stands there, it names no file
+        except Exception:  # noqa: BLE001 - a stranger's JSON: it names no file
             return None
         return named[:_SHOWN] if isinstance(named, str) else None
 
     @property
     def unfit(self) -> str:
-        """Why no SEV or SEV-ES guest starts from this file; empty for firmware (or unknown)."""
+        """Reason why no SEV or SEV-ES guest starts from this file; empty if one may."""
         why = _UNFIT.get(self.kind, "")
         return f"{why}{self.described}" if self.kind == "descriptor" else why
 
     def require_firmware(self, *, es: bool) -> None:
-        """Refuse what QEMU starts no SEV guest from, or no SEV-ES guest (``es``).
+        """Raise an error if QEMU cannot start an SEV guest (SEV-ES if ``es``) from this file.
 
-        Raises MalformedInput for a file that is no firmware image, and NotAttestable for an SVSM
-        or, for SEV-ES, a reset address of 0. Firmware without a reset address is not refused: a VMM
-        that needs none may start it, with pages of its own.
+        Raises MalformedInput if it is not a firmware image, NotAttestable for an SVSM and, for
+        SEV-ES, a reset address of 0. Firmware without a reset address passes: a VMM that needs none
+        may start it, with pages of its own.
         """
         why = self.unfit
         if why and self.kind == "SVSM":
@@ -224,10 +225,10 @@ class Firmware:
             self._reset_address()
 
     def reset_address(self) -> int:
-        """Where the other vCPUs start in an SEV-ES guest: CS base in bits 31-16, IP in 15-0.
+        """Return where the APs of an SEV-ES guest start: CS base in bits 31-16, IP in bits 15-0.
 
-        Raises NotAttestable for firmware that does not say, or says 0: QEMU starts no SEV-ES guest
-        from it, not even with one vCPU. Raises MalformedInput for a file without a footer table,
+        Raises NotAttestable if the firmware declares none, or 0: QEMU starts no SEV-ES guest from
+        it, not even with one vCPU. Raises MalformedInput for a file without a footer table,
         and as :meth:`require_firmware` for other files.
         """
         self.require_firmware(es=False)
@@ -256,11 +257,11 @@ class Firmware:
         return address
 
     def hash_area(self) -> tuple[int, int] | None:
-        """Where the guest finds its kernel hashes: base and size; None if it declares none."""
+        """Return base and size (bytes) of the area for kernel hashes; None without one."""
         return self._area(OVMF_HASH_TABLE, "kernel-hash area")
 
     def secret_area(self) -> tuple[int, int] | None:
-        """Where the guest finds its secrets: base and size; None if it declares none."""
+        """Return base and size (bytes) of the area for secrets; None without one."""
         return self._area(OVMF_SEV_SECRET, "secret area")
 
     def _area(self, guid: str, what: str) -> tuple[int, int] | None:
@@ -271,13 +272,13 @@ class Firmware:
         return reader.number(4, "base"), reader.number(4, "size")
 
     def require_hash_table(self) -> None:
-        """Refuse firmware that QEMU could not give kernel hashes to; raises NotAttestable."""
+        """Raise NotAttestable if QEMU cannot pass kernel hashes to this firmware."""
         area = self.hash_area()
-        if area is not None and area[0] and area[1] >= _HASH_TABLE_SIZE:
+        if area is not None and area[0] and area[1] >= HASH_TABLE_SIZE:
             return
         what = "declares no kernel-hash area"
         if area is not None:
-            what = f"declares a kernel-hash area of {area[1]} bytes ({_HASH_TABLE_SIZE} are needed)"
+            what = f"declares a kernel-hash area of {area[1]} bytes ({HASH_TABLE_SIZE} are needed)"
             if not all(area):
                 what = "declares an empty kernel-hash area"
         raise NotAttestable(
@@ -287,9 +288,9 @@ class Firmware:
         )
 
     def sections(self) -> list[tuple[int, int, int]]:
-        """List what the SEV metadata declares: guest address, size and type (:data:`SECTIONS`).
+        """Return the sections of the SEV metadata: guest address, size, type (:data:`SECTIONS`).
 
-        Empty without metadata; raises MalformedInput for metadata that lies.
+        Empty without metadata; raises MalformedInput for metadata that does not fit the image.
         """
         entry = self.tables().get(OVMF_SEV_METADATA)
         if entry is None:
@@ -316,11 +317,11 @@ class Firmware:
         ]
 
 
-# A diagnosis asks the same few images for their tables thousands of times.
+# A diagnosis reads the tables of the same few images thousands of times.
 @lru_cache(maxsize=8)
 def _tables(tail: bytes) -> Mapping[str, bytes]:
     footer = tail[: len(tail) - _BEHIND_TABLE]
-    if footer.endswith(guid_bytes(OVMF_SEV_INFO)):  # from before there was a footer
+    if footer.endswith(guid_bytes(OVMF_SEV_INFO)):  # older than the footer
         size = _entry_size(footer, "SEV-ES reset block")
         data = footer[len(footer) - size : len(footer) - _ENTRY_TAIL]
         return MappingProxyType({OVMF_SEV_INFO: data})
@@ -340,7 +341,7 @@ def _tables(tail: bytes) -> Mapping[str, bytes]:
 
 
 def _entry_size(data: bytes | memoryview, what: str) -> int:
-    """Read the length that stands before the GUID at the end of ``data``, and hold it to fit."""
+    """Return the length in front of the GUID at the end of ``data``; raises MalformedInput."""
     if len(data) < _ENTRY_TAIL:
         raise MalformedInput("firmware", what, f"{len(data)} bytes are too few for one")
     size = int.from_bytes(data[-_ENTRY_TAIL:-16], "little")

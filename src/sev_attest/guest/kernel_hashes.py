@@ -12,13 +12,13 @@ from sev_attest._wire import guid_bytes, le
 from sev_attest.errors import MalformedInput
 from sev_attest.guest.firmware import Source, sha256_of, sha256_of_both
 from sev_attest.guest.spec import (
+    HASH_TABLE_SIZE,
     KERNEL_HASHES_CMDLINE,
     KERNEL_HASHES_INITRD,
     KERNEL_HASHES_KERNEL,
     KERNEL_HASHES_TABLE,
 )
 
-SIZE = 176
 _ENTRY = 16 + 2 + 32
 _FILLED = 16 + 2 + 3 * _ENTRY
 
@@ -35,11 +35,11 @@ class KernelHashes:
     cmdline: bytes = NO_CMDLINE
 
     def __repr__(self) -> str:
-        """Show the hash of the kernel alone."""
+        """Show the hash of the kernel."""
         return f"KernelHashes(kernel={self.kernel.hex()})"
 
     def __post_init__(self) -> None:
-        """Hold each hash to 32 bytes (MalformedInput)."""
+        """Raise MalformedInput for a hash that is not 32 bytes long."""
         for name in ("kernel", "initrd", "cmdline"):
             size = len(getattr(self, name))
             if size != 32:  # noqa: PLR2004 - SHA-256
@@ -51,7 +51,7 @@ class KernelHashes:
     ) -> "KernelHashes":
         """Hash what is booted, in constant memory; raises OSError.
 
-        ``cmdline`` is hashed exactly as it stands, blanks and all, with one NUL behind it.
+        ``cmdline`` is hashed exactly as given, with one NUL appended.
         """
         line = cmdline.encode() if isinstance(cmdline, str) else cmdline or b""
         if initrd is None:
@@ -62,7 +62,7 @@ class KernelHashes:
         return cls(kernel=hashes[0], initrd=hashes[1], cmdline=digest)
 
     def to_bytes(self) -> bytes:
-        """Write the 176 bytes that are measured."""
+        """Return the 176 bytes that are measured."""
         entries = (
             (KERNEL_HASHES_CMDLINE, self.cmdline),
             (KERNEL_HASHES_INITRD, self.initrd),
@@ -71,4 +71,4 @@ class KernelHashes:
         table = guid_bytes(KERNEL_HASHES_TABLE) + le(_FILLED, 2)
         for guid, digest in entries:
             table += guid_bytes(guid) + le(_ENTRY, 2) + digest
-        return table.ljust(SIZE, b"\0")
+        return table.ljust(HASH_TABLE_SIZE, b"\0")

@@ -18,8 +18,10 @@ KERNEL_HASHES_KERNEL = "4de79437-abd2-427f-b835-d5b172d2045b"
 KERNEL_HASHES_INITRD = "44baf731-3a2f-4bd7-9af1-41e29169781d"
 KERNEL_HASHES_CMDLINE = "97d02dd8-bd20-4c94-aa78-e7714d36ab2a"
 
+HASH_TABLE_SIZE = 176
+"""Bytes of the table of kernel hashes, padding included."""
 MAX_VCPUS = 4096
-"""QEMU's q35 machine takes no more."""
+"""Most vCPUs of QEMU's q35 machine."""
 VMSA_PROFILES = (
     "qemu-legacy", "qemu-init2", "krun", "ec2", "gce",
     "qemu-legacy+debug-swap", "qemu-init2+debug-swap",

@@ -1,7 +1,7 @@
 """The vCPU state (VMSA page, 4096 bytes) that is measured for SEV-ES guests.
 
 Source: offsets from Linux arch/x86/include/asm/svm.h (struct sev_es_save_area), AMD APM vol. 2
-appendix B; values from QEMU's target/i386/cpu.c (x86_cpu_reset_hold) and what KVM makes of them
+appendix B; values from QEMU's target/i386/cpu.c (x86_cpu_reset_hold) and KVM's changes to them
 (arch/x86/kvm/svm/svm.c, sev.c); libkrun's from the sev crate; EC2's and GCE's from sev-snp-measure.
 All assume a host CPU with CR4.MCE, as every EPYC has.
 
@@ -75,7 +75,7 @@ FIELDS: dict[str, tuple[int, int]] = {
 
 
 def page_of(values: Mapping[str, int]) -> bytes:
-    """Lay out a page: numbers by field, everything else zero."""
+    """Return a page with these fields; everything else is zero."""
     page = bytearray(PAGE_SIZE)
     for name, value in values.items():
         offset, size = FIELDS[name]
@@ -84,7 +84,7 @@ def page_of(values: Mapping[str, int]) -> bytes:
 
 
 def values_of(page: bytes) -> dict[str, int]:
-    """Read the number of every named field; raises MalformedInput for another size."""
+    """Return the value of every named field; raises MalformedInput for another page size."""
     _check_page(page)
     return {
         name: int.from_bytes(page[offset : offset + size], "little")
@@ -93,7 +93,7 @@ def values_of(page: bytes) -> dict[str, int]:
 
 
 def unnamed(page: bytes) -> list[int]:
-    """List the offsets of bytes that are not zero and belong to no named field."""
+    """Return the offsets of nonzero bytes outside all named fields."""
     named = {at for offset, size in FIELDS.values() for at in range(offset, offset + size)}
     return [at for at, byte in enumerate(page) if byte and at not in named]
 
@@ -124,7 +124,7 @@ _KVM = {
     "g_pat": 0x0007_0406_0007_0406,
     "xcr0": 0x1,
 }
-"""What QEMU and KVM_SEV_ES_INIT make of the boot vCPU; the other profiles differ from it."""
+"""State of the boot vCPU with QEMU and KVM_SEV_ES_INIT; the other profiles differ from it."""
 _DIFFERENCES: dict[str, dict[str, int]] = {
     "qemu-legacy": {},
     "qemu-init2": {"mxcsr": 0x1F80, "x87_fcw": 0x037F},
@@ -141,21 +141,21 @@ _DEBUG_SWAP_BIT = 0x20
 _WITH_CPU = ("qemu-legacy", "qemu-init2")
 
 PROFILES = VMSA_PROFILES
-"""Names of the layouts that are known."""
+"""Names of the known layouts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmsaProfile:
     """How a VMM sets up its vCPUs: one of :data:`PROFILES`, and the CPU model they show.
 
-    QEMU's need a CPU model; krun's may have one; EC2 and GCE show one of their own.
+    QEMU's profiles need a CPU model, krun's may have one, EC2's and GCE's have a fixed one.
     """
 
     name: str = "qemu-legacy"
     cpu: CpuModel | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown profile, or one of QEMU's without CPU model (Unsupported)."""
+        """Raise Unsupported for an unknown profile, or one of QEMU's without a CPU model."""
         if self.name not in PROFILES:
             known = ", ".join(PROFILES)
             raise Unsupported(f"no VMSA profile {self.name!r}: {known}", check="vmsa.profile")
@@ -164,21 +164,21 @@ class VmsaProfile:
 
     @staticmethod
     def needs_cpu(name: str) -> bool:
-        """Tell whether a profile is incomplete without a CPU model."""
+        """Return whether a profile is incomplete without a CPU model."""
         return name.removesuffix(_DEBUG_SWAP) in _WITH_CPU
 
     @staticmethod
     def shows_cpu(name: str) -> bool:
-        """Tell whether a profile shows the CPU model that is given."""
+        """Return whether a profile depends on the CPU model."""
         return "rdx" not in _DIFFERENCES[name.removesuffix(_DEBUG_SWAP)]
 
     @property
     def layout(self) -> str:
-        """The name without what was added behind it."""
+        """Name without ``+debug-swap``."""
         return self.name.removesuffix(_DEBUG_SWAP)
 
     def pages(self, reset_address: int) -> "VmsaPages":
-        """Build the pages; ``reset_address`` is where the others start (:class:`Firmware`)."""
+        """Return the pages; the APs start at ``reset_address`` (:meth:`Firmware.reset_address`)."""
         boot = _KVM | _DIFFERENCES[self.layout]
         if self.cpu is not None and self.shows_cpu(self.name):
             boot["rdx"] = self.cpu.signature
@@ -194,24 +194,24 @@ class VmsaProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmsaPages:
-    """The page of the boot vCPU, and the one that all the others (APs) share."""
+    """The page of the boot vCPU, and the page that all other vCPUs (APs) share; 4096 bytes each."""
 
     boot: bytes = field(repr=False)
     ap: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Hold each page to 4096 bytes (MalformedInput)."""
+        """Raise MalformedInput for a page that is not 4096 bytes long."""
         for page in (self.boot, self.ap):
             if page is not None:
                 _check_page(page)
 
     def for_vcpus(self, count: int) -> Iterator[bytes]:
-        """Give each vCPU's page, in the order of measurement.
+        """Yield each vCPU's page, in the order of measurement.
 
-        Raises Unsupported for a count out of 1..4096, or without a page for the APs.
+        Raises Unsupported for a count outside 1..4096, or for APs without a page.
         """
         if not 1 <= count <= MAX_VCPUS:
-            raise Unsupported(f"{count} vCPUs: 1 to {MAX_VCPUS} can be", check="vcpus.range")
+            raise Unsupported(f"{count} vCPUs: expected 1 to {MAX_VCPUS}", check="vcpus.range")
         if count > 1 and self.ap is None:
             raise Unsupported(
                 f"{count} vCPUs need the page of the additional ones too",

@@ -1,6 +1,6 @@
-"""Where a host is: whether it may be this machine, and how its URI is shown.
+"""Whether a host may be this machine, and how its URI is shown.
 
-Does not verify: anything. It guards against a mistake, since a host chooses its own name.
+Does not verify: anything. It protects against mistakes: a host can choose its own name.
 """
 
 import ipaddress
@@ -9,12 +9,12 @@ import socket
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
-# It begins where no scheme can have begun before: a long word is gone through once.
+# The lookbehind keeps this linear: a long word is searched once, not from each of its letters.
 _URI = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]++://\S+")
 
 
 def shown(uri: str) -> str:
-    """Show a URI without what may be secret in it: who connects, and the query.
+    """Return a URI without user, password and query, which may be secret.
 
     >>> shown("qemu+tcp://user:password@host/system?pkipath=/home/user")
     'qemu+tcp://host/system'
@@ -28,15 +28,15 @@ def shown(uri: str) -> str:
 
 
 def public(text: str, uri: str) -> str:
-    """Show a text that may quote ``uri``, or others, as :func:`shown` shows them."""
+    """Return a text in which every URI is replaced by what :func:`shown` returns for it."""
     return _URI.sub(lambda found: shown(found[0]), text.replace(uri, shown(uri)))
 
 
 def leads_here(uri: str) -> bool:
-    """Tell whether a URI of libvirt's may lead to this machine.
+    """Return whether a URI of libvirt may lead to this machine.
 
-    That is one without a host, one to a socket, and one whose host has an address of this
-    machine's. It may take as long as the machine's resolver does.
+    That is a URI without a host, one to a socket, and one whose host has an address of this
+    machine. The host's name is resolved, which may take long.
     """
     try:
         parts = urlsplit(uri)
@@ -45,16 +45,17 @@ def leads_here(uri: str) -> bool:
         return True
     if not host or parts.scheme.endswith("+unix"):
         return True
-    with suppress(OSError, ValueError):  # an ssh alias, say, has no address
+    with suppress(OSError, ValueError):  # an ssh alias has no address
         found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
         return any(_own(family, address) for family, *_, address in found)
     return False
 
 
 def named_here(name: str) -> bool:
-    """Tell whether a name may be this machine's, or is nobody's; domains are not compared.
+    """Return whether a host's name may be this machine's, or is empty.
 
-    It may take as long as the machine's resolver does.
+    Only the part before the first dot is compared. This machine's name is resolved, which may take
+    long.
     """
     label = _label(name)
     own = {_label(one) for one in (socket.gethostname(), socket.getfqdn())}
@@ -62,13 +63,13 @@ def named_here(name: str) -> bool:
 
 
 def ends_here(connected: socket.socket) -> bool:
-    """Tell whether both ends of a connection are on this machine."""
+    """Return whether both ends of a connection are on this machine."""
     here, there = (_address(end()[0]) for end in (connected.getsockname, connected.getpeername))
     return there.is_loopback or here == there
 
 
 def _own(family: int, address: tuple[object, ...]) -> bool:
-    """Tell whether an address, as getaddrinfo gives it, is this machine's: it can be bound to."""
+    """Return whether an address of getaddrinfo is this machine's: then it can be bound."""
     number = _address(str(address[0]))
     if number.is_loopback or number.is_unspecified:
         return True
@@ -79,7 +80,7 @@ def _own(family: int, address: tuple[object, ...]) -> bool:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Read an address; an IPv4 one that is written as an IPv6 one is the former."""
+    """Return an address; an IPv4 address in IPv6 form becomes IPv4."""
     address = ipaddress.ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address

@@ -1,4 +1,4 @@
-"""A guest behind a QMP socket (extra ``qmp``): ``qmp+unix:///PATH`` or ``qmp+tcp://HOST:PORT``.
+"""A connection to one guest's QMP socket (extra ``qmp``): ``qmp+unix:///PATH`` or ``qmp+tcp://HOST:PORT``.
 
 Source: QEMU's qapi/misc-target.json, run-state.json, machine.json.
 """
@@ -10,37 +10,31 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, WrongState
-from sev_attest.host import (
-    UNREADABLE,
-    UNSURE,
-    DomainConfig,
-    HostError,
-    bounded,
-    within,
-    words,
-)
+from sev_attest.host.connection import UNSURE, DomainConfig, HostError
+from sev_attest.host.limits import UNREADABLE, call_within, excerpt, no_answer, within_limit
 from sev_attest.host.place import ends_here, shown
 from sev_attest.sev.launch_info import Claims, read_report
 
 Value = TypeVar("Value")
 
-SCHEMES = ("qmp+unix", "qmp+tcp")
+SCHEMES: tuple[str, str] = ("qmp+unix", "qmp+tcp")
 _GRACE = 1.0
-"""Seconds to disconnect in."""
+"""Seconds that disconnecting may take."""
 _PAUSED = ("prelaunch", "paused")
+"""RunState of a guest that was started with -S, and of one that was stopped."""
 _ATTESTABLE = "launch-secret"
-_MOST_STATE = 40
-_MOST_LINE = 4 << 20
-"""Bytes of one message: query-cpus-fast of 4096 vCPUs is the longest that is asked for."""
+"""SevState in which the firmware takes a secret."""
+_MAX_STATE = 40
+_MAX_LINE = 4 << 20
+"""Bytes of one message. The longest answer is that of query-cpus-fast for 4096 vCPUs."""
 
 
 def address(uri: str) -> str | tuple[str, int]:
-    """Read a URI: the path of a socket, or host and port; raises Unsupported."""
+    """Return the path of a socket, or host and port, of a URI. Raises Unsupported."""
     try:
         parts = urlsplit(uri)
         port = parts.port
@@ -55,15 +49,15 @@ def address(uri: str) -> str | tuple[str, int]:
     )
 
 
-class Connection:
-    """A connection to a QMP socket; it is one guest. Every call is bound to ``timeout`` seconds."""
+class QmpConnection:
+    """A connection to a QMP socket, and its one guest. Every call may take ``timeout`` seconds."""
 
     config: DomainConfig | None = None
-    starts = "QEMU's option -S"
-    resumes = "QMP's `cont`"
+    starts: str = "QEMU's option -S"
+    resumes: str = "QMP's `cont`"
 
     def __init__(self, uri: str, timeout: float) -> None:
-        """Connect; raises HostError, Unsupported without the extra."""
+        """Connect. Raises HostError, and Unsupported if qemu.qmp is not installed."""
         where = address(uri)
         self._timeout = timeout
         try:
@@ -77,11 +71,11 @@ class Connection:
         self._refused, self._broken = ExecuteError, QMPError
         self._client = QMPClient("sev-attest")
         silent = logging.getLogger("sev_attest.host.qmp")
-        silent.disabled = True  # what goes wrong is raised
+        silent.disabled = True  # every error is raised
         self._client.logger = silent
-        # A host may send events without end, and the library keeps each until somebody reads it.
+        # The library keeps events until they are read, and a host may send any number.
         self._client.events.event_filter = lambda _event: False
-        self._client.readbuflen = _MOST_LINE
+        self._client.readbuflen = _MAX_LINE
         self._runner = asyncio.Runner()
         self._local = True
         try:
@@ -93,11 +87,11 @@ class Connection:
             raise
 
     def _reach(self, what: str, where: tuple[str, int]) -> socket.socket:
-        """Connect to a host, and see whether that is this machine; raises HostError."""
+        """Return a connection to ``where``; note whether that is this machine. Raises HostError."""
         try:
-            reached = within(self._timeout, what, lambda: socket.create_connection(where))
+            reached = call_within(self._timeout, what, lambda: socket.create_connection(where))
             self._local = ends_here(reached)
-        except (OSError, ValueError) as error:  # ValueError: there can be no such name
+        except (OSError, ValueError) as error:  # ValueError: the name is invalid
             raise HostError(f"{what}: {error}", check="host.qmp") from None
         return reached
 
@@ -121,75 +115,71 @@ class Connection:
         try:
             return self._runner.run(call())
         except TimeoutError:
-            raise HostError(
-                f"{what}: no answer in {bound:g} seconds",
-                check="host.timeout",
-                hint="--timeout waits for longer",
-            ) from None
+            raise no_answer(what, bound) from None
         except self._refused as error:
-            raise _Refused(f"{what}: {words(str(error))}", check="host.qmp") from None
+            raise _Refused(f"{what}: {excerpt(str(error))}", check="host.qmp") from None
         except (self._broken, OSError, EOFError) as error:
             raise HostError(
-                f"{what}: {words(str(error)) or 'the connection is lost'}", check="host.qmp"
+                f"{what}: {excerpt(str(error)) or 'the connection is lost'}", check="host.qmp"
             ) from None
-        except Exception:  # noqa: BLE001 - whatever the library makes of it
+        except Exception:  # noqa: BLE001 - the library may raise anything on a bad answer
             raise HostError(f"{what}: {UNREADABLE}", check="host.qmp") from None
 
     def _ask(self, command: str, **arguments: object) -> Any:
         return self._call(command, lambda: self._client.execute(command, arguments or None))
 
     def is_local(self) -> bool:
-        """Tell whether the socket is this machine's: then nobody knows what is behind it."""
+        """Return whether the socket is on this machine; what is behind it is not known then."""
         return self._local
 
     def chain(self) -> bytes:
-        """Ask for the SEV capabilities."""
+        """Return the SEV capabilities, as JSON."""
         return _text(self._ask("query-sev-capabilities"), "SEV capabilities").encode()
 
-    def guest(self, name: str | None) -> "Connection":
-        """Give the one guest that is there; raises WrongState if it is none of SEV's."""
+    def guest(self, name: str | None) -> "QmpConnection":
+        """Return the one guest. Raises WrongState if it is not an SEV guest."""
         if name is not None:
-            raise Unsupported("a QMP socket is one guest's: --domain has no place", check="usage")
+            raise Unsupported("a QMP socket is one guest's: do not name a domain", check="usage")
         if _field(self._ask("query-sev"), "enabled", bool) is not True:
             raise WrongState("the guest was started without SEV", check="host.state")
         return self
 
     def state(self) -> str:
-        """Tell its state; a guest that never ran (-S) is paused, too.
+        """Return "paused" if the guest is paused and the firmware takes a secret, else its state.
 
-        One that is, and yet is not where the firmware takes a secret, is in SEV's state.
+        A guest that was started with -S is paused, too.
         """
-        state = _field(self._ask("query-status"), "status", str)[:_MOST_STATE]
+        state = _field(self._ask("query-status"), "status", str)[:_MAX_STATE]
         if state not in _PAUSED:
             return state
-        sev = _field(self._ask("query-sev"), "state", str)[:_MOST_STATE]
+        sev = _field(self._ask("query-sev"), "state", str)[:_MAX_STATE]
         return "paused" if sev == _ATTESTABLE else f"in the state {sev} of SEV"
 
     def claims(self) -> Claims:
-        """Read what query-sev and query-sev-launch-measure say."""
+        """Return what query-sev and query-sev-launch-measure answer. Raises MalformedInput."""
         replies = [self._ask(command) for command in ("query-sev", "query-sev-launch-measure")]
         claims = read_report(_text(replies, "launch info"))
-        missing = [name for name, value in asdict(claims).items() if value is None]
+        missing = [name for name, value in claims._asdict().items() if value is None]
         if missing:
             raise MalformedInput("QMP reply", "query-sev", f"{', '.join(missing)} missing")
         return claims
 
     def vcpus(self) -> int:
-        """Count its vCPUs."""
+        """Return the number of its vCPUs."""
         cpus = self._ask("query-cpus-fast")
         if not isinstance(cpus, list):
-            raise MalformedInput("QMP reply", "query-cpus-fast", "is no list")
+            raise MalformedInput("QMP reply", "query-cpus-fast", "is not a list")
         return len(cpus)
 
     def cpu(self) -> tuple[int, int, int] | None:
-        """Give None: QMP does not tell the host's CPU."""
+        """Return None: QMP does not report the host's CPU."""
         return None
 
     def confirm(self) -> None:
-        """Do nothing: a connection is one QEMU's, and that starts no second guest."""
+        """Do nothing: the connection is to one QEMU process, which has one guest."""
 
     def inject(self, header: bytes, payload: bytes) -> None:
-        """Have QEMU pass the packet to the firmware."""
+        """Pass a packet to the firmware; raises as RunningGuest says."""
         parts = {"packet-header": header, "secret": payload}
         texts = {name: base64.b64encode(part).decode() for name, part in parts.items()}
         try:
@@ -198,7 +188,7 @@ class Connection:
             raise WrongState(
                 str(error),
                 check="host.secret",
-                hint="the guest is not the one that was measured, or runs already",
+                hint="the guest is not the one that was measured, or it runs already",
             ) from None
         except HostError as error:
             error.hint = UNSURE
@@ -217,12 +207,12 @@ def _field(reply: object, name: str, kind: type[Value]) -> Value:
 
 
 def _text(reply: object, what: str) -> str:
-    """Write a reply as the JSON that it was."""
+    """Return a reply as JSON. Raises MalformedInput if it is too long or too deep."""
     try:
-        return bounded(json.dumps(reply), what)
+        return within_limit(json.dumps(reply), what)
     except (ValueError, RecursionError):
         raise MalformedInput("QMP reply", what, UNREADABLE) from None
 
 
 class _Refused(HostError):
-    """QEMU answers with an error."""
+    """QEMU answered with an error."""

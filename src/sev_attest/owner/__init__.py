@@ -1,13 +1,15 @@
-"""The guest owner's side: what was launched, what may be launched, and each secret once.
+"""The guest owner's side: records of sessions, requirements, the ledger, the release of a secret.
 
 ========================  ======================================================================
 subject                   names
 ========================  ======================================================================
-the record of a launch    :class:`LaunchRecord`
-what an owner demands     :class:`Requirements`, :class:`ReferenceValue`, :class:`Minimum`
-each session once         :class:`Ledger`, :class:`LedgerEntry`, :class:`State`,
-                          :class:`LedgerError`
-all of it in one call     :func:`release`
+the record of a session   :class:`LaunchRecord`
+what an owner requires    :class:`Requirements`, :class:`ReferenceValue`, :class:`Minimum`,
+                          :class:`Met`
+each attempt once         :class:`Ledger`, :class:`LedgerEntry`, :class:`State`, :class:`Event`,
+                          :class:`Head`, :class:`LedgerExport`, :class:`LedgerError`,
+                          :class:`LedgerDamaged`, :func:`default_place`
+a secret, once            :func:`release`
 ========================  ======================================================================
 """
 

@@ -8,6 +8,7 @@ from sev_attest.owner.ledger import (
     LedgerDamaged,
     LedgerEntry,
     LedgerError,
+    LedgerExport,
     State,
     default_place,
 )
@@ -15,18 +16,7 @@ from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.requirements import Met, Minimum, ReferenceValue, Requirements
 
 __all__ = [
-    "Event",
-    "Head",
-    "LaunchRecord",
-    "Ledger",
-    "LedgerDamaged",
-    "LedgerEntry",
-    "LedgerError",
-    "Met",
-    "Minimum",
-    "ReferenceValue",
-    "Requirements",
-    "State",
-    "default_place",
+    "Event", "Head", "LaunchRecord", "Ledger", "LedgerDamaged", "LedgerEntry", "LedgerError",
+    "LedgerExport", "Met", "Minimum", "ReferenceValue", "Requirements", "State", "default_place",
     "release",
-]
+]  # fmt: skip

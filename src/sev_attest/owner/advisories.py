@@ -1,8 +1,7 @@
-"""Known weaknesses of the platform, and which of them touch a launch.
+"""Known weaknesses of the platform, and which of them affect a launch.
 
-The weaknesses are data (``advisories.toml``); here they are read and held against the facts of a
-launch. Only what the chain proves (the generation) or the measurement covers (API, build, policy)
-counts as a fact, and only after both were verified.
+The weaknesses are data (``advisories.toml``). They are compared with the facts of a launch: the
+generation, which the chain proves, and API, build and policy, which the measurement covers.
 """
 
 import re
@@ -20,18 +19,18 @@ from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.sev.chain.roots import Generation
 from sev_attest.sev.policy import BITS, GuestPolicy
 
-GENERATIONS = tuple(generation.value for generation in Generation)
+GENERATIONS: tuple[str, ...] = tuple(generation.value for generation in Generation)
 MIN_API = "min-api"
-"""Beside the names of the policy's bits: whether it demands a minimum API."""
-POLICY_NAMES = (*(name for name, _, _ in BITS.values()), MIN_API)
-SURE = {
+"""A name like those of the policy's bits: the policy has a minimum API."""
+POLICY_NAMES: tuple[str, ...] = (*(name for name, _, _ in BITS.values()), MIN_API)
+SURE: Mapping[str, str] = {
     "cve": "a CVE record",
     "doc": "a paper or document",
     "src": "source code",
     "thr": "a public discussion",
     "inf": "a conclusion of our own",
 }
-"""How sure an advisory is: what it rests on."""
+"""What an advisory is based on."""
 
 _STRUCTURE = "advisories"
 _ID = re.compile(r"CVE-[0-9]{4}-[0-9]{4,7}|[a-z0-9]+(-[a-z0-9]+)*")
@@ -39,8 +38,8 @@ _BYTE = range(256)
 _NUMBERS = 3
 
 
-class Verdict(StrEnum):
-    """What can be said of one weakness and one launch."""
+class AdvisoryVerdict(StrEnum):
+    """Whether a weakness affects a launch."""
 
     AFFECTED = "affected"
     UNSEEN = "attestation cannot see this"
@@ -49,7 +48,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unaffected:
-    """Generations that a source rules out, and the reason for it."""
+    """Generations that a source rules out, with the reason."""
 
     generations: tuple[str, ...]
     reason: str
@@ -60,13 +59,16 @@ class Unaffected:
 class Advisory:
     """One known weakness.
 
-    It touches the ``generations`` that its sources name (empty: they name all), under policies that
-    have one of ``if_policy`` and none of ``unless_policy`` (names of :data:`POLICY_NAMES`; empty:
-    any). Nothing is known of a generation that is neither there nor in ``not_affected``.
-    ``fixed`` gives the first good firmware as (API major, API minor, build) by generation, where it
-    is public. ``unseen`` says why attestation cannot show whether a launch is free of it ("" if it
-    can), ``unfixed`` names the generations that it touches all the same, since they get no fix.
-    ``sure`` is a key of :data:`SURE`, ``action`` what the owner can do.
+    ``action`` is what the owner can do.
+    ``sure`` is a key of :data:`SURE`.
+    ``generations`` are those that the sources name; empty if they name all. Nothing is known of a
+    generation that is neither there nor in ``not_affected``.
+    ``fixed`` is the first fixed firmware by generation, as (API major, API minor, build), where it
+    is public.
+    ``unfixed`` are the generations that get no fix, and are affected whatever ``unseen`` says.
+    ``if_policy`` and ``unless_policy`` are names of :data:`POLICY_NAMES`: only policies with one of
+    the former and none of the latter are affected. Empty means any policy.
+    ``unseen`` says why attestation cannot show that a launch is free of it; empty if it can.
     """
 
     id: str
@@ -87,7 +89,7 @@ class Advisory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advisories:
-    """The weaknesses known on a day."""
+    """The weaknesses that were known on the day ``as_of``."""
 
     as_of: date
     advisories: tuple[Advisory, ...]
@@ -95,10 +97,10 @@ class Advisories:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """What is said of one weakness for one launch, and why, in words."""
+    """The verdict on one weakness for one launch, with the reason."""
 
     advisory: Advisory
-    verdict: Verdict
+    verdict: AdvisoryVerdict
     reason: str
 
 
@@ -116,7 +118,7 @@ def _shipped() -> Advisories:
 
 
 def load() -> tuple[Advisory, ...]:
-    """Return the advisories that come with sev-attest."""
+    """Return the advisories that are part of this package."""
     return _shipped().advisories
 
 
@@ -125,7 +127,7 @@ def as_of() -> date:
     return _shipped().as_of
 
 
-@lru_cache(maxsize=64)  # a service asks for one platform again and again
+@lru_cache(maxsize=64)  # a service asks for the same platform repeatedly
 def evaluate(
     *,
     generation: str | None,
@@ -133,11 +135,13 @@ def evaluate(
     build: int | None,
     policy: GuestPolicy | None,
 ) -> tuple[Exposure, ...]:
-    """Judge every advisory for a launch, in the order of :func:`load`.
+    """Return the verdict on every advisory for a launch, in the order of :func:`load`.
 
-    A fact that is not known is None (``generation``: also if the root is not AMD's), and never
-    counts in the launch's favour. Raises Unsupported for a generation that there is not, and for
-    numbers out of 0..255.
+    ``generation`` is one of GENERATIONS, ``api`` (major, minor) and ``build`` are 0 to 255. A fact
+    that is unknown is None, as is the generation if the root is not AMD's. An unknown fact never
+    counts in the launch's favour.
+
+    Raises Unsupported for an unknown generation, and for numbers outside 0..255.
 
     Does not verify: the facts. Take them from a verified chain and a verified launch.
     """
@@ -166,20 +170,20 @@ def _judge(advisory: Advisory, facts: _Facts) -> Exposure:
     excluded = _excluded(advisory, facts)
     missing = _missing(advisory, facts)
     if excluded:
-        verdict, reason = Verdict.NOT_AFFECTED, excluded
+        verdict, reason = AdvisoryVerdict.NOT_AFFECTED, excluded
     elif missing:
-        verdict, reason = Verdict.UNSEEN, missing
+        verdict, reason = AdvisoryVerdict.UNSEEN, missing
     elif advisory.fixed:
         verdict, reason = _by_firmware(advisory, facts)
     elif advisory.unseen and facts.generation not in advisory.unfixed:
-        verdict, reason = Verdict.UNSEEN, advisory.unseen
+        verdict, reason = AdvisoryVerdict.UNSEEN, advisory.unseen
     else:
-        verdict, reason = Verdict.AFFECTED, _touched(advisory, facts)
+        verdict, reason = AdvisoryVerdict.AFFECTED, _touched(advisory, facts)
     return Exposure(advisory=advisory, verdict=verdict, reason=reason)
 
 
 def _excluded(advisory: Advisory, facts: _Facts) -> str:
-    """Say which fact rules the weakness out, if one does."""
+    """Return which fact rules the weakness out, or an empty text."""
     if advisory.not_affected and facts.generation in advisory.not_affected.generations:
         return advisory.not_affected.reason
     if facts.policy is None:
@@ -193,7 +197,7 @@ def _excluded(advisory: Advisory, facts: _Facts) -> str:
 
 
 def _missing(advisory: Advisory, facts: _Facts) -> str:
-    """Say which fact would be needed and is not known."""
+    """Return which fact is needed and unknown, or an empty text."""
     if facts.generation is None and (advisory.generations or advisory.fixed):
         return "the generation is not known"
     if advisory.generations and facts.generation not in advisory.generations:
@@ -203,20 +207,20 @@ def _missing(advisory: Advisory, facts: _Facts) -> str:
     return ""
 
 
-def _by_firmware(advisory: Advisory, facts: _Facts) -> tuple[Verdict, str]:
+def _by_firmware(advisory: Advisory, facts: _Facts) -> tuple[AdvisoryVerdict, str]:
     good = advisory.fixed.get(facts.generation or "")
     if good is None:
-        return Verdict.UNSEEN, f"no fixed build is public for {facts.generation}"
+        return AdvisoryVerdict.UNSEEN, f"no fixed build is public for {facts.generation}"
     if facts.api is None:
-        return Verdict.UNSEEN, "the API version is not known"
-    # A build that is not known is taken as the best there could be.
+        return AdvisoryVerdict.UNSEEN, "the API version is not known"
+    # An unknown build may be the newest: only its API shows that firmware is too old.
     if (*facts.api, _BYTE[-1] if facts.build is None else facts.build) < good:
-        return Verdict.AFFECTED, f"firmware before {firmware_text(good)}"
+        return AdvisoryVerdict.AFFECTED, f"firmware before {firmware_text(good)}"
     if facts.build is None:
-        return Verdict.UNSEEN, "the build is not known"
+        return AdvisoryVerdict.UNSEEN, "the build is not known"
     if advisory.unseen:
-        return Verdict.UNSEEN, advisory.unseen
-    return Verdict.NOT_AFFECTED, f"fixed in {firmware_text(good)}"
+        return AdvisoryVerdict.UNSEEN, advisory.unseen
+    return AdvisoryVerdict.NOT_AFFECTED, f"fixed in {firmware_text(good)}"
 
 
 def _touched(advisory: Advisory, facts: _Facts) -> str:
@@ -230,15 +234,15 @@ def _touched(advisory: Advisory, facts: _Facts) -> str:
 
 
 def firmware_text(firmware: tuple[int, int, int]) -> str:
-    """Write (API major, API minor, build) for people: "1.55 build 22"."""
+    """Return (API major, API minor, build) as text: "1.55 build 22"."""
     major, minor, build = firmware
     return f"{major}.{minor} build {build}"
 
 
 def parse(text: str) -> Advisories:
-    """Read advisories from TOML: ``as_of``, and tables ``[[advisory]]`` like :class:`Advisory`.
+    """Return the advisories in TOML: ``as_of``, and tables ``[[advisory]]`` like :class:`Advisory`.
 
-    Raises MalformedInput for anything else, a field or value that is not known among it.
+    Raises MalformedInput for any other format, field or value.
     """
     try:
         tables = tomllib.loads(text)
@@ -273,7 +277,7 @@ def _advisory(row: Mapping[str, Any]) -> Advisory:
 
 
 def _contradictions(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each field that contradicts another, with the reason."""
+    """Yield the name of each field that contradicts another, with the reason."""
     touched = set(row.get("generations", GENERATIONS))
     for name in ("fixed", "unfixed"):
         if not touched.issuperset(row.get(name, ())):
@@ -302,7 +306,7 @@ def _is_list(value: object, kind: type) -> bool:
 
 
 def _is_line(value: object) -> bool:
-    """Hold it to one line of text that fits a terminal and a table."""
+    """Return whether it is one line of text, fit for a terminal and a Markdown table."""
     return isinstance(value, str) and value.isprintable() and "|" not in value and bool(value)
 
 
@@ -311,7 +315,7 @@ def _are_lines(value: object) -> bool:
 
 
 def _are_of(names: tuple[str, ...]) -> Callable[[object], bool]:
-    """Accept some of these names, in their order."""
+    """Return a check for a list of some of these names, in their order."""
 
     def check(value: object) -> bool:
         return isinstance(value, list) and bool(value) and value == [n for n in names if n in value]
@@ -335,7 +339,7 @@ def _is_unaffected(value: object) -> bool:
 
 
 def _is_firmware(value: object) -> bool:
-    """Hold it to API major, API minor and build."""
+    """Return whether it is API major, API minor and build."""
     numbers = cast("list[int]", value) if _is_list(value, int) else []
     return len(numbers) == _NUMBERS and all(number in _BYTE for number in numbers)
 
@@ -354,5 +358,5 @@ _FIELDS: Mapping[str, Callable[[object], bool]] = {
     "unless_policy": _are_of(POLICY_NAMES),
     "unseen": _is_line,
 }
-"""What each field of an advisory must be."""
+"""A check for the value of each field of an advisory."""
 _REQUIRED = {"id", "title", "action", "sure", "sources"}

@@ -1,8 +1,19 @@
-"""One call for a key-release service: everything that has to hold before a secret leaves."""
+"""Release a secret to a launch, after every check that must hold before it leaves.
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+1. The keys belong to the session of the record, and its platform was verified.
+2. The measurement is right, and the policy that the host reports, if any, is the session's
+   (:func:`verify_launch`). Until then, nothing depends on the requirements.
+3. The ledger knows of no other root than the record, and every requirement is met.
+   Whether or not they are, the session is bound to this launch from here on.
+4. The packet is built, in memory.
+5. The ledger commits the release, in one transaction. Exactly one concurrent caller succeeds.
+
+:func:`release` takes all steps, for a service. Steps 3 to 5 are those of :class:`KeyRelease`, for a
+program that has to do something between them.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Self, cast
 
 from sev_attest.errors import (
     Insecure,
@@ -12,6 +23,7 @@ from sev_attest.errors import (
     SevAttestError,
     Unsupported,
 )
+from sev_attest.owner.unverified import unverified
 from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.launch import MISMATCH, VerifiedLaunch, verify_launch
 from sev_attest.sev.launch_info import LaunchInfo
@@ -36,27 +48,23 @@ def release(
     launch: str | None = None,
     secret_area_size: int | None = None,
 ) -> "SecretPacket":
-    """Release ``secrets`` to the one launch of a session, or raise the reason why not.
+    """Return the packet that carries ``secrets`` to a launch, once for each session.
 
-    ``info`` is what the host reports; everything else is the owner's. ``digest`` (32 bytes) is the
-    guest's (:func:`launch_digest`), ``launch`` the name in ``requirements`` of the launch that the
-    secrets are for; one of both is needed where the requirements allow several.
-    ``secret_area_size`` is that of the guest firmware, in bytes. The steps:
+    ``info`` is the host's report; everything else is the owner's.
+    ``digest`` is the launch digest of the guest, 32 bytes (:func:`launch_digest`).
+    ``launch`` is the name in ``requirements`` of the launch that the secrets are for. It or
+    ``digest`` is needed if the requirements allow several launches.
+    ``secrets`` are the secrets by GUID or alias ("luks-key"), at least one.
+    ``secret_area_size`` is the size of the secret area of the guest's firmware, in bytes.
 
-    1. ``keys`` are those of the session of ``record``, whose platform was verified.
-    2. The policy that the host reports, if it reports one, is the session's; and the measurement
-       is right (:func:`verify_launch`). Nothing of the requirements shows before it is.
-    3. The ledger knows of no other root than the record, and the requirements are met: all that
-       are not are named. The session is bound to this launch either way.
-    4. The packet is made, in memory.
-    5. The ledger notes the release, in one transaction; of any number of callers, one gets on.
+    Threads and processes may call it concurrently. By the steps of this module, it raises
 
-    Threads and processes may call it at once. Raises Unsupported for no secret, or if it is not
-    said which launch they are for; LaunchRefused or Insecure (1), LaunchRefused
-    or MeasurementMismatch (2), Insecure or LaunchRefused if the record contradicts the ledger, and
-    RequirementsNotMet (3), what :func:`build_secret` raises (4);
-    Insecure for a session that was used for another launch, WrongState for one that is unknown, was
-    released or has ended, LedgerError if the ledger fails (3 and 5).
+    - Unsupported if there is no secret, or it is not clear which launch they are for;
+    - LaunchRefused or Insecure in step 1; LaunchRefused or MeasurementMismatch in step 2;
+    - Insecure or LaunchRefused if the record contradicts the ledger, RequirementsNotMet with every
+      failure (3); what :func:`build_secret` raises (4);
+    - Insecure for a session that was used for another launch, WrongState for one that is unknown,
+      was released or has ended, LedgerError if the ledger fails (3 to 5).
     """
     if not secrets:
         raise Unsupported("there is no secret to release", check="secret.none")
@@ -64,115 +72,180 @@ def release(
     # 1. the session
     record.require(keys)
     if record.root is None:
-        raise Insecure(
-            "nobody verified the platform that this session was made for",
-            check="record.unverified",
-            hint="make a session for a verified chain",
-        )
+        raise unverified("record")
     # 2. the measurement
     digests = requirements.digests if digest is None else (digest,)
     verified = verify_any(info, keys=keys, policy=GuestPolicy(record.policy), digests=digests)
     # 3. to 5.
-    settled = settle(
+    with KeyRelease(
         verified,
-        demands=(requirements, record),
-        ledger=ledger,
         secrets=secrets,
         secret_area_size=secret_area_size,
-    )
-    return cast("SecretPacket", settled.packet)
+        record=record,
+        requirements=requirements,
+        ledger=ledger,
+    ) as steps:
+        steps.check()
+        steps.build()
+        return cast("SecretPacket", steps.commit())  # there are secrets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """What came of a verified launch: the packet of its secrets, and what it was allowed as."""
+class KeyRelease:
+    """Steps 3 to 5 of :func:`release` for a verified launch.
 
-    packet: "SecretPacket | None"
-    met: "Met | None"
+    They are taken in this order::
 
+        with KeyRelease(launch, secrets=secrets, record=record, ...) as steps:
+            steps.check()  # the platform and the requirements
+            steps.build()  # the packet, in memory
+            ...  # try where the packet goes
+            packet = steps.commit()  # the ledger; then the packet may leave
 
-def settle(
-    launch: VerifiedLaunch,
-    *,
-    demands: "tuple[Requirements, LaunchRecord] | None",
-    ledger: "Ledger | None",
-    secrets: Mapping[str, bytes],
-    secret_area_size: int | None = None,
-    record: "LaunchRecord | None" = None,
-    adopt: bool = False,
-    insecure: bool = False,
-    ready: Callable[[], object] = lambda: None,
-) -> Settled:
-    """Take the steps 3 to 5 of :func:`release`.
-
-    ``demands`` are the requirements and the record to hold them against; ``record`` is the record
-    without requirements. ``adopt`` takes sessions that the ledger does not know; ``insecure`` goes
-    on with a platform that nobody verified, and is :func:`build_secret`'s. ``ready`` raises an
-    OSError or SevAttestError if the packet could not get out.
+    If anything in the block raises a SevAttestError or an OSError, the session is bound to this
+    launch in the ledger all the same. What the ledger says of a session comes first: an error that
+    it raises replaces the other one.
     """
-    session, measurement = launch.keys.session_id, launch.info.measurement
-    try:
-        # 3. the platform and the requirements
-        if ledger is not None:
-            record = demands[1] if demands else record
-            _check_root(ledger, session, record, secret=bool(secrets), insecure=insecure)
-        met = None
-        if demands is not None:
+
+    def __init__(
+        self,
+        launch: VerifiedLaunch,
+        *,
+        secrets: Mapping[str, bytes],
+        secret_area_size: int | None = None,
+        record: "LaunchRecord | None",
+        requirements: "Requirements | None" = None,
+        ledger: "Ledger | None",
+        insecure: bool = False,
+    ) -> None:
+        """Take the launch and what the owner knows of it.
+
+        ``secrets`` are the secrets by GUID or alias; without any, the launch is only looked at.
+        ``secret_area_size`` is the size of the secret area of the guest's firmware, in bytes.
+        ``record`` is the record of the session. Without one, a session that the ledger does not
+        know is taken for one that another tool made.
+        ``requirements`` need a record (TypeError); without them, every launch is allowed.
+        ``insecure`` accepts an unverified platform, and firmware that binds no secret to a launch.
+        Without secrets it accepts a second launch of a session too: see ``reused``.
+        """
+        if requirements is not None and record is None:
+            raise TypeError("requirements need the record of the session")
+        self._launch = launch
+        self._secrets = secrets
+        self._secret_area_size = secret_area_size
+        self._record = record
+        self._requirements = requirements
+        self._ledger = ledger
+        self._insecure = insecure
+        self._packet: SecretPacket | None = None
+        self._checked = False
+        self._committed = False
+        self.met: Met | None = None
+        """What the requirements allow the launch as; set by :meth:`check`."""
+        self.reused: Insecure | None = None
+        """The ledger's refusal of a second launch that ``insecure`` looks at all the same."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        # A right measurement binds the session, or a host could try several guests in it.
+        if self._committed or not isinstance(error, SevAttestError | OSError):
+            return
+        self._bind()
+        if self._ledger is not None and isinstance(error, RequirementsNotMet) and not self.reused:
+            checks = " ".join(failure.check for failure in error.failures)
+            self._ledger.log(self._session, "requirements", checks)
+
+    @property
+    def _session(self) -> str:
+        return self._launch.keys.session_id
+
+    def check(self) -> None:
+        """Check the platform in the ledger, then the requirements (step 3).
+
+        Raises Insecure if the ledger knows that nobody verified the platform, LaunchRefused if the
+        ledger names another root than the record, RequirementsNotMet with every failure.
+        """
+        if self._ledger is not None:
+            self._check_root(self._ledger)
+        if self._requirements is not None and self._record is not None:  # __init__ wants both
             from datetime import UTC, datetime
 
-            requirements, record = demands
-            at = datetime.fromisoformat(ledger.now) if ledger else datetime.now(UTC)
-            met = requirements.require(launch, record, at=at)
-        # 4. the packet
-        packet = None
-        if secrets:
+            ledger = self._ledger
+            at = datetime.now(UTC) if ledger is None else datetime.fromisoformat(ledger.now)
+            self.met = self._requirements.require(self._launch, self._record, at=at)
+        self._checked = True
+
+    def _check_root(self, ledger: "Ledger") -> None:
+        from sev_attest.owner.ledger import UNKNOWN_ROOT
+
+        root, record = ledger.root(self._session), self._record
+        if root is None and not self._insecure:
+            raise unverified("ledger")
+        if self._secrets and record is not None and root not in (UNKNOWN_ROOT, record.root):
+            raise LaunchRefused(
+                f"the record says that its platform's root is {record.root}, "
+                f"the ledger says {root}",
+                check="record.root",
+                hint="make a new session; find out who changed the record",
+            )
+
+    def build(self) -> None:
+        """Build the packet, in memory (step 4); raises what :func:`build_secret` raises."""
+        if self._secrets:
             from sev_attest.sev.secret import build_secret
 
-            packet = build_secret(
-                launch, secrets, secret_area_size=secret_area_size, insecure=insecure
+            self._packet = build_secret(
+                self._launch,
+                self._secrets,
+                secret_area_size=self._secret_area_size,
+                insecure=self._insecure,
             )
-        ready()
-    except (SevAttestError, OSError) as error:
-        if ledger is not None:
-            ledger.bind(session, measurement, adopt=adopt)
-            if isinstance(error, RequirementsNotMet):
-                ledger.log(session, "requirements", " ".join(f.check for f in error.failures))
-        raise
-    # 5. the ledger
-    if ledger is not None and packet is not None:
-        ledger.release(session, measurement, adopt=adopt, insecure=insecure)
-    elif ledger is not None:
-        ledger.bind(session, measurement, adopt=adopt)
-    return Settled(packet=packet, met=met)
 
+    def commit(self) -> "SecretPacket | None":
+        """Commit the release in the ledger (step 5), and return the packet; None without secrets.
 
-def _check_root(
-    ledger: "Ledger", session: str, record: "LaunchRecord | None", *, secret: bool, insecure: bool
-) -> None:
-    """Hold a session to what the ledger knows of its platform, whatever the record says."""
-    from sev_attest.owner.ledger import UNKNOWN_ROOT, unverified
+        Without secrets, the session is bound to this launch. Raises Insecure, WrongState or
+        LedgerError as :meth:`Ledger.release` does; then nothing may leave. Raises RuntimeError if
+        :meth:`check` did not pass before, or with secrets :meth:`build`.
+        """
+        if not self._checked or (self._secrets and self._packet is None):
+            raise RuntimeError("commit() comes after check() and build()")
+        self._committed = True
+        if self._packet is None:
+            self._bind()
+        elif self._ledger is not None:
+            self._ledger.release(
+                self._session,
+                self._launch.info.measurement,
+                adopt=self._record is None,
+                insecure=self._insecure,
+            )
+        return self._packet
 
-    root = ledger.root(session)
-    if root is None and not insecure:
-        raise unverified()
-    if secret and record is not None and root not in (UNKNOWN_ROOT, record.root):
-        raise LaunchRefused(
-            f"the record says that its platform's root is {record.root}, the ledger says {root}",
-            check="record.root",
-            hint="make a new session; find out who changed the record",
-        )
+    def _bind(self) -> None:
+        if self._ledger is None:
+            return
+        adopt = self._record is None
+        try:
+            self._ledger.bind(self._session, self._launch.info.measurement, adopt=adopt)
+        except Insecure as error:
+            # A second launch may be looked at, but gets no secret.
+            if error.check != "ledger.reused" or self._secrets or not self._insecure:
+                raise
+            self.reused = error
 
 
 def verify_any(
     info: LaunchInfo, *, keys: TransportKeys, policy: GuestPolicy, digests: Iterable[bytes]
 ) -> VerifiedLaunch:
-    """Verify a launch against whichever digest fits; raises as :func:`verify_launch`.
+    """Return the launch, verified against the digest of ``digests`` (32 bytes each) that fits.
 
-    No digest at all fits nothing.
+    Raises as :func:`verify_launch`; MeasurementMismatch if no digest fits.
     """
     found: VerifiedLaunch | None = None
     mismatch = MeasurementMismatch(MISMATCH, check="launch.measurement")
-    for digest in digests:  # all of them: the time tells nothing of which
+    for digest in digests:  # every one: the time must not tell which one fits
         try:
             found = verify_launch(info, keys=keys, policy=policy, digest=digest)
         except MeasurementMismatch as error:

@@ -1,7 +1,8 @@
-"""The record of one launch: NAME.launch.json. It holds no secret.
+"""The record of a session: NAME.launch.json. It contains no secret.
 
-Its MAC is HMAC-SHA256(TIK, "sev-attest record" || SHA-256(TEK) || fields), the fields as compact
-JSON with sorted names: whoever lacks the session's keys cannot change it, and no other TEK passes.
+Its MAC is HMAC-SHA256(TIK, "sev-attest record" || SHA-256(TEK) || fields), with the fields as
+compact JSON with sorted names. Without the session's keys nobody can change the record, and the
+TEK of another session does not match it.
 """
 
 import hashlib
@@ -33,17 +34,19 @@ _HEX = {
     "session_sha256": 64,
     "mac": 64,
 }
-"""Fields that are hex, and how many digits they have."""
+"""The fields in hex, with their number of digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LaunchRecord:
-    """What the owner remembers of a session, so that no host has to be asked.
+    """What the owner knows of a session, independently of any host.
 
-    Fingerprints are SHA-256 in hex (for certificates: of the signed bytes, as sevctl prints them).
-    ``root`` is None if nobody verified the platform, ``generation`` also if its root is not AMD's.
-    ``claimed_platform_id`` is what the host said: no certificate vouches for it. ``kernel_hashes``
-    is what was asked of libvirt. ``created`` is UTC in ISO 8601.
+    ``root`` is the root of the verified platform, None if nobody verified it.
+    ``generation`` is None in that case too, and if the root is not AMD's.
+    ``cek`` and ``pdh`` are the SHA-256 of the signed bytes in hex, as sevctl prints it.
+    ``claimed_platform_id`` comes from the host and is unauthenticated.
+    ``kernel_hashes`` is whether libvirt was asked to measure the kernel.
+    ``created`` is UTC in ISO 8601.
     """
 
     name: str
@@ -61,14 +64,18 @@ class LaunchRecord:
     mac: str = ""
 
     def __repr__(self) -> str:
-        """Show its name and the start of the session's id."""
+        """Return its name and the start of the session's id."""
         return f"LaunchRecord({self.name!r}, session_id={self.session_id[:16]})"
 
     @classmethod
     def of(
         cls, session: "Session", name: str, created: "datetime", *, kernel_hashes: bool = False
     ) -> "LaunchRecord":
-        """Describe a session."""
+        """Return the record of a session, with its MAC.
+
+        ``created`` is a time in UTC. ``kernel_hashes`` is whether libvirt is asked to measure the
+        kernel.
+        """
         platform = session.platform
         chain = platform and platform.chain
         return cls(
@@ -87,11 +94,11 @@ class LaunchRecord:
         ).signed(session.keys)
 
     def signed(self, keys: "TransportKeys") -> "LaunchRecord":
-        """Give it the MAC of the session's keys."""
+        """Return a copy with its MAC set, by the keys of its session."""
         return replace(self, mac=self._mac(keys))
 
     def require(self, keys: "TransportKeys") -> None:
-        """Hold it to a session's keys; raises LaunchRefused."""
+        """Check that the record matches these keys; raises LaunchRefused."""
         if not hmac.compare_digest(self.session_id, keys.session_id):
             raise LaunchRefused(
                 "the keys are not those of the session in the record", check="record.session"
@@ -100,7 +107,7 @@ class LaunchRecord:
             raise LaunchRefused(
                 "the record was changed, or the TEK is not that of its session",
                 check="record.mac",
-                hint="take the record and the keys that `sev-attest session` wrote together",
+                hint="use the record and the keys of one session",
             )
 
     def _mac(self, keys: "TransportKeys") -> str:
@@ -111,15 +118,15 @@ class LaunchRecord:
         return hmac.digest(keys.tik, message, "sha256").hex()
 
     def to_bytes(self) -> bytes:
-        """Write it as JSON."""
+        """Return it as JSON."""
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "LaunchRecord":
-        """Read it back; raises MalformedInput for anything that :meth:`to_bytes` did not write."""
+        """Read a record; raises MalformedInput if :meth:`to_bytes` did not write it."""
         try:
             document = json.loads(data)
-        except Exception:  # noqa: BLE001 - deep nesting and long numbers raise their own errors
+        except Exception:  # noqa: BLE001 - json raises more than it documents
             raise MalformedInput(_STRUCTURE, "format", "this is no JSON") from None
         if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
             raise MalformedInput(_STRUCTURE, "schema", f"this is no {SCHEMA} document")
@@ -137,7 +144,7 @@ class LaunchRecord:
 
 
 def _check_types(document: Mapping[str, object]) -> None:
-    # Not __annotations__: Python 3.14 evaluates them lazily, and instances have none.
+    # Not __annotations__: Python 3.14 evaluates those lazily, and instances have none.
     declared = {field.name: field.type for field in fields(LaunchRecord)}
     for name, kind in declared.items():
         kinds = get_args(kind) or (kind,)

@@ -1,6 +1,6 @@
-"""The launch digest: SHA-256 over everything that was put into the guest before it ran.
+"""The launch digest: SHA-256 over everything that is loaded into the guest before it runs.
 
-Source: QEMU's target/i386/sev.c and hw/i386/pc_sysfw.c. In order: the firmware image (never its
+Source: QEMU's target/i386/sev.c and hw/i386/pc_sysfw.c. In order: the firmware image (without its
 NVRAM file), the table of kernel hashes if there is one, and for SEV-ES each vCPU's page.
 """
 
@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest.errors import Unsupported
 from sev_attest.guest.firmware import Firmware, Source
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from sev_attest.guest.vmsa import VmsaPages, VmsaProfile
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredRange:
-    """One piece of what is measured: where it begins in the whole, its size, its SHA-256 (hex)."""
+class MeasuredRange(NamedTuple):
+    """One measured piece: its offset in the whole, its size in bytes, its SHA-256 in hex."""
 
     what: str
     offset: int
@@ -32,7 +31,7 @@ class MeasuredRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredGuest:
-    """A guest as it is measured: its firmware, and the pieces behind it.
+    """What is measured of a guest: firmware, kernel hashes, vCPU pages.
 
     ``vmsa`` is None for a plain SEV guest.
     """
@@ -42,19 +41,20 @@ class MeasuredGuest:
     vmsa: "VmsaPages | None" = None
 
     def __post_init__(self) -> None:
-        """Refuse firmware that starts no such guest, or has no place for a kernel's hash.
+        """Check that the firmware can start this guest.
 
-        Raises MalformedInput for a file that is no firmware image, else NotAttestable.
+        Raises MalformedInput if it is not a firmware image, NotAttestable if it cannot start an
+        SEV-ES guest or has no area for kernel hashes.
         """
         self.firmware.require_firmware(es=self.vmsa is not None)
         if self.kernel is not None:
             self.firmware.require_hash_table()
 
     def digests(self, most: int | None = None) -> list[bytes]:
-        """Compute the launch digests for 1, 2, ... ``most`` vCPUs in one pass (32 bytes each).
+        """Return the launch digests for 1, 2, ... ``most`` vCPUs, 32 bytes each, in one pass.
 
-        A plain SEV guest has one digest, whatever its vCPUs. Raises Unsupported for a count that
-        cannot be, or for SEV-ES without count.
+        A plain SEV guest has one digest for any number of vCPUs. Raises Unsupported for a count out
+        of range, and for SEV-ES without a count.
         """
         if self.vmsa is None:
             return list(self.each())
@@ -64,9 +64,9 @@ class MeasuredGuest:
         return list(islice(self.each(), most))
 
     def each(self) -> Iterator[bytes]:
-        """Compute the launch digests for 1, 2, ... vCPUs as they are asked for (32 bytes each).
+        """Yield the launch digests for 1, 2, ... vCPUs, 32 bytes each, computed on demand.
 
-        It ends where no more vCPUs can be; a plain SEV guest has one digest.
+        Ends at the most vCPUs that are possible; a plain SEV guest has one digest.
         """
         digest = self.firmware.hasher()
         if self.kernel is not None:
@@ -79,7 +79,7 @@ class MeasuredGuest:
             yield digest.digest()
 
     def ranges(self, vcpus: int | None = None) -> list[MeasuredRange]:
-        """List what is measured, in order; raises as :meth:`digests`."""
+        """Return what is measured, in order; raises as :meth:`digests`."""
         found = [
             MeasuredRange(
                 what="firmware",
@@ -103,9 +103,9 @@ class MeasuredGuest:
 
 
 def pages_for(profile: "VmsaProfile", firmware: Firmware) -> "VmsaPages":
-    """Build the vCPUs' pages for this firmware; raises NotAttestable if it starts no SEV-ES guest.
+    """Return the vCPUs' pages; raises NotAttestable if the firmware cannot start SEV-ES.
 
-    libkrun starts vCPUs at an address of its own.
+    libkrun starts vCPUs at its own fixed address.
     """
     return profile.pages(0 if profile.layout == "krun" else firmware.reset_address())
 
@@ -119,15 +119,16 @@ def launch_digest(
     vcpus: int | None = None,
     vmsa: "VmsaPages | VmsaProfile | CpuModel | None" = None,
 ) -> bytes:
-    """Compute the launch digest (32 bytes) of what the owner means to start.
+    """Return the launch digest of a guest: 32 bytes, SHA-256.
 
-    Sources are bytes, paths or open files, and are streamed. ``vcpus`` and ``vmsa`` belong to
-    SEV-ES, both or none: the pages, a profile to build them by, or a CPU model for QEMU's legacy
-    profile.
+    ``firmware``, ``kernel`` and ``initrd`` are bytes, paths or open files; they are streamed.
+    ``cmdline`` is hashed exactly as given, with one NUL appended.
+    ``vcpus`` (1 to 4096) and ``vmsa`` are for SEV-ES, both or none. ``vmsa`` is the pages, a
+    profile to build them from, or a CPU model for QEMU's legacy profile.
 
-    Raises OSError; MalformedInput for a file that is no firmware, or whose footer lies;
-    NotAttestable for firmware that cannot start such a guest, or has no place for a kernel's hash;
-    Unsupported for what is missing.
+    Raises OSError; MalformedInput if ``firmware`` is not an image, or its footer is damaged;
+    NotAttestable if the firmware cannot start such a guest, or has no area for kernel hashes;
+    Unsupported for a missing part.
 
     >>> launch_digest(b"firmware").hex()[:16]
     'c3bf47ea1f4a4a60'

@@ -11,7 +11,7 @@ _SIZE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportKeys:
-    """TIK (integrity: makes the measurement) and TEK (encryption: wraps secrets), 16 bytes each.
+    """TIK (integrity of measurement and secrets) and TEK (encryption of secrets), 16 bytes each.
 
     >>> TransportKeys(tek=bytes(16), tik=bytes(16))
     TransportKeys()
@@ -21,18 +21,18 @@ class TransportKeys:
     tik: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Hold each key to 16 bytes (MalformedInput)."""
+        """Raise MalformedInput for a key that is not 16 bytes long."""
         for name, key in (("TEK", self.tek), ("TIK", self.tik)):
             if len(key) != _SIZE:
                 raise MalformedInput(name, "length", f"{len(key)} bytes, expected {_SIZE}")
 
     @property
     def session_id(self) -> str:
-        """Name the session without telling its keys: 64 hex digits, by the TIK alone."""
+        """Public name of the session, derived from the TIK: 64 hex digits."""
         return hmac.digest(self.tik, b"sev-attest session", "sha256").hex()
 
     @classmethod
     def from_tk(cls, data: bytes) -> "TransportKeys":
-        """Read the 32 bytes of a combined file: TEK, then TIK (binary, base64 or hex)."""
+        """Read a combined file, TEK then TIK: 32 bytes in binary, base64 or hex."""
         tk = blob(data, (2 * _SIZE,), "TK")
         return cls(tek=tk[:_SIZE], tik=tk[_SIZE:])

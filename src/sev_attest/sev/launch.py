@@ -1,4 +1,4 @@
-"""Did it start what I meant? The measurement, and the steps that lead to a verdict.
+"""Verify a launch measurement.
 
 Source: AMD 55766, "LAUNCH_MEASURE"; QEMU's docs/system/i386/amd-memory-encryption.rst::
 
@@ -9,6 +9,7 @@ Source: AMD 55766, "LAUNCH_MEASURE"; QEMU's docs/system/i386/amd-memory-encrypti
 import hmac
 from dataclasses import InitVar, dataclass, field
 
+from sev_attest._seal import Seal
 from sev_attest._wire import le
 from sev_attest.errors import LaunchRefused, MalformedInput, MeasurementMismatch
 from sev_attest.sev.keys import TransportKeys
@@ -19,22 +20,22 @@ from sev_attest.sev.spec import Context
 DIGEST_SIZE = 32
 CHECKS = {
     "launch.policy": "the policy that the host reports is the session's",
-    "launch.api": "the API version is at least what the policy and the owner demand",
-    "launch.build": "the build is at least what the owner demands",
-    "launch.measurement": "the measurement is the HMAC of what the owner means, under this TIK",
+    "launch.api": "the API version is at least what the policy and the owner require",
+    "launch.build": "the build is at least what the owner requires",
+    "launch.measurement": "the measurement is the HMAC of the owner's values under the TIK",
 }
-"""Every check id of a launch, in the order of the steps, and what it holds."""
+"""Every check id of a launch, in the order of the steps, and what it guarantees."""
 MISMATCH = "Measurement does not match, VM is not trustworthy"
 
-_SEAL = object()
+_SEAL = Seal("verify_launch()")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedLaunch:
-    """A launch that measured as its owner meant it. Only :func:`verify_launch` makes one.
+    """A launch with the measurement that its owner expects. Only :func:`verify_launch` makes one.
 
-    Does not verify: that the session was used for this launch alone, what attestation cannot see
-    (LIMITATIONS.md), or that the platform was AMD's: the session's chain does that.
+    Does not verify: that the session was used for this launch only (the ledger does), that the
+    platform is AMD's (the session's chain does), or what attestation cannot see (LIMITATIONS.md).
     """
 
     info: LaunchInfo
@@ -44,9 +45,8 @@ class VerifiedLaunch:
     _seal: InitVar[object] = None
 
     def __post_init__(self, _seal: object) -> None:
-        """Refuse to be made by hand (TypeError): the type is the proof."""
-        if _seal is not _SEAL:
-            raise TypeError("only verify_launch() makes a VerifiedLaunch")
+        """Raise TypeError for a value made by hand: the type is the proof."""
+        _SEAL.require(_seal, self)
 
 
 def expected_measure(
@@ -58,21 +58,17 @@ def expected_measure(
     digest: bytes,
     nonce: bytes,
 ) -> bytes:
-    """Compute MEASURE (32 bytes).
+    """Return MEASURE, 32 bytes.
 
-    Keep it from the host: a host that has it can report it as its own.
+    ``tik`` and ``nonce`` are 16 bytes, ``digest`` is 32; ``build_id`` and each part of ``api`` are
+    one byte. Keep the result from the host: a host that knows it can report it as its own.
     """
-    message = (
-        bytes((Context.LAUNCH_MEASURE, *api, build_id))  # a byte each
-        + le(policy.value, 4)
-        + digest
-        + nonce
-    )
+    message = bytes((Context.LAUNCH_MEASURE, *api, build_id)) + le(policy.value, 4) + digest + nonce
     return hmac.digest(tik, message, "sha256")
 
 
 def require_policy(info: LaunchInfo, policy: GuestPolicy) -> None:
-    """Hold the policy that a host reports to the session's; raises LaunchRefused."""
+    """Raise LaunchRefused if the host reports another policy than the session's."""
     if info.policy is not None and info.policy != policy.value:
         raise LaunchRefused(
             f"the host reports policy {info.policy:#06x}, the session was made for {policy}",
@@ -89,19 +85,19 @@ def verify_launch(
     min_api: tuple[int, int] = (0, 0),
     min_build: int = 0,
 ) -> VerifiedLaunch:
-    """Verify what a host reports of a launch against what its owner meant.
+    """Verify what a host reports about a launch.
 
-    ``keys`` and ``policy`` are the session's, ``digest`` (32 bytes) is the owner's own
-    (:func:`launch_digest`); ``min_api`` (major, minor) and ``min_build`` the least firmware the
-    owner accepts. The steps:
+    ``keys`` and ``policy`` are the session's. ``digest`` (32 bytes) is computed by the owner
+    (:func:`launch_digest`). ``min_api`` (major, minor) and ``min_build`` are the oldest firmware
+    that the owner accepts. The steps:
 
     1. The policy that the host reports, if it reports one, is the session's.
-    2. The API version is at least what the policy and the owner demand.
-    3. The build is at least what the owner demands.
-    4. MEASURE is the HMAC of all these, the digest and the nonce under this session's TIK.
+    2. The API version is at least what the policy and the owner require.
+    3. The build is at least what the owner requires.
+    4. MEASURE is the HMAC of these numbers, the digest and the nonce under the session's TIK.
 
     Raises LaunchRefused (steps 1-3), MeasurementMismatch (4), MalformedInput for a digest that is
-    not 32 bytes, TypeError for a policy that is no GuestPolicy.
+    not 32 bytes, TypeError for a policy that is not a GuestPolicy.
     """
     require_policy_type(policy)
     if len(digest) != DIGEST_SIZE:
@@ -124,7 +120,7 @@ def verify_launch(
         )
     # 4. the measurement
     if not hmac.compare_digest(
-        # In no variable: a traceback that shows locals must not show it.
+        # Not in a variable: a traceback that shows locals must not show it.
         expected_measure(
             keys.tik,
             api=api,

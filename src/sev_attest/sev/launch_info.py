@@ -1,6 +1,7 @@
-"""What a host reports of a launch. Does not verify: anything; every number here is its claim."""
+"""Launch values reported by the host. Does not verify: anything; they are its claims."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sev_attest._encoding import blob, json_documents, labelled_lines, looks_like_json
 from sev_attest._snp import refuse_snp
@@ -15,10 +16,10 @@ _DIGITS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchInfo:
-    """The measurement of a launch and the numbers that go with it, as the host reports them.
+    """The measurement of a launch and the numbers reported with it.
 
-    ``measurement`` is 48 bytes: MEASURE (32) and MNONCE (16). API and build are bytes; ``policy``
-    is None where the host does not say.
+    ``measurement`` is 48 bytes: MEASURE (32) and MNONCE (16). API and build are one byte each;
+    ``policy`` is 32 bits, or None if the host does not report it.
     """
 
     measurement: bytes
@@ -28,7 +29,7 @@ class LaunchInfo:
     policy: int | None = None
 
     def __post_init__(self) -> None:
-        """Hold every part to its size and range (MalformedInput)."""
+        """Raise MalformedInput for a wrong size or a number out of range."""
         if len(self.measurement) != MEASUREMENT_SIZE:
             reason = f"{len(self.measurement)} bytes, expected {MEASUREMENT_SIZE}"
             raise MalformedInput("measurement", "length", reason)
@@ -43,12 +44,12 @@ class LaunchInfo:
 
     @property
     def measure(self) -> bytes:
-        """The HMAC, 32 bytes."""
+        """MEASURE, the HMAC, 32 bytes."""
         return self.measurement[:_MEASURE_SIZE]
 
     @property
     def nonce(self) -> bytes:
-        """The firmware's nonce (MNONCE), 16 bytes."""
+        """MNONCE, the firmware's nonce, 16 bytes."""
         return self.measurement[_MEASURE_SIZE:]
 
     @classmethod
@@ -63,12 +64,11 @@ REPORTED = {
     "api_minor": "sev-api-minor",
     "build_id": "sev-build-id",
 }
-"""What a report must hold, by the name it has there; it may leave the policy out."""
+"""Required parts of a report, and their names in it; the policy is optional."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
-    """The parts of a report that are there; what is missing must come from elsewhere."""
+class Claims(NamedTuple):
+    """The parts that a report has; the owner must supply the others."""
 
     measurement: bytes | None = None
     api_major: int | None = None
@@ -78,7 +78,7 @@ class Claims:
 
 
 def from_claims(claims: Claims) -> LaunchInfo:
-    """Make a :class:`LaunchInfo` of a complete report; raises MalformedInput for missing parts."""
+    """Return a complete report as :class:`LaunchInfo`; raises MalformedInput for missing parts."""
     parts = {name: getattr(claims, name) for name in REPORTED}
     missing = [REPORTED[name] for name, value in parts.items() if value is None]
     if missing:
@@ -86,18 +86,19 @@ def from_claims(claims: Claims) -> LaunchInfo:
             "launch info",
             "incomplete",
             f"{', '.join(missing)} missing",
-            hint="libvirt before 8.0 prints the measurement alone: ask for the numbers beside it",
+            hint="libvirt before 8.0 prints only the measurement: get the other numbers separately",
         )
     return LaunchInfo(**parts, policy=claims.policy)
 
 
 def read_report(text: str | bytes) -> Claims:
-    """Read what ``virsh domlaunchsecinfo`` prints, with whatever was copied around it.
+    """Read the output of ``virsh domlaunchsecinfo``; other lines around it are ignored.
 
-    Or the JSON of QMP (query-sev and query-sev-launch-measure) or KubeVirt (SEVMeasurementInfo).
+    Also reads the JSON of QMP (query-sev, query-sev-launch-measure) and of KubeVirt
+    (SEVMeasurementInfo).
 
-    Raises MalformedInput for text with nothing of it, a value that does not fit, or two values of
-    one name; Unsupported for the report of an SEV-SNP guest.
+    Raises MalformedInput for text without such values, a value out of range, or two values of one
+    name; Unsupported for the report of an SEV-SNP guest.
     """
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     refuse_snp(data, "launch info")
@@ -107,7 +108,7 @@ def read_report(text: str | bytes) -> Claims:
     values: dict[str, str] = {}
     for key, value in labelled_lines(text):
         if key.startswith("sev-") and values.setdefault(key, value) != value:
-            raise MalformedInput("launch info", key, "is there twice, with different values")
+            raise MalformedInput("launch info", key, "appears twice, with different values")
     if "sev-snp-policy" in values:
         raise Unsupported(
             "this is the report of an SEV-SNP guest; only SEV and SEV-ES are supported",
@@ -117,8 +118,8 @@ def read_report(text: str | bytes) -> Claims:
         raise MalformedInput(
             "launch info",
             "format",
-            "no `sev-...: value` line in it",
-            hint="give the text that `virsh domlaunchsecinfo DOMAIN` prints",
+            "it has no `sev-...: value` line",
+            hint="pass the output of `virsh domlaunchsecinfo DOMAIN`",
         )
     numbers = {key: _number(key, values[key]) for key in _NUMBERS if key in values}
     measurement = values.get("sev-measurement")
@@ -135,10 +136,10 @@ def _read_json(data: bytes) -> Claims:
     """Read QMP's query-sev and query-sev-launch-measure, or KubeVirt's SEVMeasurementInfo."""
     values: dict[str, object] = {}
     documents = json_documents(data, "launch info")
-    for document in (d for d in documents if "event" not in d):  # QMP's events stand between
+    for document in (d for d in documents if "event" not in d):  # QMP's events are in between
         for name, value in document.items():
             if name in _JSON and values.setdefault(_JSON[name], value) != value:
-                raise MalformedInput("launch info", name, "is there twice, with different values")
+                raise MalformedInput("launch info", name, "appears twice, with different values")
         if document.get("sev-type", "sev") != "sev":
             raise Unsupported(
                 "this is the report of an SEV-SNP guest; only SEV and SEV-ES are supported",
@@ -147,7 +148,7 @@ def _read_json(data: bytes) -> Claims:
         if "measurement" in document:  # KubeVirt leaves out what is zero
             values = {"api_major": 0, "api_minor": 0, "build_id": 0, "policy": 0} | values
     if not values:
-        raise MalformedInput("launch info", "format", "the JSON has nothing of a launch in it")
+        raise MalformedInput("launch info", "format", "the JSON has no launch values")
     measurement = values.pop("measurement", None)
     if not isinstance(measurement, str | None):
         raise MalformedInput("launch info", "measurement", "is no text")
@@ -171,11 +172,11 @@ _JSON = {
     "apiMinor": "api_minor",
     "buildID": "build_id",
 }
-"""Names of QMP's and KubeVirt's JSON."""
+"""Names in QMP's and KubeVirt's JSON."""
 
 
 def read_measurement(data: bytes) -> bytes:
-    """Decode a measurement (base64 or hex) to its 48 bytes; raises MalformedInput."""
+    """Return the 48 bytes of a measurement in base64 or hex; raises MalformedInput."""
     return blob(data, (MEASUREMENT_SIZE,), "measurement", only_text=True)
 
 

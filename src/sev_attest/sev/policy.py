@@ -1,4 +1,4 @@
-"""The guest policy: what the firmware holds the host to for one guest.
+"""The guest policy: what the firmware enforces for one guest.
 
 Source: AMD 55766, "Guest policy"; the bits and their numbers are in :class:`spec.PolicyBit`.
 """
@@ -50,17 +50,17 @@ BITS = {
 
 
 def require_policy_type(policy: object) -> None:
-    """Raise TypeError, which says what is wanted, for a number or another value."""
+    """Raise TypeError if ``policy`` is a number or another value."""
     if not isinstance(policy, GuestPolicy):
         kind = type(policy).__name__
-        raise TypeError(f"policy is a GuestPolicy, not {kind}: write GuestPolicy(0x5), say")
+        raise TypeError(f"policy must be a GuestPolicy, such as GuestPolicy(0x5), not {kind}")
 
 
 @dataclass(frozen=True, slots=True)
 class GuestPolicy:
     """A guest policy, 32 bits.
 
-    Any value is accepted here (a measurement may have been made with it); whoever makes a launch
+    Any value is accepted here, since a measurement may have been made with it; a new session
     refuses :attr:`reserved` bits.
 
     >>> policy = GuestPolicy(0x33010005)
@@ -71,16 +71,16 @@ class GuestPolicy:
     value: int
 
     def __post_init__(self) -> None:
-        """Refuse what is no 32-bit number (MalformedInput)."""
+        """Raise MalformedInput for anything but a 32-bit number."""
         if not isinstance(self.value, int) or not 0 <= self.value <= _MAX:
             raise MalformedInput("policy", "range", f"{self.value!r} is not in 0..{_MAX:#x}")
 
     def __int__(self) -> int:
-        """Give the number."""
+        """Return the number."""
         return self.value
 
     def __str__(self) -> str:
-        """Give the number in hex, as libvirt's <policy> reads it."""
+        """Return the number in hex, as in libvirt's <policy>."""
         return f"{self.value:#06x}"
 
     @property
@@ -109,20 +109,20 @@ class GuestPolicy:
         return self.value & _RESERVED
 
     def require_unreserved(self) -> None:
-        """Refuse reserved bits, which no firmware defines (Unsupported)."""
+        """Raise Unsupported for reserved bits, which no firmware defines."""
         if self.reserved:
             raise Unsupported(
                 f"policy {self}: bits {self.reserved:#x} are reserved", check="policy.reserved"
             )
 
     def names(self) -> list[str]:
-        """Name the bits that are set, and the minimum API, as :func:`compose` takes them."""
+        """Return the names of the set bits, and the minimum API, as :func:`compose` takes them."""
         found = [name for bit, (name, _, _) in BITS.items() if bit in self.bits]
         major, minor = self.min_api
         return [*found, f"api>={major}.{minor}"] if major or minor else found
 
     def risks(self) -> list[str]:
-        """Say what each clear bit leaves open, and a missing minimum API."""
+        """Return what each clear bit, and a missing minimum API, allows the host to do."""
         found = [risk for bit, (_, _, risk) in BITS.items() if bit not in self.bits]
         if self.min_api == (0, 0):
             found.append("the guest starts on SEV firmware of any API version")
@@ -130,7 +130,7 @@ class GuestPolicy:
 
 
 def compose(names: Iterable[str]) -> GuestPolicy:
-    """Compose a policy from names; raises Unsupported for one that there is not.
+    """Return the policy with these names; raises Unsupported for an unknown name.
 
     >>> str(compose(["no-debug", "es", "api>=1.51"]))
     '0x33010005'

@@ -20,6 +20,7 @@ from dataclasses import InitVar, dataclass
 
 from sev_attest import _crypto
 from sev_attest._keys import Algorithm
+from sev_attest._seal import Seal
 from sev_attest._wire import Reader
 from sev_attest.errors import LaunchRefused, MalformedInput
 from sev_attest.sev.chain.verify import VerifiedChain
@@ -30,15 +31,15 @@ SIZE = 208
 _BODY_SIZE = 0x34
 _NONCE_SIZE = 16
 _DIGEST_SIZE = 32
-_SEAL = object()
+_SEAL = Seal("verify_report()")
 
 CHECKS = {
     "report.signature": "the platform's PEK signs the report",
     "report.nonce": "the nonce is the verifier's",
-    "report.policy": "the policy is the one that was meant",
-    "report.digest": "the launch digest is the one that was meant",
+    "report.policy": "the policy is the expected one",
+    "report.digest": "the launch digest is the expected one",
 }
-"""Every check id of a report, in the order of the steps, and what it holds."""
+"""Every check id of a report, in the order of the steps, and what it guarantees."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -94,9 +95,8 @@ class VerifiedReport:
     _seal: InitVar[object] = None
 
     def __post_init__(self, _seal: object) -> None:
-        """Refuse to be made by hand (TypeError): the type is the proof."""
-        if _seal is not _SEAL:
-            raise TypeError("only verify_report() makes a VerifiedReport")
+        """Raise TypeError for a value made by hand: the type is the proof."""
+        _SEAL.require(_seal, self)
 
 
 def verify_report(
@@ -107,18 +107,19 @@ def verify_report(
     digest: bytes | None = None,
     policy: GuestPolicy | None = None,
 ) -> VerifiedReport:
-    """Verify a report against a verified platform and what its owner meant.
+    """Verify a report against a verified platform and the owner's values.
 
-    ``nonce`` (16 bytes) is the one that the owner asked with. ``digest`` (32 bytes) and ``policy``
-    are compared if they are given: without them the report's own are merely signed. The steps:
+    ``nonce`` (16 bytes) is the one that the owner sent. ``digest`` (32 bytes) and ``policy`` are
+    compared if given; otherwise the report's own are signed, but compared with nothing. The
+    steps:
 
     1. The platform's PEK signs the report.
     2. The nonce is the owner's.
-    3. The policy is the one that was meant.
-    4. The launch digest is the one that was meant.
+    3. The policy is the expected one.
+    4. The launch digest is the expected one.
 
-    Raises LaunchRefused for the first that fails, MalformedInput for a nonce or digest of another
-    size, TypeError for a chain that nobody verified, or a policy that is no GuestPolicy.
+    Raises LaunchRefused for the first step that fails, MalformedInput for a nonce or digest of
+    another size, TypeError for an unverified chain or a policy that is not a GuestPolicy.
     """
     if not isinstance(platform, VerifiedChain):
         raise TypeError("a report is verified against a VerifiedChain: call verify_chain() first")
@@ -150,6 +151,6 @@ def verify_report(
     # 4. the digest
     if digest is not None and not hmac.compare_digest(report.digest, digest):
         raise LaunchRefused(
-            "the launch digest of the report is not the one that was meant", check="report.digest"
+            "the report has another launch digest than expected", check="report.digest"
         )
     return VerifiedReport(report=report, platform=platform, _seal=_SEAL)

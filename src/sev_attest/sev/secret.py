@@ -1,8 +1,8 @@
-"""A secret for one verified launch: the guest's table of secrets, and the packet that carries it.
+"""Secrets for one verified launch: the table that the guest reads, and the encrypted packet.
 
 Sources: AMD 55766, "LAUNCH_SECRET"; the table is OVMF's (Guid/ConfidentialComputingSecret.h).
-The table is a header (GUID, u32 length of the whole) and entries (GUID, u32 length of the entry,
-data), zero-padded to a multiple of 16. The packet header, 52 bytes:
+The table is a header (GUID, u32 length of the table) and entries (GUID, u32 length of the entry,
+data), padded with zeros to a multiple of 16 bytes. The packet header, 52 bytes:
 
 ======  ====  =================================================
 offset  size  field
@@ -28,7 +28,7 @@ from sev_attest.sev.launch import VerifiedLaunch
 from sev_attest.sev.spec import SECRET_LUKS, SECRET_TABLE, Context
 
 MAX_PAYLOAD = 0x4000
-"""KVM takes no more than 16 KiB at once."""
+"""Most bytes that KVM passes on at once: 16 KiB."""
 ALIASES = {"luks-key": SECRET_LUKS}
 _BLOCK = 16
 _MEASURED_SINCE = (0, 17)
@@ -36,7 +36,7 @@ _MEASURED_SINCE = (0, 17)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretPacket:
-    """What the host passes on to the firmware: opaque to it.
+    """An encrypted packet that the host passes on to the firmware.
 
     ``header`` is 52 bytes; ``payload`` is the encrypted table, a multiple of 16 bytes.
     """
@@ -52,21 +52,21 @@ def build_secret(
     secret_area_size: int | None = None,
     insecure: bool = False,
 ) -> SecretPacket:
-    """Wrap ``secrets`` (bytes by GUID or alias) for this launch and no other.
+    """Return ``secrets`` (bytes by GUID or alias), encrypted for this launch only.
 
     ``secret_area_size`` is that of the guest firmware (:meth:`Firmware.secret_area`), in bytes.
 
-    Firmware before API 0.17 cannot bind a secret to a launch: the host could start a second guest
-    in the same session and hand it the packet. That is refused unless ``insecure``.
+    Firmware before API 0.17 does not bind a secret to a launch: the host could start a second guest
+    in the same session and pass it the packet. This is refused unless ``insecure``.
 
     Raises Insecure for such firmware; Unsupported for no secret, an empty one, one GUID twice, or
-    more than 16 KiB; MalformedInput for a GUID that is none; TypeError for an unverified launch.
+    more than 16 KiB; MalformedInput for a malformed GUID; TypeError for an unverified launch.
     """
     if not isinstance(launch, VerifiedLaunch):
         raise TypeError("a secret is built for a VerifiedLaunch: call verify_launch() first")
     if not (binds(launch) or insecure):
         raise Insecure(
-            "firmware before API 0.17 binds no secret to a launch: another guest could get it",
+            "firmware before API 0.17 does not bind a secret to its launch: any guest could get it",
             check="secret.unbound",
             hint="update the host's SEV firmware",
         )
@@ -79,18 +79,18 @@ def build_secret(
 def build_secret_unverified(
     keys: TransportKeys, measure: bytes, secrets: Mapping[str, bytes]
 ) -> SecretPacket:
-    """Wrap ``secrets`` for whatever has this MEASURE (32 bytes), which nobody verified.
+    """Return ``secrets``, encrypted for a MEASURE (32 bytes) that was not verified here.
 
-    For whoever checked the measurement with another tool. Raises as :func:`build_secret`.
+    For a launch that another tool verified. Raises as :func:`build_secret`.
     """
     return wrap(keys, measure, _bounded(secrets), iv=_crypto.random_bytes(16))
 
 
 def wrap(keys: TransportKeys, measure: bytes, plaintext: bytes, *, iv: bytes) -> SecretPacket:
-    """Encrypt a table of secrets for the launch with that MEASURE.
+    """Return a table of secrets, encrypted for the launch with that MEASURE (32 bytes).
 
-    An empty ``measure`` is for firmware that binds no secret to a launch. Never use one ``iv`` (16
-    bytes) twice with the same keys.
+    ``measure`` is empty for firmware that does not bind a secret to a launch. Never use the same
+    ``iv`` (16 bytes) twice with the same keys.
     """
     payload = _crypto.aes_ctr(keys.tek, iv, plaintext)
     flags = le(0, 4)
@@ -116,12 +116,12 @@ def _bounded(secrets: Mapping[str, bytes], area_size: int | None = None) -> byte
 
 
 def binds(launch: VerifiedLaunch) -> bool:
-    """Tell whether the firmware can bind a secret to this launch (API 0.17 and later)."""
+    """Return whether the firmware binds a secret to this launch (API 0.17 and later)."""
     return (launch.info.api_major, launch.info.api_minor) >= _MEASURED_SINCE
 
 
 def table(secrets: Mapping[str, bytes]) -> bytes:
-    """Lay out the table that a guest reads; raises as :func:`build_secret`."""
+    """Return the table that the guest reads; raises as :func:`build_secret`."""
     entries: dict[bytes, bytes] = {}
     for name, secret in secrets.items():
         guid = _guid(name)
@@ -148,5 +148,5 @@ def _guid(name: str) -> bytes:
     dashes = [at for at, character in enumerate(guid) if character == "-"]
     if len(raw) != 16 or dashes != [8, 13, 18, 23]:  # noqa: PLR2004 - a GUID
         known = ", ".join(ALIASES)
-        raise MalformedInput("secret", "GUID", f"{name!r} is no GUID and no alias ({known})")
+        raise MalformedInput("secret", "GUID", f"{name!r} is neither a GUID nor an alias ({known})")
     return raw

@@ -1,6 +1,6 @@
-"""A secret channel to one platform: the guest owner's certificate (GODH) and the session blob.
+"""A session with one platform: the guest owner's certificate (GODH) and the session blob.
 
-Source: AMD 55766, "LAUNCH_START" and its session data buffer; the sev crate makes the same.
+Source: AMD 55766, "LAUNCH_START" and its session data buffer; the sev crate does the same.
 
 The owner's fresh DH key and the platform's PDH agree on z (ECDH on P-384). From it::
 
@@ -25,6 +25,7 @@ from dataclasses import InitVar, dataclass, field
 
 from sev_attest import _crypto
 from sev_attest._keys import Algorithm
+from sev_attest._seal import Seal
 from sev_attest._wire import le
 from sev_attest.errors import NotVerified
 from sev_attest.sev.chain.certificate import Certificate
@@ -33,20 +34,20 @@ from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.policy import GuestPolicy, require_policy_type
 from sev_attest.sev.spec import Usage
 
-_SEAL = object()
+_SEAL = Seal("Session.create()")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """What one launch on one platform needs. Use it for that launch only, never again.
+    """A session for one launch on one platform. Never use it for a second launch.
 
-    ``godh`` and ``blob`` go to the host, ``keys`` stay with the owner. ``platform`` is None for a
-    session whose platform nobody verified.
+    ``godh`` and ``blob`` go to the host, ``keys`` stay with the owner. ``platform`` is None if the
+    platform was not verified.
     """
 
     godh: Certificate
     blob: bytes = field(repr=False)
-    """The 128 bytes of the session data."""
+    """Session blob, 128 bytes."""
     keys: TransportKeys
     policy: GuestPolicy
     pdh: Certificate
@@ -54,13 +55,12 @@ class Session:
     _seal: InitVar[object] = None
 
     def __post_init__(self, _seal: object) -> None:
-        """Refuse to be made by hand (TypeError)."""
-        if _seal is not _SEAL:
-            raise TypeError("only Session.create() makes a Session")
+        """Raise TypeError for a value made by hand: the type is the proof."""
+        _SEAL.require(_seal, self)
 
     @classmethod
     def create(cls, platform: VerifiedChain, *, policy: GuestPolicy) -> "Session":
-        """Make a session for a verified platform, with keys from the system's randomness.
+        """Return a new session for a verified platform, with fresh random keys.
 
         Raises Unsupported for a policy with reserved bits, TypeError for an unverified chain.
         """
@@ -70,9 +70,9 @@ class Session:
 
     @classmethod
     def create_unverified(cls, pdh: Certificate, *, policy: GuestPolicy) -> "Session":
-        """Make a session for a bare PDH: whoever made it up can read everything. For tests only.
+        """Return a session for an unverified PDH: its maker may read everything. For tests only.
 
-        Raises Unsupported as :meth:`create`, NotVerified if the PDH is no usable P-384 DH key.
+        Raises Unsupported as :meth:`create`, NotVerified if the PDH is not a P-384 DH key.
         """
         return cls._create(pdh, None, policy)
 
@@ -84,10 +84,10 @@ class Session:
         policy.require_unreserved()
         peer = _crypto.p384_point(pdh.public_key)
         if peer is None or pdh.usage is not Usage.PDH:
-            raise NotVerified("the PDH holds no point on P-384", check="chain.pdh.point")
+            raise NotVerified("the PDH's key is not a point on P-384", check="chain.pdh.point")
         own = _crypto.new_p384_key()
         keys = TransportKeys(tek=_crypto.random_bytes(16), tik=_crypto.random_bytes(16))
-        # The certificate as sevctl writes it: API 0.0, nobody signs it.
+        # As sevctl writes it: API 0.0, unsigned.
         godh = Certificate.build(
             usage=Usage.PDH,
             algorithm=Algorithm.ECDH_SHA256,
@@ -114,7 +114,11 @@ class Session:
 def wrap(
     keys: TransportKeys, policy: GuestPolicy, *, shared: bytes, nonce: bytes, iv: bytes
 ) -> bytes:
-    """Lay out the session blob (128 bytes) for the shared secret of the key agreement."""
+    """Return the session blob, 128 bytes.
+
+    ``shared`` is the secret of the key agreement (48 bytes, big-endian); ``nonce`` and ``iv`` are
+    16 random bytes each.
+    """
     master = _crypto.kdf(shared, b"sev-master-secret", nonce)
     kek = _crypto.kdf(master, b"sev-kek")
     kik = _crypto.kdf(master, b"sev-kik")

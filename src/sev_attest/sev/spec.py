@@ -7,11 +7,11 @@ of OVMF (OvmfPkg/AmdSev) and of the Linux kernel's efi_secret driver.
 from enum import IntEnum, IntFlag
 
 CEK_ADDRESS = "https://kdsintf.amd.com/cek/id/"
-"""Where AMD serves the signed CEK of a platform id (128 hex digits behind it)."""
+"""Address of signed CEKs at AMD; a platform's id follows, 128 hex digits."""
 
 
 class Usage(IntEnum):
-    """What a key is for (certificate fields ``pub_key_usage`` and ``sig_usage``)."""
+    """Usage of a key (certificate fields ``pub_key_usage`` and ``sig_usage``)."""
 
     ARK = 0x0
     ASK = 0x13
@@ -20,6 +20,10 @@ class Usage(IntEnum):
     PEK = 0x1002
     PDH = 0x1003
     CEK = 0x1004
+
+
+SESSION_BLOB_SIZE = 128
+"""Bytes of the session data buffer of LAUNCH_START."""
 
 
 class PolicyBit(IntFlag):
@@ -34,7 +38,7 @@ class PolicyBit(IntFlag):
 
 
 class Context(IntEnum):
-    """First byte of what an HMAC covers, so that one MAC never passes for another."""
+    """First byte under an HMAC, so that one MAC never passes for another."""
 
     LAUNCH_SECRET = 0x01
     LAUNCH_MEASURE = 0x04
@@ -65,7 +69,7 @@ class GuestState(IntEnum):
 
 
 class Status(IntEnum):
-    """What a firmware command returns (Linux: include/uapi/linux/psp-sev.h)."""
+    """Result of a firmware command (Linux: include/uapi/linux/psp-sev.h)."""
 
     SUCCESS = 0
     INVALID_PLATFORM_STATE = 1

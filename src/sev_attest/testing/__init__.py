@@ -1,7 +1,7 @@
-"""A software model of an SEV platform, to test a guest owner's side against.
+"""A software model of an SEV platform, for tests of a guest owner's side.
 
-Its roots are never trusted unless a user names them. It shares the certificate format and the
-primitives with the library, not the code that it is there to check.
+Its roots are not trusted unless a user names them. It uses the library's certificate format and
+primitives, but not the code that it is meant to check.
 """
 
 from sev_attest.testing.authority import Authority

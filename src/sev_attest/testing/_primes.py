@@ -1,11 +1,13 @@
-"""Primes of the test authorities' RSA keys (hex).
+"""Primes of the test authorities' RSA keys, in hex, by the keys' size in bits and their role.
 
-They are public and worth nothing: no root made of them is trusted unless a user names it. They are
-fixed so that a test platform is the same on every run and needs no slow key generation.
+They are not secret: no root with these keys is trusted unless a user names it. They are fixed so
+that a test platform is the same on every run and needs no slow key generation.
 """
 
+from collections.abc import Mapping
+
 # fmt: off
-PRIMES = {
+PRIMES: Mapping[int, Mapping[str, tuple[str, str]]] = {
     2048: {
         "ARK": (
             (

@@ -1,4 +1,4 @@
-"""A certificate authority shaped like AMD's: an ARK, an ASK, and the signing of CEKs."""
+"""A certificate authority like AMD's: an ARK, an ASK, and the signing of CEKs."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ _EXPONENT = 65537
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """An RSA key that signs with PSS; the salt follows from the message, so runs are repeatable."""
+    """An RSA key. Its PSS salt is derived from the message, so that signatures are repeatable."""
 
     p: int
     q: int
@@ -30,13 +30,14 @@ class _Key:
 
 @lru_cache(maxsize=256)
 def _sign(key: _Key, message: bytes) -> bytes:
-    """Sign with RSA-PSS (RFC 8017, 9.1.1), big-endian; the salt is as long as the hash.
+    """Return the RSA-PSS signature of a message, big-endian. The salt is as long as the hash.
 
-    Equal inputs give equal signatures, so those of recent certificates are kept: RSA in pure Python
-    is slow.
+    Signatures are cached, because RSA in pure Python is slow.
+
+    Source: RFC 8017, 9.1.1.
     """
     bits = key.public.bits
-    algorithm = "sha256" if bits == 2048 else "sha384"  # noqa: PLR2004 - Naples' size
+    algorithm = "sha256" if bits == 2048 else "sha384"  # noqa: PLR2004 - the size for Naples
     salt = hmac.digest(key.p.to_bytes(bits // 16, "big"), message, algorithm)
     size = len(salt)
     digest = hashlib.new(algorithm, message).digest()
@@ -50,7 +51,7 @@ def _sign(key: _Key, message: bytes) -> bytes:
     masked[0] &= 0x7F
     encoded = int.from_bytes(bytes(masked) + mac + b"\xbc", "big")
     exponent = pow(_EXPONENT, -1, (key.p - 1) * (key.q - 1))
-    # Chinese remainders: four times as fast as one large power.
+    # The Chinese remainder theorem: four times as fast as one large power.
     at_p = pow(encoded, exponent % (key.p - 1), key.p)
     at_q = pow(encoded, exponent % (key.q - 1), key.q)
     value = at_q + key.q * ((at_p - at_q) * pow(key.q, -1, key.p) % key.p)
@@ -58,11 +59,11 @@ def _sign(key: _Key, message: bytes) -> bytes:
 
 
 class Authority:
-    """An ARK and an ASK of ``bits`` (2048: Naples' shape; 4096: that of Rome and later).
+    """An ARK and an ASK of ``bits``: 2048 as for Naples, 4096 as for Rome and later.
 
-    All authorities of a size have the same keys, as AMD's have for one generation; one that is
-    ``forged`` has others. ``key_ids`` (ARK's, ASK's) lets it carry somebody else's ids;
-    ``signed_ark=False`` leaves the ARK without signature, as AMD publishes Naples'.
+    All authorities of a size have the same keys, unless they are ``forged``. ``key_ids`` are the
+    key ids of ARK and ASK, 16 bytes each. With ``signed_ark=False`` the ARK has no signature, as
+    the one that AMD publishes for Naples.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Authority:
         signed_ark: bool = True,
         forged: bool = False,
     ) -> None:
-        """Make the two certificates."""
+        """Build the two certificates."""
         names = ("ASK", "ARK") if forged else ("ARK", "ASK")
         ark_key, self._ask_key = (
             _Key(*(int(prime, 16) for prime in PRIMES[bits][name])) for name in names
@@ -87,16 +88,18 @@ class Authority:
             certifying_id=key_ids[0],
             public_key=self._ask_key.public,
         )
-        self.ark = replace(ark, signature=_sign(ark_key, ark.body)) if signed_ark else ark
-        self.ask = replace(ask, signature=_sign(ark_key, ask.body))
+        if signed_ark:
+            ark = replace(ark, signature=_sign(ark_key, ark.body))
+        self.ark: AmdCaCertificate = ark
+        self.ask: AmdCaCertificate = replace(ask, signature=_sign(ark_key, ask.body))
 
     @property
     def root(self) -> Root:
-        """What to name on purpose to have its platforms accepted."""
+        """The root to pass to a chain check that has to accept this authority's platforms."""
         return Root(ark=self.ark, ask=self.ask)
 
     def sign_cek(self, cek: Certificate) -> Certificate:
-        """Put the ASK's signature on a CEK, as AMD's key server does."""
+        """Return a CEK with the ASK's signature, as AMD's key server does."""
         value = _sign(self._ask_key, cek.body)[::-1]
         signature = Signature(
             usage=Usage.ASK,

@@ -1,4 +1,4 @@
-"""A host that is honest, or lies in one way that you choose."""
+"""A simulated host that is honest, or wrong in one chosen way."""
 
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -14,7 +14,7 @@ from sev_attest.testing.qemu import Guest, GuestInputs, launch_guest
 
 
 class Fault(Enum):
-    """What a host can do wrong; the value begins with the check id that must name it."""
+    """What a host can do wrong. A value begins with the check id that must refuse it."""
 
     FORGED_ROOT = "chain.ark.trusted"
     OFF_CURVE_PDH = "chain.pdh.point"
@@ -28,53 +28,65 @@ class Fault(Enum):
 
     @property
     def check(self) -> str:
-        """The check id (or status name) of the refusal."""
+        """The check id of the refusal, or the name of the firmware's status code."""
         return self.value.partition(":")[0]
 
 
 @dataclass(slots=True)
 class Host:
-    """A host with one platform. With a ``fault`` it does that one thing wrong, and nothing else.
+    """A simulated host with one platform. It does nothing wrong but its ``fault``, if it has one.
 
     The faults, where they show and what refuses them:
 
-    - FORGED_ROOT, OFF_CURVE_PDH: :meth:`chain` gives certificates that verify_chain refuses.
+    - FORGED_ROOT, OFF_CURVE_PDH: :meth:`chain` returns certificates that verify_chain refuses.
     - OTHER_POLICY: the guest runs under a policy of the host's choice, without the owner's session.
     - DOWNGRADED_BUILD: the platform runs build 0; the owner's ``min_build`` refuses it.
     - WRONG_FIRMWARE_BYTE, OTHER_VCPU_COUNT: another guest is measured.
-    - REPLAYED_MEASUREMENT: reports what an earlier guest measured, in a session of its own.
-    - SWAPPED_KEYS: the owner's TEK file and TIK file have changed places.
-    - REUSED_SESSION: the guest that was measured is not the one that gets the secret: a second one
-      was launched in the same session. The firmware refuses the packet, which is for the first.
+    - REPLAYED_MEASUREMENT: the host reports the measurement of another guest, launched in a
+      session of its own.
+    - SWAPPED_KEYS: the owner's TEK file and TIK file are swapped.
+    - REUSED_SESSION: a second guest is launched in the same session, and gets the secret of the
+      first one, which was measured. The firmware refuses the packet.
     """
 
     platform: Platform
     fault: Fault | None = None
 
     def chain(self) -> Chain:
-        """Give the platform's certificates, as ``sevctl export --full`` does."""
-        authority = self.platform.authority
+        """Return the platform's certificates, as ``sevctl export --full`` writes them."""
         chain = self.platform.export()
+        authority = self.platform.authority
         if self.fault is Fault.FORGED_ROOT:
-            bits = authority.ark.public_key.bits
-            amd = next(root for root in amd_roots() if root.ark.public_key.bits == bits)
-            ids = (amd.ark.key_id, amd.ask.key_id if amd.ask else b"")
-            authority = Authority(bits, key_ids=ids, forged=True)
+            authority = self._forged_authority()
             chain = chain.with_cek(authority.sign_cek(chain.cek))
         if self.fault is Fault.OFF_CURVE_PDH:
-            key = chain.pdh.public_key
-            pdh = Certificate.build(
-                usage=Usage.PDH,
-                algorithm=chain.pdh.algorithm,
-                public_key=replace(key, y=key.y ^ 1),
-                api=self.platform.api,
-            )
-            signature = self.platform.sign(Usage.PEK, pdh.body)
-            chain = replace(chain, pdh=replace(pdh, signatures=(signature, Signature())))
+            chain = replace(chain, pdh=self._off_curve(chain.pdh))
         return replace(chain, ask=authority.ask, ark=authority.ark)
 
+    def _forged_authority(self) -> Authority:
+        """Return an authority of other keys, with the key ids of AMD's."""
+        bits = self.platform.authority.ark.public_key.bits
+        amd = next(root for root in amd_roots() if root.ark.public_key.bits == bits)
+        ids = (amd.ark.key_id, amd.ask.key_id if amd.ask else b"")
+        return Authority(bits, key_ids=ids, forged=True)
+
+    def _off_curve(self, pdh: Certificate) -> Certificate:
+        """Return a PDH whose key is not a point on the curve, signed by the platform's PEK."""
+        key = pdh.public_key
+        forged = Certificate.build(
+            usage=Usage.PDH,
+            algorithm=pdh.algorithm,
+            public_key=replace(key, y=key.y ^ 1),
+            api=self.platform.api,
+        )
+        signature = self.platform.sign(Usage.PEK, forged.body)
+        return replace(forged, signatures=(signature, Signature()))
+
     def launch(self, **inputs: Unpack[GuestInputs]) -> Guest:
-        """Start the guest that the owner asked for, or something near it."""
+        """Return the guest that was asked for, or what the fault makes of it, launched and paused.
+
+        Takes the arguments of :func:`launch_guest`, and raises as it does.
+        """
         platform, fault = self.platform, self.fault
         if fault is Fault.OTHER_POLICY:
             inputs["policy"] ^= 2

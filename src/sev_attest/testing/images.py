@@ -15,10 +15,11 @@ def ovmf_image(
     hash_table: tuple[int, int] | None = (0x81_0C00, 0x400),
     secret_area: tuple[int, int] | None = (0x81_0000, 0xC00),
 ) -> bytes:
-    """Make an image of ``size`` bytes whose footer declares what is not None.
+    """Return an image of ``size`` bytes; the footer declares every address that is not None.
 
-    ``reset_address`` is where an SEV-ES guest's other vCPUs start; ``hash_table`` and
-    ``secret_area`` are base and size of the areas for kernel hashes and for secrets.
+    ``seed`` determines the random bytes. ``reset_address`` is where an SEV-ES guest's other vCPUs
+    start. ``hash_table`` and ``secret_area`` are base and size of the areas for kernel hashes and
+    for secrets.
     """
     entries: dict[str, bytes] = {}
     for guid, area in ((OVMF_HASH_TABLE, hash_table), (OVMF_SEV_SECRET, secret_area)):
@@ -30,7 +31,7 @@ def ovmf_image(
 
 
 def with_footer(entries: Mapping[str, bytes], *, size: int, seed: bytes = b"firmware") -> bytes:
-    """Make an image of ``size`` bytes with these entries (data by GUID) in its footer table."""
+    """Return an image of ``size`` bytes with these entries (data by GUID) in its footer table."""
     table = b"".join(_entry(guid, data) for guid, data in entries.items())
     footer = table + le(len(table) + 18, 2) + guid_bytes(OVMF_FOOTER)
     filler = hashlib.shake_128(seed).digest(size - len(footer))

@@ -1,8 +1,8 @@
-"""The SEV firmware of one platform: its keys, its commands, its guests.
+"""A simulated SEV platform: the firmware's keys, commands and guests.
 
-Source: AMD 55766. Every command checks what the firmware checks and fails with its status code.
-Codes and rules marked [MEM] in the code could not be confirmed from a public source. Buffers that
-are too short for a reply (INVALID_LEN with the size needed) are not modelled: replies are values.
+Source: AMD 55766. Every command checks what the firmware checks, and fails with its status code.
+[MEM] marks codes and rules that could not be confirmed from a public source. Reply buffers that are
+too short (INVALID_LEN with the size needed) are not modelled: replies are return values.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from sev_attest._keys import Algorithm, Curve, EccPublicKey
 from sev_attest.errors import MalformedInput
 from sev_attest.sev.chain.certificate import Certificate, Signature
 from sev_attest.sev.chain.chain import Chain
-from sev_attest.sev.spec import GuestState, PlatformState, Status, Usage
+from sev_attest.sev.spec import SESSION_BLOB_SIZE, GuestState, PlatformState, Status, Usage
 from sev_attest.testing.authority import Authority
 
 _CURVE = ec.SECP384R1()
@@ -30,20 +30,26 @@ _ORDER = int(
     16,
 )
 _NOKS, _ES = 2, 4
+"""Bits of the guest policy."""
+_BLOCK_SIZE = 16
+_NONCE_SIZE = 16
+_PAGE_SIZE = 4096
+_SECRET_HEADER_SIZE = 52
+"""FLAGS (4 bytes), IV (16), MAC (32)."""
 
 
 class FirmwareError(Exception):
-    """A command failed; ``status`` is the firmware's code."""
+    """A command that failed. ``status`` is the firmware's code."""
 
     def __init__(self, status: Status, command: str) -> None:
         """Keep the code and the command."""
         super().__init__(f"{command}: {status.value} {status.name}")
-        self.status = status
+        self.status: Status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformStatus:
-    """PLATFORM_STATUS: what runs here, and what it is doing."""
+    """The reply to PLATFORM_STATUS."""
 
     api_major: int
     api_minor: int
@@ -55,7 +61,7 @@ class PlatformStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestStatus:
-    """GUEST_STATUS."""
+    """The reply to GUEST_STATUS."""
 
     handle: int
     policy: int
@@ -64,6 +70,8 @@ class GuestStatus:
 
 @dataclass(slots=True)
 class _GuestContext:
+    """What the firmware keeps of a guest."""
+
     policy: int
     tek: bytes = field(repr=False)
     tik: bytes = field(repr=False)
@@ -73,10 +81,10 @@ class _GuestContext:
 
 
 class Platform:
-    """One simulated platform: the same ``seed`` gives the same keys, nonces and signatures.
+    """One simulated platform, initialised. The same ``seed`` makes the same keys and nonces.
 
-    It is powered on and initialised. ``api`` and ``build`` are what it reports and measures with.
-    With another ``boot`` it draws other nonces; its keys stay.
+    ``api`` and ``build`` are what it reports and what goes into measurements. With another
+    ``boot``, nonces are others and keys stay.
     """
 
     def __init__(
@@ -88,16 +96,18 @@ class Platform:
         build: int = 24,
         boot: bytes = b"",
     ) -> None:
-        """Make a platform whose CEK ``authority`` signs (default: a 4096-bit one)."""
+        """Make a platform whose CEK ``authority`` signs; by default one of 4096 bits."""
         self._seed = seed
         self._drawn = 0
-        self.authority = authority or Authority()
-        self.api = api
-        self.build = build
-        self.state = PlatformState.UNINIT
+        self.authority: Authority = authority or Authority()
+        self.api: tuple[int, int] = api
+        self.build: int = build
+        self.state: PlatformState = PlatformState.UNINIT
         self._guests: dict[int, _GuestContext] = {}
         self._handles = 0
         self._keys = {Usage.CEK: self._new_key()}
+        self._external: tuple[Certificate, Certificate] | None = None
+        """PEK and OCA that an owner imported."""
         self._id = self._random(64)
         self._become_self_owned()
         self._seed += boot
@@ -117,12 +127,12 @@ class Platform:
 
     def platform_reset(self) -> None:
         """PLATFORM_RESET: new OCA, PEK and PDH; the platform owns itself again."""
-        # [MEM] that it must be UNINIT: Linux shuts the platform down before it resets it.
+        # [MEM] The state must be UNINIT: Linux shuts the platform down before it resets it.
         with self._command("PLATFORM_RESET", PlatformState.UNINIT):
             self._become_self_owned()
 
     def platform_status(self) -> PlatformStatus:
-        """PLATFORM_STATUS, in any state."""
+        """PLATFORM_STATUS: allowed in any state."""
         return PlatformStatus(
             api_major=self.api[0],
             api_minor=self.api[1],
@@ -139,7 +149,7 @@ class Platform:
     # keys and certificates
 
     def _become_self_owned(self) -> None:
-        self._external: tuple[Certificate, Certificate] | None = None
+        self._external = None
         for usage in (Usage.OCA, Usage.PEK, Usage.PDH):
             self._keys[usage] = self._new_key()
 
@@ -154,7 +164,7 @@ class Platform:
             return self._certificate(Usage.PEK)
 
     def pek_cert_import(self, pek: bytes, oca: bytes) -> None:
-        """PEK_CERT_IMPORT: take an owner's OCA and the PEK that it signed; makes a new PDH."""
+        """PEK_CERT_IMPORT: take an owner's OCA and the PEK that it signed; make a new PDH."""
         with self._command("PEK_CERT_IMPORT", PlatformState.INIT) as fail:
             if self._external is not None:
                 raise fail(Status.ALREADY_OWNED)
@@ -181,9 +191,9 @@ class Platform:
             return chain.pdh.to_bytes(), b"".join(link.to_bytes() for link in links)
 
     def export(self, *, signed_cek: bool = True) -> Chain:
-        """Give the chain as ``sevctl export`` does: with the CEK that AMD's key server returns.
+        """Return the chain as ``sevctl export`` does, with the CEK that AMD's key server serves.
 
-        Without ``signed_cek``, as the firmware alone exports it.
+        Without ``signed_cek``, the CEK has no signature, as the firmware exports it.
         """
         cek = self._certificate(Usage.CEK)
         return self._chain(self.authority.sign_cek(cek) if signed_cek else cek)
@@ -215,14 +225,14 @@ class Platform:
         return replace(unsigned, signatures=(self.sign(signer, unsigned.body), Signature()))
 
     def sign(self, signer: Usage, message: bytes) -> Signature:
-        """Sign with one of the platform's keys (for tests: no command does this)."""
+        """Return a signature by one of the platform's keys. For tests: no command does this."""
         scheme = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
         r, s = decode_dss_signature(self._keys[signer].sign(message, scheme))
         return Signature.ecdsa(signer, Algorithm.ECDSA_SHA256, r, s)
 
     def _parse(self, data: bytes, usage: Usage, fail: "_Fail") -> Certificate:
-        """Read a certificate from outside: its role, algorithm, curve and point must be right."""
-        # [MEM] that everything wrong with it is INVALID_CERTIFICATE
+        """Return a certificate from outside; role, algorithm, curve and point must be right."""
+        # [MEM] Anything wrong with it is INVALID_CERTIFICATE.
         dh = usage is Usage.PDH
         try:
             certificate = Certificate.from_bytes(data)
@@ -233,7 +243,7 @@ class Platform:
             raise fail(Status.INVALID_CERTIFICATE)
         if _crypto.p384_point(certificate.public_key) is None:
             raise fail(Status.INVALID_CERTIFICATE)
-        if certificate.unsigned and certificate.reserved:  # [MEM] nothing signs a GODH
+        if certificate.unsigned and certificate.reserved:  # [MEM] a GODH has no signature
             raise fail(Status.INVALID_CERTIFICATE)
         return certificate
 
@@ -247,15 +257,15 @@ class Platform:
         *,
         share_with: int = 0,
     ) -> int:
-        """LAUNCH_START: open the session and begin a guest; returns its handle.
+        """LAUNCH_START: open the session and begin a guest. Returns its handle.
 
-        ``godh`` (2084 bytes) and ``session`` (128 bytes) as the host passes them; None for a guest
-        that nobody will attest. ``share_with`` is a guest's handle, to share its memory key.
+        ``godh`` (2084 bytes) and ``session`` (128 bytes) are None for a guest that will not be
+        attested. ``share_with`` is the handle of a guest whose memory key is shared.
         """
         with self._command("LAUNCH_START", PlatformState.INIT, PlatformState.WORKING) as fail:
             if policy >> 32:
                 raise ValueError("a policy has 32 bits")
-            # [MEM] that reserved bits do not matter
+            # [MEM] Reserved bits are ignored.
             if (policy >> 16 & 0xFF, policy >> 24) > self.api:
                 raise fail(Status.POLICY_FAILURE)
             if share_with:
@@ -275,7 +285,7 @@ class Platform:
     def _open_session(
         self, policy: int, godh: bytes, session: bytes, fail: "_Fail"
     ) -> tuple[bytes, bytes]:
-        if len(session) != 128:  # noqa: PLR2004 - the session buffer
+        if len(session) != SESSION_BLOB_SIZE:
             raise fail(Status.INVALID_LEN)
         nonce, wrap_tk, wrap_iv = session[:16], session[16:48], session[48:64]
         wrap_mac, policy_mac = session[64:96], session[96:]
@@ -292,34 +302,34 @@ class Platform:
         return tek, tik
 
     def launch_update_data(self, handle: int, data: bytes) -> None:
-        """LAUNCH_UPDATE_DATA: encrypt and measure; a multiple of 16 bytes."""
+        """LAUNCH_UPDATE_DATA: encrypt and measure ``data``, a multiple of 16 bytes."""
         with self._guest_command("LAUNCH_UPDATE_DATA", handle, GuestState.LUPDATE) as (guest, fail):
-            if not data or len(data) % 16:
+            if not data or len(data) % _BLOCK_SIZE:
                 raise fail(Status.INVALID_LEN)  # [MEM]
             guest.digest.update(data)
 
     def launch_update_vmsa(self, handle: int, page: bytes) -> None:
-        """LAUNCH_UPDATE_VMSA: encrypt and measure one vCPU's page of an SEV-ES guest."""
+        """LAUNCH_UPDATE_VMSA: encrypt and measure one vCPU's page, 4096 bytes; for SEV-ES only."""
         with self._guest_command("LAUNCH_UPDATE_VMSA", handle, GuestState.LUPDATE) as (guest, fail):
             if not guest.policy & _ES:
                 raise fail(Status.POLICY_FAILURE)  # [MEM]
-            if len(page) != 4096:  # noqa: PLR2004 - a page
+            if len(page) != _PAGE_SIZE:
                 raise fail(Status.INVALID_LEN)
             guest.digest.update(page)
 
     def launch_measure(self, handle: int) -> bytes:
-        """LAUNCH_MEASURE: 48 bytes, MEASURE and MNONCE."""
+        """LAUNCH_MEASURE: return MEASURE (32 bytes) and MNONCE (16 bytes)."""
         with self._guest_command("LAUNCH_MEASURE", handle, GuestState.LUPDATE) as (guest, _):
-            nonce = self._random(16)
+            nonce = self._random(_NONCE_SIZE)
             numbers = bytes((4, *self.api, self.build)) + guest.policy.to_bytes(4, "little")
             guest.measure = _hmac(guest.tik, numbers + guest.digest.digest() + nonce)
             guest.state = GuestState.LSECRET
             return guest.measure + nonce
 
     def launch_secret(self, handle: int, header: bytes, payload: bytes) -> bytes:
-        """LAUNCH_SECRET: check the packet, and decrypt it into the guest; returns the plaintext."""
+        """LAUNCH_SECRET: check a packet and decrypt it into the guest. Returns the plaintext."""
         with self._guest_command("LAUNCH_SECRET", handle, GuestState.LSECRET) as (guest, fail):
-            if len(header) != 52 or not payload or len(payload) % 16:  # noqa: PLR2004
+            if len(header) != _SECRET_HEADER_SIZE or not payload or len(payload) % _BLOCK_SIZE:
                 raise fail(Status.INVALID_LEN)  # [MEM]
             flags, iv, mac = header[:4], header[4:20], header[20:]
             length = len(payload).to_bytes(4, "little")
@@ -333,18 +343,18 @@ class Platform:
             return _aes_ctr(guest.tek, iv, payload)
 
     def launch_finish(self, handle: int) -> None:
-        """LAUNCH_FINISH: let the guest run, forget its transport keys."""
+        """LAUNCH_FINISH: let the guest run, and forget its transport keys."""
         with self._guest_command("LAUNCH_FINISH", handle, GuestState.LSECRET) as (guest, _):
             guest.state = GuestState.RUNNING
-            # [MEM] the digest stays, for ATTESTATION
+            # [MEM] The digest stays, for ATTESTATION.
             guest.tek = guest.tik = b""
 
     def attestation(self, handle: int, mnonce: bytes) -> bytes:
-        """ATTESTATION: a report of 208 bytes with the launch digest, signed by the PEK."""
-        # [MEM] the states in which it is allowed
+        """ATTESTATION: return a report (208 bytes) with the launch digest, signed by the PEK."""
+        # [MEM] The states in which it is allowed.
         states = (GuestState.LSECRET, GuestState.RUNNING)
         with self._guest_command("ATTESTATION", handle, *states) as (guest, fail):
-            if len(mnonce) != 16:  # noqa: PLR2004 - a nonce
+            if len(mnonce) != _NONCE_SIZE:
                 raise fail(Status.INVALID_PARAM)  # [MEM]
             body = mnonce + guest.digest.digest() + guest.policy.to_bytes(4, "little")
             signature = self.sign(Usage.PEK, body)
@@ -353,12 +363,12 @@ class Platform:
             return body + tail + signature.value[:144]
 
     def guest_status(self, handle: int) -> GuestStatus:
-        """GUEST_STATUS."""
+        """GUEST_STATUS: allowed in any state."""
         with self._guest_command("GUEST_STATUS", handle, *GuestState) as (guest, _):
             return GuestStatus(handle=handle, policy=guest.policy, state=guest.state)
 
     def decommission(self, handle: int) -> None:
-        """DECOMMISSION: forget a guest; the last one takes the platform back to INIT."""
+        """DECOMMISSION: forget a guest. After the last one, the platform is in state INIT again."""
         with self._guest_command("DECOMMISSION", handle, *GuestState):
             del self._guests[handle]
             if not self._guests:
@@ -368,6 +378,7 @@ class Platform:
 
     @contextmanager
     def _command(self, name: str, *states: PlatformState) -> Iterator["_Fail"]:
+        """Begin a command that these states allow; yields what makes its errors."""
         fail = _Fail(name)
         if self.state not in states:
             raise fail(Status.INVALID_PLATFORM_STATE)
@@ -386,7 +397,7 @@ class Platform:
             yield guest, fail
 
     def _random(self, size: int) -> bytes:
-        """Draw bytes that only the seed and the number of draws decide."""
+        """Return ``size`` bytes that depend only on the seed and the number of draws before."""
         self._drawn += 1
         return hashlib.shake_256(self._seed + self._drawn.to_bytes(8, "little")).digest(size)
 
@@ -396,7 +407,7 @@ class Platform:
 
 
 class _Fail:
-    """Makes the error of one command."""
+    """Makes the errors of one command."""
 
     def __init__(self, command: str) -> None:
         self._command = command
@@ -406,7 +417,7 @@ class _Fail:
 
 
 def _signature_of(signer: Certificate, certificate: Certificate) -> Signature | None:
-    """Find the signature of an OCA that holds."""
+    """Return the valid signature by an OCA on a certificate, None if there is none."""
     public = _crypto.p384_point(signer.public_key)
     for slot in certificate.signatures:
         numbers = slot.ecdsa_numbers()

@@ -1,4 +1,4 @@
-"""pytest fixtures for people who test a service of their own: see docs/testing.md.
+"""pytest fixtures for tests of your own service: see docs/testing.md.
 
 Enable them in your top ``conftest.py``: ``pytest_plugins = ["sev_attest.testing.pytest"]``.
 """
@@ -12,17 +12,17 @@ from sev_attest.testing.platform import Platform
 
 @pytest.fixture
 def sev_platform(request: pytest.FixtureRequest) -> Platform:
-    """Give a simulated platform of the test's own: the same keys whenever that test runs."""
+    """Return a simulated platform for this test, with the same keys on every run."""
     return Platform(request.node.nodeid.encode())
 
 
 @pytest.fixture
 def sev_host(sev_platform: Platform) -> Host:
-    """Give an honest host with that platform; set its ``fault`` to make it lie."""
+    """Return an honest host with that platform; set its ``fault`` to make it lie."""
     return Host(sev_platform)
 
 
 @pytest.fixture
 def sev_roots(sev_platform: Platform) -> list[Root]:
-    """Give AMD's roots and the platform's, for ``verify_chain(chain, roots=...)``."""
+    """Return AMD's roots and the platform's, for ``verify_chain(chain, roots=...)``."""
     return [*amd_roots(), sev_platform.authority.root]

@@ -1,13 +1,16 @@
-"""What QEMU does with the firmware: launch a guest, report on it, pass it its secrets.
+"""A model of QEMU: it launches a guest, reports on it, and passes secrets to it.
 
-Written apart from ``sev_attest.guest`` and ``sev_attest.sev``: this is the other side of what those
-compute. Sources: QEMU's target/i386/sev.c and cpu.c; Linux arch/x86/kvm/svm.
+It does not use ``sev_attest.guest`` or the digests of ``sev_attest.sev``, because it checks them:
+GUIDs, layouts and sizes are written again here, from other sources.
+
+Sources: QEMU's target/i386/sev.c and cpu.c; Linux arch/x86/kvm/svm.
 """
 
 import base64
 import hashlib
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -29,25 +32,31 @@ _HASH_AREA = UUID("7255371f-3a3b-4b04-927b-1da6efa8d454")
 _SECRET_AREA = UUID("4c2eb361-7d9b-4cc3-8081-127c90d3d294")
 _MAX_FIRMWARE = 8 << 20
 _MAX_SECRET = 0x4000
+_PAGE_SIZE = 4096
+_HASH_TABLE_SIZE = 176
+_SECRETS_HEADER_SIZE = 20
+"""A GUID and a length (4 bytes): of the table of secrets, and of each entry."""
+_FOOTER_HEADER_SIZE = 18
+"""A GUID and a length (2 bytes): of an entry of OVMF's footer table."""
 _ES = 4
 
-CPUS = {
+CPUS: Mapping[str, int] = {
     "EPYC": 0x800F12,
     "EPYC-Rome": 0x830F10,
     "EPYC-Milan": 0xA00F11,
     "EPYC-Genoa": 0xA10F10,
 }
 """CPUID signatures of QEMU's models."""
-PROFILES = ("qemu-legacy", "qemu-init2")
-"""What KVM makes of the vCPUs: KVM_SEV_ES_INIT or KVM_SEV_INIT2; each also with "+debug-swap"."""
+PROFILES: tuple[str, str] = ("qemu-legacy", "qemu-init2")
+"""VMSA layouts, of KVM_SEV_ES_INIT and KVM_SEV_INIT2. "+debug-swap" can follow each."""
 
 
 class QemuError(Exception):
-    """QEMU refuses to start such a guest."""
+    """What QEMU refuses."""
 
 
 class GuestInputs(TypedDict):
-    """What a guest is started with."""
+    """The arguments of :func:`launch_guest`."""
 
     policy: int
     firmware: bytes
@@ -73,12 +82,12 @@ class Guest:
     api: tuple[int, int]
     build: int
     secret_area: tuple[int, int]
-    """Base and size of the area that its firmware has for secrets."""
+    """Base and size of its firmware's area for secrets; zeros if it has none."""
     secrets: dict[str, bytes] = field(default_factory=dict)
-    """What it has been passed: bytes by GUID."""
+    """Secrets that were passed to it: bytes by GUID."""
 
     def domlaunchsecinfo(self) -> str:
-        """Print what ``virsh domlaunchsecinfo`` prints."""
+        """Return what ``virsh domlaunchsecinfo`` prints."""
         values = {
             "sev-measurement": base64.b64encode(self.measurement).decode(),
             "sev-api-major": self.api[0],
@@ -89,7 +98,7 @@ class Guest:
         return "".join(f"{key:<15}: {value}\n" for key, value in values.items()) + "\n"
 
     def inject(self, header: bytes, secret: bytes) -> dict[str, bytes]:
-        """Pass a packet to the firmware; returns what the guest then reads: bytes by GUID.
+        """Pass a packet to the firmware. Returns the secrets that the guest reads: bytes by GUID.
 
         Raises FirmwareError if the firmware refuses it, QemuError if it does not fit.
         """
@@ -101,25 +110,26 @@ class Guest:
         return self.secrets
 
     def resume(self) -> None:
-        """Let it run."""
+        """Let the guest run. Raises FirmwareError."""
         self.platform.launch_finish(self.handle)
 
 
 def read_secret_area(area: bytes) -> dict[str, bytes]:
-    """Read a table of secrets as a guest does: bytes by GUID. Raises ValueError if it is none."""
-    if area[:16] != _SECRETS.bytes_le or len(area) < 20:  # noqa: PLR2004 - the header
-        raise ValueError("this is no table of secrets")
+    """Return the secrets of a table, as a guest reads it: bytes by GUID. Raises ValueError."""
+    if area[:16] != _SECRETS.bytes_le or len(area) < _SECRETS_HEADER_SIZE:
+        raise ValueError("this is not a table of secrets")
     (size,) = struct.unpack_from("<I", area, 16)
-    if not 20 <= size <= len(area):  # noqa: PLR2004
+    if not _SECRETS_HEADER_SIZE <= size <= len(area):
         raise ValueError("the length of the table does not fit")
     secrets = {}
-    at = 20
+    at = _SECRETS_HEADER_SIZE
     while at < size:
-        header = area[at : min(at + 20, size)].ljust(20, b"\0")
+        data = at + _SECRETS_HEADER_SIZE
+        header = area[at : min(data, size)].ljust(_SECRETS_HEADER_SIZE, b"\0")
         guid, length = struct.unpack("<16sI", header)
-        if not 20 <= length <= size - at:  # noqa: PLR2004 - an entry's header
+        if not _SECRETS_HEADER_SIZE <= length <= size - at:
             raise ValueError("an entry of the table does not fit")
-        secrets[str(UUID(bytes_le=guid))] = area[at + 20 : at + length]
+        secrets[str(UUID(bytes_le=guid))] = area[data : at + length]
         at += length
     return secrets
 
@@ -138,27 +148,18 @@ def launch_guest(
     cpu: int = CPUS["EPYC-Milan"],
     profile: str = "qemu-legacy",
 ) -> Guest:
-    """Start a guest, paused, and measure it.
+    """Return a guest that was launched, measured and paused.
 
-    ``kernel`` means direct boot with kernel-hashes=on. ``vcpus``, ``cpu`` (its CPUID signature) and
-    ``profile`` matter for SEV-ES policies only. Raises FirmwareError, QemuError.
+    With ``kernel`` it boots directly with kernel-hashes=on. ``vcpus``, ``cpu`` (the CPUID
+    signature) and ``profile`` (see :data:`PROFILES`) are used for SEV-ES policies only.
+
+    Raises QemuError for a guest that QEMU refuses, FirmwareError for one that the firmware refuses.
     """
     pieces = [firmware]
-    if not firmware or len(firmware) % 4096 or len(firmware) > _MAX_FIRMWARE:
-        raise QemuError("the firmware's size is no multiple of 4096, or above 8 MiB")
+    if not firmware or len(firmware) % _PAGE_SIZE or len(firmware) > _MAX_FIRMWARE:
+        raise QemuError("the firmware's size is not a multiple of 4096, or above 8 MiB")
     if kernel is not None:
-        if not _footer_entry(firmware, _HASH_AREA):
-            raise QemuError("SEV: kernel specified but guest firmware has no hashes table GUID")
-        base, size = _area(firmware, _HASH_AREA)
-        if not base or size < 176:  # noqa: PLR2004 - the table
-            where = f"(base={base:#x} size={size:#x})"
-            raise QemuError(f"SEV: guest firmware hashes table area is invalid {where}")
-        blobs = {"kernel": kernel, "initrd": initrd, "cmdline": cmdline + b"\0"}
-        table = _TABLE.bytes_le + struct.pack("<H", 168)
-        for name, guid in _ENTRIES:
-            digest = hashlib.sha256(blobs[name]).digest()
-            table += guid.bytes_le + struct.pack("<H", 50) + digest
-        pieces.append(table + bytes(8))
+        pieces.append(_hash_table(firmware, kernel, initrd, cmdline))
     pages = vcpu_pages(firmware, vcpus, cpu, profile) if policy & _ES else []
     handle = platform.launch_start(policy, godh, session)
     for piece in pieces:
@@ -176,13 +177,31 @@ def launch_guest(
     )
 
 
+def _hash_table(firmware: bytes, kernel: bytes, initrd: bytes, cmdline: bytes) -> bytes:
+    """Return the table of kernel hashes. Raises QemuError if the firmware has no area for it."""
+    if not _footer_entry(firmware, _HASH_AREA):
+        raise QemuError("SEV: kernel specified but guest firmware has no hashes table GUID")
+    base, size = _area(firmware, _HASH_AREA)
+    if not base or size < _HASH_TABLE_SIZE:
+        where = f"(base={base:#x} size={size:#x})"
+        raise QemuError(f"SEV: guest firmware hashes table area is invalid {where}")
+    blobs = {"kernel": kernel, "initrd": initrd, "cmdline": cmdline + b"\0"}
+    table = _TABLE.bytes_le + struct.pack("<H", 168)
+    for name, guid in _ENTRIES:
+        table += guid.bytes_le + struct.pack("<H", 50) + hashlib.sha256(blobs[name]).digest()
+    return table.ljust(_HASH_TABLE_SIZE, b"\0")
+
+
 def vcpu_pages(firmware: bytes, vcpus: int, cpu: int, profile: str) -> list[bytes]:
-    """Lay out each vCPU's page: the first starts at the reset vector, others where OVMF says."""
+    """Return the page (4096 bytes) of each vCPU.
+
+    The first vCPU starts at the reset vector, the others at OVMF's reset address. Raises QemuError.
+    """
     layout, _, debug_swap = profile.partition("+")
     if layout not in PROFILES or debug_swap not in ("", "debug-swap"):
-        raise QemuError(f"no profile {profile}")
+        raise QemuError(f"unknown profile {profile}")
     if vcpus < 1:
-        raise QemuError("a guest has one vCPU at least")
+        raise QemuError("a guest has at least one vCPU")
     entry = _footer_entry(firmware, _SEV_INFO)
     if not entry:
         raise QemuError("SEV information block/Firmware GUID Table block not found in pflash rom")
@@ -193,7 +212,7 @@ def vcpu_pages(firmware: bytes, vcpus: int, cpu: int, profile: str) -> list[byte
 
 
 def _vcpu_page(start: int, cpu: int, layout: str, *, debug_swap: bool) -> bytes:
-    page = bytearray(4096)
+    page = bytearray(_PAGE_SIZE)
 
     def segment(at: int, attributes: int, selector: int = 0, base: int = 0) -> None:
         struct.pack_into("<HHIQ", page, at, selector, attributes, 0xFFFF, base)
@@ -224,39 +243,41 @@ def _vcpu_page(start: int, cpu: int, layout: str, *, debug_swap: bool) -> bytes:
 
 
 def _footer_entry(firmware: bytes, wanted: UUID) -> bytes:
-    """Find an entry of OVMF's footer table, walking back from its end."""
+    """Return the data of an entry in OVMF's footer table, which is read from its end; or b""."""
     end = len(firmware) - 50
     if end < 0 or firmware[end + 2 : end + 18] != _FOOTER.bytes_le:
         return b""
     start = max(0, end + 18 - struct.unpack_from("<H", firmware, end)[0])
-    while end - start >= 18:  # noqa: PLR2004 - GUID and length
-        size = struct.unpack_from("<H", firmware, end - 18)[0]
-        if not 18 <= size <= end - start:  # noqa: PLR2004
+    while end - start >= _FOOTER_HEADER_SIZE:
+        data_end = end - _FOOTER_HEADER_SIZE
+        size = struct.unpack_from("<H", firmware, data_end)[0]
+        if not _FOOTER_HEADER_SIZE <= size <= end - start:
             break
         if firmware[end - 16 : end] == wanted.bytes_le:
-            return firmware[end - size : end - 18]
+            return firmware[end - size : data_end]
         end -= size
     return b""
 
 
 def cpu_signature(name: str) -> int:
-    """Find the CPUID signature of one of :data:`CPUS`, in any version; raises QemuError."""
+    """Return the CPUID signature of a model of :data:`CPUS`, in any version. Raises QemuError."""
     model = re.sub(r"(-IBPB)?(-v\d+)?$", "", name)
     if model not in CPUS:
-        raise QemuError(f"{model!r} is none of the CPU models {', '.join(CPUS)}")
+        raise QemuError(f"{model!r} is not one of the CPU models {', '.join(CPUS)}")
     return CPUS[model]
 
 
 def _area(firmware: bytes, wanted: UUID) -> tuple[int, int]:
+    """Return base and size of an area in the footer table; zeros if there is none."""
     base, size = struct.unpack("<II", _footer_entry(firmware, wanted).ljust(8, b"\0"))
     return base, size
 
 
 def guest_of_domain(xml: str, *, profile: str = "qemu-legacy") -> GuestInputs:
-    """Read what libvirt's domain XML would have QEMU started with, and the files that it names.
+    """Return what libvirt starts QEMU with for a domain's XML; reads the files that it names.
 
-    For tests, with XML of your own; ``profile`` is the host's. Raises QemuError for a domain that
-    is no SEV guest, or that leaves its CPU model to the host.
+    For trusted XML only. ``profile`` is the host's. Raises QemuError for a domain that is not an
+    SEV guest, or that leaves the CPU model to the host; OSError for its files.
     """
     domain = ET.fromstring(xml)  # noqa: S314 - the tester's own XML
     security = domain.find("launchSecurity[@type='sev']")

@@ -13,8 +13,8 @@ from sev_attest.owner.advisories import (
     GENERATIONS,
     SURE,
     Advisory,
+    AdvisoryVerdict,
     Exposure,
-    Verdict,
     as_of,
     evaluate,
     firmware_text,
@@ -92,7 +92,7 @@ def affected_lines(exposures: Iterable[Exposure]) -> list[str]:
     return [
         f"advisory {exposure.advisory.id}: {exposure.advisory.title}: {exposure.advisory.action}"
         for exposure in exposures
-        if exposure.verdict is Verdict.AFFECTED
+        if exposure.verdict is AdvisoryVerdict.AFFECTED
     ]
 
 
@@ -130,7 +130,7 @@ def _listed(*, verbose: bool) -> Iterable[str]:
 
 
 def _grouped(exposures: Sequence[Exposure], *, verbose: bool) -> Iterable[str]:
-    for verdict in Verdict:
+    for verdict in AdvisoryVerdict:
         group = [exposure for exposure in exposures if exposure.verdict is verdict]
         yield f"{verdict} ({len(group)}):"
         for exposure in group:
@@ -138,7 +138,7 @@ def _grouped(exposures: Sequence[Exposure], *, verbose: bool) -> Iterable[str]:
             yield f"    why: {exposure.reason}"
             if verbose:
                 yield from _details(exposure.advisory)
-            elif verdict is not Verdict.NOT_AFFECTED:
+            elif verdict is not AdvisoryVerdict.NOT_AFFECTED:
                 yield f"    do: {exposure.advisory.action}"
 
 

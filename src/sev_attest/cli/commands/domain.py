@@ -12,22 +12,15 @@ from sev_attest.cli.options.common import LedgerOptions, OutputOptions
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.domain_xml.capabilities import SevCapabilities
-from sev_attest.domain_xml.check import (
-    RULES,
-    Finding,
-    Severity,
-    Subject,
-    Used,
-    Versions,
-    look,
-    parse_domain,
-    read_version,
-    tally,
-)
+from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import SessionFiles, prepare
+from sev_attest.domain_xml.rule import Finding, Severity, Subject, Used
+from sev_attest.domain_xml.rules import RULES, apply_rules, tally
+from sev_attest.domain_xml.versions import Versions, read_version
 from sev_attest.errors import NotAttestable, SevAttestError, Unsupported, reading
 from sev_attest.guest.firmware import Firmware
 from sev_attest.owner.record import LaunchRecord
+from sev_attest.owner.unverified import unverified
 
 _NAMED = 4
 """The number of rules that an error message names."""
@@ -119,7 +112,7 @@ def check(
     refuse(stdin_errors(xml, known.firmware, known.capabilities))
     record = _record(session) if session is not None else None
     subject = _subject(xml, known, ledger, record=record, progress=output.text)
-    findings = look(subject)
+    findings = apply_rules(subject)
     failed = _errors(findings)
     if output.text:
         if not failed:
@@ -363,7 +356,7 @@ def _notes(files: SessionFiles, subject: Subject) -> list[str]:
     used = subject.used and subject.used(files.record.session_sha256)
     notes = [f"INSECURE: the session was used already: {used}"] if used else []
     if files.record.root is None:
-        notes.append("INSECURE: nobody verified the platform that this session was made for")
+        notes.append(f"INSECURE: {unverified('record')}")
     return notes
 
 

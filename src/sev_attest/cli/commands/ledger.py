@@ -136,13 +136,13 @@ def close(*, session: str, reason: str, ledger: LedgerOptions, output: OutputOpt
 def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: OutputOptions) -> None:
     """Print all sessions and events as one JSON document."""
     with _open(ledger) as opened:
-        contents, now = opened.contents(), opened.now
+        found, now = opened.export(), opened.now
     everything = {
-        "head": str(contents.head),
-        "sessions": [_entry_facts(entry, now) for entry in contents.entries],
-        "events": _event_facts(contents.events),
+        "head": str(found.head),
+        "sessions": [_entry_facts(entry, now) for entry in found.entries],
+        "events": _event_facts(found.events),
     }
-    counts = f"{len(contents.entries)} sessions, {len(contents.events)} events"
+    counts = f"{len(found.entries)} sessions, {len(found.events)} events"
     if place is not None:
         head = {"schema": "sev-attest/ledger export/1", "ok": True}
         text = json.dumps(head | everything, indent=2).encode() + b"\n"
@@ -213,7 +213,6 @@ def _find(ledger: Ledger, text: str) -> LedgerEntry:
         raise WrongState(
             f"no session {text!r} is in the ledger {ledger.place}",
             check="ledger.unknown",
-            hint=f"`sev-attest ledger list{ledger.option}` shows all",
         )
     if len(found) > 1:
         candidates = ", ".join(f"{e.session_id[:_ID_SHOWN]} ({e.state})" for e in found[:8])

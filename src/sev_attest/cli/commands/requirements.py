@@ -15,7 +15,7 @@ from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import usage
 from sev_attest.errors import MalformedInput, reading
-from sev_attest.owner.advisories import GENERATIONS, Verdict, evaluate
+from sev_attest.owner.advisories import GENERATIONS, AdvisoryVerdict, evaluate
 from sev_attest.owner.requirements import ANY, Requirements
 from sev_attest.sev.policy import BITS, GuestPolicy
 
@@ -143,7 +143,7 @@ def _notes(found: Requirements, now: datetime) -> list[str]:
         ids = [
             exposure.advisory.id
             for exposure in newest
-            if exposure.verdict is Verdict.AFFECTED
+            if exposure.verdict is AdvisoryVerdict.AFFECTED
             and exposure.advisory.id not in found.acknowledged
         ]
         if ids:

@@ -132,7 +132,9 @@ def _print(
     output: OutputOptions,
 ) -> None:
     """Print the <launchSecurity> element, and beside it what was made."""
-    element = render.launch_security(
+    from sev_attest.domain_xml.launch_security import launch_security
+
+    element = launch_security(
         session.policy,
         base64.b64encode(session.godh.to_bytes()).decode(),
         base64.b64encode(session.blob).decode(),

@@ -15,8 +15,8 @@ from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import (
-    ChainFailure,
     ChainInvalid,
+    Failure,
     MalformedInput,
     NotVerified,
     SevAttestError,
@@ -86,18 +86,18 @@ class ChainResult:
     error: Exception | None = None
 
     @property
-    def problems(self) -> list[ChainFailure]:
+    def problems(self) -> list[Failure]:
         """Every failure; none for a verified chain."""
         if isinstance(self.error, ChainInvalid):
             return list(self.error.failures)
         if isinstance(self.error, SevAttestError):
-            return [ChainFailure(self.error.check, "", str(self.error), self.error.hint)]
+            return [Failure(self.error.check, str(self.error), self.error.hint)]
         if isinstance(self.error, OSError):
             message = f"{self.error.filename}: {self.error.strerror or self.error}"
-            return [ChainFailure("io", "", message)]
+            return [Failure("io", message)]
         if self.error is not None:
             kind = type(self.error).__name__
-            return [ChainFailure("internal", "", f"{self.source}: {kind}: this is a bug")]
+            return [Failure("internal", f"{self.source}: {kind}: this is a bug")]
         return []
 
     @property

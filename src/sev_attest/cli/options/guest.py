@@ -1,10 +1,9 @@
 """The options that describe a guest, and what is measured of it."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest._encoding import blob
 from sev_attest.cli.bundle import Options, option
@@ -253,14 +252,13 @@ class GuestRangeOptions(AnyGuestOptions, title="vCPUs of an SEV-ES guest"):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """A launch digest, and the guest that it was computed of; None for a digest that was given."""
 
     digest: bytes
     guest: MeasuredGuest | None = None
     vcpus: int | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: Sequence[str] = ()
 
     @property
     def ranges(self) -> list[MeasuredRange]:
@@ -274,7 +272,7 @@ class Measured:
         hashes = {name: getattr(kernel, name).hex() for name in KERNEL} if kernel else None
         return {
             "digest": self.digest.hex(),
-            "measured": [asdict(part) for part in self.ranges],
+            "measured": [part._asdict() for part in self.ranges],
             "kernel_hashes": hashes,
         }
 

@@ -23,7 +23,7 @@ from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
-    from sev_attest.host import Host, RunningGuest
+    from sev_attest.host import HostConnection, RunningGuest
     from sev_attest.sev.launch_info import Claims
     from sev_attest.sev.secret import SecretPacket
 
@@ -89,7 +89,7 @@ def _is_qmp(uri: str | None) -> bool:
     return uri is not None and uri.lower().startswith("qmp+")
 
 
-def connect(uri: str, timeout: float, *, insecure: bool) -> "tuple[Host, list[str]]":
+def connect(uri: str, timeout: float, *, insecure: bool) -> "tuple[HostConnection, list[str]]":
     """Connect to a host until the command ends; return it, and notes.
 
     ``timeout`` is in seconds. Raises Insecure if the host is this machine and ``insecure`` is
@@ -97,8 +97,8 @@ def connect(uri: str, timeout: float, *, insecure: bool) -> "tuple[Host, list[st
     """
     from sev_attest.host import libvirt, qmp
 
-    kind = qmp.Connection if _is_qmp(uri) else libvirt.Connection
-    host: Host = kind(uri, timeout)
+    kind = qmp.QmpConnection if _is_qmp(uri) else libvirt.LibvirtConnection
+    host: HostConnection = kind(uri, timeout)
     click.get_current_context().call_on_close(host.close)
     if not host.is_local():
         return host, []
@@ -274,9 +274,13 @@ def attach(options: HostOptions, *, kernel: bool) -> Live | None:
     if state != "paused":
         notes.append(f"INSECURE: the guest is not paused, but {state}")
     if guest.config is not None and not options.ignore_config:
-        from sev_attest.host.libvirt import check_config
+        from sev_attest.host.config import check_config
 
-        notes += check_config(guest.config, kernel=kernel, insecure=insecure)
+        try:
+            notes += check_config(guest.config, kernel=kernel, insecure=insecure)
+        except Insecure as error:
+            error.hint = "for tests, --insecure goes on"
+            raise
     with reading("the host"):
         claims = guest.claims()
     return Live(guest, claims, notes, local=local, insecure=insecure)

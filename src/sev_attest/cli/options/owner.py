@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import Options, option
@@ -10,14 +9,12 @@ from sev_attest.cli.inputs import FILE, OUTPUT
 from sev_attest.cli.options.common import LedgerOptions, give_up
 from sev_attest.cli.options.guest import Measured
 from sev_attest.cli.usage import usage
-from sev_attest.errors import Insecure, SevAttestError, Unsupported
+from sev_attest.errors import SevAttestError, Unsupported
+from sev_attest.owner.unverified import unverified
 from sev_attest.sev.launch import VerifiedLaunch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sev_attest.cli.options.live import Live
-    from sev_attest.owner.key_release import Settled
     from sev_attest.owner.ledger import Ledger
     from sev_attest.owner.record import LaunchRecord
     from sev_attest.owner.requirements import Met, Requirements
@@ -138,87 +135,52 @@ def settle_launch(
 
     A guest that is connected to is sent the packet instead, and runs then.
     """
+    from sev_attest.owner.key_release import KeyRelease
+
     summary, weaknesses = Summary(), []
     if record is not None and record.root is not None:
         summary.facts, lines = _exposures(launch, record, requirements)
         weaknesses = lines if verbose or not lines else [_counted(lines, launch, record)]
     area = measured.guest and measured.guest.firmware.secret_area()
     area_size = area[1] if area and all(area) else None
-
-    def ready() -> None:
-        if guest and secrets and measured.guest and area_size is None:
-            raise Unsupported(
-                "the firmware image declares no area for secrets", check="secret.area"
-            )
-        options.check_places()
-
     opened = ledger.open()
+    steps = KeyRelease(
+        launch,
+        secrets=secrets,
+        secret_area_size=area_size,
+        record=record,
+        requirements=requirements,
+        ledger=opened,
+        insecure=insecure,
+    )
+    session = launch.keys.session_id
     try:
         with nullcontext() if opened is None else opened:
-            session = launch.keys.session_id
             if record is None:
                 summary.notes += _platform_notes(session, opened, secret=bool(secrets))
-            steps = _steps(
-                launch,
-                record,
-                requirements,
-                secrets,
-                area_size=area_size,
-                insecure=insecure,
-                ready=ready,
-            )
-            released = _take(steps, opened, summary, may_reuse=insecure and not secrets)
-            if released.packet is not None:
-                _pass_on(released.packet, opened, session, options, guest)
+            with steps:
+                steps.check()
+                steps.build()
+                if guest and secrets and measured.guest and area_size is None:
+                    raise Unsupported(
+                        "the firmware image declares no area for secrets", check="secret.area"
+                    )
+                options.check_places()
+                packet = steps.commit()
+            if packet is not None:
+                _pass_on(packet, opened, session, options, guest)
     except SevAttestError as error:
         error.facts |= summary.facts
         raise
-    summary.met = released.met
-    if released.packet is not None:
+    summary.met = steps.met
+    if steps.reused is not None:
+        summary.notes.append(f"INSECURE: {steps.reused}")
+    if packet is not None:
         summary.notes += _secret_notes(launch, measured, area_size)
         if opened is None:
             summary.notes.append("INSECURE: no ledger keeps that this secret leaves only once")
     summary.notes += weaknesses
     return summary
-
-
-def _steps(
-    launch: VerifiedLaunch,
-    record: "LaunchRecord | None",
-    requirements: "Requirements | None",
-    secrets: dict[str, bytes],
-    *,
-    area_size: int | None,
-    insecure: bool,
-    ready: "Callable[[], None]",
-) -> "Callable[..., Settled]":
-    """Return the library's steps, for a ledger."""
-    from sev_attest.owner.key_release import settle
-
-    return partial(
-        settle,
-        launch,
-        demands=(requirements, record) if requirements and record else None,
-        record=record,
-        secrets=secrets,
-        secret_area_size=area_size,
-        adopt=record is None,
-        insecure=insecure,
-        ready=ready,
-    )
-
-
-def _take(
-    steps: "Callable[..., Settled]", ledger: "Ledger | None", summary: Summary, *, may_reuse: bool
-) -> "Settled":
-    """Take the library's steps; ``may_reuse`` only looks at a second launch of a session."""
-    try:
-        return steps(ledger=ledger)
-    except Insecure as error:
-        if error.check != "ledger.reused" or not may_reuse:
-            raise
-        summary.notes.append(f"INSECURE: {error}")
-        return steps(ledger=None)
 
 
 def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> list[str]:
@@ -228,13 +190,11 @@ def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> l
     notes: list[str] = []
     root: str | None = ""
     if ledger is not None:
-        from sev_attest.owner.ledger import unverified
-
         root = ledger.root(session)
         if ledger.get(session) is None:
             notes.append(f"this session is new to the ledger {ledger.place}")
         if root is None:
-            notes.append(f"INSECURE: {unverified()}")
+            notes.append(f"INSECURE: {unverified('ledger')}")
     if root == "" and secret:
         notes.append("INSECURE: without --record, nothing tells whether the platform was verified")
     if root and root not in AMD_ROOTS:

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest.cli.bundle import Options, option, option_name
 from sev_attest.cli.inputs import BYTE, FILE, POLICY, read_small
 from sev_attest.cli.usage import usage
-from sev_attest.errors import Insecure, Unsupported, reading
+from sev_attest.errors import Unsupported, reading
+from sev_attest.owner.unverified import unverified
 from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.launch import require_policy
 from sev_attest.sev.launch_info import (
@@ -74,9 +74,9 @@ class ReportedOptions(Options, title="Launch values reported by the host"):
         if self.measurement is not None:
             with reading("--measurement"):
                 measurement = read_measurement(os.fsencode(self.measurement))
-                claims = replace(claims, measurement=measurement)
+                claims = claims._replace(measurement=measurement)
         numbers = {name: getattr(self, name) for name in NUMBERS}
-        claims = replace(claims, **{n: v for n, v in numbers.items() if v is not None})
+        claims = claims._replace(**{n: v for n, v in numbers.items() if v is not None})
         missing = [option_name(name) for name in REPORTED if getattr(claims, name) is None]
         if claims.policy is None and self.policy is None and self.record is None:
             missing.append("--policy")
@@ -89,8 +89,7 @@ class ReportedOptions(Options, title="Launch values reported by the host"):
         return claims
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reported:
+class Reported(NamedTuple):
     """What the host reports, the policy that the launch must have, and its record if given."""
 
     info: LaunchInfo
@@ -117,7 +116,7 @@ def read_reported(
     if options.record is None:
         policy, notes = _policy(options, claims)
         if options.policy not in (None, claims.policy):
-            claims = replace(claims, policy=None)  # the option wins
+            claims = claims._replace(policy=None)  # the option wins
         return Reported(info=from_claims(claims), policy=policy, record=None, notes=notes)
     from sev_attest.owner.record import LaunchRecord
 
@@ -127,7 +126,7 @@ def read_reported(
     _check_record(options, record, keys, insecure=insecure)
     notes = []
     if record.root is None:
-        notes.append("INSECURE: nobody verified the platform that this session was made for")
+        notes.append(f"INSECURE: {unverified('record')}")
     elif record.generation is None:
         notes.append(f"this session's platform has a root that is {record.root}")
     if kernel and not record.kernel_hashes:
@@ -163,8 +162,4 @@ def _check_record(
         raise usage(f"--policy contradicts --record, which says {GuestPolicy(record.policy)}")
     record.require(keys)
     if record.root is None and not insecure:
-        raise Insecure(
-            "nobody verified the platform that this session was made for",
-            check="record.unverified",
-            hint="make a session for a verified chain; for tests, --insecure goes on",
-        )
+        raise unverified("record")

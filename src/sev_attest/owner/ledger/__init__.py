@@ -1,52 +1,54 @@
-"""The ledger: every launch session that this owner made, and that each is used once.
+"""The ledger: every attempt of an owner to launch a guest, each of which is used once.
 
-A session is known by a digest of its TIK (``TransportKeys.session_id``); no key, no secret and no
-expected measurement is ever in it. Its states, and the steps from one to the next:
+For SEV, an attempt is a session; its id is a digest of the TIK (``TransportKeys.session_id``). The
+ledger never holds a key, a secret or an expected measurement. The states of an attempt:
 
-=========  =============================  ========  ====================================
-state      meaning                        comes by  from
-=========  =============================  ========  ====================================
-created    made, nothing measured yet     create    (nothing: a session is opened once)
-measured   bound to one measurement       bind      created
-released   its secret has left            release   measured
-failed     something went wrong           fail      created, measured, released
-expired    its time was over before that  (itself)  created, measured, at the next step
-closed     its owner ended it             close     created, measured
-=========  =============================  ========  ====================================
+=========  ===========================================  ========  ==============================
+state      meaning                                      step      from
+=========  ===========================================  ========  ==============================
+created    prepared, not measured yet                   create    (an attempt is created once)
+measured   bound to one measurement                     bind      created
+released   its secret has left                          release   measured
+failed     something went wrong                         fail      created, measured, released
+expired    its time was over before it was released     any step  created, measured
+closed     its owner ended it                           close     created, measured
+=========  ===========================================  ========  ==============================
 
-Every step is one transaction, alone among all processes, that changes the row of the session and
-adds to the log of events. The log is chained by hashes; :meth:`Ledger.verify` follows it from the
-first event on, and the rows must be what it tells.
+Every step is one transaction that excludes all other processes. It changes the row of the attempt
+and appends to the log of events, which is chained by hashes. :meth:`Ledger.verify` checks the log
+from its first event, and compares the rows with it.
 
 ===============  ==================================================================
-room             what lives there
+module           what lives there
 ===============  ==================================================================
-``story.py``     states, entries and events: what follows from what
-``audit.py``     what is wrong with a ledger that somebody may have changed
+``story.py``     states, entries and events, and which event may follow which
+``audit.py``     finds what was changed in a ledger behind its back
 ``place.py``     where a ledger's file is, and whether others could replace it
-``errors.py``    what can go wrong with a ledger, in words
-``stores.py``    SQLite and PostgreSQL: all in which they differ
-``book.py``      :class:`Ledger`: the steps
+``errors.py``    errors and their messages
+``store.py``     what a ledger needs of a database: tables, connections, errors
+``sqlite.py``    everything specific to SQLite
+``postgres.py``  everything specific to PostgreSQL
+``step.py``      one step of one attempt
+``book.py``      :class:`Ledger`
 ===============  ==================================================================
 """
 
 from sev_attest.owner.ledger.audit import LedgerDamaged
-from sev_attest.owner.ledger.book import Contents, Ledger, unverified
+from sev_attest.owner.ledger.book import Ledger, LedgerExport
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import check_home, default_place
 from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, State
 
 __all__ = [
     "UNKNOWN_ROOT",
-    "Contents",
     "Event",
     "Head",
     "Ledger",
     "LedgerDamaged",
     "LedgerEntry",
     "LedgerError",
+    "LedgerExport",
     "State",
     "check_home",
     "default_place",
-    "unverified",
 ]

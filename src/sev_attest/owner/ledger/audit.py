@@ -1,13 +1,13 @@
-"""What is wrong with a ledger that somebody may have changed behind its back.
+"""Find what was changed in a ledger behind its back.
 
-1. the log has every number from 1 on, each once, in order;
-2. each event names the hash of the one before it, and its own hash is right;
-3. the head that is kept beside the log is the last event;
-4. told from the first event on, the log gives exactly the rows of the sessions;
-5. a head that was noted elsewhere is part of the log.
+1. The log has every number from 1 on, once and in order.
+2. Each event has the hash of the one before it, and its own hash is right.
+3. The head that is stored beside the log is the last event.
+4. Replayed from the first event, the log results in exactly the rows of the sessions.
+5. A head that was noted elsewhere is part of the log.
 
-Does not verify: that the whole database is not an older copy of itself, or made up as a whole. Only
-a head that was noted elsewhere (5) shows that.
+Does not verify: that the database is no older copy, and not made up as a whole. Only a head that
+was noted elsewhere (5) shows that.
 """
 
 import json
@@ -28,29 +28,26 @@ Row = tuple[Any, ...]
 
 
 class LedgerDamaged(NotVerified):
-    """The ledger is not what its own log tells. ``findings`` is each thing found, in words."""
+    """The ledger contradicts its own log; ``findings`` are messages, one for each finding."""
 
     def __init__(self, findings: tuple[str, ...]) -> None:
-        """Collect the findings; there is at least one."""
+        """Collect the findings, at least one."""
         more = f" (and {len(findings) - 1} more)" if findings[1:] else ""
         super().__init__(
             f"the ledger was changed behind its back: {findings[0]}{more}",
             check="ledger.verify",
             hint="trust no session in it: keep it as evidence, and begin a new one",
         )
-        self.findings = findings
-
-    def __reduce__(self) -> tuple[type["LedgerDamaged"], tuple[tuple[str, ...]]]:
-        """Pickle by what it was made of (for worker processes)."""
-        return type(self), (self.findings,)
+        self.findings: tuple[str, ...] = findings
 
 
 def findings(
     sessions: Sequence[Row], events: Sequence[Row], head: Row | None, noted: Head | None
 ) -> list[str]:
-    """Say everything that is wrong with the rows of a ledger (nothing, if nothing is).
+    """Return a message for everything that is wrong with the rows of a ledger.
 
-    The rows are as the database gives them: nothing is assumed of their types.
+    The rows are as read from the database, with values of any type. ``noted`` is a head that was
+    noted elsewhere.
     """
     found = [*_chain(events), *_head(events, head)]
     if noted is not None:
@@ -80,8 +77,8 @@ def _head(events: Sequence[Row], head: Row | None) -> Iterator[str]:
     if head is None:
         yield "the head of the log is missing"
     elif tuple(head) != last:
-        said = repr(head[0])[:40]
-        yield f"the log ends with event {last[0]}, its head says {said} (or another hash)"
+        shown = repr(head[0])[:40]
+        yield f"the log ends with event {last[0]}, its head says {shown} (or another hash)"
 
 
 def _noted(events: Sequence[Row], noted: Head) -> Iterator[str]:
@@ -89,16 +86,16 @@ def _noted(events: Sequence[Row], noted: Head) -> Iterator[str]:
     if (noted.count, noted.hash) not in known:
         yield (
             f"the log does not have the event {noted.count} that was noted: "
-            "this is an older copy of the ledger, or another one"
+            "this is an older copy of the ledger, or another ledger"
         )
 
 
 def _sessions(sessions: Sequence[Row], events: Sequence[Row]) -> Iterator[str]:
-    told: dict[str, LedgerEntry] = {}
+    replayed: dict[str, LedgerEntry] = {}
     for seq, time, session_id, kind, detail, *_ in events:
         try:
-            told[session_id] = applied(
-                told.get(session_id),
+            replayed[session_id] = applied(
+                replayed.get(session_id),
                 time=time,
                 session_id=session_id,
                 kind=kind,
@@ -106,15 +103,15 @@ def _sessions(sessions: Sequence[Row], events: Sequence[Row]) -> Iterator[str]:
             )
         except ImpossibleError as error:
             yield f"event {seq}: the session {error}"
-        except Exception:  # noqa: BLE001 - the words would quote what somebody put there
+        except Exception:  # noqa: BLE001 - its message could quote what somebody put there
             yield f"event {seq}: the session has a detail of no known form"
     rows = {row[0]: tuple(row) for row in sessions}
-    expected = {session_id: entry.to_row() for session_id, entry in told.items()}
+    expected = {session_id: entry.to_row() for session_id, entry in replayed.items()}
     for session_id in sorted(rows.keys() | expected.keys(), key=str):
         label = str(session_id)[:12]
         if session_id not in rows:
             yield f"the row of session {label} is missing"
         elif session_id not in expected:
-            yield f"the session {label} has a row, but no event tells of it"
+            yield f"the session {label} has a row, but no event"
         elif rows[session_id] != expected[session_id]:
-            yield f"the row of session {label} is not what its events tell"
+            yield f"the row of session {label} contradicts its events"

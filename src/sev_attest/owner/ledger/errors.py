@@ -1,4 +1,4 @@
-"""What can go wrong with a ledger, in words."""
+"""Errors of a ledger, and their messages."""
 
 from collections.abc import Mapping
 
@@ -6,34 +6,37 @@ from sev_attest.errors import SevAttestError
 
 
 class LedgerError(SevAttestError):
-    """The ledger cannot be used: missing, locked, full, read-only, damaged, not reached."""
+    """The ledger cannot be used: missing, locked, full, read-only, damaged or out of reach."""
 
-    exit_code = 6
+    exit_code: int = 6
 
 
 PROBLEMS: Mapping[str, tuple[str, str]] = {
-    "missing": ("there is no ledger", "`sev-attest session{ledger}` begins one"),
+    "missing": ("there is no ledger", "create a session, which begins one"),
     "locked": ("another process holds it locked", "try again; nothing was released"),
     "read-only": ("it can only be read", "make the file and its folder writable for its owner"),
-    "full": ("the disk is full", "make room and try again; nothing was released"),
+    "full": ("the disk is full", "free some space and try again; nothing was released"),
     "permission": ("it cannot be opened", "run this as the ledger's owner"),
-    "place": ("this cannot be the ledger", ""),
+    "place": ("this cannot be the ledger", "choose another place"),
     "damaged": (
         "this is no ledger, or it is damaged",
         "keep it as evidence; restore a copy, and compare it with a head noted elsewhere",
     ),
-    "schema": ("this is a ledger of a newer sev-attest", "use that one"),
-    "connection": ("the connection failed", "nothing was released; see that the server answers"),
+    "schema": ("this is a ledger of a newer sev-attest", "use that version"),
+    "connection": ("the connection failed", "nothing was released; check that the server answers"),
     "trouble": ("reading or writing it failed", ""),
 }
-"""By the last part of the check id: what is wrong, and what to do; {ledger} is ``--ledger``."""
+"""Message and hint, by the last part of the check id."""
 
-UNKNOWN_OUTCOME = (
-    "what was under way may have been done: look with `sev-attest ledger show{ledger}`"
-)
-_MOST_WORDS = 200
+UNKNOWN_OUTCOME = "the last step may have been taken: look at the session before you go on"
+_MAX_LENGTH = 200
 
 
-def first_line(words: str) -> str:
-    """Cut a driver's words short: they may quote what is in the ledger."""
-    return words.partition("\n")[0][:_MOST_WORDS]
+def first_line(text: str) -> str:
+    """Return the first line of a driver's message, cut short: it may quote what is stored."""
+    return text.partition("\n")[0][:_MAX_LENGTH]
+
+
+def message_of(error: Exception) -> str:
+    """Return the message of an exception, or the name of its type if it has none."""
+    return str(error) or type(error).__name__

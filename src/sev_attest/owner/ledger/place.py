@@ -1,8 +1,8 @@
 """Where a ledger's file is, and whether others could replace it.
 
-Whoever can delete a ledger, or bring another under its name, can have a session released again. So
-the file, what SQLite keeps beside it, and every folder and link on the way to it are held to the
-rules of sshd's StrictModes. Windows has no such owners and modes: there, nothing is checked.
+A user who can delete a ledger, or put another file in its place, can release a session again. So
+the file, the files that SQLite keeps beside it, and every folder and link on its path must follow
+the rules of sshd's StrictModes. Windows has no such owners and modes: nothing is checked there.
 """
 
 import errno
@@ -14,27 +14,28 @@ from pathlib import Path
 
 from sev_attest.errors import Unsupported
 
-_MOST_LINKS = 40
+_MAX_LINKS = 40
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _HAS_OWNERS = hasattr(os, "geteuid")
 _BESIDE = ("-journal", "-wal", "-shm")
-_ELSEWHERE = "keep it in a folder of your own (--ledger)"
+_ELSEWHERE = "keep it in a folder of your own"
 
 
 class UnsafePlace(Exception):
-    """Others could change or replace the ledger here. The arguments are words, and what to do."""
+    """Others could change or replace the ledger here; ``reason`` says why, ``hint`` what to do."""
 
-    def __init__(self, words: str, do: str = "") -> None:
-        """Take what is wrong, and the hint."""
-        super().__init__(words)
-        self.words = words
-        self.do = do
+    def __init__(self, reason: str, hint: str) -> None:
+        """Keep the reason and the hint apart."""
+        super().__init__(reason)
+        self.reason: str = reason
+        self.hint: str = hint
 
 
 def default_place() -> Path:
-    """Name the ledger of this user, by the XDG base directories: a relative one counts as unset.
+    """Return the path of this user's ledger, below XDG_STATE_HOME or ``~/.local/state``.
 
-    Raises Unsupported for a user without a home.
+    A relative XDG_STATE_HOME is ignored, as the XDG Base Directory Specification says. Raises
+    Unsupported if the user has no home folder.
     """
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():
@@ -43,7 +44,7 @@ def default_place() -> Path:
 
 
 def check_home() -> None:
-    """Raise Unsupported if the default place is in a home folder that does not exist."""
+    """Raise Unsupported if the default place is in a home folder, and that does not exist."""
     if not Path(os.environ.get("XDG_STATE_HOME", "")).is_absolute() and not _home().is_dir():
         raise _homeless(f"the home folder of this user, {_home()}, does not exist")
 
@@ -58,19 +59,18 @@ def _home() -> Path:
     return home
 
 
-def _homeless(words: str) -> Unsupported:
-    hint = "name the ledger (--ledger), or set XDG_STATE_HOME"
-    return Unsupported(words, check="ledger.place", hint=hint)
+def _homeless(reason: str) -> Unsupported:
+    return Unsupported(reason, check="ledger.place", hint="set XDG_STATE_HOME")
 
 
 def check_file(path: Path) -> None:
-    """Raise UnsafePlace unless the file, and what SQLite keeps beside it, is this user's alone.
+    """Raise UnsafePlace if others can write to the file, or to what SQLite keeps beside it.
 
-    Raises OSError if it is missing.
+    Raises OSError if the file is missing.
     """
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
-        raise UnsafePlace("it is a symbolic link", "name the file itself (--ledger)")
+        raise UnsafePlace("it is a symbolic link", "name the file itself")
     if not _HAS_OWNERS or not stat.S_ISREG(found.st_mode):
         return
     _check_owned("it", path, found)
@@ -85,11 +85,11 @@ def _check_owned(name: str, path: Path, found: os.stat_result) -> None:
         raise UnsafePlace(f"{name} is no file", "find out who put it there")
     if found.st_uid != os.geteuid():
         raise UnsafePlace(
-            f"{name} belongs to another user", "run this as its owner, or name another (--ledger)"
+            f"{name} belongs to another user", "run this as its owner, or choose another file"
         )
     if found.st_mode & _OTHERS:
         raise UnsafePlace(f"others can write to {name}", f"chmod go-w {_quoted(path)}")
-    # SQLite names its logs after the file: under two names, two logs, and two releases.
+    # SQLite names its logs after the file: two names have two logs, and release twice.
     if found.st_nlink > 1:
         raise UnsafePlace(
             f"{name} has {found.st_nlink} names (hard links)",
@@ -98,11 +98,11 @@ def _check_owned(name: str, path: Path, found: os.stat_result) -> None:
 
 
 def check_folders(folder: Path, *, make: bool) -> None:
-    """Follow the way to an absolute folder; raise UnsafePlace if others could turn it elsewhere.
+    """Raise UnsafePlace if others could make the path of an absolute folder lead elsewhere.
 
-    Every folder on it, and every link, must be this user's or root's. Others may write to none but
-    sticky ones above the last (/tmp): there, nobody can rename what is another user's. ``make``
-    makes the folders that are missing, for their owner alone; else they raise OSError.
+    Every folder and link on the path must belong to this user or root. Others may write only to
+    sticky folders above the last one (/tmp): nobody can rename another user's files there.
+    ``make`` creates missing folders with mode 0700; else a missing folder raises OSError.
     """
     here, way, links = Path(folder.anchor), [*reversed(folder.parts[1:])], 0
     _check_folder(here, here.lstat(), last=not way)
@@ -118,7 +118,7 @@ def check_folders(folder: Path, *, make: bool) -> None:
             here = there
             continue
         links += 1
-        if links > _MOST_LINKS:
+        if links > _MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target = there.readlink()
         if target.is_absolute():
@@ -130,16 +130,16 @@ def _check_folder(path: Path, found: os.stat_result, *, last: bool) -> None:
     if not _HAS_OWNERS:
         return
     if found.st_uid not in (0, os.geteuid()):
-        words = "its folder" if last else f"{path}, on the way to it,"
-        raise UnsafePlace(f"{words} belongs to another user", _ELSEWHERE)
+        where = "its folder" if last else f"{path}, on the way to it,"
+        raise UnsafePlace(f"{where} belongs to another user", _ELSEWHERE)
     mode = found.st_mode
     if stat.S_ISLNK(mode) or not mode & _OTHERS:
         return
     if last:
-        # In a sticky folder, another user can put a log of SQLite's there before the ledger is.
+        # In a sticky folder, another user can create SQLite's log before the ledger exists.
         who = "anybody" if mode & stat.S_IWOTH else "its group"
-        do = _ELSEWHERE if mode & stat.S_ISVTX else f"chmod go-w {_quoted(path)}"
-        raise UnsafePlace(f"{who} can write in its folder", do)
+        hint = _ELSEWHERE if mode & stat.S_ISVTX else f"chmod go-w {_quoted(path)}"
+        raise UnsafePlace(f"{who} can write in its folder", hint)
     if not mode & stat.S_ISVTX:
         raise UnsafePlace(
             f"others can write in {path}, on the way to it", f"chmod go-w {_quoted(path)}"
@@ -147,7 +147,7 @@ def _check_folder(path: Path, found: os.stat_result, *, last: bool) -> None:
 
 
 def with_logs(path: Path) -> Iterator[Path]:
-    """Yield a database's file, and those that SQLite may keep beside it."""
+    """Yield the path of a database, and those of the files that SQLite may keep beside it."""
     for end in ("", *_BESIDE):
         yield path.with_name(path.name + end)
 

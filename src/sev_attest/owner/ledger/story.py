@@ -1,6 +1,6 @@
-"""What follows from what: the states of a session, and the events that lead through them.
+"""The states of an attempt, its entry and its events, and which event may follow which.
 
-The ledger goes by :func:`applied` when it writes, and the audit when it reads: there is one rule.
+The ledger uses :func:`applied` when it writes, and the audit when it reads: the rules are the same.
 """
 
 import base64
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class State(StrEnum):
-    """Where a session stands. The event that leads there is of the same name."""
+    """The state of an attempt. The event that leads to it has the same name."""
 
     CREATED = "created"
     MEASURED = "measured"
@@ -31,13 +31,14 @@ COMES_FROM: Mapping[State, frozenset[State]] = {
     State.EXPIRED: frozenset({State.CREATED, State.MEASURED}),
     State.CLOSED: frozenset({State.CREATED, State.MEASURED}),
 }
-"""The only ways from one state to another."""
+"""For each state, those it can be reached from."""
 
 REFUSED = "refused"
-"""The kind of event that keeps an attempt to use a session twice."""
+"""The kind of event that logs a second use of an attempt."""
 
 MEASUREMENT_SIZE = 48
-TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
+"""Bytes of the measurement that an attempt is bound to."""
+TIME: re.Pattern[str] = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NEW = "make a new session for another launch"
 _SAYS: Mapping[State, str] = {
@@ -52,10 +53,10 @@ _SAYS: Mapping[State, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """One session as it stands now. The fields are the columns of its row, in their order.
+    """The present state of an attempt. The fields are the columns of its row, in their order.
 
-    ``session_id`` is 64 hex digits, ``measurement`` the 48 bytes it is bound to. Times are UTC in
-    ISO 8601, to the second.
+    ``session_id`` is the id of the attempt, 64 hex digits. ``measurement`` is what it is bound to,
+    48 bytes. Times are UTC in ISO 8601, to the second.
     """
 
     session_id: str
@@ -69,27 +70,27 @@ class LedgerEntry:
 
     @property
     def label(self) -> str:
-        """Call it by its name, or by the beginning of its id if it has none."""
+        """Its name, or the first 12 digits of its id if it has none."""
         return self.name or self.session_id[:12]
 
     def overdue(self, now: str) -> bool:
-        """Tell whether its time was over before it came to an end."""
+        """Return whether its time was over at ``now`` before it was released or ended."""
         open_still = self.state in COMES_FROM[State.EXPIRED]
         return open_still and self.expires is not None and self.expires <= now
 
     def fresh(self, now: str) -> bool:
-        """Tell whether nothing of it was used yet."""
+        """Return whether it is unused and not over at ``now``."""
         return self.state is State.CREATED and not self.overdue(now)
 
     def explain(self, now: str) -> str:
-        """Say in words where it stands, and what its owner can do about it."""
+        """Return a sentence for people: its state, and what its owner can do."""
         says = _SAYS[State.EXPIRED if self.overdue(now) else self.state]
         because = f": {self.note}" if self.note else ""
         told = says.format(changed=self.changed, expires=self.expires, because=because)
         return f"{self.state}: {told}"
 
     def to_row(self) -> tuple[str | None, ...]:
-        """Give what the database holds of it."""
+        """Return its row in the database."""
         measurement = None if self.measurement is None else to_text(self.measurement)
         return (
             self.session_id,
@@ -104,7 +105,7 @@ class LedgerEntry:
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> "LedgerEntry":
-        """Read it back; raises ValueError or TypeError for what :meth:`to_row` did not give."""
+        """Read a row; raises ValueError or TypeError for one that the ledger does not write."""
         session_id, name, state, created, changed, expires, text, note = row
         if not all(isinstance(value, str) for value in (session_id, name, state, note)):
             raise TypeError("SQLite takes any type in any column")
@@ -128,10 +129,10 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of the log: how many events there are, and the hash of the last (64 hex digits).
+    """The end of the log: the number of events, and the hash of the last one (64 hex digits).
 
-    Written as COUNT:HASH. Whoever keeps one elsewhere can tell later that nothing before it is
-    another.
+    As text it is COUNT:HASH. A head that is noted elsewhere shows later that no event before it was
+    changed.
     """
 
     count: int
@@ -141,12 +142,12 @@ class Head:
         return f"{self.count}:{self.hash}"
 
 
-EMPTY = Head(0, "0" * 64)
+EMPTY: Head = Head(0, "0" * 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line of the log. The fields are the columns of its row, in their order.
+    """One entry of the log. The fields are the columns of its row, in their order.
 
     ``detail`` is a JSON object as text, ``previous`` the hash of the event before this one.
     """
@@ -163,7 +164,7 @@ class Event:
     def after(
         cls, head: Head, *, time: str, session_id: str, kind: str, detail: Mapping[str, object]
     ) -> "Event":
-        """Make the event that follows the last one."""
+        """Return the event that follows ``head``."""
         fields = (head.count + 1, time, session_id, kind, _json(detail), head.hash)
         return cls(
             seq=fields[0],
@@ -177,11 +178,11 @@ class Event:
 
     @property
     def head(self) -> Head:
-        """Give the head of the log that ends with this event."""
+        """The head of the log that ends with this event."""
         return Head(self.seq, self.hash)
 
     def to_row(self) -> tuple[Any, ...]:
-        """Give what the database holds of it."""
+        """Return its row in the database."""
         return (
             self.seq,
             self.time,
@@ -194,7 +195,7 @@ class Event:
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> "Event":
-        """Read it back; raises TypeError for what :meth:`to_row` did not give."""
+        """Read a row; raises TypeError for one that the ledger does not write."""
         seq, time, session_id, kind, detail, previous, own_hash = row
         if type(seq) is not int or not all(isinstance(text, str) for text in row[1:]):
             raise TypeError("SQLite takes any type in any column")
@@ -210,9 +211,9 @@ class Event:
 
 
 def event_hash(fields: tuple[object, ...]) -> str:
-    """Hash an event's fields before its hash: SHA-256 of them as a JSON array, in ASCII.
+    """Return the hash of an event: SHA-256 of its other fields as a JSON array, in ASCII.
 
-    Raises TypeError if one is neither a number nor text.
+    Raises TypeError for a field that is neither a number nor text.
     """
     return hashlib.sha256(_json(fields).encode("ascii")).hexdigest()
 
@@ -222,14 +223,14 @@ class ImpossibleError(ValueError):
 
 
 UNKNOWN_ROOT = ""
-"""The root of a session's platform where nothing tells whether anybody verified it."""
+"""The root of a platform if it is unknown whether anybody verified it."""
 
 
 def root_of(detail: Mapping[str, Any]) -> str | None:
-    """Return the root that a ``created`` event tells; None if nobody verified the platform.
+    """Return the root in a ``created`` event; None if nobody verified the platform.
 
-    Sessions of other tools have UNKNOWN_ROOT, and those that an older sev-attest opened. Raises
-    TypeError if it is no text.
+    It is UNKNOWN_ROOT for sessions of other tools, and for those that an older sev-attest created.
+    Raises TypeError if it is not text.
     """
     root = detail.get("root", UNKNOWN_ROOT)
     if not isinstance(root, str | None):
@@ -240,10 +241,10 @@ def root_of(detail: Mapping[str, Any]) -> str | None:
 def applied(
     entry: LedgerEntry | None, *, time: str, session_id: str, kind: str, detail: Mapping[str, Any]
 ) -> LedgerEntry:
-    """Give the entry as it stands after an event.
+    """Return the entry after an event.
 
     Raises ImpossibleError if the event cannot follow; KeyError, ValueError, TypeError or
-    AttributeError if its detail is not what the ledger writes.
+    AttributeError for a detail that the ledger does not write.
     """
     if kind == State.CREATED:
         if entry is not None:
@@ -273,7 +274,7 @@ def applied(
 
 
 def to_text(measurement: bytes) -> str:
-    """Write a measurement as hosts do."""
+    """Return a measurement in base64, as hosts report it."""
     return base64.b64encode(measurement).decode("ascii")
 
 

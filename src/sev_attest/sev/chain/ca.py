@@ -19,7 +19,7 @@ offset  size  field
 ======  ====  ==================================================================
 
 The signature covers everything before it, as it came, with SHA-256 (2048 bits) or SHA-384 (4096
-bits). Reserved bytes that are not zero are named by :attr:`AmdCaCertificate.reserved`.
+bits). Nonzero reserved bytes are named by :attr:`AmdCaCertificate.reserved`.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ _ROLES = (Usage.ARK, Usage.ASK)
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AmdCaCertificate:
-    """An ASK or ARK certificate, parsed. Does not verify: its signature, or whose it is."""
+    """An ASK or ARK certificate, parsed. Does not verify: its signature, or its owner."""
 
     key_id: bytes
     certifying_id: bytes
@@ -46,9 +46,9 @@ class AmdCaCertificate:
     signature: bytes
     """RSA-PSS value, big-endian; empty if the certificate carries none."""
     parsed: bool = field(default=False, init=False, repr=False, compare=False)
-    """Whether :meth:`from_bytes` made it: then its fields say what its bytes do."""
+    """Whether :meth:`from_bytes` made it: only then its fields surely match its bytes."""
     body: bytes
-    """The signed bytes as they came."""
+    """The signed bytes as received."""
 
     def __repr__(self) -> str:
         """Show role, key and the start of the fingerprint."""
@@ -91,7 +91,7 @@ class AmdCaCertificate:
             signature=signature,
             body=data[:signed],
         )
-        object.__setattr__(found, "parsed", True)  # frozen; a copy with changes has it no more
+        object.__setattr__(found, "parsed", True)  # frozen; dataclasses.replace() resets it
         return found
 
     @classmethod
@@ -104,7 +104,7 @@ class AmdCaCertificate:
         public_key: RsaPublicKey,
         signature: bytes = b"",
     ) -> "AmdCaCertificate":
-        """Make a certificate; sign :attr:`body` and build again to add the ``signature``."""
+        """Return a certificate. To sign it, sign :attr:`body`, then build with the signature."""
         size = public_key.bits // 8
         body = le(1, 4) + key_id + certifying_id + le(usage, 4) + bytes(16)
         body += le(public_key.bits, 4) * 2
@@ -112,7 +112,7 @@ class AmdCaCertificate:
         return cls.from_bytes(body + signature[::-1])
 
     def to_bytes(self) -> bytes:
-        """Write the bytes that were parsed."""
+        """Return the bytes that were parsed."""
         return self.body + self.signature[::-1]
 
     @property
@@ -128,7 +128,7 @@ class AmdCaCertificate:
 
     @property
     def reserved(self) -> tuple[str, ...]:
-        """The reserved fields in the signed bytes that are not zero, by name."""
+        """Names of the reserved fields in the signed bytes that are not zero."""
         return ("reserved",) if any(self.body[0x28:0x38]) else ()
 
     @cached_property

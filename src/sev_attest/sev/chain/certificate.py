@@ -16,11 +16,11 @@ offset  size  field
 0x61c   520   signature 2, likewise
 ======  ====  ==================================================================
 
-The signatures cover the first 0x414 bytes, as they came. Reserved bytes in there are usually zero,
-but some owners' OCAs have others: the signature decides, and :attr:`Certificate.reserved` names
-them. Nothing signs the slots themselves, so every byte behind a signature must be zero: an ECDSA
-value is R (72) and S (72), little-endian; an RSA value is little-endian, as long as the modulus. An
-empty slot has usage INVALID.
+The signatures cover the first 0x414 bytes as received. Reserved bytes in this range are usually
+zero, but the OCAs of some owners have others: the signature decides, and
+:attr:`Certificate.reserved` names them. Nothing signs the slots themselves, so every byte after a
+signature must be zero. An ECDSA value is R (72) and S (72), an RSA value is as long as the modulus,
+both little-endian. An empty slot has usage INVALID.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from sev_attest.sev.spec import CEK_ADDRESS, Usage
 SIZE = 2084
 _BODY_SIZE = 0x414
 ROLES = (Usage.PDH, Usage.PEK, Usage.OCA, Usage.CEK)
-"""What the key of an SEV certificate can be for."""
+"""Usages that the key of an SEV certificate may have."""
 _COORDINATE = 72
 _VALUE = 512
 _SIGNATURE_SIZES = {
@@ -42,7 +42,7 @@ _SIGNATURE_SIZES = {
     Algorithm.ECDSA_SHA256: 2 * _COORDINATE,
     Algorithm.ECDSA_SHA384: 2 * _COORDINATE,
 }
-"""Bytes of a signature where they do not fill the slot; RSA_SHA256 goes with 2048-bit keys."""
+"""Size of a signature that does not fill the slot, in bytes; RSA_SHA256 has 2048-bit keys."""
 _RESERVED = {"reserved": slice(0x006, 0x008), "pub_key": slice(0x0A4, _BODY_SIZE)}
 """Reserved bytes that the signatures cover."""
 _SWAPPED_INVALID = 0x10
@@ -50,7 +50,7 @@ _SWAPPED_INVALID = 0x10
 
 
 def cek_address(platform_id: bytes | None = None) -> str:
-    """Return where AMD serves the signed CEK of a platform (by its 64-byte id)."""
+    """Return the address of the signed CEK at AMD, for a platform's 64-byte id."""
     if platform_id is None:
         return f"{CEK_ADDRESS} followed by the platform's id (cpu0-id of `virsh nodesevinfo`)"
     return CEK_ADDRESS + platform_id.hex()
@@ -58,7 +58,7 @@ def cek_address(platform_id: bytes | None = None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Signature:
-    """One signature slot: who signed (by usage), how, and the 512 bytes of the value."""
+    """One signature slot: usage of the signing key, algorithm, and the 512 bytes of the value."""
 
     usage: Usage = Usage.INVALID
     algorithm: Algorithm = Algorithm.INVALID
@@ -70,26 +70,26 @@ class Signature:
 
     @property
     def empty(self) -> bool:
-        """Whether nobody signed here."""
+        """Whether the slot holds no signature."""
         return self.usage is Usage.INVALID or not self.value.strip(b"\0")
 
     @classmethod
     def ecdsa(cls, usage: Usage, algorithm: Algorithm, r: int, s: int) -> "Signature":
-        """Lay out an ECDSA signature."""
+        """Return the slot of an ECDSA signature."""
         value = le(r, _COORDINATE) + le(s, _COORDINATE)
         return cls(usage=usage, algorithm=algorithm, value=value.ljust(_VALUE, b"\0"))
 
     def ecdsa_numbers(self) -> tuple[int, int]:
-        """Read R and S."""
+        """Return R and S."""
         r = int.from_bytes(self.value[:_COORDINATE], "little")
         return r, int.from_bytes(self.value[_COORDINATE : 2 * _COORDINATE], "little")
 
     def rsa_value(self, size: int) -> bytes:
-        """Read an RSA signature of ``size`` bytes, big-endian."""
+        """Return an RSA signature of ``size`` bytes, big-endian."""
         return self.value[size - 1 :: -1]
 
     def to_bytes(self) -> bytes:
-        """Write the 520 bytes of the slot."""
+        """Return the 520 bytes of the slot."""
         return le(self.usage, 4) + le(self.algorithm, 4) + self.value
 
 
@@ -105,9 +105,9 @@ class Certificate:
     public_key: EccPublicKey
     signatures: tuple[Signature, Signature]
     parsed: bool = field(default=False, init=False, repr=False, compare=False)
-    """Whether :meth:`from_bytes` made it: then its fields say what its bytes do."""
+    """Whether :meth:`from_bytes` made it: only then its fields surely match its bytes."""
     body: bytes
-    """The signed bytes as they came: the first 1044."""
+    """The signed bytes as received: the first 1044."""
 
     def __repr__(self) -> str:
         """Show role, key and the start of the fingerprint."""
@@ -149,7 +149,7 @@ class Certificate:
             signatures=(first, second),
             body=data[:_BODY_SIZE],
         )
-        object.__setattr__(found, "parsed", True)  # frozen; a copy with changes has it no more
+        object.__setattr__(found, "parsed", True)  # frozen; dataclasses.replace() resets it
         return found
 
     @classmethod
@@ -162,13 +162,13 @@ class Certificate:
         api: tuple[int, int] = (0, 0),
         signatures: tuple[Signature, Signature] = (Signature(), Signature()),
     ) -> "Certificate":
-        """Make a certificate; sign :attr:`body` and build again to add ``signatures``."""
+        """Return a certificate. To sign it, sign :attr:`body` and build again with signatures."""
         body = le(1, 4) + le(api[0], 1) + le(api[1], 1) + le(0, 2)
         body += le(usage, 4) + le(algorithm, 4) + _public_key(public_key)
         return cls.from_bytes(body + b"".join(slot.to_bytes() for slot in signatures))
 
     def to_bytes(self) -> bytes:
-        """Write the 2084 bytes: the very ones that were parsed."""
+        """Return the 2084 bytes that were parsed."""
         return self.body + b"".join(slot.to_bytes() for slot in self.signatures)
 
     @property
@@ -185,7 +185,7 @@ class Certificate:
 
     @property
     def reserved(self) -> tuple[str, ...]:
-        """The reserved fields in the signed bytes that are not zero, by name."""
+        """Names of the reserved fields in the signed bytes that are not zero."""
         return tuple(name for name, place in _RESERVED.items() if any(self.body[place]))
 
     @property
@@ -194,22 +194,22 @@ class Certificate:
         return all(slot.empty for slot in self.signatures)
 
     def signature_by(self, usage: Usage) -> Signature | None:
-        """Find the signature made by the key with that usage."""
+        """Return the signature made by the key with that usage; None without one."""
         return next((s for s in self.signatures if s.usage is usage and not s.empty), None)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the signed bytes, in hex: what sevctl prints."""
+        """SHA-256 of the signed bytes in hex, as sevctl prints it."""
         return hashlib.sha256(self.body).hexdigest()
 
 
 def _slot(reader: Reader, name: str) -> Signature:
-    """Read a signature slot (520 bytes); raises MalformedInput for bytes behind the signature."""
+    """Read a signature slot (520 bytes); raises MalformedInput for bytes after the signature."""
     usage = reader.code(Usage, f"{name}_usage")
     algorithm = reader.code(Algorithm, f"{name}_algo")
     size = 0 if usage is Usage.INVALID else _SIGNATURE_SIZES.get(algorithm, _VALUE)
     value = reader.raw(size, name)
-    reader.zeros(_VALUE - size, name, what="bytes behind the signature, which nothing signs,")
+    reader.zeros(_VALUE - size, name, what="bytes after the signature, which nothing signs,")
     return Signature(usage=usage, algorithm=algorithm, value=value.ljust(_VALUE, b"\0"))
 
 

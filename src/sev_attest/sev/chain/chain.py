@@ -1,4 +1,4 @@
-"""A platform's certificates, and how a chain is put together from files."""
+"""A platform's certificate chain, and how it is put together from files."""
 
 import os
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ _KINDS: dict[str, type[Certificate] | type[AmdCaCertificate]] = {
     **dict.fromkeys(("pdh", "pek", "oca", "cek"), Certificate),
     **dict.fromkeys(("ask", "ark"), AmdCaCertificate),
 }
-"""What a chain's certificates are."""
+"""The type of each certificate in a chain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -46,10 +46,10 @@ class Chain:
     def from_files(
         cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     ) -> "Chain":
-        """Read one file or folder or several, in any order and packaging.
+        """Read files and folders, in any order and packaging.
 
-        Raises MalformedInput (naming the file) for bytes that are no certificates, for two
-        different certificates of one role and for a missing one; OSError for an unreadable file.
+        Raises MalformedInput, naming the file, for bytes that are not certificates, for two
+        different certificates of one role, and for a missing one; OSError for an unreadable file.
         """
         collected = Collected()
         for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
@@ -64,15 +64,15 @@ class Chain:
         return collected.chain()
 
     def to_bytes(self) -> bytes:
-        """Write it as ``sevctl export`` does (with ASK and ARK, as ``--full`` does, if known)."""
+        """Return what ``sevctl export`` writes: PDH, PEK, OCA, CEK, then ASK and ARK if known."""
         links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
         return b"".join(link.to_bytes() for link in links if link is not None)
 
     def as_parsed(self) -> "Chain":
-        """Give the chain with no certificate of which a field says another thing than its bytes.
+        """Return the chain with every certificate parsed from its bytes.
 
-        Those that were put together by hand are parsed from their bytes; raises MalformedInput for
-        one that could not have been.
+        A certificate made by hand could have fields that contradict its bytes. Raises
+        MalformedInput if its bytes cannot be parsed.
         """
         by_hand: dict[str, Any] = {}
         for name, kind in _KINDS.items():
@@ -82,13 +82,13 @@ class Chain:
         return replace(self, **by_hand) if by_hand else self
 
     def with_cek(self, cek: Certificate) -> "Chain":
-        """Put another CEK in place (the one that AMD signed)."""
+        """Return the chain with another CEK (the one that AMD signed)."""
         return replace(self, cek=cek)
 
 
 @dataclass(slots=True)
 class Collected:
-    """Certificates on their way to a :class:`Chain`, by role, with the source of each."""
+    """Certificates collected for a :class:`Chain`, by role, with the source of each."""
 
     by_role: dict[str, tuple[Certificate | AmdCaCertificate, str]] = field(default_factory=dict)
     platform_id: bytes | None = None
@@ -100,8 +100,8 @@ class Collected:
             with reading(str(path)):
                 self.add(read_contents(_read(path)), str(path))
             return
-        # A folder may hold other things too: whatever is no certificate is named only if the
-        # chain comes out incomplete. The guest owner's GODH, which sevtool leaves there, is no PDH.
+        # A folder may hold other files: they are named only if the chain is incomplete. sevtool
+        # leaves the guest owner's GODH there, which is not the PDH.
         for member in sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != "."):
             try:
                 with reading(str(member)):
@@ -113,7 +113,7 @@ class Collected:
             self.add(replace(contents, certificates=certificates), str(member))
 
     def add(self, contents: Contents, source: str) -> None:
-        """Add what one file held; raises MalformedInput if two sources contradict each other."""
+        """Add the contents of one file; raises MalformedInput for a contradiction with another."""
         self.platform_id = contents.platform_id or self.platform_id
         for found in contents.certificates:
             with reading(source):
@@ -140,9 +140,9 @@ class Collected:
         self.by_role[found.role] = found, source
 
     def replace(self, found: Certificate | AmdCaCertificate) -> None:
-        """Put a certificate in place of the chain's own; raises NotVerified for another chip's CEK.
+        """Replace the chain's own certificate; raises NotVerified for the CEK of another chip.
 
-        A chip has one CEK. AMD serves it signed, its firmware exports it unsigned.
+        A chip has one CEK: AMD serves it signed, the firmware exports it unsigned.
         """
         known, _ = self.by_role.get(found.role, (found, ""))
         if found.usage is Usage.CEK and known.public_key != found.public_key:
@@ -152,11 +152,11 @@ class Collected:
         self.by_role[found.role] = found, ""
 
     def pdh(self) -> Certificate:
-        """Give the PDH alone, to go without a chain; raises MalformedInput."""
+        """Return the PDH alone, without a chain; raises MalformedInput if it is missing."""
         return self._sev("PDH", ("PDH",))
 
     def chain(self) -> Chain:
-        """Put the chain together; raises MalformedInput if a certificate is missing."""
+        """Return the chain; raises MalformedInput if a certificate is missing."""
         needed = ("PDH", "PEK", "OCA", "CEK")
         return Chain(
             pdh=self._sev("PDH", needed),

@@ -21,23 +21,23 @@ class OwnerKey:
 
     @classmethod
     def generate(cls) -> "OwnerKey":
-        """Make a key from OpenSSL's randomness."""
+        """Return a new key, from OpenSSL's random generator."""
         return cls(_crypto.new_p384_key())
 
     @classmethod
     def from_pem(cls, data: bytes) -> "OwnerKey":
-        """Read an unencrypted PEM; raises MalformedInput for any other, or another curve."""
+        """Read an unencrypted P-384 key in PEM; raises MalformedInput for anything else."""
         key = _crypto.p384_private_key(data)
         if key is None:
-            raise MalformedInput("OCA key", "format", "this is no unencrypted P-384 key in PEM")
+            raise MalformedInput("OCA key", "format", "not an unencrypted P-384 key in PEM")
         return cls(key)
 
     def to_pem(self) -> bytes:
-        """Write it as PKCS #8 PEM, unencrypted: keep it private."""
+        """Return the key as unencrypted PKCS #8 PEM: keep it private."""
         return _crypto.private_pem(self._key)
 
     def certificate(self) -> Certificate:
-        """Make the OCA certificate, which signs itself."""
+        """Return the self-signed OCA certificate."""
         unsigned = Certificate.build(
             usage=Usage.OCA,
             algorithm=Algorithm.ECDSA_SHA256,
@@ -46,14 +46,14 @@ class OwnerKey:
         return self.sign(unsigned)
 
     def sign_pek(self, csr: Certificate) -> Certificate:
-        """Sign the PEK of a PEK_CSR; raises NotVerified for what is none."""
+        """Return the PEK of a PEK_CSR, signed; raises NotVerified for another certificate."""
         right = csr.usage is Usage.PEK and csr.algorithm is Algorithm.ECDSA_SHA256
         if not right or _crypto.p384_point(csr.public_key) is None:
-            raise NotVerified("this is no PEK with a point on P-384", check="csr.pek")
+            raise NotVerified("this is not a PEK with a point on P-384", check="csr.pek")
         return self.sign(csr)
 
     def sign(self, certificate: Certificate) -> Certificate:
-        """Sign the body of a certificate as it is. Does not verify: anything about it."""
+        """Return a certificate with its body signed. Does not verify: anything about it."""
         r, s = _crypto.ecdsa_sha256(self._key, certificate.body)
         signature = Signature.ecdsa(Usage.OCA, Algorithm.ECDSA_SHA256, r, s)
         return replace(certificate, signatures=(signature, Signature()))

@@ -1,7 +1,7 @@
-"""The packagings that people hold certificates in, and how each is read.
+"""File formats that hold certificates.
 
-To teach it a new packaging, add a function ``(data) -> Contents | None`` to ``_PACKAGINGS``: None
-means "not mine", MalformedInput means "mine, and broken".
+To add one, add a function ``(data) -> Contents | None`` to ``_PACKAGINGS``. It returns None for
+other formats, and raises MalformedInput for a damaged file of its own.
 """
 
 import zipfile
@@ -29,11 +29,11 @@ from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.spec import Usage
 
 MAX_FILE = 1 << 20
-"""No packaging of a chain comes near this many bytes."""
+"""Most bytes of a file; a whole chain takes about 11 KiB."""
 _PLATFORM_ID = 64
 _MEMBERS = 64
-_TAKEN = (
-    "what is read: SEV and ASK/ARK certificates, one or several, binary, base64 or hex; `virsh "
+_FORMATS = (
+    "formats: SEV and ASK/ARK certificates, one or several, binary, base64 or hex; `virsh "
     "nodesevinfo` text; QMP or KubeVirt JSON; sevtool's zip; X.509 PEM of ASK and ARK"
 )
 _CERTIFICATES = ("SEV certificate", "ASK/ARK certificate")
@@ -46,14 +46,14 @@ _CA_MODULUS = 0x3C
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What one file held: certificates in the order found, and the platform's id if it is there."""
+    """Contents of one file: certificates in order, and the platform's id if it has one."""
 
     certificates: tuple[Certificate | AmdCaCertificate, ...]
     platform_id: bytes | None = None
 
 
 def certificate_of(role: Usage, data: bytes) -> Certificate | AmdCaCertificate:
-    """Read a file that is expected to hold one certificate of that role; raises MalformedInput."""
+    """Return the certificate of that role from a file that must hold one; raises MalformedInput."""
     found = read_contents(data).certificates
     right = [certificate for certificate in found if certificate.usage is role]
     if len(right) == 1:
@@ -63,37 +63,37 @@ def certificate_of(role: Usage, data: bytes) -> Certificate | AmdCaCertificate:
 
 
 def is_godh(found: Certificate | AmdCaCertificate) -> bool:
-    """Tell a guest owner's DH certificate from a platform's PDH: nobody signed it."""
+    """Return whether this is a guest owner's DH certificate: a PDH that nobody signed."""
     return isinstance(found, Certificate) and found.usage is Usage.PDH and found.unsigned
 
 
 def read_contents(data: bytes) -> Contents:
-    """Read one file's bytes, whatever packaging they are in; raises MalformedInput."""
+    """Read one file in any known format; raises MalformedInput."""
     if not data:
         raise MalformedInput("chain", "length", "the file is empty")
     try:
         found = (packaging(data) for packaging in _PACKAGINGS)
         contents = next((contents for contents in found if contents is not None), None)
     except MalformedInput as error:
-        if error.structure not in _CERTIFICATES:  # these were recognised
-            error.hint = error.hint or _TAKEN
+        if error.structure not in _CERTIFICATES:  # the format was recognised
+            error.hint = error.hint or _FORMATS
         raise
     if contents is None:
         refuse_snp(data, "chain")
-        reason = "this is no certificate and no packaging of any"
-        raise MalformedInput("chain", "format", reason, hint=_TAKEN)
+        reason = "this is neither a certificate nor a file format that holds one"
+        raise MalformedInput("chain", "format", reason, hint=_FORMATS)
     return contents
 
 
 def _binary(data: bytes) -> Contents | None:
-    """Read certificates one after the other, in any order."""
+    """Read certificates in a row, in any order."""
     if looks_like_text(data) or (len(data) >= _HEADER and not _kind(data)):
         return None
     return Contents(certificates=tuple(_split(data)))
 
 
 def _split(whole: bytes) -> Iterator[Certificate | AmdCaCertificate]:
-    data = memoryview(whole)  # many certificates: what is left is not copied for each
+    data = memoryview(whole)  # so that the rest is not copied for each of many certificates
     base = 0
     while data:
         kind = _kind(data)
@@ -101,7 +101,7 @@ def _split(whole: bytes) -> Iterator[Certificate | AmdCaCertificate]:
         if kind is AmdCaCertificate:
             size = _ca_size(data)
         elif kind is None:
-            reason = f"{len(data)} bytes behind the last certificate are none"
+            reason = f"{len(data)} bytes after the last certificate are not a certificate"
             if len(data) < _HEADER:
                 reason = f"{len(data)} bytes are too few for a certificate"
             raise MalformedInput("chain", "format", reason)
@@ -109,14 +109,14 @@ def _split(whole: bytes) -> Iterator[Certificate | AmdCaCertificate]:
             yield (kind or Certificate).from_bytes(bytes(data[:size]))
         except MalformedInput as error:
             if error.offset is not None:
-                error.offset += base  # where it is in the whole
+                error.offset += base  # in the whole file
             raise
         data = data[size:]
         base += size
 
 
 def _kind(data: bytes | memoryview) -> type[Certificate] | type[AmdCaCertificate] | None:
-    """Tell the two kinds apart by the codes in the first 64 bytes."""
+    """Return the kind of the first certificate, by the codes in its first 64 bytes."""
     if len(data) < _HEADER:
         return None
     if number_at(data, 0x08) in _SEV_USAGES:
@@ -127,7 +127,7 @@ def _kind(data: bytes | memoryview) -> type[Certificate] | type[AmdCaCertificate
 
 
 def _ca_size(data: memoryview) -> int:
-    """Find where an ASK or ARK ends; one without signature ends before a certificate or nothing."""
+    """Return the size of an ASK or ARK in bytes; without signature, another or nothing follows."""
     size = number_at(data, _CA_MODULUS) // 8
     unsigned = _HEADER + 2 * size
     rest = data[unsigned:]
@@ -168,7 +168,7 @@ _KUBEVIRT = {"certChain": "cert-chain"}
 
 
 def _platform(values: Mapping[str, object]) -> Contents:
-    """Decode what a host reports of its platform: base64 by label."""
+    """Decode what a host reports about its platform: base64 by label."""
 
     def decoded(label: str) -> bytes:
         value = values.get(label, "")
@@ -183,13 +183,13 @@ def _platform(values: Mapping[str, object]) -> Contents:
     platform_id = decoded("cpu0-id")[:_PLATFORM_ID]
     return Contents(
         certificates=tuple(certificates),
-        # Some hosts report an empty or all-zero id: that is none.
+        # Some hosts report an empty or all-zero id.
         platform_id=platform_id if len(platform_id) == _PLATFORM_ID and any(platform_id) else None,
     )
 
 
 def _zip(data: bytes) -> Contents | None:
-    """Read the members of a zip, as sevtool's certs_export.zip: in memory, never extracted."""
+    """Read the members of a zip, such as sevtool's certs_export.zip, in memory."""
     if not data.startswith(_ZIP_MAGIC):
         return None
     try:
@@ -197,8 +197,8 @@ def _zip(data: bytes) -> Contents | None:
             found = list(_members(archive))
     except SevAttestError:
         raise
-    except Exception:  # noqa: BLE001 - zipfile raises many kinds, OverflowError among them
-        reason = "this zip is damaged, or of a kind not read"
+    except Exception:  # noqa: BLE001 - zipfile raises many kinds, even OverflowError
+        reason = "this zip is damaged, or of an unsupported kind"
         raise MalformedInput("zip", "format", reason) from None
     return Contents(
         certificates=tuple(c for contents in found for c in contents.certificates),
@@ -227,14 +227,14 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise MalformedInput("zip", "format", "its compression is neither none nor deflate")
     with archive.open(member) as file:
-        content = file.read(member.file_size + 1)  # without a size it would inflate everything
+        content = file.read(member.file_size + 1)  # bounded: a member may inflate without end
     if len(content) != member.file_size:
         raise MalformedInput("zip", "length", "a member has another size than it states")
     return content
 
 
 def _pem(data: bytes) -> Contents | None:
-    """Read X.509 certificates of AMD's ASK and ARK: the same keys, in AMD's own format."""
+    """Read AMD's ASK and ARK as X.509; returns AMD's own format of the same keys."""
     if b"-----BEGIN CERTIFICATE-----" not in data:
         return None
     keys = _crypto.rsa_keys_of_pem(data)
@@ -259,5 +259,5 @@ def _text(data: bytes) -> Contents | None:
     return Contents(certificates=tuple(_split(decoded)))
 
 
-# In this order: _text takes whatever text the others leave, so that a new one goes before it.
+# _text takes any text that the others leave, so it comes last.
 _PACKAGINGS = (_zip, _binary, _pem, _json, _nodesevinfo, _text)

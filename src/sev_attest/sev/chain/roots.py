@@ -1,4 +1,4 @@
-"""Whom to trust: AMD's pinned roots, and roots that a user names on purpose."""
+"""Trusted roots: AMD's pinned ones, and those that a user names on purpose."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,10 +22,9 @@ class Generation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Root:
-    """A root that chains may end in, known by its key alone.
+    """A trusted root, identified by its key alone.
 
-    ``generation`` is None for a root that is not AMD's. ``ask`` stands in where a chain leaves its
-    own out.
+    ``generation`` is None for a root that is not AMD's. ``ask`` completes a chain without an ASK.
     """
 
     ark: AmdCaCertificate
@@ -38,7 +37,7 @@ class Root:
 
     @property
     def name(self) -> str:
-        """What to call it: "AMD Milan", or for others the start of the key's fingerprint."""
+        """Name for people: "AMD Milan", or for another root the start of the ARK's fingerprint."""
         if self.generation is None:
             return f"not AMD's: ARK {self.ark.fingerprint[:16]}"
         return f"AMD {self.generation.title()}"
@@ -46,7 +45,7 @@ class Root:
 
 @cache
 def amd_roots() -> tuple[Root, ...]:
-    """AMD's roots, one per generation; the keys are in ``_amd_keys.py``."""
+    """Return AMD's roots, one per generation; the keys are in ``_amd_keys.py``."""
     return tuple(
         Root(
             ark=_certificate(generation, Usage.ARK),

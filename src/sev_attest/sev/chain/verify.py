@@ -1,4 +1,4 @@
-"""The chain check: it leads from a platform's PDH up to a trusted root.
+"""Verify a platform's certificate chain, from its PDH up to a trusted root.
 
 The steps, each under its number in the code:
 
@@ -7,23 +7,22 @@ The steps, each under its number in the code:
 2. The ARK signs itself; one without signature (the Naples ARK that AMD publishes) must be a trusted
    root's to the byte.
 3. The ARK signs the ASK.
-4. Each platform certificate's key is what its role calls for: usage, algorithm, curve, and a point
-   on that curve.
-5. The ASK signs the CEK, with the hash that goes with the root's key size.
+4. Each platform certificate has the usage, algorithm and curve of its role, and a point on that
+   curve.
+5. The ASK signs the CEK, with the hash for the root's key size.
 6. The OCA signs itself.
 7. The OCA and the CEK both sign the PEK.
 8. The PEK signs the PDH.
 
-Every failed step is reported, not only the first; a step that cannot be made (the signature of a
-CEK that carries none) does not count as held. Parsing has already held each certificate to its
-exact length, version 1, and zeros where nothing signs them.
+Every failed step is reported, not only the first. A step that cannot be made (an unsigned CEK) does
+not count as held. Parsing has already checked each certificate's exact length, its version 1, and
+that unsigned bytes are zero.
 
-A trusted root's own signatures (steps 2 and 3 for an ARK and an ASK that are the root's to the
-byte, signatures included) are computed once in a process, not for every chain. Whatever else a
-chain brings is computed each time.
+The signatures of a trusted root itself (steps 2 and 3, if ARK and ASK are identical to the root's)
+are computed once per process. Everything else in a chain is computed each time.
 
-Relied on, marked second-hand in our facts: every generation's platform keys are P-384 with SHA-256
-(seen on Naples and in published Rome chains; AMD's own tool expects the same of all).
+Assumed for all generations: platform keys are P-384 with SHA-256. This was seen on Naples and in
+published Rome chains, and AMD's own tool expects it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +31,8 @@ from functools import lru_cache
 
 from sev_attest import _crypto
 from sev_attest._keys import Algorithm, Curve
-from sev_attest.errors import ChainFailure, ChainInvalid, Unsupported
+from sev_attest._seal import Seal
+from sev_attest.errors import ChainInvalid, Failure, Unsupported
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate, Signature, cek_address
 from sev_attest.sev.chain.chain import Chain
@@ -60,14 +60,14 @@ CHECKS = {
     "chain.pek.signed-by-cek": "the CEK signs the PEK",
     "chain.pdh.signed-by-pek": "the PEK signs the PDH",
 }
-"""Every check id of a chain, in the order of the steps, and what it holds."""
+"""Every check id of a chain, in the order of the steps, and what it guarantees."""
 
-_SEAL = object()
+_SEAL = Seal("verify_chain()")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedChain:
-    """A chain that leads to a trusted root. Only :func:`verify_chain` makes one.
+    """A chain that ends in a trusted root. Only :func:`verify_chain` makes one.
 
     Does not verify: that the platform's keys have not leaked, or which firmware it runs.
     """
@@ -78,28 +78,27 @@ class VerifiedChain:
     _seal: InitVar[object] = None
 
     def __post_init__(self, _seal: object) -> None:
-        """Refuse to be made by hand (TypeError): the type is the proof."""
-        if _seal is not _SEAL:
-            raise TypeError("only verify_chain() makes a VerifiedChain")
+        """Raise TypeError for a value made by hand: the type is the proof."""
+        _SEAL.require(_seal, self)
 
     @property
     def generation(self) -> Generation | None:
-        """EPYC generation, by the root; None if the root is not AMD's."""
+        """EPYC generation of the root; None if the root is not AMD's."""
         return self.root.generation
 
     @property
     def pdh(self) -> Certificate:
-        """The platform's Diffie-Hellman certificate, now known to be the platform's."""
+        """The platform's Diffie-Hellman certificate, verified."""
         return self.chain.pdh
 
 
 def verify_chain(chain: Chain, *, roots: Sequence[Root] | None = None) -> VerifiedChain:
-    """Verify a platform's chain up to one of ``roots`` (default: AMD's pinned ones).
+    """Verify a platform's chain up to one of ``roots`` (default: AMD's pinned roots).
 
-    To admit a root that is not AMD's, name it: ``roots=[*amd_roots(), my_root]``.
+    To accept another root, name it: ``roots=[*amd_roots(), my_root]``.
 
-    Raises ChainInvalid, whose ``failures`` hold every failed step; Unsupported for no root at all;
-    MalformedInput for a chain put together by hand that no bytes could have given.
+    Raises ChainInvalid with every failed step in ``failures``; Unsupported for an empty list of
+    roots; MalformedInput for a chain made by hand that cannot be parsed.
     """
     if roots is None:
         roots = amd_roots()
@@ -107,7 +106,7 @@ def verify_chain(chain: Chain, *, roots: Sequence[Root] | None = None) -> Verifi
         raise Unsupported("no trusted root was given: nothing can be verified", check="chain.roots")
     given = chain.as_parsed()
     chain = complete(given, roots)
-    # complete() adds no other ASK than one that signs the CEK: no need to compute that again.
+    # complete() only adds an ASK that signs the CEK, so step 5 need not compute it again.
     fits = given.ask is None and chain.ask is not None
     root = _trusted(chain.ark, roots)
     points = {role: _crypto.p384_point(c.public_key) for c, role in _platform(chain)}
@@ -118,16 +117,16 @@ def verify_chain(chain: Chain, *, roots: Sequence[Root] | None = None) -> Verifi
     )
     failures = tuple(failure for _, failure in steps if failure is not None)
     held = frozenset(check for check, failure in steps if failure is None)
-    # Fail closed: what was not checked did not hold.
+    # Fail closed: a check that was not made does not hold.
     if failures or root is None or held != CHECKS.keys():
         raise ChainInvalid(failures, held)
     return VerifiedChain(chain=chain, root=root, _seal=_SEAL)
 
 
 def complete(chain: Chain, roots: Sequence[Root]) -> Chain:
-    """Put a root's ASK and ARK where the chain leaves its own out.
+    """Return the chain with a root's ASK and ARK in place of missing ones.
 
-    Chooses the ones that sign what is there; decides nothing else.
+    Chooses those that sign what is there. Does not verify: anything.
     """
     if chain.ask is None:
         asks = [root.ask for root in roots if root.ask and _same_key(root.ark, chain.ark)]
@@ -151,7 +150,7 @@ def _trusted(ark: AmdCaCertificate | None, roots: Sequence[Root]) -> Root | None
 
 
 def _ark_signs(ark: AmdCaCertificate, signed: AmdCaCertificate, root: Root | None) -> bool:
-    """Tell whether the ARK signs itself or an ASK; ``root`` is the one that it may be of."""
+    """Return whether the ARK signs ``signed`` (itself or an ASK); ``root`` may be its root."""
     if root is not None and ark == root.ark and signed in (root.ark, root.ask):
         return _root_signs(root.ark, signed)
     return _rsa_signs(ark, signed)
@@ -159,7 +158,7 @@ def _ark_signs(ark: AmdCaCertificate, signed: AmdCaCertificate, root: Root | Non
 
 @lru_cache(maxsize=64)
 def _root_signs(ark: AmdCaCertificate, signed: AmdCaCertificate) -> bool:
-    """Compute once what a trusted root is made of: no stranger's certificate comes in here."""
+    """Return whether a trusted root signs; cached, since only trusted certificates get here."""
     return _rsa_signs(ark, signed)
 
 
@@ -179,17 +178,17 @@ def _ask_signs(ask: AmdCaCertificate | None, cek: Certificate) -> bool:
     return _crypto.rsa_pss_holds(ask.public_key, value, cek.body)
 
 
-Step = tuple[str, ChainFailure | None]
-"""A check that was made: its id, and how it failed, if it did."""
+Step = tuple[str, Failure | None]
+"""A check that was made: its id, and the failure if it failed."""
 
 
 def _step(check: str, certificate: str, *, holds: bool, otherwise: str, hint: str = "") -> Step:
-    return check, None if holds else ChainFailure(check, certificate, otherwise, hint)
+    return check, None if holds else Failure(check, otherwise, hint, certificate=certificate)
 
 
 def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
     ark, ask = chain.ark, chain.ask
-    # 1. the root, by key (without ASK and ARK, step 5 says that no root's ASK signs the CEK)
+    # 1. the root, by key (without ASK and ARK, step 5 reports that no root's ASK signs the CEK)
     if ark is not None or ask is not None:
         yield _step(
             "chain.ark.trusted",
@@ -234,11 +233,11 @@ def _untrusted(ark: AmdCaCertificate | None) -> str:
 
 Point = _crypto.P384PublicKey | None
 Points = Mapping[Usage, Point]
-"""The platform's keys by role; None for one that is no point on P-384."""
+"""The platform's keys by role; None if it is not a point on P-384."""
 
 
 def _platform(chain: Chain) -> tuple[tuple[Certificate, Usage], ...]:
-    """List the platform's certificates, signers first, with the role each must have."""
+    """Return the platform's certificates, signers first, with the role of each."""
     return (
         (chain.cek, Usage.CEK),
         (chain.oca, Usage.OCA),
@@ -248,7 +247,7 @@ def _platform(chain: Chain) -> tuple[tuple[Certificate, Usage], ...]:
 
 
 def _key_steps(certificate: Certificate, role: Usage, point: Point) -> Iterator[Step]:
-    # 4. the key is what its role calls for
+    # 4. the key fits its role
     name, key = role.name, certificate.public_key
     algorithm = Algorithm.ECDH_SHA256 if role is Usage.PDH else Algorithm.ECDSA_SHA256
     on_p384 = key.curve is Curve.P384
@@ -311,13 +310,13 @@ def _link(certificate: Certificate, role: Usage, signer: Usage, *, holds: bool) 
     else:
         over = "itself" if itself else f"the {name}"
         message = f"the {by}'s signature over {over} does not hold ({signature.algorithm.name})"
-    return check, ChainFailure(check, name, message)
+    return check, Failure(check, message, certificate=name)
 
 
-def _unsigned_cek(chain: Chain) -> ChainFailure:
-    return ChainFailure(
+def _unsigned_cek(chain: Chain) -> Failure:
+    return Failure(
         "chain.cek.unsigned",
-        "CEK",
         "the CEK is as the firmware exports it, without AMD's signature",
         f"AMD serves the signed CEK at {cek_address(chain.platform_id)}",
+        certificate="CEK",
     )

@@ -1,8 +1,8 @@
-"""Why does a measurement not match? Try what is likely, and name what fits.
+"""Search for the reason why a measurement does not match.
 
-Most mismatches are honest mistakes, and an HMAC costs a microsecond. What is found is words and
-options for people: it never turns a no into a yes, and no secret can be built with it. The
-catalogue of what is tried is in :mod:`sev_attest.sev.diagnosis.hypotheses`.
+Most mismatches are honest mistakes, and an HMAC costs a microsecond. A finding is words for people:
+it never turns a refusal into a success, and no secret can be built with it. What is tried is listed
+in :mod:`sev_attest.sev.diagnosis.hypotheses`.
 """
 
 import hmac
@@ -16,15 +16,25 @@ from sev_attest.errors import SevAttestError
 from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.kernel_hashes import KernelHashes
 from sev_attest.guest.vmsa import PROFILES, VmsaPages, VmsaProfile
+from sev_attest.sev.diagnosis.guest_changes import (
+    firmware_changes,
+    kernel_changes,
+    machines,
+    plain_sev,
+    vcpu_changes,
+)
 from sev_attest.sev.diagnosis.hypotheses import (
     RANK,
     RULED_OUT,
     Change,
     Clues,
     Launch,
-    changes,
-    machines,
+)
+from sev_attest.sev.diagnosis.number_changes import (
+    key_changes,
+    number_changes,
     other_launches,
+    policy_changes,
 )
 from sev_attest.sev.digest import MeasuredGuest, pages_for
 from sev_attest.sev.keys import TransportKeys
@@ -35,7 +45,7 @@ from sev_attest.sev.policy import GuestPolicy
 __all__ = ["BUDGET", "Clues", "Diagnosis", "Explanation", "explain_mismatch"]
 
 BUDGET = 5.0
-"""Seconds that a search takes at most, unless told otherwise."""
+"""Time limit of a search by default, in seconds."""
 _TELL_EVERY = 4096
 _MOST_KEPT = 1024
 _Combination = tuple[Change, ...]
@@ -43,11 +53,11 @@ _Combination = tuple[Change, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A difference from what was stated, with which the measurement fits.
+    """A difference from what was stated that makes the measurement match.
 
     ``hypothesis`` joins the ids of its changes with ``+`` ("vcpus+cmdline"), ``detail`` ends the
     sentence "it fits if ...", ``changes`` says the same by option. ``meaning`` is what it means for
-    security, where the owner decided otherwise or the host did; empty for a slip of the owner's.
+    security; empty for a slip of the owner's.
     """
 
     hypothesis: str
@@ -58,7 +68,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What a search found: ``findings`` (likeliest first), or else what it ruled out.
+    """The result of a search: ``findings``, likeliest first, or else what was ruled out.
 
     ``tried`` counts combinations; ``complete`` is False if time ran out before all were tried, or
     the clues left something out.
@@ -82,12 +92,12 @@ def explain_mismatch(
     budget: float = BUDGET,
     progress: Callable[[int], object] | None = None,
 ) -> Diagnosis:
-    """Look for a small difference from what was stated, with which the measurement fits.
+    """Return a small difference from what was stated that makes the measurement match.
 
-    ``guest`` is what was measured, or a launch digest (32 bytes) that was given; ``profile`` is
-    what its vCPUs' pages were built by, None for pages that were given. ``clues`` are what else is
-    at hand. The search ends with the first hit, or after ``budget`` seconds; ``progress`` is called
-    now and then with the number of combinations tried.
+    ``guest`` is what the owner measured, or a launch digest (32 bytes). ``vcpus`` is the number of
+    vCPUs, for SEV-ES. ``profile`` is what the vCPUs' pages were built from; None if the owner gave
+    pages. ``clues`` holds further inputs. The search ends at the first match, or after ``budget``
+    seconds; ``progress`` is called at times with the number of combinations tried.
 
     Does not verify: anything. A finding is no verdict; the launch stays untrusted.
     """
@@ -136,11 +146,11 @@ def _with_guest(
 
 
 def _stages(stated: Launch, clues: Clues) -> Iterator[Iterable[_Combination]]:
-    """Give what is tried, one stage after the other: singles, likely pairs, and the wide ones."""
+    """Yield what is tried, stage by stage: single changes, likely pairs, the wide searches."""
     likely: list[Change] = []
 
     def singles() -> Iterator[_Combination]:
-        for change in changes(stated, clues):
+        for change in _changes(stated, clues):
             if change.likely:
                 likely.append(change)
             yield (change,)
@@ -151,8 +161,22 @@ def _stages(stated: Launch, clues: Clues) -> Iterator[Iterable[_Combination]]:
     yield ((change,) for change in other_launches(stated))
 
 
+def _changes(stated: Launch, clues: Clues) -> Iterator[Change]:
+    """Yield every single change, likely and cheap ones first."""
+    yield from key_changes(stated, clues)
+    if stated.hashes:
+        yield from kernel_changes(stated, clues)
+    if stated.es:
+        yield from vcpu_changes(stated)
+        yield from plain_sev(stated)
+    yield from number_changes(stated, clues)
+    yield from policy_changes(stated, clues)
+    if stated.firmware is not None:
+        yield from firmware_changes(clues)
+
+
 def _pairs(likely: Iterable[Change]) -> Iterator[_Combination]:
-    """Give pairs of changes, likeliest first, without keeping them."""
+    """Yield pairs of changes, likeliest first, in constant memory."""
     groups: dict[int, list[Change]] = defaultdict(list)
     for change in likely:
         groups[RANK[change.hypothesis]].append(change)
@@ -185,7 +209,7 @@ def _ruled_out(tried: int, done: set[str], clues: Clues, *, complete: bool) -> D
 
 
 class _Trial:
-    """Computes what launches would measure, and compares; what was hashed is not hashed again."""
+    """Compares launches with the measurement; nothing is hashed twice."""
 
     def __init__(self, info: LaunchInfo, digest: bytes | None) -> None:
         self._info = info
@@ -193,7 +217,7 @@ class _Trial:
         self._digests: dict[object, tuple[Iterator[bytes], list[bytes]]] = {}
 
     def fits(self, launch: Launch) -> bool:
-        """Tell whether this launch would have that measurement."""
+        """Return whether this launch would have that measurement."""
         digest = self._digest(launch)
         return digest is not None and hmac.compare_digest(
             expected_measure(
@@ -208,7 +232,7 @@ class _Trial:
         )
 
     def _digest(self, launch: Launch) -> bytes | None:
-        """Compute a launch digest; None for a guest that cannot be."""
+        """Return a launch digest; None for a guest that cannot exist."""
         if launch.firmware is None:
             return self._given
         booted = launch.hashes and (launch.kernel, launch.initrd, launch.cmdline)
@@ -229,7 +253,7 @@ class _Trial:
 
 
 def _each(launch: Launch, firmware: Firmware) -> Iterator[bytes]:
-    """Give the digests for 1, 2, ... vCPUs; none for a guest that cannot be."""
+    """Yield the digests for 1, 2, ... vCPUs; none for a guest that cannot exist."""
     kernel = None
     if launch.hashes:
         kernel = KernelHashes(kernel=launch.kernel, initrd=launch.initrd, cmdline=launch.cmdline)

@@ -1,4 +1,4 @@
-"""Have the lab: ``python -m sev_attest.testing.lab FOLDER``. See docs/lab.md."""
+"""Run the lab: ``python -m sev_attest.testing.lab FOLDER``. See docs/lab.md."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""QEMU's command line, as libvirt writes it: what is about SEV, and what is left for TCG.
+"""QEMU's command line, as libvirt writes it: the SEV guest in it, and the rest for real QEMU.
 
 Sources: QEMU's qemu-options.hx and qapi/qom.json; libvirt's src/qemu/qemu_command.c.
 """
@@ -18,13 +18,14 @@ _READ = (
     *("machine", "M", "object", "chardev", "qmp", "blockdev", "drive", "smp", "cpu"),
     *("bios", "kernel", "initrd", "append"),
 )
-"""Options that take a value and are looked at."""
+"""Options that are read; each has a value."""
 _ES = 4
+"""Bit of the guest policy."""
 
 
 @dataclass(slots=True, kw_only=True)
 class SevGuest:
-    """The SEV guest that a command line describes: names of files, not yet what is in them."""
+    """The SEV guest that a command line describes. Its files are named, not read."""
 
     policy: int
     godh: str | None = None
@@ -38,11 +39,15 @@ class SevGuest:
     cpu: str = "qemu64"
 
     def to_json(self) -> str:
-        """Write it, for another process."""
+        """Return it as JSON, to pass it to another process."""
         return json.dumps(asdict(self))
 
     def inputs(self) -> GuestInputs:
-        """Read the files; raises OSError, QemuError, ValueError for one that is no base64."""
+        """Return the launch's inputs, read from the files.
+
+        Raises OSError, QemuError without firmware, ValueError for a GODH or session that is not
+        base64.
+        """
         if self.firmware is None:
             raise QemuError("no firmware: name one with -bios or pflash")
         measured = self.kernel_hashes and self.kernel is not None
@@ -65,21 +70,21 @@ def _blob(path: str | None) -> bytes | None:
 
 @dataclass(slots=True, kw_only=True)
 class CommandLine:
-    """A command line in its parts.
+    """The parts of a command line.
 
-    ``arguments`` are for the real QEMU: without SEV, and without its monitor, for which
-    :meth:`real` puts another in place. ``monitor`` is where the client will be: the descriptor of a
-    listening socket, or a path to listen on; None if there is no monitor.
+    ``arguments`` are the real QEMU's, without SEV and without the monitor, which :meth:`real`
+    replaces. ``monitor`` is where the client connects: the descriptor of a listening socket, or a
+    path to listen on; None if there is no monitor.
     """
 
     arguments: list[str] = field(default_factory=list)
     monitor: int | str | None = None
     chardev: str | None = None
-    """The id that the monitor's chardev has; None for a -qmp, which has none."""
+    """The id of the monitor's chardev; None for -qmp, which has none."""
     guest: SevGuest | None = None
 
     def real(self, descriptor: int) -> list[str]:
-        """Give the real QEMU's arguments; its monitor listens on the socket ``descriptor``."""
+        """Return the real QEMU's arguments; its monitor listens on the socket ``descriptor``."""
         name = self.chardev or "standin"
         mine = ["-chardev", f"socket,id={name},fd={descriptor},server=on,wait=off"]
         if self.chardev is None:
@@ -88,7 +93,10 @@ class CommandLine:
 
 
 def read_command_line(arguments: list[str]) -> CommandLine:
-    """Take a command line of QEMU's apart; raises QemuError for a guest it cannot start."""
+    """Return the parts of QEMU's command line.
+
+    Raises ValueError or KeyError for options that QEMU would refuse.
+    """
     line = CommandLine()
     seen: dict[str, list[str]] = {name: [] for name in _READ}
     for name, words in _options(arguments):
@@ -106,7 +114,7 @@ def read_command_line(arguments: list[str]) -> CommandLine:
 
 
 def _options(arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Go through the options: the name, and the words that it takes up."""
+    """Return the options: name (empty for other words), and the option's words."""
     words = iter(arguments)
     for word in words:
         name = word.removeprefix("-").removeprefix("-") if word.startswith("-") else ""
@@ -114,7 +122,7 @@ def _options(arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _keep(line: CommandLine, name: str, words: list[str]) -> list[str]:
-    """Give what the real QEMU gets of one option; note the monitor in ``line``."""
+    """Return the words of an option that the real QEMU gets; note the monitor in ``line``."""
     value = words[-1]
     if name in ("machine", "M"):
         return [words[0], _without(value, _SECURED)]
@@ -132,7 +140,10 @@ def _keep(line: CommandLine, name: str, words: list[str]) -> list[str]:
 
 
 def properties(text: str, first: str) -> dict[str, str]:
-    """Read QEMU's ``a=b,c=d`` or its JSON; ``first`` is the key of a value that comes bare."""
+    """Return the properties in QEMU's ``a=b,c=d``, or in its JSON.
+
+    ``first`` is the key of a first value without one.
+    """
     if text.startswith("{"):
         return {key: _text(value) for key, value in json.loads(text).items()}
     found: dict[str, str] = {}
@@ -180,7 +191,7 @@ def _guest(
 
 
 def _flash(machine: Mapping[str, str], seen: Mapping[str, list[str]]) -> str | None:
-    """Find the file in the first flash unit: the only one that is measured."""
+    """Return the file of flash unit 0, the only one that is measured; None if there is none."""
     nodes = {node["node-name"]: node for node in (properties(t, "") for t in seen["blockdev"])}
     name = machine.get("pflash0")
     while name in nodes:

@@ -1,7 +1,7 @@
-"""The process beside one QEMU of the lab: its platform's firmware, between the two monitors.
+"""The process of the simulated firmware, one for each QEMU of the lab.
 
-It opens GODH and session as the firmware would, says that it is ready or what is wrong, and ends
-when QEMU does.
+It launches the guest, prints that it is ready or an error, relays between libvirt and QEMU's
+monitor, and ends when QEMU ends.
 """
 
 import json
@@ -20,9 +20,14 @@ from sev_attest.testing.qemu import QemuError, launch_guest
 
 
 def main(arguments: list[str], said: TextIO = sys.stdout) -> int:
-    """Be the firmware beside one QEMU: the arguments are the stand-in's, which reads ``said``."""
+    """Run the firmware of one QEMU. Returns the exit code.
+
+    ``arguments`` are the lab's folder, the descriptors of libvirt's socket and of a pipe that QEMU
+    holds open, the path of QEMU's monitor, and the guest as JSON. ``said`` gets
+    :data:`~sev_attest.testing.lab.standin.READY`, or an error in one line.
+    """
     folder, client, life, monitor, described = arguments
-    # Another nonce for each launch: this process is all the memory that the model has.
+    # Each process has a fresh platform; without ``boot``, every launch would draw the same nonce.
     platform = Platform((Path(folder) / SEED).read_bytes(), boot=os.urandom(16))
     fields = json.loads(described)
     guest = None
@@ -48,7 +53,7 @@ def main(arguments: list[str], said: TextIO = sys.stdout) -> int:
 
 
 def _note(line: str) -> None:
-    sys.stderr.write(line)  # the lab's log
+    sys.stderr.write(line)  # this is the lab's log
     sys.stderr.flush()
 
 

@@ -1,4 +1,4 @@
-"""A folder with all that the lab needs, and a libvirtd of its own in it."""
+"""The lab's folder, and the libvirtd that runs in it."""
 
 import contextlib
 import os
@@ -17,25 +17,27 @@ import sev_attest
 from sev_attest.testing.lab import standin
 from sev_attest.testing.platform import Platform
 
-NAME = "qemu-system-x86_64"
+NAME: str = "qemu-system-x86_64"
 _FOLDERS = ("bin", "home", "config", "cache", "data", "run", "images", standin.MONITORS)
 _WAIT = 60.0
-"""Seconds for libvirtd to open its socket."""
+"""Seconds that libvirtd may take to open its socket."""
 _PAUSE = 0.1
+"""Seconds between two attempts to reach it."""
 _CPUS = Path("/sys/devices/system/cpu")
 _SBIN = ":/usr/sbin:/sbin"
-"""Where libvirtd is, which need not be on a user's path."""
+"""Where libvirtd is installed; these folders may be missing in a user's path."""
 
 
 class LabError(Exception):
-    """The lab cannot be had here, or has broken down."""
+    """The lab cannot run here, or one of its programs failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a program did."""
+    """The result of a program."""
 
     code: int
+    """Its exit code."""
     out: str
     err: str
 
@@ -43,9 +45,9 @@ class Ran:
 class Lab:
     """One host: libvirtd in session mode, whose QEMU has SEV.
 
-    ``seed`` makes the platform (:class:`Platform`). Use it as a context: libvirtd starts, and at
-    the end everything of it is gone but the folder. That is to be empty or an earlier lab, with a
-    short name: sockets are made in it.
+    It is a context manager: libvirtd starts on entry, and everything but the folder ends on exit.
+    ``folder`` is empty or that of an earlier lab; its path must be short, because sockets are made
+    in it. ``seed`` determines the platform (:class:`Platform`).
     """
 
     def __init__(
@@ -55,17 +57,17 @@ class Lab:
         seed: bytes = b"lab",
         show: Callable[[str], object] = lambda _line: None,
     ) -> None:
-        """Lay out the folder; ``show`` is given each command line and what it printed.
+        """Lay out the folder. ``show`` is called with each command line and its output.
 
-        Raises LabError if a program or /sys is missing, or for root; OSError.
+        Raises LabError for root, and if a program or /sys is missing; OSError for the folder.
         """
-        self.folder = folder
-        self.platform = Platform(seed)
+        self.folder: Path = folder
+        self.platform: Platform = Platform(seed)
         self._show = show
         if os.geteuid() == 0:
-            raise LabError("libvirtd's session mode is not for root: be another user")
+            raise LabError("libvirtd's session mode does not work for root: use another user")
         if not _CPUS.exists():
-            raise LabError(f"libvirt reads the machine's CPUs in {_CPUS}, which is not there")
+            raise LabError(f"{_CPUS} is missing, where libvirt reads the machine's CPUs")
         self._real = _program(NAME)
         self._libvirtd = _program("libvirtd")
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,6 +76,7 @@ class Lab:
         self._write(seed)
 
     def _write(self, seed: bytes) -> None:
+        """Write the seed, the certificates that a user needs, and the stand-in."""
         chain = self.platform.export()
         authority = self.platform.authority
         root = authority.ask.to_bytes() + authority.ark.to_bytes()
@@ -91,24 +94,24 @@ class Lab:
 
     @property
     def socket(self) -> Path:
-        """Where libvirtd listens."""
+        """The socket that libvirtd listens on."""
         return self.folder / "run" / "libvirt" / "libvirt-sock"
 
     @property
     def pid(self) -> int:
-        """The process id of libvirtd; raises LabError if it does not run."""
+        """The process id of libvirtd. Raises LabError if it does not run."""
         if self._process is None:
             raise LabError("libvirtd does not run")
         return self._process.pid
 
     @property
     def uri(self) -> str:
-        """What to connect to."""
+        """The URI to connect to."""
         return f"qemu+unix:///session?socket={self.socket}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What libvirtd sees of the world."""
+        """The environment variables of libvirtd."""
         variables = {
             "HOME": "home",
             "XDG_CONFIG_HOME": "config",
@@ -122,9 +125,9 @@ class Lab:
         return {**kept, **places, "PATH": path}
 
     def __enter__(self) -> Self:
-        """Start libvirtd and wait for its socket."""
+        """Start libvirtd and wait for its socket. Raises LabError."""
         with (self.folder / "libvirtd.log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - a program of the system's
+            self._process = subprocess.Popen(  # noqa: S603 - an installed program
                 [self._libvirtd],
                 env=self.environment,
                 cwd=self.folder,
@@ -150,11 +153,11 @@ class Lab:
             time.sleep(_PAUSE)
 
     def __exit__(self, *_exception: object) -> None:
-        """End what was started."""
+        """End everything that was started."""
         self.stop()
 
     def stop(self) -> None:
-        """End the guests, libvirtd and its virtlogd: those whose process ids this lab wrote."""
+        """End this lab's guests, libvirtd and virtlogd: those with a pid file in its folder."""
         run = self.folder / "run" / "libvirt"
         for path in (*run.glob("qemu/run/*.pid"), run / "virtlogd.pid"):
             _end(path, self.folder)
@@ -164,13 +167,13 @@ class Lab:
             self._process = None
 
     def virsh(self, *arguments: object) -> Ran:
-        """Run virsh on this host."""
+        """Run virsh on this host. Returns its output and exit code, whatever that is."""
         return self.run("virsh", "-c", self.uri, *arguments)
 
     def run(self, *command: object, variables: Mapping[str, str] | None = None) -> Ran:
-        """Run a program, show it and what it printed."""
+        """Run a program, and show its command line and output. Raises OSError if it is missing."""
         words = [str(word) for word in command]
-        ran = subprocess.run(  # noqa: S603 - the tester's own
+        ran = subprocess.run(  # noqa: S603 - the caller's command
             words, env=variables, capture_output=True, text=True, check=False
         )
         self._show(f"$ {shlex.join(words)}\n{ran.stdout}{ran.stderr}")
@@ -178,7 +181,7 @@ class Lab:
 
 
 def main(arguments: list[str], *, pause: Callable[[], object] = signal.pause) -> int:
-    """Keep a lab in the folder that is named, until Ctrl-C."""
+    """Run a lab in the folder that is named, until Ctrl-C. Returns the exit code."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print("usage: python -m sev_attest.testing.lab FOLDER", file=sys.stderr)  # noqa: T201
         return 2
@@ -203,7 +206,7 @@ def _program(name: str) -> str:
 
 
 def _wrapper(folder: Path, real: str) -> str:
-    """Write the program that stands in for QEMU."""
+    """Return the program that libvirt runs in place of QEMU."""
     source = Path(sev_attest.__file__).parent.parent
     code = (
         "import sys; from pathlib import Path; from sev_attest.testing.lab import standin; "
@@ -214,7 +217,7 @@ def _wrapper(folder: Path, real: str) -> str:
 
 
 def _end(pid_file: Path, folder: Path) -> None:
-    """End the process of a pid file, if it is one of this folder's."""
+    """End the process of a pid file, if its environment names this folder."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(pid_file.read_text())
         if os.fsencode(folder) in Path("/proc", str(pid), "environ").read_bytes():

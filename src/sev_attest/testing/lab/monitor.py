@@ -1,4 +1,4 @@
-"""Between a QMP client and the real QEMU: SEV's commands are answered here, the rest passes.
+"""A relay between a QMP client and the real QEMU, which answers the commands about SEV.
 
 Source: QEMU's qapi/misc-target.json, docs/interop/qmp-spec.txt and target/i386/sev.c.
 """
@@ -17,7 +17,8 @@ from sev_attest.testing.platform import FirmwareError, Platform
 from sev_attest.testing.qemu import Guest, QemuError
 
 _CHUNK = 1 << 16
-_MOST_DESCRIPTORS = 16
+_MAX_DESCRIPTORS = 16
+"""Descriptors that a client may pass in one message."""
 _C_BIT = 51
 _STATES = {
     GuestState.LUPDATE: "launch-update",
@@ -25,11 +26,14 @@ _STATES = {
     GuestState.RUNNING: "running",
 }
 Answer = Callable[[bytes], bytes | None]
-"""Takes a message of the client; gives what is said to it, or None for one that is QEMU's."""
+"""Takes a client's message; returns the reply, or None if QEMU is to answer."""
 
 
 class SevMonitor:
-    """What QMP has of SEV, for one guest; without one, as when libvirt asks what QEMU can do."""
+    """QMP's commands about SEV, for one guest.
+
+    Without a guest it answers for the platform, as when libvirt probes QEMU.
+    """
 
     def __init__(
         self,
@@ -37,9 +41,9 @@ class SevMonitor:
         guest: Guest | None = None,
         note: Callable[[str], object] = lambda _line: None,
     ) -> None:
-        """Answer for this guest on this platform; ``note`` is told which secrets it gets."""
-        self.platform = platform
-        self.guest = guest
+        """Answer for a guest on a platform. ``note`` is called with a line for each secret."""
+        self.platform: Platform = platform
+        self.guest: Guest | None = guest
         self._note = note
         self._commands: dict[str, Callable[[Any], object]] = {
             "query-sev": self._query_sev,
@@ -50,12 +54,12 @@ class SevMonitor:
         }
 
     def __call__(self, message: bytes) -> bytes | None:
-        """Answer a message of the client's (:data:`Answer`)."""
+        """Answer a client's message (:data:`Answer`)."""
         try:
             request = json.loads(message)
             name = request["execute"]
         except (ValueError, KeyError, TypeError):
-            return None  # QEMU will say what is wrong with it
+            return None  # QEMU answers with an error
         if name == "cont":
             self._resume()
         if name not in self._commands:
@@ -73,7 +77,7 @@ class SevMonitor:
         return json.dumps(reply).encode() + b"\r\n"
 
     def _resume(self) -> None:
-        # Only the first time is there something to finish.
+        # The launch is finished once; a guest can be stopped and resumed after that.
         with suppress(FirmwareError):
             if self.guest is not None:
                 self.guest.resume()
@@ -125,7 +129,7 @@ class SevMonitor:
 
 
 def firmware_words(error: FirmwareError) -> str:
-    """Name a status code as QEMU does."""
+    """Return the name of a status code, as QEMU writes it."""
     return error.status.name.replace("_", " ").capitalize()
 
 
@@ -139,9 +143,10 @@ def serve(
     connect: Callable[[], socket.socket],
     answer: Answer,
 ) -> None:
-    """Take clients, one after the other, until QEMU is gone.
+    """Serve clients, one after the other, until QEMU ends.
 
-    QEMU alone holds the other end of the pipe ``life``; ``connect`` gives its monitor.
+    ``life`` is a pipe whose other end only QEMU holds. ``connect`` returns a connection to QEMU's
+    monitor.
     """
     while True:
         ready, _, _ = select.select([listener.fileno(), life], [], [])
@@ -153,10 +158,10 @@ def serve(
 
 
 def relay(client: socket.socket, qemu: socket.socket, answer: Answer) -> None:
-    """Pass whole messages, and descriptors with them, until one of both hangs up."""
+    """Pass whole messages, with their descriptors, until one side hangs up."""
     replies = _Direction(qemu, client, lambda _message: None)
     requests = _Direction(client, qemu, answer)
-    with suppress(ConnectionError):  # that is hanging up, with messages still under way
+    with suppress(ConnectionError):  # it hung up, with messages in flight
         while True:
             ready, _, _ = select.select([client, qemu], [], [])
             for direction in (replies, requests):
@@ -165,8 +170,11 @@ def relay(client: socket.socket, qemu: socket.socket, answer: Answer) -> None:
 
 
 def split(data: bytes) -> tuple[list[bytes], bytes]:
-    """Take whole messages off a stream, which need no newline behind them; gives also the rest."""
-    text = data.decode("latin-1")  # a character for each byte
+    """Return the whole messages at the start of a stream, and the rest.
+
+    Messages need no newline between them.
+    """
+    text = data.decode("latin-1")  # one character for each byte
     found: list[bytes] = []
     at = 0
     while text[at:].strip():
@@ -183,16 +191,18 @@ def split(data: bytes) -> tuple[list[bytes], bytes]:
 
 
 class _Direction:
+    """The messages in one direction."""
+
     def __init__(self, source: socket.socket, sink: socket.socket, answer: Answer) -> None:
-        self.source = source
+        self.source: socket.socket = source
         self._sink = sink
         self._answer = answer
         self._rest = b""
         self._descriptors: list[int] = []
 
     def pump(self) -> bool:
-        """Pass on what has arrived; False if nothing will any more."""
-        data, descriptors, _, _ = socket.recv_fds(self.source, _CHUNK, _MOST_DESCRIPTORS)
+        """Pass on what has arrived. Returns False at the end of the stream."""
+        data, descriptors, _, _ = socket.recv_fds(self.source, _CHUNK, _MAX_DESCRIPTORS)
         self._descriptors += descriptors
         messages, self._rest = split(self._rest + data)
         for message in messages:

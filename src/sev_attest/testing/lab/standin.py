@@ -1,9 +1,8 @@
-"""What runs in QEMU's place: the firmware model in a process beside it, then QEMU itself.
+"""The program that libvirt runs in place of QEMU.
 
-libvirt starts ``qemu-system-x86_64`` of the lab's folder. That has another process launch the guest
-in the model (:mod:`~sev_attest.testing.lab.firmware`); a bad session ends here, with QEMU's words.
-Then the process becomes the real QEMU, under TCG, without SEV, and keeps the process id that
-libvirt knows.
+It starts another process (:mod:`~sev_attest.testing.lab.firmware`), which launches the guest in the
+simulated firmware. If that refuses the session, the program ends with QEMU's message. Otherwise it
+executes the real QEMU, under TCG and without SEV, and so keeps the process id that libvirt knows.
 """
 
 import os
@@ -15,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sev_attest.testing.lab.command_line import SevGuest, read_command_line
-from sev_attest.testing.qemu import QemuError
 
-SEED = "seed"
-MONITORS = "monitors"
-LOG = "standin.log"
-READY = "ready\n"
+SEED: str = "seed"
+"""Names of files and folders in the lab's folder."""
+MONITORS: str = "monitors"
+LOG: str = "standin.log"
+READY: str = "ready\n"
+"""What the firmware's process prints when the guest is launched; anything else is an error."""
 _FIRMWARE = "import sys; from sev_attest.testing.lab import firmware as f; f.main(sys.argv[1:])"
 _NAME = "qemu-system-x86_64"
 
@@ -28,10 +28,13 @@ Execute = Callable[[str, list[str]], object]
 
 
 def run(folder: Path, real: str, arguments: list[str], *, execute: Execute = os.execv) -> int:
-    """Be QEMU. Returns the exit code if it cannot start; otherwise ``execute`` does not return."""
+    """Run the guest of QEMU's command line. ``real`` is the real QEMU's path.
+
+    Returns the exit code if the guest cannot start; otherwise ``execute`` does not return.
+    """
     try:
         line = read_command_line(arguments)
-    except (QemuError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         return _fail(str(error))
     if line.monitor is None:
         if line.guest is not None:
@@ -45,7 +48,7 @@ def run(folder: Path, real: str, arguments: list[str], *, execute: Execute = os.
             monitor.unlink()
             return _fail(problem)
         for descriptor in (qemu.fileno(), there):
-            os.set_inheritable(descriptor, True)  # noqa: FBT003 - its only form
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - it has no keyword
         execute(real, [real, *line.real(qemu.fileno())])
     return 0
 
@@ -61,6 +64,7 @@ def _pipe() -> Iterator[tuple[int, int]]:
 
 
 def _listener(monitor: int | str) -> socket.socket:
+    """Return the socket for libvirt's connection to the monitor."""
     if isinstance(monitor, int):
         return socket.socket(fileno=monitor)
     Path(monitor).unlink(missing_ok=True)
@@ -77,14 +81,14 @@ def _listen(path: str) -> socket.socket:
 def _firmware(
     folder: Path, client: socket.socket, life: int, monitor: Path, guest: SevGuest | None
 ) -> str:
-    """Start the other process; gives what is wrong, if it does not get ready."""
+    """Start the firmware's process and wait for it. Returns its error, empty if there is none."""
     command = [sys.executable, "-P", "-c", _FIRMWARE]
     command += [str(folder), str(client.fileno()), str(life)]
     command += [str(monitor), guest.to_json() if guest else "null"]
     says, said = os.pipe()
     with os.fdopen(says) as answer:
         with os.fdopen(said, "wb") as speaker, (folder / LOG).open("ab") as log:
-            subprocess.Popen(  # noqa: S603 - this program
+            subprocess.Popen(  # noqa: S603 - this package's own code
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=speaker,

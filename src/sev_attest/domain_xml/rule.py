@@ -1,0 +1,170 @@
+"""The parts of a rule for domain XML: what it reads, what it reports, how it is listed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from sev_attest.domain_xml.capabilities import SevCapabilities
+from sev_attest.domain_xml.domain import Domain, is_es
+from sev_attest.domain_xml.versions import Versions
+from sev_attest.domain_xml.xml import Document, Edit, Element
+from sev_attest.guest.firmware import Firmware
+from sev_attest.owner.record import LaunchRecord
+
+_MAX_MESSAGE = 400
+"""Characters. A message may quote the XML, which can be long."""
+
+Used = Callable[[str], str | None]
+"""Takes the SHA-256 of a session blob (hex); returns how that session was used, None if it was not.
+"""
+
+# Sources that several rules cite.
+GUIDE = "libvirt kbase/launch_security_sev"
+QEMU = "QEMU docs/system/i386/amd-memory-encryption"
+VALIDATE = "virt-qemu-sev-validate"
+LIBVIRT = "libvirt formatdomain"
+VALIDATION = "libvirt domain_validate.c, qemu_validate.c"
+API = "AMD 55766, guest policy"
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    ERROR = "E"
+    """The guest will not start, or cannot be attested."""
+    WARNING = "W"
+    """A risk, or a setting that attestation depends on and the XML leaves open."""
+    INFO = "I"
+    """Good to know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One place in the XML that breaks one rule.
+
+    ``id`` and ``source`` are the rule's. ``line`` counts from 1, ``path`` is XPath-like. ``edits``
+    mend it; they are empty if that takes more than the XML and the session.
+    """
+
+    id: str
+    severity: Severity
+    line: int
+    path: str
+    message: str
+    fix: str
+    source: str
+    edits: tuple[Edit, ...] = field(default=(), repr=False)
+
+    @property
+    def mendable(self) -> bool:
+        """Whether it has edits that mend it."""
+        return bool(self.edits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The input of every rule: a domain, and what the owner knows besides it.
+
+    ``record`` is the launch that the domain is for, ``firmware`` the owner's own copy of the image,
+    ``capabilities`` are the host's. ``godh`` and ``blob`` are the session's, in base64; with them,
+    rules offer edits that put the session in.
+    """
+
+    domain: Domain
+    versions: Versions = field(default_factory=Versions)
+    record: LaunchRecord | None = None
+    godh: str | None = None
+    blob: str | None = None
+    firmware: Firmware | None = None
+    capabilities: SevCapabilities | None = None
+    used: Used | None = None
+
+    @property
+    def document(self) -> Document:
+        """The XML."""
+        return self.domain.document
+
+    @cached_property
+    def policy(self) -> int | None:
+        """The guest policy in the XML, or else in the record."""
+        recorded = self.record.policy if self.record else None
+        return recorded if self.domain.policy is None else self.domain.policy
+
+    @cached_property
+    def es(self) -> bool:
+        """Whether the policy asks for SEV-ES."""
+        return is_es(self.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A place that breaks a rule, as the rule's function reports it.
+
+    ``severity`` is None if it is the rule's own.
+    """
+
+    element: Element
+    message: str
+    fix: str
+    edits: tuple[Edit, ...] = ()
+    severity: Severity | None = None
+
+
+Violations = Callable[[Subject], Iterator[Violation]]
+"""The function of a rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule.
+
+    ``severity`` is the worst that it reports, ``says`` states what it demands, ``source`` is the
+    document that demands it. ``mends`` is whether its findings can have edits.
+    """
+
+    id: str
+    severity: Severity
+    says: str
+    source: str
+    mends: bool
+    violations: Violations
+
+    def findings(self, subject: Subject) -> Iterator[Finding]:
+        """Apply the rule. Raises MalformedInput for firmware whose footer table is malformed."""
+        for violation in self.violations(subject):
+            yield Finding(
+                id=self.id,
+                severity=violation.severity or self.severity,
+                line=violation.element.line,
+                path=violation.element.path,
+                message=_shortened(violation.message),
+                fix=violation.fix,
+                source=self.source,
+                edits=violation.edits,
+            )
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}..."
+
+
+def rule(
+    table: list[Rule], name: str, severity: Severity, says: str, source: str, *, mends: bool = False
+) -> Callable[[Violations], Violations]:
+    """Return a decorator that adds a function to a table of rules (:class:`Rule`)."""
+
+    def decorate(violations: Violations) -> Violations:
+        table.append(
+            Rule(
+                id=name,
+                severity=severity,
+                says=says,
+                source=source,
+                mends=mends,
+                violations=violations,
+            )
+        )
+        return violations
+
+    return decorate

@@ -1,0 +1,120 @@
+"""Rules for what the firmware is: no Secure Boot, no SMM, and what its image must contain."""
+
+import re
+from collections.abc import Iterator
+
+from sev_attest.domain_xml.rule import GUIDE, QEMU, Rule, Severity, Subject, Violation, rule
+from sev_attest.errors import MalformedInput, NotAttestable
+
+RULES: list[Rule] = []
+_E, _W, _I = Severity
+_SMM_BUILD = re.compile(r"\.ms\.fd$|secboot|snakeoil|[.-]secure\b", re.IGNORECASE)
+"""Matches the names that Debian, Fedora and QEMU give to firmware that requires SMM."""
+
+
+@rule(
+    RULES, "domain.loader.secure", _E,
+    "no Secure Boot: its keys are UEFI variables, which are not measured, and it needs SMM", QEMU,
+    mends=True,
+)  # fmt: skip
+def _secure(subject: Subject) -> Iterator[Violation]:
+    wanted = [
+        (element, "secure") for element in subject.domain.root.all("os/loader")
+        if element.get("secure") == "yes"
+    ] + [
+        (element, "enabled") for element in subject.domain.root.all("os/firmware/feature")
+        if element.get("enabled") == "yes"
+    ]  # fmt: skip
+    for element, attribute in wanted:
+        edit = subject.document.set_attribute(element, attribute, "no")
+        # libvirt before 9.2 refuses secure='no' if it selects the firmware.
+        if attribute == "secure" and subject.domain.selected_firmware:
+            edit = subject.document.remove_attribute(element, attribute)
+        yield Violation(
+            element,
+            f"{attribute}='yes': Secure Boot needs SMM, which SEV-ES guests do not have, and a "
+            "variable store, which stateless firmware does not have",
+            f"{attribute}='no'",
+            (edit,),
+        )
+
+
+@rule(
+    RULES, "domain.loader.smm", _W,
+    "the name of an SEV-ES guest's firmware does not say that it is built for SMM", QEMU,
+)  # fmt: skip
+def _smm_build(subject: Subject) -> Iterator[Violation]:
+    if subject.es and _SMM_BUILD.search(subject.domain.loader_path.rpartition("/")[2]):
+        yield Violation(
+            subject.domain.place("os/loader"),
+            "by its name, this firmware is built for Secure Boot, and does not start without SMM",
+            "an OVMF build for SEV",
+        )
+
+
+@rule(RULES, "domain.smm", _E, "SMM is off (W for plain SEV)", QEMU, mends=True)
+def _smm(subject: Subject) -> Iterator[Violation]:
+    smm = subject.domain.root.find("features/smm")
+    if smm is None or smm.get("state") == "off":
+        return
+    what = "SEV-ES guests do not have it" if subject.es else "only Secure Boot needs it"
+    edit = subject.document.set_attribute(smm, "state", "off")
+    severity = _E if subject.es else _W
+    yield Violation(smm, f"SMM is on: {what}", "<smm state='off'/>", (edit,), severity)
+
+
+@rule(
+    RULES, "domain.firmware.hash-area", _E,
+    "the firmware has an area for kernel hashes if kernelHashes='yes' (if the image is known)",
+    QEMU,
+)  # fmt: skip
+def _hash_area(subject: Subject) -> Iterator[Violation]:
+    firmware = subject.firmware
+    if firmware is None or firmware.unfit or not subject.domain.kernel_hashes:
+        return
+    try:
+        firmware.require_hash_table()
+    except NotAttestable as error:
+        yield Violation(
+            subject.domain.place("os/loader"),
+            f"{error}: QEMU will not start it",
+            "an OVMF build for SEV direct boot (OvmfPkg/AmdSev)",
+        )
+
+
+@rule(
+    RULES,
+    "domain.firmware.es",
+    _E,
+    "the firmware can start SEV-ES guests (if the image is known)",
+    QEMU,
+)
+def _es_reset(subject: Subject) -> Iterator[Violation]:
+    firmware = subject.firmware
+    if firmware is None or firmware.unfit or not subject.es:
+        return
+    try:
+        firmware.reset_address()
+    except (MalformedInput, NotAttestable) as error:
+        yield Violation(
+            subject.domain.place("os/loader"), str(error), "an OVMF build with SEV-ES support"
+        )
+
+
+@rule(
+    RULES,
+    "domain.firmware.kind",
+    _E,
+    "the firmware is an OVMF image (if the image is known)",
+    GUIDE,
+)
+def _kind(subject: Subject) -> Iterator[Violation]:
+    if subject.firmware is None:
+        return
+    what = {
+        "VARS": "a store for UEFI variables",
+        "unknown": "not an OVMF image: it has no footer table",
+    }.get(subject.firmware.kind, subject.firmware.unfit)
+    if what:
+        place = subject.domain.place("os/loader")
+        yield Violation(place, f"the firmware is {what}", "an OVMF image with code in it")

@@ -1,0 +1,210 @@
+"""A ledger in a SQLite file."""
+
+import errno
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote_from_bytes  # Path.as_uri() imports an HTTP client (Python 3.14)
+
+from sev_attest.owner.ledger.errors import LedgerError, message_of
+from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders, with_logs
+from sev_attest.owner.ledger.store import (
+    MAX_VALUE,
+    TABLES,
+    Store,
+    StoreConnection,
+    create_tables,
+)
+
+_SQLITE_PROBLEMS = {
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_LOCKED: "locked",
+    sqlite3.SQLITE_READONLY: "read-only",
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_IOERR_SHMSIZE: "full",
+    sqlite3.SQLITE_NOTADB: "damaged",
+    sqlite3.SQLITE_CORRUPT: "damaged",
+    sqlite3.SQLITE_CONSTRAINT: "damaged",
+    sqlite3.SQLITE_TOOBIG: "damaged",  # the ledger bounds the texts that it writes
+    sqlite3.SQLITE_ERROR: "damaged",  # no such table or column
+    sqlite3.SQLITE_CANTOPEN: "permission",
+    sqlite3.SQLITE_PERM: "permission",
+}
+_ERRNO_PROBLEMS = {
+    errno.EACCES: "permission",
+    errno.EPERM: "permission",
+    errno.EROFS: "read-only",
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "full",
+}
+_CREATING = "make its folder writable, or keep the ledger elsewhere"
+_GUARDED = (
+    "UPDATE ON sev_attest_event",
+    "DELETE ON sev_attest_event",
+    "DELETE ON sev_attest_session",
+)
+
+
+class Sqlite(Store):
+    """A file that only its owner may access (0600): write-ahead log, synced at every commit."""
+
+    writing = "BEGIN IMMEDIATE"
+    reading = "BEGIN"
+    tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    # An INTEGER PRIMARY KEY is SQLite's own row number: one B-tree less to write.
+    schema: tuple[str, ...] = (
+        *(table.replace("BIGINT", "INTEGER") for table in TABLES),
+        *(
+            f"""CREATE TRIGGER sev_attest_keeps_{number} BEFORE {what}
+            BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END"""
+            for number, what in enumerate(_GUARDED)
+        ),
+    )
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        """Take the file, and how long to wait for other processes, in seconds."""
+        super().__init__(str(path), timeout)
+        self.path: Path = path.absolute()
+        self._lock = self.path.with_name(f".{self.path.name}.lock")
+
+    def prepare(self, *, create: bool) -> None:
+        """Create the file if it is missing; raises LedgerError if others could replace it."""
+        with self._os_errors(_CREATING if create else ""):
+            missing = not os.path.lexists(self.path)
+            if missing:
+                check_folders(self.path.parent, make=create)
+            if create and (missing or os.path.lexists(self._lock)):
+                self._create()
+            self._check()
+            if not stat.S_ISREG(self.path.lstat().st_mode):
+                raise self.fault("place", "it is no file")
+
+    def _check(self) -> None:
+        check_file(self.path)
+        check_folders(self.path.parent, make=False)
+
+    @contextmanager
+    def _os_errors(self, hint: str = "") -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise self.fault("missing") from None
+        except OSError as error:
+            problem = _ERRNO_PROBLEMS.get(error.errno or 0, "trouble")
+            raise self.fault(problem, error.strerror or "", hint) from None
+        except UnsafePlace as error:
+            raise self.fault("place", error.reason, error.hint) from None
+
+    def _create(self) -> None:
+        """Create the file under another name, and rename it once it is complete.
+
+        It must never have two names, as it would with a hard link: a process killed in between
+        would leave a file that is refused. A rename replaces an existing file, so it needs a lock.
+        """
+        new = self.path.with_name(f".{self.path.name}.new")
+        with self._locked():
+            try:
+                _remove(new)  # left by a process that was killed
+                if not os.path.lexists(self.path):
+                    new.touch(mode=0o600, exist_ok=False)
+                    self._fill(new)
+                    new.rename(self.path)
+                    _sync(self.path.parent)
+            finally:
+                _remove(new)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock for creating this ledger, against all threads and processes."""
+        end = time.monotonic() + self.timeout
+        while (descriptor := self._try_lock()) is None:
+            if time.monotonic() >= end:
+                raise self.fault("locked")
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            self._lock.unlink()
+            os.close(descriptor)
+
+    def _try_lock(self) -> int | None:
+        import fcntl
+
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(self._lock, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The previous holder may have removed this file, and another may be in its place.
+            if os.path.samestat(os.fstat(descriptor), self._lock.lstat()):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return None
+
+    def _fill(self, path: Path) -> None:
+        connection = self._open(path)
+        try:
+            connection.execute("PRAGMA page_size = 1024")  # a step changes few bytes of each page
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN")
+            create_tables(connection, self.schema)
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+
+    def connect(self) -> StoreConnection:
+        """Open the file; raises LedgerError if it is missing or others could replace it."""
+        with self._os_errors():
+            self._check()
+        return self._open(self.path)
+
+    def _open(self, path: Path) -> StoreConnection:
+        try:
+            driver = sqlite3.connect(
+                f"file:{quote_from_bytes(os.fsencode(path))}?mode=rw",
+                uri=True,
+                timeout=self.timeout,
+                isolation_level=None,
+                check_same_thread=False,  # Ledger gives it to one thread at a time
+            )
+        except Exception as error:  # noqa: BLE001 - see StoreConnection
+            raise self.translated(error) from None
+        connection = StoreConnection(driver, self)
+        try:
+            # A damaged row may claim any size: SQLite then refuses it before it allocates memory.
+            driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def translated(self, error: Exception, *, committing: bool = False) -> LedgerError:  # noqa: ARG002
+        """Return the LedgerError for SQLite's error code."""
+        # Without a code, Python could not read a value.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        # The message of a failed constraint may quote what is stored.
+        detail = "" if code & 0xFF == sqlite3.SQLITE_CONSTRAINT else message_of(error)
+        general = _SQLITE_PROBLEMS.get(code & 0xFF, "trouble")
+        return self.fault(_SQLITE_PROBLEMS.get(code, general), detail)
+
+
+def _remove(database: Path) -> None:
+    for path in with_logs(database):
+        path.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

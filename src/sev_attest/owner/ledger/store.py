@@ -1,0 +1,186 @@
+"""What a ledger needs of a database: its tables, guarded connections and named errors.
+
+A store opens connections, begins transactions that exclude all other processes, and translates its
+driver's errors. The statements inside a transaction are the same for every database.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from sev_attest.owner.ledger.errors import PROBLEMS, LedgerError, first_line
+from sev_attest.owner.ledger.story import EMPTY, State
+
+VERSION = 1
+
+_STATES = ", ".join(f"'{state}'" for state in State)
+TABLES: tuple[str, ...] = (
+    """CREATE TABLE sev_attest_ledger (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        version INTEGER NOT NULL,
+        events BIGINT NOT NULL,
+        hash TEXT NOT NULL
+    )""",
+    f"""CREATE TABLE sev_attest_session (
+        session_id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ({_STATES})),
+        created TEXT NOT NULL,
+        changed TEXT NOT NULL,
+        expires TEXT,
+        measurement TEXT,
+        note TEXT NOT NULL
+    )""",
+    """CREATE TABLE sev_attest_event (
+        seq BIGINT PRIMARY KEY,
+        time TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        previous TEXT NOT NULL,
+        hash TEXT NOT NULL
+    )""",
+    # No state is entered twice: a row that was set back by hand is not released again.
+    f"""CREATE UNIQUE INDEX sev_attest_once ON sev_attest_event (session_id, kind)
+        WHERE kind IN ({_STATES})""",
+)
+TABLE_NAMES: frozenset[str] = frozenset(
+    {"sev_attest_ledger", "sev_attest_session", "sev_attest_event"}
+)
+
+MAX_VALUE = 1 << 20
+"""The longest value that is read, in bytes. The ledger writes values far below that."""
+_PLAIN = (int, str, bytes, float, bool, type(None))
+_Read = TypeVar("_Read")
+
+
+class Driver(Protocol):
+    """A connection that begins no transaction by itself; ``?`` stands for a value."""
+
+    def execute(self, sql: str, values: tuple[Any, ...] = ..., /) -> Any:
+        """Run one statement, and return a cursor."""
+
+    def close(self) -> None:
+        """Close it, and roll back what was not committed."""
+
+
+class Rows:
+    """The result of a statement: the rows found, or ``rowcount``, how many were changed."""
+
+    __slots__ = ("_rows", "rowcount")
+
+    def __init__(self, rowcount: int, rows: list[Any]) -> None:
+        """Take the contents of a cursor."""
+        self.rowcount: int = rowcount
+        self._rows = rows
+
+    def fetchone(self) -> Any:
+        """Return the first row, or None."""
+        return self._rows[0] if self._rows else None
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+        return self._rows
+
+
+class StoreConnection:
+    """A connection that raises LedgerError for every failure of its driver.
+
+    Drivers raise undocumented exceptions for a damaged database, so every Exception is translated.
+    """
+
+    __slots__ = ("_driver", "_store")
+
+    def __init__(self, driver: Driver, store: "Store") -> None:
+        """Guard a connection of ``store``."""
+        self._driver = driver
+        self._store = store
+
+    def execute(self, sql: str, values: tuple[Any, ...] = (), /) -> Rows:
+        """Run one statement and fetch its rows; names in braces are those of ``Store.names``."""
+        store = self._store
+        try:
+            cursor = self._driver.execute(sql.format_map(store.names), values)
+            rows = cursor.fetchall() if cursor.description else []
+            found = Rows(cursor.rowcount, rows)
+        except Exception as error:  # noqa: BLE001 - see the class
+            raise store.translated(error, committing=sql == "COMMIT") from None
+        if not all(map(_plain, rows)):
+            raise store.fault("damaged", "a value in it is of another type, or too long")
+        return found
+
+    def close(self) -> None:
+        """Close it, and roll back what was not committed."""
+        with suppress(Exception):  # it is given up either way
+            self._driver.close()
+
+
+def _plain(row: tuple[object, ...]) -> bool:
+    return all(
+        type(value) in _PLAIN and not (isinstance(value, str | bytes) and len(value) > MAX_VALUE)
+        for value in row
+    )
+
+
+class Store(ABC):
+    """One database; ``place`` is its name in messages."""
+
+    writing: str
+    """Begins a transaction that excludes all other writers."""
+    reading: str
+    """Begins a transaction that reads one snapshot."""
+    tables: str
+    """Lists the tables that exist."""
+    names: ClassVar[Mapping[str, str]] = {
+        "sessions": "sev_attest_session",
+        "events": "sev_attest_event",
+        "head": "sev_attest_ledger",
+        "detail": "detail",
+        "time": "time",
+    }
+    """The values of the names in braces, in statements that read."""
+    hints: ClassVar[Mapping[str, str]] = {}
+    """Hints that differ from those of PROBLEMS for this database."""
+
+    def __init__(self, place: str, timeout: float) -> None:
+        """Take the name for messages, and how long to wait for other processes, in seconds."""
+        self.place: str = place
+        self.timeout: float = timeout
+
+    @abstractmethod
+    def prepare(self, *, create: bool) -> None:
+        """Check that the database exists, and create it if ``create``; raises LedgerError."""
+
+    @abstractmethod
+    def connect(self) -> StoreConnection:
+        """Open a connection; raises LedgerError."""
+
+    @abstractmethod
+    def translated(self, error: Exception, *, committing: bool = False) -> LedgerError:
+        """Return the LedgerError for a driver's; ``committing`` if a COMMIT raised it."""
+
+    def fault(self, problem: str, detail: str = "", hint: str = "") -> LedgerError:
+        """Return the error for a key of PROBLEMS, with the system's own message if it has one."""
+        message, usual_hint = PROBLEMS[problem]
+        detail = first_line(detail)
+        return LedgerError(
+            f"ledger {self.place}: {message}" + (f" ({detail})" if detail else ""),
+            check=f"ledger.{problem}",
+            hint=hint or self.hints.get(problem, usual_hint),
+        )
+
+    def read(self, parse: Callable[[tuple[Any, ...]], _Read], row: tuple[Any, ...]) -> _Read:
+        """Return ``parse(row)``; raises LedgerError for a row that the ledger does not write."""
+        try:
+            return parse(row)
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise self.fault("damaged", "it has a row that the ledger does not write") from None
+
+
+def create_tables(connection: StoreConnection, schema: Iterable[str]) -> None:
+    """Create the tables of an empty ledger; the caller commits."""
+    for statement in schema:
+        connection.execute(statement)
+    begin = "INSERT INTO sev_attest_ledger (one, version, events, hash) VALUES (1, ?, ?, ?)"
+    connection.execute(begin, (VERSION, EMPTY.count, EMPTY.hash))
