@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from sev_attest import sev
 from sev_attest.cli import exits
+from sev_attest.cli.commands.validate import command as validate
 from sev_attest.cli.main import cli
 from sev_attest.testing import Authority, Platform
 from sev_attest.testing.pytest import sev_host, sev_platform, sev_roots
@@ -110,8 +111,11 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
-    """Run a command line in this process."""
+def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line in this process; a search has all the time that it needs."""
+    # Five seconds may be few on a busy machine.
+    budget = next(one for one in validate.params if one.name == "diagnose_budget")
+    monkeypatch.setattr(budget, "default", 600.0)
 
     def call(*arguments: object) -> Ran:
         code = exits.run(cli, [str(argument) for argument in arguments])

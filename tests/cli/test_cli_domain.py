@@ -227,13 +227,8 @@ def test_what_is_no_domain_gets_one_clear_line(
         ("check nowhere.xml", 6, "nowhere.xml: No such file or directory"),
         ("check keys", 6, "keys: Is a directory"),
         ("check clean.xml --session nowhere", 6, "nowhere.launch.json: No such file"),
-<<<<<<< HEAD:tests/cli/test_cli_domain.py
-        ("check clean.xml --session bad", 6, "bad.launch.json: launch record: this is no JSON"),
-        ("check clean.xml --qemu new", 2, "'new' is not a version (9.0, or 11.3.0)"),
-=======
         ("check clean.xml --session bad", 6, "bad.launch.json: launch record: this is not JSON"),
-        ("check clean.xml --qemu new", 2, "'new' is no version (9.0, or 11.3.0)"),
->>>>>>> wt-owner:tests/test_cli_domain.py
+        ("check clean.xml --qemu new", 2, "'new' is not a version (9.0, or 11.3.0)"),
         ("check clean.xml --firmware nowhere", 6, "nowhere: No such file"),
         ("check clean.xml --firmware empty", 6, "empty: firmware: the file is empty"),
         ("check clean.xml --capabilities clean.xml", 6, "expected <domainCapabilities>"),
