@@ -10,7 +10,7 @@ import pytest
 from sev_attest import ChainInvalid, SevAttestError, sev
 from sev_attest.guest import CpuModel
 from sev_attest.sev import secret
-from sev_attest.sev.session import wrap
+from sev_attest.sev.session import session_blob
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 
@@ -42,7 +42,7 @@ def test_a_session_blob_is_the_one(case: dict[str, Any]) -> None:
     raw = {key: base64.b64decode(case[key]) for key in ("tek", "tik", "shared_secret", "session")}
     keys = sev.TransportKeys(tek=raw["tek"], tik=raw["tik"])
     blob = raw["session"]
-    made = wrap(
+    made = session_blob(
         keys,
         sev.GuestPolicy(case["policy"]),
         shared=raw["shared_secret"],
@@ -91,6 +91,6 @@ def test_a_whole_launch_verifies_and_its_packet_is_the_one(case: dict[str, Any])
     header = base64.b64decode(case["secret_header"])
     secrets = {guid: base64.b64decode(data) for guid, data in case["secrets"].items()}
     measure = info.measure if secret.binds(launch) else b""
-    packet = secret.wrap(keys, measure, secret.table(secrets), iv=header[4:20])
+    packet = secret.secret_packet(keys, measure, secret.table(secrets), iv=header[4:20])
     assert packet.header == header
     assert base64.b64encode(packet.payload).decode() == case["secret_payload"]

@@ -22,7 +22,7 @@ from sev_attest import _crypto, sev
 from sev_attest._keys import Algorithm, Curve
 from sev_attest.guest import CpuModel
 from sev_attest.sev import secret
-from sev_attest.sev.session import wrap
+from sev_attest.sev.session import session_blob
 from sev_attest.sev.spec import Usage
 from sev_attest.testing import Authority, Guest, Platform, launch_guest, ovmf_image
 
@@ -238,12 +238,12 @@ def session_cases() -> list[Case]:
         draw = (lambda _label: bytes(48)) if name == "all-zero" else _drawing(name)
         keys = sev.TransportKeys(tek=draw("tek")[:16], tik=draw("tik")[:16])
         shared, nonce, iv = draw("shared"), draw("nonce")[:16], draw("iv")[:16]
-        made = wrap(keys, sev.GuestPolicy(policy), shared=shared, nonce=nonce, iv=iv)
+        made = session_blob(keys, sev.GuestPolicy(policy), shared=shared, nonce=nonce, iv=iv)
         cases.append(
             {
                 "id": name,
                 "description": words,
-                "source": "sev_attest.sev.session.wrap, from fixed keys",
+                "source": "sev_attest.sev.session.session_blob, from fixed keys",
                 "shared_secret": b64(shared),
                 "policy": policy,
                 "tek": b64(keys.tek),
@@ -371,7 +371,7 @@ def launch_case(
     )
     keys = sev.TransportKeys(tek=draw("tek")[:16], tik=draw("tik")[:16])
     shared, nonce, iv = _crypto.ecdh(own, pdh), draw("nonce")[:16], draw("iv")[:16]
-    session = wrap(keys, sev.GuestPolicy(policy), shared=shared, nonce=nonce, iv=iv)
+    session = session_blob(keys, sev.GuestPolicy(policy), shared=shared, nonce=nonce, iv=iv)
     inputs: Case = {"firmware": FIRMWARE} | guest
     started = launch_guest(platform, policy=policy, godh=godh.to_bytes(), session=session, **inputs)
     reported = sev.LaunchInfo.from_text(started.domlaunchsecinfo())
@@ -384,7 +384,7 @@ def launch_case(
         policy=sev.GuestPolicy(policy),
         digest=sev.launch_digest(FIRMWARE, **parts),
     )
-    packet = secret.wrap(
+    packet = secret.secret_packet(
         keys,
         reported.measure if secret.binds(launch) else b"",
         secret.table(secrets),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sev_attest import MalformedInput, NotVerified, Unsupported, _crypto, sev
 from sev_attest._keys import Curve
 from sev_attest.owner import LaunchRecord
-from sev_attest.sev.session import wrap
+from sev_attest.sev.session import session_blob
 from sev_attest.sev.spec import Status
 from sev_attest.testing import FirmwareError, Platform
 
@@ -117,7 +117,7 @@ def test_the_session_blob_of_all_zeros_is_the_published_one(real: Path) -> None:
     zero = bytes(16)
     assert _crypto.kdf(zero, b"sev-master-secret", zero).hex() == known["kdf_master_hex"]
     keys = sev.TransportKeys(tek=zero, tik=zero)
-    blob = wrap(keys, sev.GuestPolicy(0), shared=zero, nonce=zero, iv=zero)
+    blob = session_blob(keys, sev.GuestPolicy(0), shared=zero, nonce=zero, iv=zero)
     assert blob[:16] == blob[48:64] == zero
     assert blob[16:48].hex() == known["wrap_tk_hex"]
     assert blob[64:96].hex() == known["wrap_mac_hex"]

@@ -63,7 +63,7 @@ class NumberRange(ParamType[range]):
 
     def __init__(self, most: int) -> None:
         """Accept 1 to ``most``."""
-        self.number = Number(most, 1)
+        self.number: Number = Number(most, 1)
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None

@@ -20,8 +20,8 @@ class Running:
 
     def __init__(self) -> None:
         """Start outside of a command."""
-        self.inside = False
-        self.code = INTERRUPTED
+        self.inside: bool = False
+        self.code: int = INTERRUPTED
 
     def __enter__(self) -> None:
         self.inside = True
@@ -30,7 +30,7 @@ class Running:
         self.inside = False
 
 
-running = Running()
+running: Running = Running()
 
 
 def handle() -> None:

@@ -11,7 +11,9 @@ class UsageErrors(Unsupported):
     def __init__(self, errors: list[Unsupported]) -> None:
         """Collect errors; there are at least two."""
         super().__init__("; ".join(map(str, errors)), check="usage", hint=errors[0].hint)
-        self.failures = tuple(Failure(error.check, str(error), error.hint) for error in errors)
+        self.failures: tuple[Failure, ...] = tuple(
+            Failure(error.check, str(error), error.hint) for error in errors
+        )
 
 
 def usage(message: str, *, hint: str = "") -> Unsupported:

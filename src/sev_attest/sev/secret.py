@@ -71,7 +71,7 @@ def build_secret(
             hint="update the host's SEV firmware",
         )
     measure = launch.info.measure if binds(launch) else b""
-    return wrap(
+    return secret_packet(
         launch.keys, measure, _bounded(secrets, secret_area_size), iv=_crypto.random_bytes(16)
     )
 
@@ -83,10 +83,12 @@ def build_secret_unverified(
 
     For a launch that another tool verified. Raises as :func:`build_secret`.
     """
-    return wrap(keys, measure, _bounded(secrets), iv=_crypto.random_bytes(16))
+    return secret_packet(keys, measure, _bounded(secrets), iv=_crypto.random_bytes(16))
 
 
-def wrap(keys: TransportKeys, measure: bytes, plaintext: bytes, *, iv: bytes) -> SecretPacket:
+def secret_packet(
+    keys: TransportKeys, measure: bytes, plaintext: bytes, *, iv: bytes
+) -> SecretPacket:
     """Return a table of secrets, encrypted for the launch with that MEASURE (32 bytes).
 
     ``measure`` is empty for firmware that does not bind a secret to a launch. Never use the same

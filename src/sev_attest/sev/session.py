@@ -93,7 +93,7 @@ class Session:
             algorithm=Algorithm.ECDH_SHA256,
             public_key=_crypto.p384_numbers(own.public_key()),
         )
-        blob = wrap(
+        blob = session_blob(
             keys,
             policy,
             shared=_crypto.ecdh(own, peer),
@@ -111,7 +111,7 @@ class Session:
         )
 
 
-def wrap(
+def session_blob(
     keys: TransportKeys, policy: GuestPolicy, *, shared: bytes, nonce: bytes, iv: bytes
 ) -> bytes:
     """Return the session blob, 128 bytes.
