@@ -48,7 +48,6 @@ TESTS = {
     "owner/requirements.py": "requirements",
     "owner/requirements_file.py": "requirements",
     "owner/unverified.py": "release cli_owner",
-    "owner/requirements_file.py": "requirements",
     "sev/chain/": "chain cli_certs",
     "sev/digest.py": "measure cli_measure",
     "sev/keys.py": "session",
