@@ -412,7 +412,7 @@ def test_answers_and_log_hold_no_key_and_the_log_says_why(
         "launch.measurement",
         "launch.policy",
         "session.unknown",
-        "this is no name",
+        "the name or the report is invalid",
         "web-17: released",
         "ledger.released",
         "ledger.reused",
