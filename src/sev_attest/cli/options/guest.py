@@ -261,6 +261,17 @@ class Measured(NamedTuple):
     notes: Sequence[str] = ()
 
     @property
+    def secret_area_size(self) -> int | None:
+        """Bytes of the firmware's area for secrets; None without one, or for a given digest."""
+        area = self.guest and self.guest.firmware.secret_area()
+        return area[1] if area and all(area) else None
+
+    @property
+    def lacks_secret_area(self) -> bool:
+        """Whether the firmware is known, and declares no area for secrets."""
+        return self.guest is not None and self.secret_area_size is None
+
+    @property
     def ranges(self) -> list[MeasuredRange]:
         """Every piece that was measured, in order; none for a digest that was given."""
         return self.guest.ranges(self.vcpus) if self.guest else []

@@ -108,6 +108,9 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         write_all(zip(places, encoded, strict=True), force=self.force)
 
 
+_NO_AREA = "the firmware image declares no area for secrets"
+
+
 class Summary:
     """What to tell of a verified launch: notes, and the fields of a JSON document."""
 
@@ -141,13 +144,11 @@ def settle_launch(
     if record is not None and record.root is not None:
         summary.facts, lines = _exposures(launch, record, requirements)
         weaknesses = lines if verbose or not lines else [_counted(lines, launch, record)]
-    area = measured.guest and measured.guest.firmware.secret_area()
-    area_size = area[1] if area and all(area) else None
     opened = ledger.open()
     steps = KeyRelease(
         launch,
         secrets=secrets,
-        secret_area_size=area_size,
+        secret_area_size=measured.secret_area_size,
         record=record,
         requirements=requirements,
         ledger=opened,
@@ -161,10 +162,8 @@ def settle_launch(
             with steps:
                 steps.check()
                 steps.build()
-                if guest and secrets and measured.guest and area_size is None:
-                    raise Unsupported(
-                        "the firmware image declares no area for secrets", check="secret.area"
-                    )
+                if guest and secrets and measured.lacks_secret_area:
+                    raise Unsupported(_NO_AREA, check="secret.area")
                 options.check_places()
                 packet = steps.commit()
             if packet is not None:
@@ -176,9 +175,7 @@ def settle_launch(
     if steps.reused is not None:
         summary.notes.append(f"INSECURE: {steps.reused}")
     if packet is not None:
-        summary.notes += _secret_notes(launch, measured, area_size)
-        if opened is None:
-            summary.notes.append("INSECURE: no ledger keeps that this secret leaves only once")
+        summary.notes += _secret_notes(launch, measured, recorded=opened is not None)
     summary.notes += weaknesses
     return summary
 
@@ -222,14 +219,17 @@ def _pass_on(
         raise
 
 
-def _secret_notes(launch: VerifiedLaunch, measured: Measured, area_size: int | None) -> list[str]:
+def _secret_notes(launch: VerifiedLaunch, measured: Measured, *, recorded: bool) -> list[str]:
+    """Return what to tell of a packet; ``recorded``: whether a ledger has its release."""
     from sev_attest.sev.secret import binds
 
     notes = []
     if not binds(launch):
         notes.append("INSECURE: this firmware binds the secret to no launch; another could get it")
-    if measured.guest and area_size is None:
-        notes.append("the firmware image declares no area for secrets: give the host an address")
+    if measured.lacks_secret_area:
+        notes.append(f"{_NO_AREA}: give the host an address")
+    if not recorded:
+        notes.append("INSECURE: no ledger keeps that this secret leaves only once")
     return notes
 
 
