@@ -134,13 +134,16 @@ class Command(click.Command):
             for field, found in bundle.declared().items()
         }
         sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                sections.setdefault(titles.get(str(parameter.name), "Options"), []).append(record)
-        for title, records in sections.items():
+        records = [
+            (titles.get(str(parameter.name), "Options"), record)
+            for parameter in self.get_params(ctx)
+            if (record := parameter.get_help_record(ctx))
+        ]
+        for title, record in records:
+            sections.setdefault(title, []).append(record)
+        for title, rows in sections.items():
             with formatter.section(title):
-                formatter.write_dl(records)
+                formatter.write_dl(rows)
 
 
 class Group(click.Group):
