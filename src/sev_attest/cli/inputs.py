@@ -89,7 +89,7 @@ class FileName(ParamType[str]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
-        """Refuse an empty name."""
+        """Return the name; an empty one is an error."""
         if not str(value):
             self.fail("the file's name is empty", param, ctx)
         if value == STDIN and not self.stdin:

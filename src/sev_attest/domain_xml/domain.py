@@ -130,7 +130,7 @@ class Domain:
         return self.selected_firmware == "efi"
 
     def place(self, path: str) -> Element:
-        """Return the element at ``path``, or the innermost one on the way to it."""
+        """Return the element at ``path``; its nearest existing ancestor if it is missing."""
         found = self.root
         for name in path.split("/"):
             inner = found.find(name)

@@ -227,7 +227,7 @@ class Document:
         return element.start + len(_match(_TAG_NAME, self.source, element.start))
 
     def _fill(self, element: Element, content: bytes) -> Edit:
-        """Return the edit that opens ``<an-empty-element/>`` to hold ``content``."""
+        """Return the edit that turns ``<a/>`` into ``<a>content</a>``."""
         start = self.source[element.start : element.end - 2].rstrip()
         name = _match(_TAG_NAME, start, 0)[1:]
         return Edit(element.start + len(start), element.end, b">" + content + b"</" + name + b">")

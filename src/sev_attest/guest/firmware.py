@@ -3,8 +3,8 @@
 Source: OVMF's OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm, read by QEMU's hw/i386/pc_sysfw_ovmf.c.
 The table ends 32 bytes before the end of the image. Read backwards from there: the footer's GUID
 (16), the length of the whole table (u16), then entries, each GUID (16), length (u16, itself and the
-GUID included) and data. Numbers are little-endian. Firmware older than the footer has only
-the entry "SEV-ES reset" in its place; QEMU still reads it.
+GUID included) and data. Numbers are little-endian. Older firmware has no footer: the
+entry "SEV-ES reset" stands where it would be, and QEMU still reads it.
 """
 
 import hashlib

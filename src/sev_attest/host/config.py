@@ -1,4 +1,4 @@
-"""The configuration of a running domain: what is read of its XML, and what attestation needs."""
+"""The configuration of a running domain, and what attestation needs of it."""
 
 from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.errors import Insecure, NotAttestable, Unsupported

@@ -113,7 +113,7 @@ def _check_usage(
     keys: KeyOptions,
     owner: OwnerOptions,
 ) -> None:
-    """Refuse what virt-qemu-sev-validate refuses, and contradictions among what it lacks."""
+    """Raise the usage errors of virt-qemu-sev-validate, and those of our own options."""
     excluded = [*reported.stated("launch_info"), *owner.stated(*PACKET)]
     refuse(
         host.errors(excluded),

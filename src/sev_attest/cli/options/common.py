@@ -60,6 +60,6 @@ class LedgerOptions(Options, title="Ledger"):
 
 
 def give_up(ledger: "Ledger", session_id: str, reason: str) -> None:
-    """Note in the ledger that a session failed; an error in that is ignored for the first one."""
+    """Mark a session as failed in the ledger; an error here must not hide the first one."""
     with suppress(SevAttestError):
         ledger.fail(session_id, reason)

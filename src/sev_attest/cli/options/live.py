@@ -90,7 +90,7 @@ def _is_qmp(uri: str | None) -> bool:
 
 
 def connect(uri: str, timeout: float, *, insecure: bool) -> "tuple[HostConnection, list[str]]":
-    """Connect to a host until the command ends; return it, and notes.
+    """Open a connection that closes when the command ends; return it, and notes.
 
     ``timeout`` is in seconds. Raises Insecure if the host is this machine and ``insecure`` is
     False.
@@ -186,7 +186,7 @@ class Live:
         return found
 
     def _require_here(self, name: str, path: str) -> None:
-        """Refuse a file that is on another machine, or of unknown folder."""
+        """Raise an error for a file on another machine, or in an unknown folder."""
         if not self.local:
             raise usage(
                 f"the host names a {name}, but the file is there, not here",
@@ -215,7 +215,7 @@ class Live:
         return dict(zip(("cpu_family", "cpu_model", "cpu_stepping"), numbers, strict=True))
 
     def release(self, packet: "SecretPacket") -> None:
-        """Send the guest its secret, once, and let it run; raises WrongState, HostError."""
+        """Inject the secret once, and resume the guest; raises WrongState, HostError."""
         self.refused = True
         try:
             self.guest.confirm()
@@ -238,7 +238,7 @@ class Live:
 
 
 def _check_file(name: str, path: str) -> None:
-    """Refuse what a host may name to make us read or wait: a device, a pipe, a large file."""
+    """Raise an error for a device, a pipe or a large file that a host names."""
     found = os.stat(path)  # noqa: PTH116 - pathlib takes longer to import
     if not stat.S_ISREG(found.st_mode):
         raise MalformedInput("domain XML", name, f"{path} is not a regular file")

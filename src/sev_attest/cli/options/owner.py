@@ -85,7 +85,7 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         return read_requirements(self.requirements).for_secrets(self.launch, named)
 
     def check_places(self) -> None:
-        """Refuse places for the packet that cannot be written; raises what write_all would."""
+        """Raise what write_all would, for places where the packet cannot be written."""
         if self.secret_header is None or self.secret_payload is None:
             return
         from pathlib import Path
@@ -115,7 +115,7 @@ class Summary:
     """What to tell of a verified launch: notes, and the fields of a JSON document."""
 
     def __init__(self) -> None:
-        """Begin with nothing to tell; ``met`` is what the requirements allow the launch as."""
+        """Start without notes. ``met`` is the launch of owner.toml that this one matches."""
         self.notes: list[str] = []
         self.facts: dict[str, object] = {}
         self.met: Met | None = None

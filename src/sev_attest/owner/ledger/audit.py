@@ -1,4 +1,4 @@
-"""Find what was changed in a ledger behind its back.
+"""Find changes that were made to a ledger without its own steps.
 
 1. The log has every number from 1 on, once and in order.
 2. Each event has the hash of the one before it, and its own hash is right.

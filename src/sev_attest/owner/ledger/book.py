@@ -114,7 +114,7 @@ class Ledger:
 
     @property
     def now(self) -> str:
-        """The time of its clock, in the format of its entries."""
+        """Current time of the ledger's clock: UTC, ISO 8601, to the second."""
         return _utc(self._clock())
 
     def disconnect(self) -> None:
@@ -187,7 +187,7 @@ class Ledger:
             return step.enter(State.RELEASED, {"measurement": _measurement_text(measurement)})
 
     def fail(self, attempt: str, reason: str) -> LedgerEntry:
-        """Give an attempt up (-> failed), also after a release whose packet did not get out."""
+        """Mark an attempt as failed, also after a release whose packet did not get out."""
         with self._step(attempt) as step:
             return step.enter(State.FAILED, {"note": _clean(reason)})
 

@@ -140,7 +140,7 @@ class Collected:
         self.by_role[found.role] = found, source
 
     def replace(self, found: Certificate | AmdCaCertificate) -> None:
-        """Replace the chain's own certificate; raises NotVerified for the CEK of another chip.
+        """Put ``found`` in place of its role's certificate; raises NotVerified for another CEK.
 
         A chip has one CEK: AMD serves it signed, the firmware exports it unsigned.
         """
