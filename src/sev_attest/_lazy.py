@@ -1,6 +1,6 @@
-"""Public names that are imported when one is first used (PEP 562).
+"""Public names that are imported on first use (PEP 562).
 
-A command that checks a measurement imports modules directly, and then no OpenSSL bindings.
+Commands import modules directly, so that checking a measurement does not load OpenSSL.
 """
 
 import sys
