@@ -5,6 +5,7 @@ import enum
 import importlib
 import pickle
 import pkgutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from sev_attest import (
 from sev_attest._encoding import blob, from_base64, looks_like_text
 from sev_attest._keys import Algorithm, Curve
 from sev_attest.guest import CpuModel, Firmware, KernelHashes, VmsaProfile
-from sev_attest.owner import LaunchRecord, Requirements
+from sev_attest.owner import LaunchRecord, LedgerDamaged, Requirements
 from sev_attest.owner.requirements import ReferenceValue
 from sev_attest.sev import spec
 from sev_attest.sev.launch import expected_measure
@@ -64,12 +65,30 @@ def test_reading_leaves_other_errors_alone() -> None:
         errors.MalformedInput("TIK", "length", "3 bytes", offset=3, hint="h"),
         errors.ChainInvalid((errors.Failure("chain.a.b", "words", "hint", certificate="A"),)),
         errors.MeasurementMismatch("no", check="launch.measurement"),
+        errors.RequirementsNotMet((errors.Failure("a.b", "words"), errors.Failure("a.c", "more"))),
+        LedgerDamaged(("one", "two")),
     ],
 )
 def test_errors_cross_process_borders_whole(error: SevAttestError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), copy.check, copy.hint) == (type(error), error.check, error.hint)
     assert str(copy) == str(error)
+    assert vars(copy).keys() == vars(error).keys()
+
+
+def test_every_error_of_the_library_can_be_raised_by_a_worker_process() -> None:
+    """One that cannot be unpickled would end all the workers of a pool."""
+
+    def kinds(kind: type[SevAttestError]) -> Iterator[type[SevAttestError]]:
+        yield kind
+        for each in kind.__subclasses__():
+            yield from kinds(each)
+
+    for kind in kinds(SevAttestError):
+        error = kind.__new__(kind, "words")
+        error.__dict__ = {"check": "a.b", "hint": "", "source": "", "facts": {}, "more": (1,)}
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), copy.args, vars(copy)) == (kind, ("words",), vars(error))
 
 
 def test_a_failure_shows_its_id() -> None:

@@ -39,7 +39,8 @@ from sev_attest.guest import CpuModel, Firmware, KernelHashes, VmsaProfile
 from sev_attest.guest.firmware import sha256_of
 from sev_attest.owner import LaunchRecord, Ledger, release
 from sev_attest.owner.advisories import load
-from sev_attest.owner.ledger import book, step
+from sev_attest.owner.ledger import step
+from sev_attest.owner.ledger.reading import Reader
 from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.owner.requirements import Minimum, ReferenceValue, Requirements
 from sev_attest.sev.launch import expected_measure
@@ -597,19 +598,18 @@ class BareTransaction:
         for _ in range(count):
             self._sessions.append(secrets.token_hex(32))
             self._ledger.create(self._sessions[-1])
-        head = book.KEPT_HEAD.format_map(Sqlite.names)
-        self._events = self._connection.execute(head).fetchone()[0]
+        self._events = self._ledger.snapshot(Reader.head).count
 
     def run(self) -> None:
         """Bind and release a session."""
         session, text = self._sessions.pop(), "x" * 64
         execute, at = self._connection.execute, "2026-01-01T00:00:00+00:00"
         execute("BEGIN IMMEDIATE")
-        execute(step.LOOK.format_map(Sqlite.names), (session,)).fetchone()
+        execute(step.LOOK.format_map(Sqlite.names), (self._events, session)).fetchone()
         for before, state in (("created", "measured"), ("measured", "released")):
             count = self._events
             execute(step.INSERT_EVENT, (count + 1, at, session, state, text, text, text))
-            execute(step.UPDATE_SESSION, (state, at, text, "", session, before))
+            execute(step.UPDATE_SESSION, (state, at, text, "", 0, session, before))
             execute(step.UPDATE_HEAD, (count + 1, text, count))
             self._events += 1
         execute("COMMIT")

@@ -34,6 +34,13 @@ class SevAttestError(Exception):
         self.source: str = ""
         self.facts: dict[str, object] = {}
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what an error is made of, not the arguments: a worker process may raise it.
+
+        An error that cannot be unpickled ends the whole pool of worker processes.
+        """
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
     def __str__(self) -> str:
         """Return the message, after the source if that is known."""
         message = super().__str__()
@@ -174,10 +181,6 @@ class ChainInvalid(NotVerified):
         self.failures: tuple[Failure, ...] = failures
         self.held: frozenset[str] = held
         self.certificate: str = failures[0].certificate
-
-    def __reduce__(self) -> tuple[type["ChainInvalid"], tuple[tuple[Failure, ...], frozenset[str]]]:
-        """Pickle the arguments: chains are verified in worker processes."""
-        return type(self), (self.failures, self.held)
 
 
 class RequirementsNotMet(NotVerified):

@@ -331,7 +331,7 @@ PUBLIC = {
         verify_report
     """,
     owner: """
-        Event Head LaunchRecord Ledger LedgerDamaged LedgerEntry LedgerError LedgerExport Met
+        Event Head LaunchRecord Ledger LedgerDamaged LedgerEntry LedgerError Met
         Minimum ReferenceValue Requirements State default_place release
     """,
 }

@@ -203,7 +203,7 @@ def test_a_session_whose_time_is_over_is_no_fresh_one(run: Run, files: Path) -> 
     assert (ran.code, findings(ran.out)) == (4, {"domain.session.reused"})
     refused = run("domain", "prepare", "q35.xml", *known)
     assert (refused.code, refused.out) == (3, "")
-    assert "was used already: created: its time was over on 2026-01-01T00:00:00" in refused.err
+    assert "was used already: expired: its time was over on 2026-01-01T00:00:00" in refused.err
 
 
 @pytest.mark.parametrize(("data", "words"), BAD.values(), ids=BAD)

@@ -312,7 +312,7 @@ def test_a_session_that_is_in_a_record_but_not_in_the_ledger_is_refused(desk: De
     assert found["errors"][0]["check"] == "ledger.unknown"
     assert no_packet()
     with Ledger.open("ledger") as ledger:
-        assert ledger.entries() == ()
+        assert [*ledger.entries()] == []
 
 
 @pytest.mark.parametrize("change", [{"generation": "milan", "root": "AMD"}, {"cek": "0f" * 32}])
@@ -368,7 +368,7 @@ def test_a_second_launch_in_a_session_is_refused_and_the_first_is_shown(opened: 
     assert first in note
     assert opened.row().state == "measured"
     assert base64.b64encode(opened.row().measurement or b"").decode() == first
-    assert opened.kinds() == ["created", "measured", *["refused"] * 4]
+    assert opened.kinds() == ["created", "measured", "refused"]
 
 
 def test_secrets_are_released_once(opened: Desk) -> None:
@@ -560,7 +560,7 @@ def test_all_that_is_not_met_is_listed_and_the_measurement_is_right(opened: Desk
     assert "the measurement itself is right" in found["notes"]
     assert no_packet()
     assert opened.row().state == "measured"
-    assert opened.kinds() == ["created", "measured", *["requirements"] * 3]
+    assert opened.kinds() == ["created", "measured", "requirements"]
 
 
 def test_requirements_need_the_record(opened: Desk) -> None:

@@ -1,16 +1,12 @@
 """The ledger on SQLite and on a real PostgreSQL server: races, deaths, full disks.
 
-The server is started here, on a socket in a folder of its own; its binaries are looked for where
-distributions keep them.
+What is particular to PostgreSQL is in test_postgresql.py.
 """
 
 import os
-import pwd
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,102 +18,15 @@ from ledger_worker import (
     MEASUREMENT,
     POINTS,
     die_and_restart,
+    locked,
     run_races,
     session_id,
 )
+from postgres_server import Server
 from sev_attest.errors import WrongState
 from sev_attest.owner.ledger import Ledger, LedgerDamaged, LedgerError
 
 ONE = session_id(1)
-
-
-class Server:
-    """A PostgreSQL server of our own."""
-
-    def __init__(self, binaries: Path, folder: Path) -> None:
-        self.binaries = binaries
-        self.folder = folder
-        self.user = None
-        if os.geteuid() == 0:  # which the server refuses
-            self.user = "nobody"
-            os.chown(folder, pwd.getpwnam(self.user).pw_uid, -1)
-        self.process: subprocess.Popen[bytes] | None = None
-        self.databases = 0
-
-    def run(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [str(self.binaries / name), "-D", str(self.folder / "data"), *arguments],
-                user=self.user,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-            )
-
-    def start(self) -> None:
-        socket = f"unix_socket_directories={self.folder}"
-        self.process = self.run("postgres", "-c", "listen_addresses=", "-c", socket)
-        for _ in range(300):
-            try:
-                psycopg.connect(self.url("postgres")).close()
-            except psycopg.OperationalError:
-                time.sleep(0.1)
-            else:
-                return
-        raise AssertionError((self.folder / "log").read_text())
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(2)  # a fast shutdown: clients are cut off
-        self.process.wait()
-
-    def url(self, database: str) -> str:
-        return f"postgresql://owner@/{database}?host={self.folder}"
-
-    def new_database(self) -> str:
-        self.databases += 1
-        name = f"keys{self.databases}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-        return self.url(name)
-
-
-def _binaries() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # Debian: not on the PATH
-    on_path = shutil.which("initdb")
-    if on_path:
-        found.append(Path(on_path).resolve())
-    return found[0].parent if found else None
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    binaries = _binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL server is installed (apt-get install postgresql)")
-    # Not pytest's folder: its name is too long for a socket, and closed to other users.
-    with tempfile.TemporaryDirectory(prefix="ledger") as folder:
-        made = Server(binaries, Path(folder))
-        made.run("initdb", "-U", "owner", "-A", "trust", "-E", "UTF8").wait()
-        made.start()
-        print(f"\nPostgreSQL from {binaries}")
-        try:
-            yield made
-        finally:
-            made.stop()
-
-
-@pytest.fixture
-def url(server: Server) -> str:
-    return server.new_database()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return str(tmp_path / "ledger.sqlite3")
-    found: str = request.getfixturevalue("url")
-    return found
 
 
 @pytest.fixture
@@ -161,7 +70,7 @@ def test_8_processes_make_one_ledger(place: str) -> None:
 def test_a_ledger_that_is_locked_releases_nothing(ledger: Ledger, place: str) -> None:
     ledger.bind(ONE, MEASUREMENT, adopt=True)
     with Ledger.open(place, timeout=0.2) as waiting:
-        with ledger._transaction(ledger._store.writing):
+        with locked(ledger):
             assert waiting.get(ONE) is not None  # reading goes on
             with pytest.raises(LedgerError) as refused:
                 waiting.release(ONE, MEASUREMENT)
@@ -202,7 +111,7 @@ def test_verify_detects_what_the_database_s_own_owner_did(ledger: Ledger, place:
 def test_a_restarted_server_costs_one_step(server: Server, url: str) -> None:
     with Ledger.open(url) as ledger:
         ledger.bind(ONE, MEASUREMENT, adopt=True)
-        ledger._idle.append(ledger._store.connect())
+        ledger._here._idle.append((ledger._store.connect(), time.monotonic()))
         server.stop()
         with pytest.raises(LedgerError) as refused:
             ledger.release(ONE, MEASUREMENT)
@@ -217,21 +126,15 @@ def test_a_restarted_server_costs_one_step(server: Server, url: str) -> None:
             ledger.release(ONE, MEASUREMENT)
 
 
-def test_the_server_syncs_and_ends_who_holds_the_lock_and_sleeps(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as server:
-        name = server.info.dbname
-        server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off".encode())
-        server.execute(
-            f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'".encode()
-        )
+def test_the_server_ends_who_holds_the_lock_and_sleeps(url: str) -> None:
     with Ledger.open(url) as ledger:
         ledger.create(ONE)
-        (connection,) = ledger._idle
-        shown = [
-            connection.execute(f"SHOW {setting}").fetchone()[0]
-            for setting in ("synchronous_commit", "idle_in_transaction_session_timeout")
-        ]
-    assert shown == ["on", "10s"]
+        with locked(ledger) as connection:
+            shown = [
+                connection.execute(f"SHOW {setting}").fetchone()[0]
+                for setting in ("lock_timeout", "idle_in_transaction_session_timeout")
+            ]
+    assert shown == ["5s", "10s"]
 
 
 def test_a_user_who_may_not_write_is_told(server: Server, url: str) -> None:

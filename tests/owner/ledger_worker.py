@@ -11,7 +11,8 @@ import signal
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ import pytest
 
 from sev_attest.errors import WrongState
 from sev_attest.owner.ledger import Ledger, postgres
+from sev_attest.owner.ledger.store import StoreConnection
 from workers import fork_for_each, race_for_each, racers, run_forked, say
 
 MEASUREMENT = bytes(range(48))
 STEPS = ("create", "bind", "release")
 _STATEMENTS = {
     "BEGIN": "begin",
-    "SELECT l.events": "look",
+    "SELECT events": "look",
     "INSERT INTO sev_attest_event": "event",
     "INSERT INTO sev_attest_session": "row",
     "UPDATE sev_attest_session": "row",
@@ -48,6 +50,22 @@ POINTS = [
 
 def session_id(number: int) -> str:
     return f"{number:064x}"
+
+
+def everything(ledger: Ledger) -> tuple[object, ...]:
+    """Give all that is in a ledger."""
+    return (*ledger.entries(), *ledger.events())
+
+
+@contextmanager
+def locked(ledger: Ledger) -> Iterator[StoreConnection]:
+    """Hold the lock that a step takes, as another process."""
+    connection = ledger._store.connect()
+    connection.execute(ledger._store.writing)
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def command(*arguments: object) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from conftest import Run
+from ledger_worker import locked
 from sev_attest import sev
 from sev_attest.guest import CpuModel
 from sev_attest.owner import Ledger
@@ -229,7 +230,7 @@ def test_a_platform_that_is_not_amd_s_gets_no_session(setup: Setup, fault: Fault
     Path("host.chain").write_bytes(setup.host.chain().to_bytes())
     command = next(shlex.split(line) for line in COMMANDS if line.startswith("session"))
     assert setup.run(*command, "--trust-root", "root", "--force").code == 1
-    assert len(setup.server.service.ledger.entries()) == 1
+    assert len([*setup.server.service.ledger.entries()]) == 1
 
 
 def test_a_packet_is_of_no_use_to_a_second_guest(setup: Setup) -> None:
@@ -337,7 +338,7 @@ def test_an_error_on_the_owner_s_side_is_reported_as_such_and_spends_nothing(
     Path("web/disk.key").write_bytes(KEY)
     with Ledger.open("web/ledger.sqlite3", timeout=0) as impatient:
         monkeypatch.setattr(setup.server, "service", replace(service, ledger=impatient))
-        with service.ledger._transaction("BEGIN IMMEDIATE"):
+        with locked(service.ledger):
             assert setup.ask(guest) == unavailable
         assert setup.ask(guest)[0] == 200
 

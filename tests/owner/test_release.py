@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import release_worker
+from ledger_worker import everything as in_ledger
 from release_worker import SECRETS, case_line, demands
 from sev_attest import (
     ChainInvalid,
@@ -218,7 +219,7 @@ def test_the_first_step_that_fails_is_named_and_the_ledger_untouched(
 ) -> None:
     # Everything is wrong; each case mends one thing more. No later step is reached.
     info = replace(told(case.start(OTHER)), policy=changes.get("policy", 3))
-    before = case.ledger.export()
+    before = in_ledger(case.ledger)
     error = case.refusal(
         info,
         keys=changes.get("keys", case.session.keys),
@@ -227,7 +228,7 @@ def test_the_first_step_that_fails_is_named_and_the_ledger_untouched(
         secrets=LARGE,
     )
     assert error.check == check
-    assert case.ledger.export() == before
+    assert in_ledger(case.ledger) == before
 
 
 @pytest.mark.parametrize(
@@ -271,12 +272,12 @@ def test_a_record_goes_with_the_keys_of_its_session(case: Case) -> None:
 
 
 def test_a_wrong_measurement_tells_nothing_of_the_requirements(case: Case) -> None:
-    before = case.ledger.export()
+    before = in_ledger(case.ledger)
     error = case.refusal(told(case.start(OTHER)), requirements=UNMET)
     assert type(error) is MeasurementMismatch
     assert (error.check, error.facts, error.hint) == ("launch.measurement", {}, "")
     assert error.__context__ is None
-    assert case.ledger.export() == before
+    assert in_ledger(case.ledger) == before
 
 
 def test_unmet_requirements_bind_the_session_and_are_noted(case: Case) -> None:
@@ -287,7 +288,7 @@ def test_unmet_requirements_bind_the_session_and_are_noted(case: Case) -> None:
     checks = ["requirements.platform.denied-pdh", "requirements.minimum.build"]
     assert [failure.check for failure in error.failures] == checks
     assert case.kinds == ["created", "measured", "requirements"]
-    last = case.ledger.events()[-1]
+    last = tuple(case.ledger.events())[-1]
     assert json.loads(last.detail) == {"text": " ".join(checks)}
     # The owner changes their mind: for that launch, and for no other.
     assert case.refusal(told(case.start())).check == "ledger.reused"
@@ -375,18 +376,69 @@ def test_no_packet_without_the_steps_before_it(case: Case) -> None:
     )
     with pytest.raises(TypeError, match="requirements need"):
         steps(case, launch, requirements=UNMET, record=None)
+    unbuilt = steps(case, launch)
+    unbuilt.check()
     unmet = steps(case, launch, requirements=UNMET)
     with pytest.raises(RequirementsNotMet):
         unmet.check()
     unmet.build()
-    for going in (steps(case, launch), unmet):
+    for going in (steps(case, launch), unmet, unbuilt):
         with pytest.raises(RuntimeError, match="comes after check"):
             going.commit()
-    unbuilt = steps(case, launch)
-    unbuilt.check()
-    with pytest.raises(RuntimeError, match="comes after check"):
-        unbuilt.commit()
-    assert case.kinds == ["created"]
+    assert case.kinds == ["created", "measured", "requirements"]  # by check() alone
+
+
+def test_a_block_that_ends_early_binds_the_session(case: Case) -> None:
+    launch = sev.verify_launch(
+        told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
+    )
+    with steps(case, launch) as going, suppress(ValueError):
+        going.check()
+        raise ValueError
+    assert case.kinds == ["created", "measured"]
+    assert case.refusal(told(case.start())).check == "ledger.reused"
+
+
+def test_what_a_step_found_is_not_kept_for_the_next_time(case: Case) -> None:
+    launch = sev.verify_launch(
+        told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
+    )
+    secrets: dict[str, bytes] = {}
+    later = steps(case, launch, secrets=secrets)
+    later.check()
+    secrets.update(SECRETS)
+    later.build()
+    assert later.commit() is None  # the secrets are those that it was given
+    stale = steps(case, launch)
+    stale.check()
+    stale.build()
+    stale._requirements = UNMET
+    with pytest.raises(RequirementsNotMet):
+        stale.check()
+    with pytest.raises(RuntimeError):
+        stale.commit()
+    stale = steps(case, launch)
+    stale.check()
+    stale.build()
+    stale._secrets = LARGE
+    with pytest.raises(Unsupported):
+        stale.build()
+    with pytest.raises(RuntimeError):
+        stale.commit()
+    assert "released" not in case.kinds
+
+
+def test_a_session_that_the_ledger_does_not_know_is_adopted_only_if_that_is_said(
+    case: Case, tmp_path: Path
+) -> None:
+    launch = sev.verify_launch(
+        told(case.start()), keys=case.session.keys, policy=case.session.policy, digest=DIGEST
+    )
+    with Ledger.open(tmp_path / "another") as empty:
+        with pytest.raises(WrongState) as refused:
+            take(steps(case, launch, record=None, ledger=empty))
+        assert refused.value.check == "ledger.unknown"
+        assert take(steps(case, launch, record=None, ledger=empty, adopt=True))
 
 
 def test_what_the_ledger_says_of_a_session_goes_before_all_else_that_is_wrong(case: Case) -> None:
@@ -442,7 +494,7 @@ def test_a_second_launch_may_be_looked_at_but_gets_no_secret(case: Case) -> None
     assert looked.reused is not None
     with pytest.raises(RequirementsNotMet):
         take(steps(case, second, requirements=UNMET, insecure=True, secrets={}))
-    assert case.kinds == [*before, *["refused"] * 4]
+    assert case.kinds == [*before, "refused"]
 
 
 # once
@@ -463,7 +515,7 @@ def test_a_session_that_the_ledger_does_not_know_gets_nothing(case: Case, tmp_pa
         error = case.refusal(told(case.start()), ledger=empty)
         assert (error.check, error.exit_code) == ("ledger.unknown", 5)
         assert case.refusal(told(case.start()), ledger=empty, requirements=UNMET).exit_code == 5
-        assert empty.export().events == ()
+        assert in_ledger(empty) == ()
 
 
 def test_a_session_past_its_time_gets_nothing(case: Case, verified: sev.VerifiedChain) -> None:
@@ -732,7 +784,7 @@ def _locked(case: Case, place: Path) -> Any:
 
 
 def _read_only(case: Case, place: Path) -> None:
-    (connection,) = case.ledger._idle
+    ((connection, _),) = case.ledger._here._idle
     connection.execute("PRAGMA query_only = 1")
 
 
@@ -807,7 +859,7 @@ def test_no_key_and_no_secret_is_anywhere_but_in_the_packet(
     case.ledger.fail(case.session.keys.session_id, "lost")
     refused(case, info)
     said += [case.session, case.session.keys, case.record, case.record.to_bytes(), case.ledger]
-    said += [case.ledger.export(), demands(DIGEST), info, packet]
+    said += [in_ledger(case.ledger), demands(DIGEST), info, packet]
     launch = sev.verify_launch(
         info, keys=case.session.keys, policy=case.session.policy, digest=DIGEST
     )

@@ -37,7 +37,11 @@ class FileExists(SevAttestError):
     """A file of this name exists already."""
 
 
-def write_all(files: Iterable[tuple[Path, bytes]], *, force: bool) -> None:
+Content = bytes | Iterable[bytes]
+"""What a file has: all of it, or the parts of something too large for memory."""
+
+
+def write_all(files: Iterable[tuple[Path, Content]], *, force: bool) -> None:
     """Write every file, with mode 0600, or leave everything as it was.
 
     Each is written under a temporary name and synced before any of them gets its own name. Without
@@ -163,7 +167,7 @@ def _keep(path: Path, old: Path) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def _stage(path: Path, data: bytes, staged: dict[Path, Path], locks: ExitStack) -> None:
+def _stage(path: Path, data: Content, staged: dict[Path, Path], locks: ExitStack) -> None:
     """Write a file under a temporary name, noted in ``staged`` before its first byte."""
     try:
         with ExitStack() as closing:
@@ -176,7 +180,7 @@ def _stage(path: Path, data: bytes, staged: dict[Path, Path], locks: ExitStack) 
             if not os.fstat(descriptor).st_nlink:  # another run removed it before it was locked
                 _stage(path, data, staged, locks)
                 return
-            file.write(data)
+            file.writelines((data,) if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(descriptor)
             if _LOCKS:  # keep it open, thus locked; Windows cannot rename an open file

@@ -1,7 +1,7 @@
 """Print text for people, or one JSON document."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sev_attest.sev.launch_info import LaunchInfo
     from sev_attest.sev.policy import GuestPolicy
 
+_PARTS = 4096
 LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"
 
 
@@ -45,11 +46,40 @@ def _escaped(text: str, kept: str) -> str:
 
 
 def document(command: str, *, ok: bool, **fields: object) -> None:
-    """Print the JSON document of a command."""
+    """Print the JSON document of a command; fields that are iterators as lists.
+
+    Nothing is printed before _PARTS parts are known: an error is then a document of its own.
+    """
+    parts = document_parts(command, ok=ok, **fields)
+    kept: list[str] = []
+    for part in parts:
+        kept.append(part)
+        if len(kept) == _PARTS:
+            click.echo("".join(kept), nl=False)
+            kept.clear()
+    click.echo("".join(kept), nl=False)
+
+
+def document_parts(command: str, *, ok: bool, **fields: object) -> Iterator[str]:
+    """Yield the text of a JSON document in parts: a list that is an iterator is never in memory."""
     import json
 
-    head = {"schema": f"sev-attest/{command}/1", "ok": ok}
-    click.echo(json.dumps(head | fields, indent=2))
+    def indented(value: object) -> str:
+        return json.dumps(value, indent=2).replace("\n", "\n  ")
+
+    before = "{"
+    for name, value in ({"schema": f"sev-attest/{command}/1", "ok": ok} | fields).items():
+        yield f"{before}\n  {json.dumps(name)}: "
+        before = ","
+        if not isinstance(value, Iterator):
+            yield indented(value)
+            continue
+        opening = "["
+        for item in value:
+            yield f"{opening}\n    " + indented(item).replace("\n", "\n  ")
+            opening = ","
+        yield "[]" if opening == "[" else "\n  ]"
+    yield "\n}\n"
 
 
 def notes(lines: Iterable[str], *, err: bool = False) -> None:

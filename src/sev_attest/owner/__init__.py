@@ -7,7 +7,7 @@ the record of a session   :class:`LaunchRecord`
 what an owner requires    :class:`Requirements`, :class:`ReferenceValue`, :class:`Minimum`,
                           :class:`Met`
 each attempt once         :class:`Ledger`, :class:`LedgerEntry`, :class:`State`, :class:`Event`,
-                          :class:`Head`, :class:`LedgerExport`, :class:`LedgerError`,
+                          :class:`Head`, :class:`LedgerError`,
                           :class:`LedgerDamaged`, :func:`default_place`
 a secret, once            :func:`release`
 ========================  ======================================================================

@@ -8,7 +8,6 @@ from sev_attest.owner.ledger import (
     LedgerDamaged,
     LedgerEntry,
     LedgerError,
-    LedgerExport,
     State,
     default_place,
 )
@@ -17,6 +16,6 @@ from sev_attest.owner.requirements import Met, Minimum, ReferenceValue, Requirem
 
 __all__ = [
     "Event", "Head", "LaunchRecord", "Ledger", "LedgerDamaged", "LedgerEntry", "LedgerError",
-    "LedgerExport", "Met", "Minimum", "ReferenceValue", "Requirements", "State", "default_place",
+    "Met", "Minimum", "ReferenceValue", "Requirements", "State", "default_place",
     "release",
 ]  # fmt: skip

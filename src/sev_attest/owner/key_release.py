@@ -12,7 +12,8 @@
 program that has to do something between them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, cast
 
 from sev_attest.errors import (
@@ -101,9 +102,9 @@ class KeyRelease:
             ...  # try where the packet goes
             packet = steps.commit()  # the ledger; then the packet may leave
 
-    If anything in the block raises a SevAttestError or an OSError, the session is bound to this
-    launch in the ledger all the same. What the ledger says of a session comes first: an error that
-    it raises replaces the other one.
+    If a step refuses, or the block ends before the last step, the session is bound to this launch
+    in the ledger all the same. What the ledger says of a session comes first: an error that it
+    raises replaces the other one.
     """
 
     def __init__(
@@ -115,14 +116,15 @@ class KeyRelease:
         record: "LaunchRecord | None",
         requirements: "Requirements | None" = None,
         ledger: "Ledger | None",
+        adopt: bool = False,
         insecure: bool = False,
     ) -> None:
         """Take the launch and what the owner knows of it.
 
         ``secrets`` are the secrets by GUID or alias; without any, the launch is only looked at.
         ``secret_area_size`` is the size of the secret area of the guest's firmware, in bytes.
-        ``record`` is the record of the session. Without one, a session that the ledger does not
-        know is taken for one that another tool made.
+        ``record`` is the record of the session.
+        ``adopt`` takes a session that the ledger does not know for one that another tool made.
         ``requirements`` need a record (TypeError); without them, every launch is allowed.
         ``insecure`` accepts an unverified platform, and firmware that binds no secret to a launch.
         Without secrets it accepts a second launch of a session too: see ``reused``.
@@ -130,15 +132,16 @@ class KeyRelease:
         if requirements is not None and record is None:
             raise TypeError("requirements need the record of the session")
         self._launch = launch
-        self._secrets = secrets
+        self._secrets = dict(secrets)
         self._secret_area_size = secret_area_size
         self._record = record
         self._requirements = requirements
         self._ledger = ledger
+        self._adopt = adopt
         self._insecure = insecure
         self._packet: SecretPacket | None = None
         self._checked = False
-        self._committed = False
+        self._bound = False
         self.met: Met | None = None
         """What the requirements allow the launch as; set by :meth:`check`."""
         self.reused: Insecure | None = None
@@ -147,14 +150,18 @@ class KeyRelease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        # A right measurement binds the session, or a host could try several guests in it.
-        if self._committed or not isinstance(error, SevAttestError | OSError):
-            return
+    def __exit__(self, *_error: object) -> None:
         self._bind()
-        if self._ledger is not None and isinstance(error, RequirementsNotMet) and not self.reused:
-            checks = " ".join(failure.check for failure in error.failures)
-            self._ledger.log(self._session, "requirements", checks)
+
+    @contextmanager
+    def _binding(self) -> Iterator[None]:
+        """Bind the session also if a step refuses, or a host could try several guests in it."""
+        try:
+            yield
+        except SevAttestError as error:
+            unmet = error.failures if isinstance(error, RequirementsNotMet) else ()
+            self._bind(" ".join(failure.check for failure in unmet))
+            raise
 
     @property
     def _session(self) -> str:
@@ -166,14 +173,15 @@ class KeyRelease:
         Raises Insecure if the ledger knows that nobody verified the platform, LaunchRefused if the
         ledger names another root than the record, RequirementsNotMet with every failure.
         """
-        if self._ledger is not None:
-            self._check_root(self._ledger)
-        if self._requirements is not None and self._record is not None:  # __init__ wants both
-            from datetime import UTC, datetime
+        from datetime import UTC, datetime
 
-            ledger = self._ledger
-            at = datetime.now(UTC) if ledger is None else datetime.fromisoformat(ledger.now)
-            self.met = self._requirements.require(self._launch, self._record, at=at)
+        self._checked = False
+        with self._binding():
+            if self._ledger is not None:
+                self._check_root(self._ledger)
+            if self._requirements is not None and self._record is not None:  # __init__ wants both
+                at = datetime.fromisoformat(self._ledger.now) if self._ledger else datetime.now(UTC)
+                self.met = self._requirements.require(self._launch, self._record, at=at)
         self._checked = True
 
     def _check_root(self, ledger: "Ledger") -> None:
@@ -192,15 +200,17 @@ class KeyRelease:
 
     def build(self) -> None:
         """Build the packet, in memory (step 4); raises what :func:`build_secret` raises."""
-        if self._secrets:
-            from sev_attest.sev.secret import build_secret
+        self._packet = None
+        with self._binding():
+            if self._secrets:
+                from sev_attest.sev.secret import build_secret
 
-            self._packet = build_secret(
-                self._launch,
-                self._secrets,
-                secret_area_size=self._secret_area_size,
-                insecure=self._insecure,
-            )
+                self._packet = build_secret(
+                    self._launch,
+                    self._secrets,
+                    secret_area_size=self._secret_area_size,
+                    insecure=self._insecure,
+                )
 
     def commit(self) -> "SecretPacket | None":
         """Commit the release in the ledger (step 5), and return the packet; None without secrets.
@@ -211,24 +221,26 @@ class KeyRelease:
         """
         if not self._checked or (self._secrets and self._packet is None):
             raise RuntimeError("commit() comes after check() and build()")
-        self._committed = True
         if self._packet is None:
             self._bind()
         elif self._ledger is not None:
+            self._bound = True
             self._ledger.release(
                 self._session,
                 self._launch.info.measurement,
-                adopt=self._record is None,
+                adopt=self._adopt,
                 insecure=self._insecure,
             )
         return self._packet
 
-    def _bind(self) -> None:
-        if self._ledger is None:
+    def _bind(self, unmet: str = "") -> None:
+        if self._ledger is None or self._bound:
             return
-        adopt = self._record is None
+        self._bound = True
         try:
-            self._ledger.bind(self._session, self._launch.info.measurement, adopt=adopt)
+            self._ledger.bind(
+                self._session, self._launch.info.measurement, adopt=self._adopt, unmet=unmet
+            )
         except Insecure as error:
             # A second launch may be looked at, but gets no secret.
             if error.check != "ledger.reused" or self._secrets or not self._insecure:

@@ -1,10 +1,11 @@
 """``sev-attest ledger``: the sessions of this owner, and the state of each."""
 
-import json
 import re
-from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,8 +26,13 @@ from sev_attest.owner.ledger import (
     LedgerError,
     State,
 )
+from sev_attest.owner.ledger.reading import Reader
 
-_ID_NEEDED = 8
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PAGE = 500
+_CANDIDATES = 8
 _ID_SHOWN = 12
 _session = click.argument("session", metavar="NAME-OR-ID")
 
@@ -63,25 +69,34 @@ def command() -> None:
 @OutputOptions.given("output")
 def list_(*, states: tuple[str, ...], ledger: LedgerOptions, output: OutputOptions) -> None:
     """List all sessions, one per line, the oldest first."""
-    try:
-        with _open(ledger) as opened:
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(_open(ledger))
+        except LedgerError as error:
+            if error.check != "ledger.missing":
+                raise
+            found: Iterator[LedgerEntry] = iter(())
+            now = ""
+        else:
             found, now = opened.entries(), opened.now
-    except LedgerError as error:
-        if error.check != "ledger.missing":
-            raise
-        found, now = (), ""
-    shown = [entry for entry in found if not states or entry.state in states]
-    if output.as_json:
-        sessions = [_entry_facts(entry, now) for entry in shown]
-        render.document("ledger list", ok=True, sessions=sessions)
-    else:
-        if not (shown or output.quiet):
-            click.echo("no launches in that state" if found else "no launches yet")
-        width = max((len(render.one_line(entry.name)) for entry in shown), default=0)
-        for entry in shown:
-            name = render.one_line(entry.name) or "-"
-            shortened = entry.session_id[: None if output.verbose else _ID_SHOWN]
-            click.echo(f"{shortened}  {name:<{width}}  {render.one_line(entry.explain(now))}")
+        wanted = {State(state) for state in states} or {*State}
+        first = next(found, None)
+        every = chain(() if first is None else (first,), found)
+        shown = (entry for entry in every if entry.state_at(now) in wanted)
+        if output.as_json:
+            sessions = (_entry_facts(entry, now) for entry in shown)
+            render.document("ledger list", ok=True, sessions=sessions)
+            return
+        listed = False
+        while page := [*islice(shown, _PAGE)]:
+            listed = True
+            width = max(len(render.one_line(entry.name)) for entry in page)
+            for entry in page:
+                name = render.one_line(entry.name) or "-"
+                shortened = entry.session_id[: None if output.verbose else _ID_SHOWN]
+                click.echo(f"{shortened}  {name:<{width}}  {render.one_line(entry.explain(now))}")
+        if not (listed or output.quiet):
+            click.echo("no launches yet" if first is None else "no launches in that state")
 
 
 @command.command("show")
@@ -94,12 +109,13 @@ def show(*, session: str, ledger: LedgerOptions, output: OutputOptions) -> None:
         entry = _find(opened, session)
         events, now = opened.events(entry.session_id), opened.now
         root = opened.root(entry.session_id)
-    facts = _entry_facts(entry, now)
-    if output.as_json:
-        facts |= {"verified": None if root == UNKNOWN_ROOT else root is not None}
-        facts |= {"root": root or None}
-        render.document("ledger show", ok=True, session=facts, events=_event_facts(events))
-    else:
+        facts = _entry_facts(entry, now)
+        if output.as_json:
+            facts |= {"verified": None if root == UNKNOWN_ROOT else root is not None}
+            facts |= {"root": root or None}
+            told = map(_event_facts, events)
+            render.document("ledger show", ok=True, session=facts, events=told)
+            return
         facts |= {"platform": _platform(root)}
         for name, value in facts.items():
             if value:
@@ -136,24 +152,32 @@ def close(*, session: str, reason: str, ledger: LedgerOptions, output: OutputOpt
 def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: OutputOptions) -> None:
     """Print all sessions and events as one JSON document."""
     with _open(ledger) as opened:
-        found, now = opened.export(), opened.now
-    everything = {
-        "head": str(found.head),
-        "sessions": [_entry_facts(entry, now) for entry in found.entries],
-        "events": _event_facts(found.events),
+        now = opened.now
+        if place is None:
+            opened.snapshot(
+                lambda reader: render.document("ledger export", ok=True, **_everything(reader, now))
+            )
+            return
+        head = opened.snapshot(partial(_write, Path(place), now, force=force))
+    if output.as_json:
+        render.document("ledger export", ok=True, files=[place], head=str(head))
+    elif output.text:
+        told = f": {head.count} events" if output.verbose else ""
+        click.echo(f"wrote {render.one_line(place)}{told}")
+
+
+def _write(path: Path, now: str, reader: Reader, *, force: bool) -> Head:
+    parts = render.document_parts("ledger export", ok=True, **_everything(reader, now))
+    write_all([(path, map(str.encode, parts))], force=force)
+    return reader.head()
+
+
+def _everything(reader: Reader, now: str) -> dict[str, Any]:
+    return {
+        "head": str(reader.head()),
+        "sessions": (_entry_facts(entry, now) for entry in reader.entries()),
+        "events": map(_event_facts, reader.events()),
     }
-    counts = f"{len(found.entries)} sessions, {len(found.events)} events"
-    if place is not None:
-        head = {"schema": "sev-attest/ledger export/1", "ok": True}
-        text = json.dumps(head | everything, indent=2).encode() + b"\n"
-        write_all([(Path(place), text)], force=force)
-        if output.as_json:
-            render.document("ledger export", ok=True, files=[place], head=everything["head"])
-        elif output.text:
-            told = f": {counts}" if output.verbose else ""
-            click.echo(f"wrote {render.one_line(place)}{told}")
-    else:
-        render.document("ledger export", ok=True, **everything)
 
 
 @command.command("verify")
@@ -205,36 +229,37 @@ def _find(ledger: Ledger, text: str) -> LedgerEntry:
 
     Raises WrongState if there is none, Unsupported if there are several.
     """
-    entries = ledger.entries()
-    found = [entry for entry in entries if entry.name == text]
-    if not found and len(text) >= _ID_NEEDED:
-        found = [entry for entry in entries if entry.session_id.startswith(text)]
+    found = ledger.find(text, most=_CANDIDATES + 1)
     if not found:
         raise WrongState(
             f"no session {text!r} is in the ledger {ledger.place}",
             check="ledger.unknown",
         )
     if len(found) > 1:
-        candidates = ", ".join(f"{e.session_id[:_ID_SHOWN]} ({e.state})" for e in found[:8])
+        candidates = ", ".join(
+            f"{e.session_id[:_ID_SHOWN]} ({e.state})" for e in found[:_CANDIDATES]
+        )
+        count = len(found) if len(found) <= _CANDIDATES else f"more than {_CANDIDATES}"
         raise usage(
-            f"{len(found)} sessions are called {text!r}: {candidates}",
+            f"{count} sessions are called {text!r}: {candidates}",
             hint="give more digits of the id",
         )
     return found[0]
 
 
 def _entry_facts(entry: LedgerEntry, now: str) -> dict[str, Any]:
-    _, name, state, created, changed, expires, measurement, note = entry.to_row()
+    _, name, _, created, changed, expires, measurement, note, refused = entry.to_row()
     return {
         "session_id": entry.session_id,
         "name": name,
-        "state": state,
+        "state": entry.state_at(now).value,
         "explained": entry.explain(now),
         "created": created,
         "changed": changed,
         "expires": expires,
         "measurement": measurement,
         "note": note,
+        "refused": refused,
     }
 
 
@@ -244,6 +269,6 @@ def _platform(root: str | None) -> str:
     return "NOT VERIFIED" if root is None else f"verified, root {root}"
 
 
-def _event_facts(events: Iterable[Event]) -> list[dict[str, Any]]:
+def _event_facts(event: Event) -> dict[str, Any]:
     names = ("seq", "time", "session_id", "kind", "detail", "previous", "hash")
-    return [dict(zip(names, event.to_row(), strict=True)) for event in events]
+    return dict(zip(names, event.to_row(), strict=True))

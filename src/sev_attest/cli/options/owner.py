@@ -152,6 +152,7 @@ def settle_launch(
         record=record,
         requirements=requirements,
         ledger=opened,
+        adopt=record is None,
         insecure=insecure,
     )
     session = launch.keys.session_id

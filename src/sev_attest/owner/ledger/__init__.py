@@ -18,9 +18,9 @@ Every step is one transaction that excludes all other processes. It changes the 
 and appends to the log of events, which is chained by hashes. :meth:`Ledger.verify` checks the log
 from its first event, and compares the rows with it.
 
-===============  ==================================================================
-module           what lives there
-===============  ==================================================================
+===================  ==============================================================
+module               what lives there
+===================  ==============================================================
 ``story.py``     states, entries and events, and which event may follow which
 ``audit.py``     finds what was changed in a ledger behind its back
 ``place.py``     where a ledger's file is, and whether others could replace it
@@ -34,7 +34,7 @@ module           what lives there
 """
 
 from sev_attest.owner.ledger.audit import LedgerDamaged
-from sev_attest.owner.ledger.book import Ledger, LedgerExport
+from sev_attest.owner.ledger.book import Ledger
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import check_home, default_place
 from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, State
@@ -47,7 +47,6 @@ __all__ = [
     "LedgerDamaged",
     "LedgerEntry",
     "LedgerError",
-    "LedgerExport",
     "State",
     "check_home",
     "default_place",

@@ -11,10 +11,12 @@ that was noted elsewhere (5) shows that.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, islice
+from operator import itemgetter
 
 from sev_attest.errors import NotVerified
+from sev_attest.owner.ledger.reading import Reader, Row
 from sev_attest.owner.ledger.story import (
     EMPTY,
     Head,
@@ -24,7 +26,8 @@ from sev_attest.owner.ledger.story import (
     event_hash,
 )
 
-Row = tuple[Any, ...]
+MAX_FINDINGS = 1000
+"""How many findings are told at most."""
 
 
 class LedgerDamaged(NotVerified):
@@ -41,77 +44,85 @@ class LedgerDamaged(NotVerified):
         self.findings: tuple[str, ...] = findings
 
 
-def findings(
-    sessions: Sequence[Row], events: Sequence[Row], head: Row | None, noted: Head | None
-) -> list[str]:
-    """Return a message for everything that is wrong with the rows of a ledger.
+def findings(reader: Reader, noted: Head | None) -> tuple[Head, list[str]]:
+    """Return the end of the log, and a message for everything that is wrong with a ledger.
 
-    The rows are as read from the database, with values of any type. ``noted`` is a head that was
-    noted elsewhere.
+    ``noted`` is a head that was noted elsewhere. There are at most MAX_FINDINGS messages.
     """
-    found = [*_chain(events), *_head(events, head)]
-    if noted is not None:
-        found += _noted(events, noted)
-    return [*found, *_sessions(sessions, events)]
+    log = _Log(noted)
+    found = chain(log.check(reader.event_rows()), log.check_head(reader.head_row()))
+    told = list(islice(chain(found, _attempts(reader, log)), MAX_FINDINGS))
+    return log.end, told
 
 
-def _chain(events: Sequence[Row]) -> Iterator[str]:
-    count, previous = EMPTY.count, EMPTY.hash
-    for row in events:
-        seq, *texts = row
-        # bool is an int, and SQLite takes any type in any column.
-        if type(seq) is not int or not all(isinstance(text, str) for text in texts):
-            yield f"event {repr(seq)[:40]} is not one that the ledger writes"
-            return
-        if seq != count + 1:
-            yield f"event {count + 1} is missing: {seq} comes after {count}"
-        elif row[5] != previous:
-            yield f"event {seq} does not follow the one before it"
-        if event_hash(row[:6]) != row[6]:
-            yield f"event {seq} was changed: its hash is another"
-        count, previous = seq, row[6]
+class _Log:
+    """Steps 1, 2, 3 and 5: what is kept of the log while it is read."""
+
+    def __init__(self, noted: Head | None) -> None:
+        self.end: Head = EMPTY
+        self.events = 0
+        self._noted = noted
+        self._has_noted = noted in (None, EMPTY)
+
+    def check(self, events: Iterable[Row]) -> Iterator[str]:
+        for row in events:
+            seq, *texts = row
+            # bool is an int, and SQLite takes any type in any column.
+            if type(seq) is not int or not all(isinstance(text, str) for text in texts):
+                yield f"event {repr(seq)[:40]} is not one that the ledger writes"
+                return
+            if seq != self.end.count + 1:
+                yield f"event {self.end.count + 1} is missing: {seq} comes after {self.end.count}"
+            elif row[5] != self.end.hash:
+                yield f"event {seq} does not follow the one before it"
+            if event_hash(row[:6]) != row[6]:
+                yield f"event {seq} was changed: its hash is another"
+            self.end = Head(seq, row[6])
+            self.events += 1
+            self._has_noted |= self.end == self._noted
+
+    def check_head(self, head: Row | None) -> Iterator[str]:
+        if head is None:
+            yield "the head of the log is missing"
+        elif Head(*head) != self.end:
+            shown = repr(head[0])[:40]
+            end = self.end.count
+            yield f"the log ends with event {end}, its head says {shown} (or another hash)"
+        if self._noted and not self._has_noted:
+            yield (
+                f"the log does not have the event {self._noted.count} that was noted: "
+                "this is an older copy of the ledger, or another ledger"
+            )
 
 
-def _head(events: Sequence[Row], head: Row | None) -> Iterator[str]:
-    last = (events[-1][0], events[-1][6]) if events else (EMPTY.count, EMPTY.hash)
-    if head is None:
-        yield "the head of the log is missing"
-    elif tuple(head) != last:
-        shown = repr(head[0])[:40]
-        yield f"the log ends with event {last[0]}, its head says {shown} (or another hash)"
+def _attempts(reader: Reader, log: _Log) -> Iterator[str]:
+    """Step 4."""
+    seen = 0
+    for rows, events in reader.attempts():
+        for attempt, story in groupby(events, key=itemgetter(2)):
+            told = list(story)
+            seen += len(told)
+            row = rows.pop(attempt, None)
+            yield from _attempt(str(attempt)[:12], row, told)
+        for attempt in rows:
+            yield f"the session {str(attempt)[:12]} has a row, but no event"
+    if seen != log.events:
+        yield f"the log has {log.events} events, and {seen} of sessions: its index is damaged"
 
 
-def _noted(events: Sequence[Row], noted: Head) -> Iterator[str]:
-    known = {(row[0], row[6]) for row in events} | {(EMPTY.count, EMPTY.hash)}
-    if (noted.count, noted.hash) not in known:
-        yield (
-            f"the log does not have the event {noted.count} that was noted: "
-            "this is an older copy of the ledger, or another ledger"
-        )
-
-
-def _sessions(sessions: Sequence[Row], events: Sequence[Row]) -> Iterator[str]:
-    replayed: dict[str, LedgerEntry] = {}
+def _attempt(label: str, row: Row | None, events: Iterable[Row]) -> Iterator[str]:
+    entry: LedgerEntry | None = None
     for seq, time, session_id, kind, detail, *_ in events:
         try:
-            replayed[session_id] = applied(
-                replayed.get(session_id),
-                time=time,
-                session_id=session_id,
-                kind=kind,
-                detail=json.loads(detail),
+            entry = applied(
+                entry, time=time, session_id=session_id, kind=kind, detail=json.loads(detail)
             )
         except ImpossibleError as error:
             yield f"event {seq}: the session {error}"
         except Exception:  # noqa: BLE001 - its message could quote what somebody put there
             yield f"event {seq}: the session has a detail of no known form"
-    rows = {row[0]: tuple(row) for row in sessions}
-    expected = {session_id: entry.to_row() for session_id, entry in replayed.items()}
-    for session_id in sorted(rows.keys() | expected.keys(), key=str):
-        label = str(session_id)[:12]
-        if session_id not in rows:
-            yield f"the row of session {label} is missing"
-        elif session_id not in expected:
-            yield f"the session {label} has a row, but no event"
-        elif rows[session_id] != expected[session_id]:
-            yield f"the row of session {label} contradicts its events"
+    if row is None:
+        yield f"the row of session {label} is missing"
+    # How often a launch was refused is not in the log: only the first of each reason is.
+    elif entry is None or tuple(row[:-1]) != entry.to_row()[:-1]:
+        yield f"the row of session {label} contradicts its events"

@@ -2,21 +2,23 @@
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from sev_attest.errors import Insecure, Unsupported, WrongState
 from sev_attest.owner.ledger.audit import LedgerDamaged, findings
+from sev_attest.owner.ledger.reading import Reader
+from sev_attest.owner.ledger.schema import VERSION, upgrade, version_of
 from sev_attest.owner.ledger.sqlite import Sqlite
-from sev_attest.owner.ledger.step import Step, head_of, root_in
-from sev_attest.owner.ledger.store import TABLE_NAMES, VERSION, Store, StoreConnection
+from sev_attest.owner.ledger.step import Step
+from sev_attest.owner.ledger.store import Store, StoreConnection
 from sev_attest.owner.ledger.story import (
+    EMPTY,
     MEASUREMENT_SIZE,
-    REFUSED,
+    REQUIREMENTS,
     UNKNOWN_ROOT,
     Event,
     Head,
@@ -24,26 +26,16 @@ from sev_attest.owner.ledger.story import (
     State,
     to_text,
 )
+from sev_attest.owner.ledger.transactions import Transactions
 
 # The names in braces are those of Store.names.
-_SESSIONS = """SELECT session_id, name, state, created, changed, expires, measurement, note
-    FROM {sessions} s"""
-_EVENTS = """SELECT seq, time, session_id, kind, detail, previous, hash
-    FROM {events} e"""
-KEPT_HEAD = "SELECT events, hash FROM {head} l"
+CONNECTIONS = 8
+"""How many connections one process has to a ledger, at most."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
-_KIND = re.compile(r"[a-z][a-z0-9.-]{0,63}")
+_PREFIX = re.compile(r"[0-9a-f]{8,64}")
 _MAX_TEXT = 1 << 14
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerExport:
-    """Everything in a ledger at one moment. Does not verify: see :meth:`Ledger.verify`."""
-
-    head: Head
-    entries: tuple[LedgerEntry, ...]
-    events: tuple[Event, ...]
+_T = TypeVar("_T")
 
 
 class Ledger:
@@ -62,13 +54,17 @@ class Ledger:
     for an id that is not 64 hex digits, and for a measurement that is not 48 bytes.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], datetime] | None, *, connections: int = CONNECTIONS
+    ) -> None:
         """Use :meth:`open`."""
         self._store = store
         self._clock = clock
-        self._idle: list[StoreConnection] = []
-        self._inherited: list[list[StoreConnection]] = []
-        self._process = os.getpid()
+        self._size = connections
+        self._floor = EMPTY
+        self._floor_lock = threading.Lock()
+        self._here = Transactions(store, connections, self._raise_floor)
+        self._inherited: list[Transactions] = []
 
     @classmethod
     def open(
@@ -77,12 +73,18 @@ class Ledger:
         *,
         create: bool = True,
         timeout: float = 5.0,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        connections: int = CONNECTIONS,
+        clock: Callable[[], datetime] | None = None,
     ) -> "Ledger":
         """Open the ledger at a path (SQLite) or a ``postgresql://`` URL.
 
         ``create`` makes it if it is missing. ``timeout`` is how long a step waits for other
-        processes, in seconds. ``clock`` returns the time, with a time zone.
+        processes, in seconds. ``connections`` is how many a process opens at most, however many
+        threads it has. ``clock`` returns the time, with a time zone; without one, the database's
+        clock is used, which is the same for all who use the ledger.
+
+        A ledger of an older version is upgraded in place. On PostgreSQL only the owner of its
+        tables can do that.
 
         Raises LedgerError if it cannot be used, is missing and ``create`` is False, or other users
         (except root) could replace the file; Unsupported for a URL that is malformed or has a
@@ -90,9 +92,9 @@ class Ledger:
         """
         store = store_at(place, timeout)
         store.prepare(create=create)
-        ledger = cls(store, clock)
+        ledger = cls(store, clock, connections=connections)
         try:
-            ledger._check_schema()
+            ledger._check_version()
         except BaseException:
             ledger.disconnect()
             raise
@@ -115,14 +117,13 @@ class Ledger:
     @property
     def now(self) -> str:
         """Current time of the ledger's clock: UTC, ISO 8601, to the second."""
-        return _utc(self._clock())
+        if self._clock is not None:
+            return _utc(self._clock())
+        return self._reader.now()
 
     def disconnect(self) -> None:
         """Close the connections that no step is using. The next step opens a new one."""
-        self._leave_inherited()
-        with suppress(IndexError):  # another thread may take the last one
-            while True:
-                self._idle.pop().close()
+        self._transactions().close()
 
     # The steps. Each raises WrongState if the attempt is unknown or its state does not allow it.
 
@@ -143,22 +144,36 @@ class Ledger:
         detail: dict[str, object] = {"name": _clean(name), "expires": limit, "note": ""}
         if root != UNKNOWN_ROOT:
             detail["root"] = root
-        with self._step(attempt) as step:
+
+        def create(step: Step) -> LedgerEntry:
             if step.entry is not None:
                 step.refuse_again(step.entry)
             return step.note(State.CREATED, detail)
 
-    def bind(self, attempt: str, measurement: bytes, *, adopt: bool = False) -> LedgerEntry:
+        return self._step(attempt, create)
+
+    def bind(
+        self, attempt: str, measurement: bytes, *, adopt: bool = False, unmet: str = ""
+    ) -> LedgerEntry:
         """Bind an attempt to the measurement that its owner accepted (-> measured).
 
         ``measurement`` is 48 bytes. ``adopt`` creates an attempt that is unknown, for one that
-        another tool made.
+        another tool made. ``unmet`` names the requirements that this launch did not meet, for the
+        log: no key or secret may be in it.
 
         Binding the same measurement again changes nothing, also after the release. Another one
-        raises Insecure and is logged: the attempt was used for two launches.
+        raises Insecure and is logged: the attempt was used for two launches. The log has the first
+        refusal of each reason; after 16 refusals, an attempt that is open fails.
         """
-        with self._step(attempt) as step:
-            return self._bind(step, measurement, adopt=adopt)
+        reason = _clean(unmet)
+
+        def bind(step: Step) -> LedgerEntry:
+            entry = self._bind(step, measurement, adopt=adopt)
+            if reason:
+                step.refuse(REQUIREMENTS, {"text": reason})
+            return step.entry or entry
+
+        return self._step(attempt, bind)
 
     @staticmethod
     def _bind(step: Step, measurement: bytes, *, adopt: bool) -> LedgerEntry:
@@ -180,42 +195,31 @@ class Ledger:
         secret may leave only after this returns: every later call raises WrongState. Raises
         Insecure if nobody verified the platform, unless ``insecure``.
         """
-        with self._step(attempt) as step:
+
+        def release(step: Step) -> LedgerEntry:
             self._bind(step, measurement, adopt=adopt)
             if not insecure:
                 step.require_root()
             return step.enter(State.RELEASED, {"measurement": _measurement_text(measurement)})
 
+        return self._step(attempt, release)
+
     def fail(self, attempt: str, reason: str) -> LedgerEntry:
         """Mark an attempt as failed, also after a release whose packet did not get out."""
-        with self._step(attempt) as step:
-            return step.enter(State.FAILED, {"note": _clean(reason)})
+        note = _clean(reason)
+        return self._step(attempt, lambda step: step.enter(State.FAILED, {"note": note}))
 
     def close(self, attempt: str, reason: str = "") -> LedgerEntry:
         """End an attempt that released nothing (-> closed)."""
-        with self._step(attempt) as step:
-            return step.enter(State.CLOSED, {"note": _clean(reason)})
-
-    def log(self, attempt: str, kind: str, detail: str = "") -> None:
-        """Log an event that changes no state, such as a measurement that did not match.
-
-        ``kind`` is a word in lower case that is not a state; else ValueError is raised. ``detail``
-        is stored as it is: it must contain no keys or secrets.
-        """
-        if not _KIND.fullmatch(kind) or kind in (*State, REFUSED):
-            raise ValueError("the kind of an event is a word of its own, in lower case")
-        with self._step(attempt) as step:
-            step.known()
-            step.note(kind, {"text": _clean(detail)})
+        note = _clean(reason)
+        return self._step(attempt, lambda step: step.enter(State.CLOSED, {"note": note}))
 
     # Reading.
 
     def get(self, attempt: str) -> LedgerEntry | None:
         """Return the entry of an attempt, or None if it is unknown."""
         _check_id(attempt)
-        with self._transaction(self._store.reading) as connection:
-            row = connection.execute(f"{_SESSIONS} WHERE session_id = ?", (attempt,)).fetchone()
-            return None if row is None else self._store.read(LedgerEntry.from_row, row)
+        return self._reader.entry(attempt)
 
     def root(self, attempt: str) -> str | None:
         """Return the root that :meth:`create` was given.
@@ -223,29 +227,33 @@ class Ledger:
         None if nobody verified the platform; empty if that is unknown, or the attempt is.
         """
         _check_id(attempt)
-        with self._transaction(self._store.reading) as connection:
-            return root_in(self._store, connection, attempt)
+        return self._reader.root(attempt)
 
-    def entries(self) -> tuple[LedgerEntry, ...]:
-        """Return all entries, oldest first."""
-        with self._transaction(self._store.reading) as connection:
-            return self._entries(connection)
+    def find(self, text: str, *, most: int = 9) -> tuple[LedgerEntry, ...]:
+        """Return the entries of this name, or those whose id begins with ``text``.
 
-    def events(self, attempt: str | None = None) -> tuple[Event, ...]:
-        """Return the log of one attempt, or of all, oldest first."""
+        A name wins over an id. An id needs at least 8 of its hex digits. ``most`` are returned at
+        most.
+        """
+        text = _clean(text)
+        found = self._reader.named(text, most)
+        if not found and _PREFIX.fullmatch(text):
+            found = self._reader.beginning(text, most)
+        return tuple(found)
+
+    def entries(self) -> Iterator[LedgerEntry]:
+        """Read all entries in pages, oldest first. Others may take steps meanwhile."""
+        return self._reader.entries()
+
+    def events(self, attempt: str | None = None) -> Iterator[Event]:
+        """Read the log of one attempt, or of all, in pages, oldest first."""
         if attempt is not None:
             _check_id(attempt)
-        with self._transaction(self._store.reading) as connection:
-            return self._events(connection, attempt)
+        return self._reader.events(attempt)
 
-    def export(self) -> LedgerExport:
-        """Return everything, as of one moment."""
-        with self._transaction(self._store.reading) as connection:
-            return LedgerExport(
-                head=head_of(self._store, connection.execute(KEPT_HEAD).fetchone()),
-                entries=self._entries(connection),
-                events=self._events(connection),
-            )
+    def snapshot(self, act: Callable[[Reader], _T]) -> _T:
+        """Return ``act(reader)``; the reader reads what the ledger has at one moment."""
+        return self._transactions().read(lambda connection: act(self._reader_of(connection)))
 
     def verify(self, head: Head | None = None) -> Head:
         """Check the log from its first event, compare the rows with it, and return its head.
@@ -253,84 +261,60 @@ class Ledger:
         ``head`` was noted elsewhere, and must be part of the log: nothing else shows that the whole
         database was replaced. Raises LedgerDamaged with every finding.
         """
-        with self._transaction(self._store.reading) as connection:
-            sessions = connection.execute(_SESSIONS).fetchall()
-            events = connection.execute(f"{_EVENTS} ORDER BY seq").fetchall()
-            kept = connection.execute(KEPT_HEAD).fetchone()
-        found = findings(sessions, events, kept, head)
+        end, found = self.snapshot(lambda reader: findings(reader, head))
         if found:
             raise LedgerDamaged(tuple(found))
-        return Head(*kept)
+        return end
 
     # Transactions.
 
-    def _check_schema(self) -> None:
-        with self._transaction(self._store.reading) as connection:
-            found = {name for (name,) in connection.execute(self._store.tables).fetchall()}
-            if not found >= TABLE_NAMES:
-                raise self._store.fault("damaged", "its tables are missing")
-            row = connection.execute("SELECT version FROM sev_attest_ledger").fetchone()
-        if row is None or type(row[0]) is not int or row[0] < VERSION:
-            raise self._store.fault("damaged", "its version is missing")
-        if row[0] > VERSION:
-            raise self._store.fault("schema", f"version {row[0]}, this one knows {VERSION}")
+    def _check_version(self) -> None:
+        store = self._store
+        transactions = self._transactions()
+        if transactions.read(lambda connection: version_of(store, connection)) < VERSION:
+            transactions.write(lambda connection: upgrade(store, connection))
 
-    @contextmanager
-    def _step(self, attempt: str) -> Iterator[Step]:
+    def _step(self, attempt: str, act: Callable[[Step], _T]) -> _T:
         _check_id(attempt)
-        with self._transaction(self._store.writing) as connection:
-            # The time is read here, after the wait for other processes.
-            step = Step(self._store, connection, attempt, self.now)
+        clock = None if self._clock is None else lambda: self.now
+
+        def take(connection: StoreConnection) -> _T:
+            step = Step(self._store, connection, attempt, floor=self._floor, clock=clock)
             try:
-                yield step
+                found = act(step)
             except (Insecure, WrongState):
                 step.write()
                 raise
             step.write()
+            return found
 
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[StoreConnection]:
-        """Run one transaction. A refusal commits too, so its event is kept."""
-        refusal = None
-        connection = None
-        try:
-            connection = self._take()
-            connection.execute(begin)
-            try:
-                yield connection
-            except (Insecure, WrongState) as error:
-                refusal = error
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection is not None:
-                connection.close()  # rolls back
-            self.disconnect()  # the others may be broken too
-            raise
-        self._idle.append(connection)
-        if refusal is not None:
-            raise refusal
+        return self._transactions().write(take)
 
-    def _leave_inherited(self) -> None:
-        if self._process != os.getpid():
+    @property
+    def _reader(self) -> Reader:
+        """Reads each page in a transaction of its own."""
+        return Reader(
+            self._store,
+            lambda sql, values: self._transactions().read(
+                lambda connection: connection.execute(sql, values).fetchall()
+            ),
+        )
+
+    def _reader_of(self, connection: StoreConnection) -> Reader:
+        return Reader(self._store, lambda sql, values: connection.execute(sql, values).fetchall())
+
+    def _raise_floor(self, head: Head) -> None:
+        with self._floor_lock:
+            if head.count > self._floor.count:
+                self._floor = head
+
+    def _transactions(self) -> Transactions:
+        here = self._here
+        if here.process != os.getpid():
             # After a fork these are the parent's: using or closing them here would break them.
-            self._inherited.append(self._idle)
-            self._idle, self._process = [], os.getpid()
-
-    def _take(self) -> StoreConnection:
-        self._leave_inherited()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._store.connect()
-
-    def _entries(self, connection: StoreConnection) -> tuple[LedgerEntry, ...]:
-        rows = connection.execute(f"{_SESSIONS} ORDER BY created, session_id").fetchall()
-        return tuple(self._store.read(LedgerEntry.from_row, row) for row in rows)
-
-    def _events(self, connection: StoreConnection, attempt: str | None = None) -> tuple[Event, ...]:
-        only, values = ("", ()) if attempt is None else (" WHERE session_id = ?", (attempt,))
-        rows = connection.execute(f"{_EVENTS}{only} ORDER BY seq", values).fetchall()
-        return tuple(self._store.read(Event.from_row, row) for row in rows)
+            self._inherited.append(here)
+            self._here = here = Transactions(self._store, self._size, self._raise_floor)
+        return here
 
 
 def store_at(place: str | os.PathLike[str], timeout: float) -> Store:

@@ -11,9 +11,16 @@ class LedgerError(SevAttestError):
     exit_code: int = 6
 
 
+UNKNOWN_OUTCOME = "the last step may have been taken: look at the session before you go on"
 PROBLEMS: Mapping[str, tuple[str, str]] = {
     "missing": ("there is no ledger", "create a session, which begins one"),
     "locked": ("another process holds it locked", "try again; nothing was released"),
+    "busy": ("this process uses all its connections", "try again; nothing was released"),
+    "interrupted": ("another thread was interrupted in the same transaction", UNKNOWN_OUTCOME),
+    "lost": (
+        "events that it had are missing",
+        "this is an older copy, or a standby that lacks what was last written: find the newest one",
+    ),
     "read-only": ("it can only be read", "make the file and its folder writable for its owner"),
     "full": ("the disk is full", "free some space and try again; nothing was released"),
     "permission": ("it cannot be opened", "run this as the ledger's owner"),
@@ -23,12 +30,15 @@ PROBLEMS: Mapping[str, tuple[str, str]] = {
         "keep it as evidence; restore a copy, and compare it with a head noted elsewhere",
     ),
     "schema": ("this is a ledger of a newer sev-attest", "use that version"),
+    "old": (
+        "this is a ledger of an older sev-attest",
+        "its owner must upgrade it: this role may not change its tables",
+    ),
     "connection": ("the connection failed", "nothing was released; check that the server answers"),
     "trouble": ("reading or writing it failed", ""),
 }
 """Message and hint, by the last part of the check id."""
 
-UNKNOWN_OUTCOME = "the last step may have been taken: look at the session before you go on"
 _MAX_LENGTH = 200
 
 

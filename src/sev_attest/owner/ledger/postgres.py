@@ -6,13 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sev_attest.errors import Unsupported
 from sev_attest.owner.ledger.errors import UNKNOWN_OUTCOME, LedgerError, first_line, message_of
-from sev_attest.owner.ledger.store import (
-    MAX_VALUE,
-    TABLES,
-    Store,
-    StoreConnection,
-    create_tables,
-)
+from sev_attest.owner.ledger.schema import TABLES, create_tables
+from sev_attest.owner.ledger.store import MAX_VALUE, Store, StoreConnection, names_for
+from sev_attest.owner.ledger.story import Head
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,25 +34,43 @@ _SQLSTATE_PROBLEMS = {
     "57P01": "connection",  # admin_shutdown
     "57P02": "connection",  # crash_shutdown
     "57P03": "connection",  # cannot_connect_now
+    "57P05": "connection",  # idle_session_timeout
+    "08P01": "connection",  # protocol_violation: what pgbouncer says of a server out of reach
+    "53300": "connection",  # too_many_connections
+    "0A000": "read-only",  # feature_not_supported: to write on a standby
     "XX001": "damaged",  # data_corrupted
     "XX002": "damaged",  # index_corrupted
 }
 
 
-def _bounded(table: str, keys: str, *texts: str) -> str:
-    cut = ", ".join(f"substr({text}, 1, {MAX_VALUE + 1}) AS {text}" for text in texts)
-    return f"(SELECT {keys}, {cut} FROM {table})"  # noqa: S608 - of this module's constants
+# - The lock admits readers only; statements after it see everything committed before it.
+# - A machine that vanishes must not hold the lock for hours.
+# - Nothing waits for the disk while the lock is held: that is what ``flush`` is for.
+# - Each transaction has its own settings: a pooler gives the next one another connection.
+_WRITING = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+    " SET LOCAL lock_timeout = '{}ms';"
+    " SET LOCAL idle_in_transaction_session_timeout = '10s';"
+    " SET LOCAL synchronous_commit = off;"
+    " LOCK TABLE sev_attest_ledger IN EXCLUSIVE MODE"
+)
+# A transaction of its own, whose commit waits until everything before it is in the write-ahead log
+# on disk, here and on a synchronous standby. It finds the event only if the server has not lost it
+# meanwhile. Without parameters it is one message, and no answer comes before the commit.
+_FLUSH = (
+    "SELECT hash, set_config('synchronous_commit', 'on', true),"
+    " pg_logical_emit_message(true, 'sev-attest', '') FROM sev_attest_event WHERE seq = {}"
+)
 
 
 class Postgres(Store):
     """A database on a server, for services on several machines."""
 
-    # The lock admits readers only; statements after it see everything committed before it.
-    writing = (
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-        " LOCK TABLE sev_attest_ledger IN EXCLUSIVE MODE"
+    # A reader holds no lock that others wait for, so it may take its time between two pages.
+    reading = (
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+        " SET LOCAL idle_in_transaction_session_timeout = '10min'"
     )
-    reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     tables = (
         "SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_table_is_visible(oid)"
         " AND relname LIKE 'sev_attest_%'"
@@ -71,28 +85,15 @@ class Postgres(Store):
         ON sev_attest_session EXECUTE FUNCTION sev_attest_keeps()""",
     )
     # PostgreSQL stores values of up to 1 GiB: only what a ledger may hold is fetched.
-    names: ClassVar[Mapping[str, str]] = {
-        "sessions": _bounded(
-            "sev_attest_session", "session_id",
-            "name", "state", "created", "changed", "expires", "measurement", "note",
-        ),
-        "events": _bounded(
-            "sev_attest_event", "seq, session_id", "time", "kind", "detail", "previous", "hash"
-        ),
-        "head": _bounded("sev_attest_ledger", "events", "hash"),
-        "detail": f"substr(detail, 1, {MAX_VALUE + 1})",
-        "time": f"substr(time, 1, {MAX_VALUE + 1})",
-    }  # fmt: skip
+    names = names_for(
+        f"substr({{}}, 1, {MAX_VALUE + 1})",
+        "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"')",
+    )
     hints: ClassVar[Mapping[str, str]] = {
         "read-only": "this is a standby, or its owner made it read-only: use the primary server",
         "permission": "its role needs SELECT, INSERT and UPDATE on the tables sev_attest_*, and, "
         "to make them, CREATE on the schema: ask the database's owner",
     }
-    # A machine that vanishes must not hold the lock for hours; a release must survive power loss.
-    _settings = """SELECT
-        set_config('lock_timeout', ?, false),
-        set_config('idle_in_transaction_session_timeout', '10s', false),
-        set_config('synchronous_commit', 'on', false)"""
 
     def __init__(self, url: str, timeout: float) -> None:
         """Take the URL, and how long to wait for other processes, in seconds.
@@ -111,6 +112,7 @@ class Postgres(Store):
         host = parts["hosts"] or options.get("host") or "the local socket"
         place = f"PostgreSQL {host}/{parts['name'] or options.get('dbname', '')}"
         super().__init__(place, timeout)
+        self.writing: str = _WRITING.format(int(timeout * 1000))
         self._url = url
         try:
             import psycopg
@@ -141,7 +143,10 @@ class Postgres(Store):
         failures = (self._driver.OperationalError, self._driver.InterfaceError)
         try:
             # Every statement is in a transaction that is begun explicitly.
-            driver = self._driver.connect(self._url, autocommit=True, connect_timeout=10)
+            # Nothing is prepared on the server: behind a pooler, the next one may be another.
+            driver = self._driver.connect(
+                self._url, autocommit=True, connect_timeout=10, prepare_threshold=None
+            )
         except failures as error:
             raise self.translated(error) from None
         except Exception as error:  # noqa: BLE001 - see StoreConnection
@@ -149,13 +154,17 @@ class Postgres(Store):
                 f"the ledger's URL cannot be used: {first_line(message_of(error))}",
                 check="ledger.url",
             ) from None
-        connection = StoreConnection(_PostgresDriver(driver), self)
+        return StoreConnection(_PostgresDriver(driver), self)
+
+    def flush(self, connection: StoreConnection, head: Head) -> None:
+        """Return once no crash can undo what was committed up to ``head``; raises LedgerError."""
         try:
-            connection.execute(self._settings, (f"{int(self.timeout * 1000)}ms",))
-        except BaseException:
-            connection.close()
+            row = connection.execute(_FLUSH.format(head.count)).fetchone()
+            if row is None or row[0] != head.hash:
+                raise self.fault("lost", "the last step")
+        except LedgerError as error:
+            error.hint = UNKNOWN_OUTCOME
             raise
-        return connection
 
     def translated(self, error: Exception, *, committing: bool = False) -> LedgerError:
         """Return the LedgerError for PostgreSQL's SQLSTATE."""
@@ -186,10 +195,23 @@ class _PostgresDriver:
 
     def __init__(self, connection: "psycopg.Connection[Any]") -> None:
         self._connection = connection
+        self._warnings: list[str] = []
+        connection.add_notice_handler(self._hear)
+
+    def _hear(self, notice: "psycopg.errors.Diagnostic") -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self._warnings.append(notice.message_primary or "")
 
     def execute(self, sql: str, values: tuple[Any, ...] = (), /) -> Any:
+        from psycopg import OperationalError
+
+        self._warnings.clear()
         # Without values, psycopg accepts several statements at once.
-        return self._connection.execute(sql.replace("?", "%s").encode("ascii"), values or None)
+        cursor = self._connection.execute(sql.replace("?", "%s").encode("ascii"), values or None)
+        if self._warnings and (sql == "COMMIT" or "pg_logical_emit_message" in sql):
+            # The wait for a standby was canceled, for one: the commit is on this server alone.
+            raise OperationalError(self._warnings[0])
+        return cursor
 
     def close(self) -> None:
         self._connection.close()

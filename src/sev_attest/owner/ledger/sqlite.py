@@ -12,13 +12,9 @@ from urllib.parse import quote_from_bytes  # Path.as_uri() imports an HTTP clien
 
 from sev_attest.owner.ledger.errors import LedgerError, message_of
 from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders, with_logs
-from sev_attest.owner.ledger.store import (
-    MAX_VALUE,
-    TABLES,
-    Store,
-    StoreConnection,
-    create_tables,
-)
+from sev_attest.owner.ledger.schema import TABLES, create_tables
+from sev_attest.owner.ledger.store import MAX_VALUE, Store, StoreConnection, names_for
+from sev_attest.owner.ledger.story import Head
 
 _SQLITE_PROBLEMS = {
     sqlite3.SQLITE_BUSY: "locked",
@@ -55,6 +51,7 @@ class Sqlite(Store):
     writing = "BEGIN IMMEDIATE"
     reading = "BEGIN"
     tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    names = names_for("{}", "strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now')")
     # An INTEGER PRIMARY KEY is SQLite's own row number: one B-tree less to write.
     schema: tuple[str, ...] = (
         *(table.replace("BIGINT", "INTEGER") for table in TABLES),
@@ -186,6 +183,9 @@ class Sqlite(Store):
             connection.close()
             raise
         return connection
+
+    def flush(self, connection: StoreConnection, head: Head) -> None:
+        """Return at once: COMMIT has synced the file."""
 
     def translated(self, error: Exception, *, committing: bool = False) -> LedgerError:  # noqa: ARG002
         """Return the LedgerError for SQLite's error code."""

@@ -1,39 +1,40 @@
 """One step of one attempt: what is read, what is refused, and the rows that are written."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from sev_attest.errors import Insecure, WrongState
+from sev_attest.owner.ledger.reading import CREATED_AS, head_of, root_in
 from sev_attest.owner.ledger.store import Store, StoreConnection
 from sev_attest.owner.ledger.story import (
     COMES_FROM,
+    MAX_REFUSED,
     REFUSED,
     TIME,
-    UNKNOWN_ROOT,
     Event,
     Head,
     LedgerEntry,
     State,
     applied,
-    root_of,
+    to_json,
     to_text,
 )
 from sev_attest.owner.unverified import unverified
 
 # The names in braces are those of Store.names.
-LOOK = """SELECT l.events, l.hash, s.session_id, s.name, s.state, s.created, s.changed,
-    s.expires, s.measurement, s.note
-    FROM {head} l LEFT JOIN {sessions} s ON s.session_id = ?"""
+LOOK = """SELECT {head}, (SELECT {hash} FROM sev_attest_event WHERE seq = ?), {now}, {session}
+    FROM sev_attest_ledger LEFT JOIN sev_attest_session ON session_id = ?"""
 INSERT_EVENT = """INSERT INTO sev_attest_event
     (seq, time, session_id, kind, detail, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"""
-_CREATED_AS = "SELECT {detail} FROM sev_attest_event WHERE session_id = ? AND kind = 'created'"
 _MEASURED_AT = "SELECT {time} FROM sev_attest_event WHERE session_id = ? AND kind = 'measured'"
+_TOLD = """SELECT {detail} FROM sev_attest_event WHERE session_id = ? AND kind = ?
+    ORDER BY seq LIMIT 64"""
 _INSERT_SESSION = """INSERT INTO sev_attest_session
-    (session_id, name, state, created, changed, expires, measurement, note)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+    (session_id, name, state, created, changed, expires, measurement, note, refused)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 UPDATE_SESSION = """UPDATE sev_attest_session
-    SET state = ?, changed = ?, measurement = ?, note = ?
+    SET state = ?, changed = ?, measurement = ?, note = ?, refused = ?
     WHERE session_id = ? AND state = ?"""
 UPDATE_HEAD = "UPDATE sev_attest_ledger SET events = ?, hash = ? WHERE events = ?"
 
@@ -45,18 +46,31 @@ class Step:
 
     __slots__ = ("_before", "_connection", "_count", "_head", "_id", "_store", "_time", "entry")
 
-    def __init__(self, store: Store, connection: StoreConnection, attempt: str, time: str) -> None:
-        """Read the attempt and the head of the log, in a transaction that has begun at ``time``."""
-        row = connection.execute(LOOK, (attempt,)).fetchone()
+    def __init__(
+        self,
+        store: Store,
+        connection: StoreConnection,
+        attempt: str,
+        *,
+        floor: Head,
+        clock: Callable[[], str] | None,
+    ) -> None:
+        """Read the attempt and the head of the log, in a transaction that has begun.
+
+        ``floor`` is an event that the log must have: LedgerError is raised if it has not.
+        """
+        row = connection.execute(LOOK, (floor.count, attempt)).fetchone()
         self._store = store
         self._connection = connection
         self._id = attempt
         self._head = head_of(store, row)
         self._count = self._head.count
-        found = None if row[2] is None else store.read(LedgerEntry.from_row, row[2:])
+        if floor.count and row[2] != floor.hash:
+            raise store.fault("lost", f"event {floor.count}; its last one is {self._count}")
+        found = None if row[4] is None else store.read(LedgerEntry.from_row, row[4:])
         self._before = found
         self.entry: LedgerEntry | None = found
-        self._time = time
+        self._time: str = row[3] if clock is None else clock()
 
     def known(self) -> LedgerEntry:
         """Return the entry; raises WrongState if the attempt is unknown."""
@@ -99,18 +113,38 @@ class Step:
         self._head, self.entry = event.head, entry
         return entry
 
+    def refuse(self, kind: str, detail: Mapping[str, object]) -> None:
+        """Count a launch that is refused, and log the first of each reason for a measurement.
+
+        A host that asks without end is told the same without end, but writes to the log a bounded
+        number of times: the last one fails the attempt if it was open.
+        """
+        entry = self.known()
+        if entry.refused == MAX_REFUSED:
+            return
+        self._note_once(kind, detail)
+        self.entry = entry = replace(self.known(), refused=entry.refused + 1)
+        if entry.refused == MAX_REFUSED and entry.state in COMES_FROM[State.CLOSED]:
+            self.enter(State.FAILED, {"note": f"it was refused {MAX_REFUSED} times"})
+
+    def _note_once(self, kind: str, detail: Mapping[str, object]) -> None:
+        told = self._connection.execute(_TOLD, (self._id, kind)).fetchall()
+        if (to_json(detail),) not in told:
+            self.note(kind, detail)
+
     def write(self) -> None:
         """Write what the events changed: the row of the attempt, and the head of the log."""
         before, entry, execute = self._before, self.entry, self._connection.execute
         if entry is not None and before is None:
             execute(_INSERT_SESSION, entry.to_row())
         elif entry is not None and before is not None and entry is not before:
-            _, _, state, _, changed, _, measurement, note = entry.to_row()
-            values = (state, changed, measurement, note, self._id, before.state.value)
+            _, _, state, _, changed, _, *rest = entry.to_row()
+            values = (state, changed, *rest, self._id, before.state.value)
             self._exactly_one(execute(UPDATE_SESSION, values).rowcount)
         if self._head.count != self._count:
             head = (self._head.count, self._head.hash, self._count)
             self._exactly_one(execute(UPDATE_HEAD, head).rowcount)
+        self._connection.head = self._head
 
     def _exactly_one(self, rows: int) -> None:
         if rows != 1:
@@ -118,7 +152,8 @@ class Step:
 
     def require_root(self) -> None:
         """Raise Insecure if the platform is known not to have been verified."""
-        if root_in(self._store, self._connection, self._id) is None:
+        rows = self._connection.execute(CREATED_AS, (self._id,)).fetchall()
+        if root_in(self._store, rows) is None:
             raise unverified("ledger")
 
     def _wrong(self) -> WrongState:
@@ -129,7 +164,7 @@ class Step:
 
     def refuse_again(self, entry: LedgerEntry) -> NoReturn:
         """Refuse to create an attempt that exists, and log that."""
-        self.note(REFUSED, {"step": "create"})
+        self._note_once(REFUSED, {"step": "create"})
         raise Insecure(
             f"session {entry.label} is in the ledger already: {entry.explain(self._time)}",
             check="ledger.reused",
@@ -137,7 +172,7 @@ class Step:
         )
 
     def _refuse_another(self, entry: LedgerEntry, measurement: bytes) -> NoReturn:
-        self.note(REFUSED, {"step": "bind", "measurement": to_text(measurement)})
+        self.refuse(REFUSED, {"step": "bind", "measurement": to_text(measurement)})
         row = self._connection.execute(_MEASURED_AT, (entry.session_id,)).fetchone()
         at = self._store.read(_time_of, row) if row else "an unknown time"
         bound = {"measurement": to_text(entry.measurement or b""), "at": at}
@@ -149,23 +184,6 @@ class Step:
         )
         error.facts = {"session_id": entry.session_id, "bound": bound}
         raise error
-
-
-def head_of(store: Store, row: tuple[Any, ...] | None) -> Head:
-    """Return the head of the log from its row; raises LedgerError if it is missing or damaged."""
-    if row is None or type(row[0]) is not int or not isinstance(row[1], str):
-        raise store.fault("damaged", "the head of its log is missing")
-    return Head(row[0], row[1])
-
-
-def root_in(store: Store, connection: StoreConnection, attempt: str) -> str | None:
-    """Return the root that an attempt was created with, as :meth:`Ledger.root` does."""
-    row = connection.execute(_CREATED_AS, (attempt,)).fetchone()
-    return UNKNOWN_ROOT if row is None else store.read(_root_of, row)
-
-
-def _root_of(row: tuple[Any, ...]) -> str | None:
-    return root_of(json.loads(row[0]))
 
 
 def _time_of(row: tuple[Any, ...]) -> str:

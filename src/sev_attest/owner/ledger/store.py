@@ -1,53 +1,16 @@
-"""What a ledger needs of a database: its tables, guarded connections and named errors.
+"""What a ledger needs of a database: guarded connections, transactions and named errors.
 
 A store opens connections, begins transactions that exclude all other processes, and translates its
 driver's errors. The statements inside a transaction are the same for every database.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from sev_attest.owner.ledger.errors import PROBLEMS, LedgerError, first_line
-from sev_attest.owner.ledger.story import EMPTY, State
-
-VERSION = 1
-
-_STATES = ", ".join(f"'{state}'" for state in State)
-TABLES: tuple[str, ...] = (
-    """CREATE TABLE sev_attest_ledger (
-        one INTEGER PRIMARY KEY CHECK (one = 1),
-        version INTEGER NOT NULL,
-        events BIGINT NOT NULL,
-        hash TEXT NOT NULL
-    )""",
-    f"""CREATE TABLE sev_attest_session (
-        session_id TEXT PRIMARY KEY,
-        name TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ({_STATES})),
-        created TEXT NOT NULL,
-        changed TEXT NOT NULL,
-        expires TEXT,
-        measurement TEXT,
-        note TEXT NOT NULL
-    )""",
-    """CREATE TABLE sev_attest_event (
-        seq BIGINT PRIMARY KEY,
-        time TEXT NOT NULL,
-        session_id TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        detail TEXT NOT NULL,
-        previous TEXT NOT NULL,
-        hash TEXT NOT NULL
-    )""",
-    # No state is entered twice: a row that was set back by hand is not released again.
-    f"""CREATE UNIQUE INDEX sev_attest_once ON sev_attest_event (session_id, kind)
-        WHERE kind IN ({_STATES})""",
-)
-TABLE_NAMES: frozenset[str] = frozenset(
-    {"sev_attest_ledger", "sev_attest_session", "sev_attest_event"}
-)
+from sev_attest.owner.ledger.story import Head
 
 MAX_VALUE = 1 << 20
 """The longest value that is read, in bytes. The ledger writes values far below that."""
@@ -90,12 +53,14 @@ class StoreConnection:
     Drivers raise undocumented exceptions for a damaged database, so every Exception is translated.
     """
 
-    __slots__ = ("_driver", "_store")
+    __slots__ = ("_driver", "_store", "head")
 
     def __init__(self, driver: Driver, store: "Store") -> None:
         """Guard a connection of ``store``."""
         self._driver = driver
         self._store = store
+        self.head: Head | None = None
+        """The head of the log after the last step of this transaction."""
 
     def execute(self, sql: str, values: tuple[Any, ...] = (), /) -> Rows:
         """Run one statement and fetch its rows; names in braces are those of ``Store.names``."""
@@ -132,14 +97,8 @@ class Store(ABC):
     """Begins a transaction that reads one snapshot."""
     tables: str
     """Lists the tables that exist."""
-    names: ClassVar[Mapping[str, str]] = {
-        "sessions": "sev_attest_session",
-        "events": "sev_attest_event",
-        "head": "sev_attest_ledger",
-        "detail": "detail",
-        "time": "time",
-    }
-    """The values of the names in braces, in statements that read."""
+    names: ClassVar[Mapping[str, str]]
+    """The values of the names in braces, in statements: see :func:`names_for`."""
     hints: ClassVar[Mapping[str, str]] = {}
     """Hints that differ from those of PROBLEMS for this database."""
 
@@ -155,6 +114,10 @@ class Store(ABC):
     @abstractmethod
     def connect(self) -> StoreConnection:
         """Open a connection; raises LedgerError."""
+
+    @abstractmethod
+    def flush(self, connection: StoreConnection, head: Head) -> None:
+        """Return once no crash can undo what was committed up to ``head``; raises LedgerError."""
 
     @abstractmethod
     def translated(self, error: Exception, *, committing: bool = False) -> LedgerError:
@@ -178,9 +141,19 @@ class Store(ABC):
             raise self.fault("damaged", "it has a row that the ledger does not write") from None
 
 
-def create_tables(connection: StoreConnection, schema: Iterable[str]) -> None:
-    """Create the tables of an empty ledger; the caller commits."""
-    for statement in schema:
-        connection.execute(statement)
-    begin = "INSERT INTO sev_attest_ledger (one, version, events, hash) VALUES (1, ?, ?, ?)"
-    connection.execute(begin, (VERSION, EMPTY.count, EMPTY.hash))
+def names_for(text: str, now: str) -> Mapping[str, str]:
+    """Return the names that statements use in braces.
+
+    ``text`` is how a column of text is read, with the column for ``{}``. ``now`` is the time of the
+    database, in UTC, ISO 8601, to the second.
+    """
+    session = ("name", "state", "created", "changed", "expires", "measurement", "note")
+    event = ("time", "kind", "detail", "previous", "hash")
+    read = {column: text.format(column) for column in (*session, *event)}
+    lists = {
+        "session": "session_id, {name}, {state}, {created}, {changed}, {expires}, {measurement}, "
+        "{note}, refused",
+        "event": "seq, {time}, session_id, {kind}, {detail}, {previous}, {hash}",
+        "head": "events, {hash}",
+    }
+    return read | {name: columns.format_map(read) for name, columns in lists.items()} | {"now": now}

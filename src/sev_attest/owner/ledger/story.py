@@ -35,6 +35,10 @@ COMES_FROM: Mapping[State, frozenset[State]] = {
 
 REFUSED = "refused"
 """The kind of event that logs a second use of an attempt."""
+REQUIREMENTS = "requirements"
+"""The kind of event that logs which requirements a launch did not meet."""
+MAX_REFUSED = 16
+"""How many times a launch with a right measurement may be refused, before its attempt fails."""
 
 MEASUREMENT_SIZE = 48
 """Bytes of the measurement that an attempt is bound to."""
@@ -56,7 +60,8 @@ class LedgerEntry:
     """The present state of an attempt. The fields are the columns of its row, in their order.
 
     ``session_id`` is the id of the attempt, 64 hex digits. ``measurement`` is what it is bound to,
-    48 bytes. Times are UTC in ISO 8601, to the second.
+    48 bytes. Times are UTC in ISO 8601, to the second. ``refused`` counts the launches with a right
+    measurement that were refused; the log has the first of each reason.
     """
 
     session_id: str
@@ -67,6 +72,7 @@ class LedgerEntry:
     expires: str | None
     measurement: bytes | None
     note: str
+    refused: int = 0
 
     @property
     def label(self) -> str:
@@ -84,12 +90,16 @@ class LedgerEntry:
 
     def explain(self, now: str) -> str:
         """Return a sentence for people: its state, and what its owner can do."""
-        says = _SAYS[State.EXPIRED if self.overdue(now) else self.state]
+        state = self.state_at(now)
         because = f": {self.note}" if self.note else ""
-        told = says.format(changed=self.changed, expires=self.expires, because=because)
-        return f"{self.state}: {told}"
+        told = _SAYS[state].format(changed=self.changed, expires=self.expires, because=because)
+        return f"{state}: {told}"
 
-    def to_row(self) -> tuple[str | None, ...]:
+    def state_at(self, now: str) -> State:
+        """Return its state, or ``expired`` if its time was over at ``now``."""
+        return State.EXPIRED if self.overdue(now) else self.state
+
+    def to_row(self) -> tuple[str | int | None, ...]:
         """Return its row in the database."""
         measurement = None if self.measurement is None else to_text(self.measurement)
         return (
@@ -101,14 +111,18 @@ class LedgerEntry:
             self.expires,
             measurement,
             self.note,
+            self.refused,
         )
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> "LedgerEntry":
         """Read a row; raises ValueError or TypeError for one that the ledger does not write."""
-        session_id, name, state, created, changed, expires, text, note = row
-        if not all(isinstance(value, str) for value in (session_id, name, state, note)):
+        session_id, name, state, created, changed, expires, text, note, refused = row
+        texts = all(isinstance(value, str) for value in (session_id, name, state, note))
+        if not texts or type(refused) is not int:
             raise TypeError("SQLite takes any type in any column")
+        if not 0 <= refused <= MAX_REFUSED:
+            raise ValueError("this is not a number of refusals")
         times = (created, changed) if expires is None else (created, changed, expires)
         if not all(map(TIME.fullmatch, times)):
             raise ValueError("this is not a time as the ledger writes it")
@@ -124,6 +138,7 @@ class LedgerEntry:
             expires=expires,
             measurement=measurement,
             note=note,
+            refused=refused,
         )
 
 
@@ -165,7 +180,7 @@ class Event:
         cls, head: Head, *, time: str, session_id: str, kind: str, detail: Mapping[str, object]
     ) -> "Event":
         """Return the event that follows ``head``."""
-        fields = (head.count + 1, time, session_id, kind, _json(detail), head.hash)
+        fields = (head.count + 1, time, session_id, kind, to_json(detail), head.hash)
         return cls(
             seq=fields[0],
             time=time,
@@ -215,7 +230,7 @@ def event_hash(fields: tuple[object, ...]) -> str:
 
     Raises TypeError for a field that is neither a number nor text.
     """
-    return hashlib.sha256(_json(fields).encode("ascii")).hexdigest()
+    return hashlib.sha256(to_json(fields).encode("ascii")).hexdigest()
 
 
 class ImpossibleError(ValueError):
@@ -278,5 +293,6 @@ def to_text(measurement: bytes) -> str:
     return base64.b64encode(measurement).decode("ascii")
 
 
-def _json(value: object) -> str:
+def to_json(value: object) -> str:
+    """Return a detail as the log keeps it: JSON in ASCII, without spaces."""
     return _ENCODER.encode(value)
