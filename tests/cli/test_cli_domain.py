@@ -323,7 +323,7 @@ def test_warnings_are_mended_when_asked(run: Run, files: Path) -> None:
     assert some == text.replace("<on_reboot>restart", "<on_reboot>destroy")
     every = run("domain", "prepare", "x.xml", *SESSION, "--all", "-v")
     assert every.out == CLEAN
-    assert "mended: W domain.reboot, line " in every.err
+    assert "fixed: W domain.reboot, line " in every.err
 
 
 def test_what_cannot_be_mended_is_listed_and_the_xml_is_written_all_the_same(

@@ -44,7 +44,7 @@ class Finding:
     """One place in the XML that breaks one rule.
 
     ``id`` and ``source`` are the rule's. ``line`` counts from 1, ``path`` is XPath-like. ``edits``
-    mend it; they are empty if that takes more than the XML and the session.
+    fix it; they are empty if that takes more than the XML and the session.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Finding:
 
     @property
     def mendable(self) -> bool:
-        """Whether it has edits that mend it."""
+        """Whether it has edits that fix it."""
         return bool(self.edits)
 
 

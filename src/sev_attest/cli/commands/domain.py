@@ -166,7 +166,7 @@ def prepare_command(
     if output.text:
         render.raw("".join(f"{line}\n" for line in diff).encode(), err=True)
         if output.verbose:
-            _list(prepared.mended, "mended: ", err=True)
+            _list(prepared.mended, "fixed: ", err=True)
         _list(prepared.remaining, err=True)
         render.notes(notes, err=True)
     facts: dict[str, object] = {
