@@ -15,7 +15,7 @@ from sev_attest.cli.inputs import FILE, POLICY
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions, give_up
 from sev_attest.cli.options.live import ConnectOptions, connect
-from sev_attest.cli.outputs import check_folders, check_places, write_all
+from sev_attest.cli.outputs import check_writable, write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import ChainInvalid, Insecure, Unsupported
 from sev_attest.owner.record import LaunchRecord
@@ -176,8 +176,7 @@ def _write(
         write_all(files.items(), force=force)
         return
     with ledger:
-        check_places(list(files), force=force)
-        check_folders(list(files))
+        check_writable(list(files), force=force)
         ledger.create(record.session_id, name=record.name, expires=expires, root=record.root)
         try:
             write_all(files.items(), force=force)

@@ -13,7 +13,7 @@ from sev_attest.cli.options.common import ExplainOptions, LedgerOptions
 from sev_attest.cli.options.guest import FILES, VCPU_STATE, GuestOptions, Measured, measure_guest
 from sev_attest.cli.options.keys import KeyOptions, read_secrets
 from sev_attest.cli.options.live import HostOptions, attach
-from sev_attest.cli.options.owner import PACKET, OwnerOptions, Summary, settle_launch
+from sev_attest.cli.options.owner import PACKET, OwnerOptions, Summary, finish_launch
 from sev_attest.cli.options.reported import Reported, ReportedOptions, read_reported
 from sev_attest.cli.options.search import SearchOptions, Stated
 from sev_attest.cli.usage import refuse, usage
@@ -68,7 +68,7 @@ def command(
     _check_usage(reported, host, guest, keys, owner)
     session = keys.read()
     secrets = read_secrets(owner.inject_secret)
-    requirements = owner.read_requirements(described=guest.described)
+    requirements = owner.narrowed_requirements(described=guest.described)
     # Only the owner's options describe the guest: what a host adds to them comes later.
     allowed = None if guest.described else requirements
     kernel = bool(guest.stated("kernel", "kernel_hashes"))
@@ -88,7 +88,7 @@ def command(
     case = Case(reported=launch, measured=measured, output=output)
     verified = case.verify(session, Stated(reported, guest, keys, search))
     try:
-        summary = settle_launch(
+        summary = finish_launch(
             verified,
             owner,
             record=launch.record,
@@ -101,7 +101,7 @@ def command(
             verbose=output.steps,
         )
     except SevAttestError as error:
-        case.unsettled(error)
+        case.unfinished(error)
         raise
     case.accepted(len(secrets), summary)
 
@@ -238,7 +238,7 @@ class Case:
             for note in found.notes:
                 error.add_note(note)
 
-    def unsettled(self, error: SevAttestError) -> None:
+    def unfinished(self, error: SevAttestError) -> None:
         """Add to an error that the measurement was right, with facts and notes of the launch."""
         held = CHECKS.keys() - _unchecked(self.info, self.policy)
         self.notes.insert(0, "the measurement itself is right")

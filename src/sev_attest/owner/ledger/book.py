@@ -15,7 +15,6 @@ from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.owner.ledger.step import Step, head_of, root_in
 from sev_attest.owner.ledger.store import TABLE_NAMES, VERSION, Store, StoreConnection
 from sev_attest.owner.ledger.story import (
-    MEASUREMENT_SIZE,
     REFUSED,
     UNKNOWN_ROOT,
     Event,
@@ -24,6 +23,7 @@ from sev_attest.owner.ledger.story import (
     State,
     to_text,
 )
+from sev_attest.sev.spec import MEASUREMENT_SIZE
 
 # The names in braces are those of Store.names.
 _SESSIONS = """SELECT session_id, name, state, created, changed, expires, measurement, note
