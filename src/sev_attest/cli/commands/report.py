@@ -27,7 +27,7 @@ def command() -> None:
 
 @command.command("verify")
 @click.argument("report", type=FILE)
-@click.argument("chain", nargs=-1, type=FILE, metavar="CHAIN...")
+@click.argument("inputs", nargs=-1, type=FILE, metavar="CHAIN...")
 @click.option("--nonce", metavar="B64", required=True, help="The nonce of the request.")
 @click.option("--policy", type=POLICY, help="The guest policy that you meant.")
 @GuestOptions.given("guest")
@@ -36,7 +36,7 @@ def command() -> None:
 def verify(
     *,
     report: str,
-    chain: tuple[str, ...],
+    inputs: tuple[str, ...],
     nonce: str,
     policy: int | None,
     guest: GuestOptions,
@@ -48,12 +48,12 @@ def verify(
     The guest is described as for `validate`, or by --launch-digest; without either, the digest is
     shown, and compared with none.
     """
-    refuse(certificates.errors(chain, report), _guest_errors(guest, policy))
+    refuse(certificates.errors(inputs, report), _guest_errors(guest, policy))
     with reading(report):
         parsed = AttestationReport.from_bytes(_read(report))
     with reading("--nonce"):
         asked = blob(os.fsencode(nonce), (16,), "nonce", only_text=True)
-    platform = verify_chain(certificates.collect(chain).chain(), roots=certificates.roots())
+    platform = verify_chain(certificates.collect(inputs).chain(), roots=certificates.roots())
     meant = None if policy is None else GuestPolicy(policy)
     digest, notes = None, render.platform_notes(platform)
     if guest.described:

@@ -79,7 +79,7 @@ class SessionOptions(Options, title="Session"):
 
 
 @click.command("session", cls=Command)
-@click.argument("chain", nargs=-1, type=FILE, metavar="CHAIN...")
+@click.argument("inputs", nargs=-1, type=FILE, metavar="CHAIN...")
 @click.argument("policy", type=POLICY)
 @SessionOptions.given("options")
 @LedgerOptions.given("ledger")
@@ -88,7 +88,7 @@ class SessionOptions(Options, title="Session"):
 @OutputOptions.given("output")
 def command(
     *,
-    chain: tuple[str, ...],
+    inputs: tuple[str, ...],
     policy: int,
     options: SessionOptions,
     ledger: LedgerOptions,
@@ -106,11 +106,11 @@ def command(
     """
     refuse(
         options.errors(ledger.ledger),
-        certificates.errors(chain, fetched=host.connect is not None),
+        certificates.errors(inputs, fetched=host.connect is not None),
     )
     fetched, notes = _fetch(host, insecure=options.insecure)
     try:
-        session = _create(chain, fetched, certificates, GuestPolicy(policy), options)
+        session = _create(inputs, fetched, certificates, GuestPolicy(policy), options)
     except ChainInvalid as error:
         if output.verbose and output.text:
             render.steps(CHECKS, error.held, {f.check for f in error.failures}, err=True)
