@@ -149,13 +149,17 @@ def _shortened(message: str) -> str:
     return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}..."
 
 
+DECLARED: list[Rule] = []
+"""The rules of the modules that were imported; :mod:`sev_attest.domain_xml.rules` has them all."""
+
+
 def rule(
-    table: list[Rule], name: str, severity: Severity, says: str, source: str, *, mends: bool = False
+    name: str, severity: Severity, says: str, source: str, *, mends: bool = False
 ) -> Callable[[Violations], Violations]:
-    """Return a decorator that adds a function to a table of rules (:class:`Rule`)."""
+    """Return a decorator that makes a function a rule (:class:`Rule`)."""
 
     def decorate(violations: Violations) -> Violations:
-        table.append(
+        DECLARED.append(
             Rule(
                 id=name,
                 severity=severity,
