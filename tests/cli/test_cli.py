@@ -97,11 +97,11 @@ def test_every_error_has_its_exit_code_and_no_traceback(
 
 
 def test_an_internal_error_without_a_trace_is_reported_too() -> None:
-    assert exits._explain(ValueError(), [])[0] == 70
+    assert exits.explain(ValueError(), [])[0] == 70
 
 
 def test_a_usage_error_without_context_is_reported_too() -> None:
-    assert "`sev-attest --help`" in exits._explain(click.UsageError("x"), [])[1][0][2]
+    assert "`sev-attest --help`" in exits.explain(click.UsageError("x"), [])[1][0].hint
 
 
 def test_a_file_s_name_cannot_steer_the_terminal(run: Run, here: Path) -> None:

@@ -133,7 +133,7 @@ def _mended(xml: bytes) -> Domain:
     try:
         return parse_domain(xml)
     except MalformedInput as error:
-        reason = "the mended XML would be too large"
+        reason = "the XML would become too large"
         hint = f"the limits are {MAX_SIZE >> 20} MiB and {MAX_ELEMENTS} elements"
         raise MalformedInput(STRUCTURE, error.field, reason, hint=hint) from None
 

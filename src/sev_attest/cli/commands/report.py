@@ -78,14 +78,14 @@ def verify(
         raise
     held = CHECKS.keys() - unchecked
     if output.as_json:
-        checks = render.checks(CHECKS, held, set())
+        checks = render.checks(CHECKS, held)
         render.document("report verify", ok=True, checks=checks, **facts)
     elif output.text:
         click.echo("OK: the platform signed this report")
         click.echo(f"launch digest: {parsed.digest.hex()}")
         click.echo(f"policy: {parsed.policy}")
         if output.verbose:
-            render.steps(CHECKS, held, set())
+            render.steps(CHECKS, held)
         render.notes(notes + render.policy_notes(parsed.policy))
 
 

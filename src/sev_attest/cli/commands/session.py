@@ -156,7 +156,7 @@ def _print(
     click.echo(element)
     if output.verbose and output.text:
         if session.platform is not None:
-            render.steps(CHECKS, CHECKS.keys(), set(), err=True)
+            render.steps(CHECKS, CHECKS.keys(), err=True)
         for path in files:
             click.echo(f"wrote {render.one_line(str(path))}", err=True)
     if not output.quiet:

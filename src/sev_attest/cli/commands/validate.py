@@ -2,6 +2,7 @@
 
 import binascii
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 import click
@@ -175,6 +176,8 @@ class Case:
     def __init__(self, reported: Reported, measured: Measured, output: VerdictOptions) -> None:
         """Take the launch, and what the command may print of it."""
         self.reported: Reported = reported
+        self.info: LaunchInfo = reported.info
+        self.policy: GuestPolicy = reported.policy
         self.measured: Measured = measured
         self.output: VerdictOptions = output
         self.notes: list[str] = [
@@ -182,16 +185,6 @@ class Case:
             *measured.notes,
             *render.policy_notes(reported.policy),
         ]
-
-    @property
-    def info(self) -> LaunchInfo:
-        """What the host reports."""
-        return self.reported.info
-
-    @property
-    def policy(self) -> GuestPolicy:
-        """The policy that the launch must have."""
-        return self.reported.policy
 
     def verify(self, keys: TransportKeys, stated: Stated) -> VerifiedLaunch:
         """Verify the launch; raises NotVerified, after a mismatch with its likely cause."""
@@ -242,8 +235,8 @@ class Case:
         """Add to an error that the measurement was right, with facts and notes of the launch."""
         held = CHECKS.keys() - _unchecked(self.info, self.policy)
         self.notes.insert(0, "the measurement itself is right")
-        error.facts = {**self._facts, "checks": render.checks(CHECKS, held, set()), **error.facts}
-        self._explain(held, set())
+        error.facts = {**self._facts, "checks": render.checks(CHECKS, held), **error.facts}
+        self._explain(held)
         for note in self.notes:
             error.add_note(note)
 
@@ -255,7 +248,7 @@ class Case:
         if self.output.as_json:
             allowed = met and {"launch": met.name, "guest": met.guest}
             facts = self._facts | summary.facts | {"requirements": allowed}
-            checks = render.checks(CHECKS, held, set())
+            checks = render.checks(CHECKS, held)
             render.document("validate", ok=True, **facts, checks=checks, secrets=secrets)
         if self.output.text:
             click.echo("OK: Looks good to me")
@@ -265,13 +258,13 @@ class Case:
                 name = f"{met.name} ({met.guest})" if met.guest else met.name
                 click.echo(f"OK: the requirements allow it as launch {render.one_line(name)}")
             render.notes(self.notes)
-        self._explain(held, set())
+        self._explain(held)
 
     @property
     def _facts(self) -> dict[str, object]:
         return _facts(self.reported, self.notes) | self.measured.facts
 
-    def _explain(self, held: set[str], failed: set[str]) -> None:
+    def _explain(self, held: set[str], failed: AbstractSet[str] = frozenset()) -> None:
         """Print what went into the measurement, but never the one that was expected."""
         if not self.output.text:
             return
