@@ -295,18 +295,24 @@ def test_it_runs_where_the_locale_knows_no_unicode(milan_chain: Path) -> None:
     assert b"Traceback" not in ran.stderr
 
 
-def test_validate_imports_no_cryptography_and_only_click_beside_the_standard_library() -> None:
+@pytest.mark.parametrize(
+    "arguments", ["validate --tk /dev/null --firmware /dev/null", "advisories -q"]
+)
+def test_neither_cryptography_nor_anything_but_click_is_imported_beside_the_standard_library(
+    arguments: str,
+) -> None:
     code = (
         "import sys; before = set(sys.modules)\n"
         "from sev_attest.cli.main import cli\n"
         "from sev_attest.cli.exits import run\n"
-        "run(cli, ['validate', '--tk', '/dev/null', '--firmware', '/dev/null'])\n"
+        "run(cli, sys.argv[1:])\n"
         "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
     )
     ran = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, check=True, text=True
+        [sys.executable, "-c", code, *arguments.split()], capture_output=True, check=True, text=True
     )
-    tops = {name for name in ran.stdout.split() if name not in sys.stdlib_module_names}
+    imported = ran.stdout.splitlines()[-1].split()
+    tops = {name for name in imported if name not in sys.stdlib_module_names}
     assert tops - {"__mp_main__"} == {"click", "sev_attest"}
 
 

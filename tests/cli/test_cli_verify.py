@@ -179,7 +179,6 @@ def test_a_signed_cek_or_another_oca_takes_the_place_of_the_chain_s(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ("", 2, "no chain was given"),
         ("nowhere", 6, "nowhere: No such file or directory"),
         ("- --cek -", 2, "only one input can be standard input"),
         ("/proc/self/mem", 6, "/proc/self/mem: Input/output error"),

@@ -74,10 +74,10 @@ class Signature:
         return self.usage is Usage.INVALID or not self.value.strip(b"\0")
 
     @classmethod
-    def ecdsa(cls, usage: Usage, algorithm: Algorithm, r: int, s: int) -> "Signature":
-        """Return the slot of an ECDSA signature."""
-        value = le(r, _COORDINATE) + le(s, _COORDINATE)
-        return cls(usage=usage, algorithm=algorithm, value=value.ljust(_VALUE, b"\0"))
+    def ecdsa(cls, usage: Usage, r: int, s: int) -> "Signature":
+        """Return the slot of an ECDSA signature with SHA-256."""
+        value = (le(r, _COORDINATE) + le(s, _COORDINATE)).ljust(_VALUE, b"\0")
+        return cls(usage=usage, algorithm=Algorithm.ECDSA_SHA256, value=value)
 
     def ecdsa_numbers(self) -> tuple[int, int]:
         """Return R and S."""
