@@ -212,15 +212,14 @@ def _launch(number: int, value: object, manifest: Manifest | None) -> ReferenceV
     digest, path = table.take("digest", str, ""), table.take("manifest", str, "")
     if bool(digest) is bool(path):
         raise _wrong(table.place("digest"), "either that or a manifest is needed")
-    if path and manifest is None:
-        raise _wrong(table.place("manifest"), "manifests cannot be read here: use a digest")
-    if "\0" in path:
-        raise _wrong(table.place("manifest"), "is not a file name")
-    digests = {}
-    if path and manifest is not None:
-        digests = read_manifest(manifest(path))
     if digest:
         digests = {blob(digest.encode(), (32,), "launch digest", only_text=True): ""}
+    elif manifest is None:
+        raise _wrong(table.place("manifest"), "manifests cannot be read here: use a digest")
+    elif "\0" in path:
+        raise _wrong(table.place("manifest"), "is not a file name")
+    else:
+        digests = read_manifest(manifest(path))
     expires = _moment(table)
     note = table.take("note", str, "")
     table.end()

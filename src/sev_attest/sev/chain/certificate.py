@@ -160,12 +160,11 @@ class Certificate:
         algorithm: Algorithm,
         public_key: EccPublicKey,
         api: tuple[int, int] = (0, 0),
-        signatures: tuple[Signature, Signature] = (Signature(), Signature()),
     ) -> "Certificate":
-        """Return a certificate. To sign it, sign :attr:`body` and build again with signatures."""
+        """Return an unsigned certificate. To sign it, sign :attr:`body` and replace ``signatures``."""
         body = le(1, 4) + le(api[0], 1) + le(api[1], 1) + le(0, 2)
         body += le(usage, 4) + le(algorithm, 4) + _public_key(public_key)
-        return cls.from_bytes(body + b"".join(slot.to_bytes() for slot in signatures))
+        return cls.from_bytes(body + Signature().to_bytes() * 2)
 
     def to_bytes(self) -> bytes:
         """Return the 2084 bytes that were parsed."""
