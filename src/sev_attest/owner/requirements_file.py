@@ -56,7 +56,7 @@ from sev_attest.owner.requirements import (
 )
 from sev_attest.sev.spec import PolicyBit
 
-SCHEMA = "sev-attest/requirements/1"
+_SCHEMA = "sev-attest/requirements/1"
 MANIFEST_SCHEMA = "sev-attest/manifest/1"
 _STRUCTURE = "requirements"
 _API = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
@@ -73,8 +73,8 @@ def parse(data: bytes, manifest: Manifest | None) -> Requirements:
     if len(data) > _MAX_FILE:
         raise MalformedInput(_STRUCTURE, "length", f"more than {_MAX_FILE} bytes")
     whole = _Table("", _parsed(data))
-    if whole.take("schema", str, "") != SCHEMA:
-        raise MalformedInput(_STRUCTURE, "schema", f'it does not begin with schema = "{SCHEMA}"')
+    if whole.take("schema", str, "") != _SCHEMA:
+        raise MalformedInput(_STRUCTURE, "schema", f'it does not begin with schema = "{_SCHEMA}"')
     platform, policy = whole.table("platform"), whole.table("policy")
     advisories, minimum = whole.table("advisories"), whole.table("minimum")
     known = frozenset(advisory.id for advisory in load())

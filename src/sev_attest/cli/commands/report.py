@@ -17,7 +17,7 @@ from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import LaunchRefused, MalformedInput, Unsupported, reading
 from sev_attest.sev.chain.verify import verify_chain
 from sev_attest.sev.policy import GuestPolicy
-from sev_attest.sev.report import CHECKS, SIZE, AttestationReport, verify_report
+from sev_attest.sev.report import CHECKS, REPORT_SIZE, AttestationReport, verify_report
 
 
 @click.group("report", cls=Group, no_args_is_help=False)
@@ -103,10 +103,12 @@ def _guest_errors(guest: GuestOptions, policy: int | None) -> Iterator[Unsupport
 def _read(path: str) -> bytes:
     data = read_small(path, "attestation report")
     refuse_snp(data, "attestation report")
-    if len(data) != SIZE and looks_like_json(data):
+    if len(data) != REPORT_SIZE and looks_like_json(data):
         for document in json_documents(data, "attestation report"):
             value = document.get("data")
             if isinstance(value, str):
-                return blob(value.encode("utf-8", "surrogatepass"), (SIZE,), "attestation report")
-        raise MalformedInput("attestation report", "format", 'the JSON has no "data" text')
-    return blob(data, (SIZE,), "attestation report")
+                data = value.encode("utf-8", "surrogatepass")
+                break
+        else:
+            raise MalformedInput("attestation report", "format", 'the JSON has no "data" text')
+    return blob(data, (REPORT_SIZE,), "attestation report")

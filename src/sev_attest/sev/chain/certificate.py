@@ -31,7 +31,7 @@ from sev_attest._keys import Algorithm, Curve, EccPublicKey
 from sev_attest._wire import Reader, le, number_at
 from sev_attest.sev.spec import CEK_ADDRESS, Usage
 
-SIZE = 2084
+CERTIFICATE_SIZE = 2084
 _BODY_SIZE = 0x414
 ROLES = (Usage.PDH, Usage.PEK, Usage.OCA, Usage.CEK)
 """Usages that the key of an SEV certificate may have."""
@@ -118,7 +118,7 @@ class Certificate:
         """Parse 2084 bytes; raises MalformedInput."""
         role = number_at(data, 0x08)
         part = Usage(role).name if role in ROLES else ""
-        reader = Reader(data, "SEV certificate", SIZE, part=part)
+        reader = Reader(data, "SEV certificate", CERTIFICATE_SIZE, part=part)
         version = reader.number(4, "version")  # 0x000
         if version != 1:
             raise reader.error("version", f"{version}, expected 1", back=4)
@@ -161,7 +161,7 @@ class Certificate:
         public_key: EccPublicKey,
         api: tuple[int, int] = (0, 0),
     ) -> "Certificate":
-        """Return an unsigned certificate. To sign it, sign :attr:`body` and replace ``signatures``."""
+        """Return an unsigned certificate. To sign it, sign :attr:`body`, set ``signatures``."""
         body = le(1, 4) + le(api[0], 1) + le(api[1], 1) + le(0, 2)
         body += le(usage, 4) + le(algorithm, 4) + _public_key(public_key)
         return cls.from_bytes(body + Signature().to_bytes() * 2)
