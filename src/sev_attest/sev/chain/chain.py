@@ -67,7 +67,7 @@ class Chain:
         return b"".join(link.to_bytes() for link in self.certificates)
 
     @property
-    def certificates(self) -> "tuple[Certificate | AmdCaCertificate, ...]":
+    def certificates(self) -> tuple[Certificate | AmdCaCertificate, ...]:
         """PDH, PEK, OCA and CEK, then ASK and ARK if known."""
         links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
         return tuple(link for link in links if link is not None)
