@@ -451,7 +451,7 @@ def targets() -> dict[str, Target]:
         ),
         "text": Target(keys, (text_of(binary(bytes(16), bytes(48))), binary(b"a://b@c ", b"a"))),
         "firmware": Target(firmware, (binary(ovmf_image(4096)), footers)),
-        "report": Target(AttestationReport.from_bytes, (binary(bytes(sev.report.SIZE)),)),
+        "report": Target(AttestationReport.from_bytes, (binary(bytes(sev.report.REPORT_SIZE)),)),
     }  # fmt: skip
 
 

@@ -169,7 +169,7 @@ def pdh_for_signing(authority: Authority) -> Links:
 def signature_of_zeros(authority: Authority) -> Links:
     """The PDH's signature has R = 0 and S = 1."""
     pdh = links(authority)["pdh"]
-    zero = type(pdh.signatures[0]).ecdsa(Usage.PEK, Algorithm.ECDSA_SHA256, 0, 1)
+    zero = type(pdh.signatures[0]).ecdsa(Usage.PEK, 0, 1)
     return links(authority) | {"pdh": replace(pdh, signatures=(zero, pdh.signatures[1]))}
 
 

@@ -52,13 +52,13 @@ class Reader:
         self._at = end
         return value
 
-    def code(self, codes: type[Code], field: str, size: int = 4) -> Code:
-        """Return the next number, which must be one of ``codes``."""
-        value = self.number(size, field)
+    def code(self, codes: type[Code], field: str) -> Code:
+        """Return the next number of 4 bytes, which must be one of ``codes``."""
+        value = self.number(4, field)
         try:
             return codes(value)
         except ValueError:
-            raise self.error(field, f"unknown code {value:#x}", back=size) from None
+            raise self.error(field, f"unknown code {value:#x}", back=4) from None
 
     def zeros(self, size: int, field: str, *, what: str = "reserved bytes") -> None:
         """Skip ``size`` bytes, which must be zero; ``what`` names them in the error."""

@@ -16,7 +16,7 @@ from sev_attest import MalformedInput, Unsupported, sev
 from sev_attest.guest import CpuModel, Firmware, VmsaProfile, vmsa
 from sev_attest.guest.cpu import QEMU_MODELS
 from sev_attest.guest.firmware import ENTRIES, SECTIONS
-from sev_attest.guest.spec import OVMF_SEV_METADATA
+from sev_attest.guest.spec import OVMF_SEV_METADATA, VMSA_PROFILES
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.policy import BITS, compose
 from sev_attest.testing import ovmf_image
@@ -58,7 +58,7 @@ def test_the_es_bit_of_the_policy_decides(run: Run) -> None:
     assert run("measure", "-f", "fw", "-n", "2", *MILAN, "--policy", "5").out == f"{digest.hex()}\n"
 
 
-@pytest.mark.parametrize("profile", [*vmsa.PROFILES])
+@pytest.mark.parametrize("profile", VMSA_PROFILES)
 def test_a_range_of_vcpus_gives_the_digest_of_each(run: Run, profile: str) -> None:
     given = ("-f", "fw", "-k", "kernel", "--policy", "4", *MILAN, "--vmsa-profile", profile)
     table = run("measure", *given, "-n", "2-5").lines

@@ -158,16 +158,20 @@ def test_without_a_ledger_none_is_made(desk: Desk) -> None:
     assert not Path("ledger").exists()
 
 
+def full(descriptor: int) -> None:
+    """Stand in for os.fsync on a disk that is full."""
+    raise OSError(28, os.strerror(28))
+
+
+def locked(*_: object) -> None:
+    """Stand in for a method of a ledger that is locked."""
+    raise WrongState("not now")
+
+
 @pytest.mark.parametrize("noted", [True, False])
 def test_a_session_whose_files_cannot_be_written_has_failed(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, *, noted: bool
 ) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(28, os.strerror(28))
-
-    def locked(*_: object) -> None:
-        raise WrongState("not now")
-
     assert desk.session(name="first").code == 0
     monkeypatch.setattr(os, "fsync", full)
     if not noted:
@@ -418,13 +422,6 @@ def test_a_disk_that_fills_while_the_packet_is_written_fails_the_session(
     opened: Desk, monkeypatch: pytest.MonkeyPatch, *, noted: bool
 ) -> None:
     opened.start()
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, os.strerror(28))
-
-    def locked(*_: object) -> None:
-        raise WrongState("not now")
-
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         if not noted:

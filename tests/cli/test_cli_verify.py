@@ -179,7 +179,6 @@ def test_a_signed_cek_or_another_oca_takes_the_place_of_the_chain_s(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ("", 2, "no chain was given"),
         ("nowhere", 6, "nowhere: No such file or directory"),
         ("- --cek -", 2, "only one input can be standard input"),
         ("/proc/self/mem", 6, "/proc/self/mem: Input/output error"),
@@ -335,7 +334,10 @@ def test_a_bug_that_one_of_many_inputs_finds_costs_one_line(
     monkeypatch.setattr(verify, "verify_chain", broken)
     ran = run("verify", "--each", "full", "full", "--trust-root", "root")
     assert ran.code == 6
-    assert ran.lines == ["NOT READ: full: OverflowError: this is a bug"] * 2
+    (line,) = set(ran.lines)
+    assert len(ran.lines) == 2
+    assert line.startswith("NOT READ: full: internal error (OverflowError in broken:")
+    assert line.endswith("): this is a bug")
 
 
 def owned(files: sev.Chain) -> None:

@@ -865,7 +865,7 @@ def test_what_is_mended_stays_within_what_is_read() -> None:
     for filler, limit in ((f"<!--{long[7:]}-->", "length"), (many, "size")):
         text = CLEAN.replace(SERIAL, SERIAL.replace("<driver iommu='on'/>", filler))
         subject = subject_of(text, OLD)
-        with pytest.raises(MalformedInput, match="the mended XML would be too large") as refused:
+        with pytest.raises(MalformedInput, match="the XML would become too large") as refused:
             prepare(subject, SESSION)
         assert refused.value.field == limit
 

@@ -3,8 +3,6 @@
 import itertools
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
@@ -583,22 +581,6 @@ def test_after_a_verdict_each_affected_advisory_has_one_line() -> None:
     assert lines[0] == f"advisory CVE-2019-9836: {first.title}: {first.action}"
     assert all(line.isprintable() for line in lines)
     assert json.loads(json.dumps(documents(exposures)))[0]["verdict"] == "affected"
-
-
-def test_the_command_imports_only_click_beside_the_standard_library() -> None:
-    code = (
-        "import sys; before = set(sys.modules)\n"
-        "from sev_attest.cli.main import cli\n"
-        "from sev_attest.cli.exits import run\n"
-        "run(cli, ['advisories', '-q'])\n"
-        "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, text=True
-    )  # fmt: skip
-    imported = ran.stdout.splitlines()[-1].split()
-    tops = {name for name in imported if name not in sys.stdlib_module_names}
-    assert tops - {"__mp_main__"} == {"click", "sev_attest"}
 
 
 # the page

@@ -489,7 +489,7 @@ def test_signature_numbers_out_of_range_are_refused(
 ) -> None:
     chain = milan.export()
     pdh = chain.pdh
-    odd = type(pdh.signatures[0]).ecdsa(Usage.PEK, Algorithm.ECDSA_SHA256, *r_and_s)
+    odd = type(pdh.signatures[0]).ecdsa(Usage.PEK, *r_and_s)
     changed = replace(pdh, signatures=(odd, pdh.signatures[1]))
     assert checks(replace(chain, pdh=changed), [milan.authority.root]) == {
         "chain.pdh.signed-by-pek"

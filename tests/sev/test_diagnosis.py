@@ -13,8 +13,7 @@ from sev_attest._wire import guid_bytes, le
 from sev_attest.guest import CpuModel, Firmware, VmsaPages, VmsaProfile
 from sev_attest.guest.cpu import QEMU_MODELS
 from sev_attest.guest.kernel_hashes import KernelHashes
-from sev_attest.guest.spec import EFI_NV_DATA_VOLUME
-from sev_attest.guest.vmsa import PROFILES
+from sev_attest.guest.spec import EFI_NV_DATA_VOLUME, VMSA_PROFILES
 from sev_attest.sev.diagnosis import search as diagnose
 from sev_attest.sev.diagnosis.guest_changes import layouts
 from sev_attest.sev.diagnosis.hypotheses import (
@@ -332,7 +331,7 @@ def test_other_firmware_may_be_another_launch() -> None:
     assert "older" not in meanings[0, 18, 0]
 
 
-@pytest.mark.parametrize("launched", PROFILES[2:5])
+@pytest.mark.parametrize("launched", VMSA_PROFILES[2:5])
 def test_another_vmms_vcpu_state_is_no_slip(launch: Launch, launched: str) -> None:
     launch.measured["pages"] = pages(4, launched)
     (finding,) = launch.diagnose().findings
@@ -344,7 +343,7 @@ def test_another_vmms_vcpu_state_is_no_slip(launch: Launch, launched: str) -> No
 def test_only_qemus_two_ways_to_set_up_vcpus_are_mistaken_for_each_other() -> None:
     mendable = {
         (stated, change.options["vmsa_profile"])
-        for stated in PROFILES
+        for stated in VMSA_PROFILES
         for change in layouts(STATED._replace(layout=stated))
         if not change.meaning
     }
@@ -514,7 +513,7 @@ def test_two_differences_are_named(launch: Launch, pair: tuple[str, str]) -> Non
 def test_any_known_vcpu_state_is_found(launch: Launch, seed: int) -> None:
     """Number, model and profile may all be others, also where pages were given or none at all."""
     draw = random.Random(seed)
-    count, name = draw.randrange(1, 513), draw.choice(PROFILES)
+    count, name = draw.randrange(1, 513), draw.choice(VMSA_PROFILES)
     cpu = CpuModel.named(draw.choice([model for model in QEMU_MODELS if model != "EPYC-Milan"]))
     launch.measured["pages"] = pages(count, name, cpu)
     if seed % 3 == 1:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 import click
@@ -11,15 +11,13 @@ from sev_attest.cli import render
 from sev_attest.cli.hints import hint_for
 from sev_attest.cli.interrupts import INTERRUPTED, running
 from sev_attest.cli.usage import UsageErrors
-from sev_attest.errors import ChainInvalid, RequirementsNotMet, SevAttestError
+from sev_attest.errors import ChainInvalid, Failure, RequirementsNotMet, SevAttestError
 
 USAGE = 2
 INPUT_ERROR = 6
 INTERNAL = 70
 
 _GROUPS = ("certs", "domain", "ledger", "report", "requirements", "secret", "vmsa")
-Problem = tuple[str, str, str]
-"""Check id, message, hint."""
 
 
 def run(group: click.Group, arguments: list[str]) -> int:
@@ -48,10 +46,10 @@ def _run(group: click.Group, arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
-        code, problems = _explain(error, arguments)
+        code, failures = explain(error, arguments)
         running.code = code
         facts = error.facts if isinstance(error, SevAttestError) else {}
-        _report(arguments, code, problems, facts)
+        _report(arguments, code, failures, facts)
         if "--json" not in arguments:
             for note in getattr(error, "__notes__", ()):
                 _complain(f"note: {render.one_line(note)}")
@@ -59,40 +57,42 @@ def _run(group: click.Group, arguments: list[str]) -> int:
     return 0
 
 
-def _explain(error: Exception, arguments: list[str]) -> tuple[int, list[Problem]]:
+def explain(error: Exception, arguments: Sequence[str] = ()) -> tuple[int, list[Failure]]:
+    """Return the exit code for an error, and what failed; ``arguments`` are the command line."""
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "sev-attest"
-        return USAGE, [("usage", error.format_message(), f"`{command} --help` shows the options")]
+        hint = f"`{command} --help` shows the options"
+        return USAGE, [Failure("usage", error.format_message(), hint)]
     if isinstance(error, ChainInvalid | RequirementsNotMet | UsageErrors):
-        failures = error.failures
-        return error.exit_code, [(f.check, f.message, hint_for(f, arguments)) for f in failures]
+        return error.exit_code, [
+            Failure(f.check, f.message, hint_for(f, arguments)) for f in error.failures
+        ]
     if isinstance(error, SevAttestError):
-        return error.exit_code, [(error.check, str(error), hint_for(error, arguments))]
+        return error.exit_code, [Failure(error.check, str(error), hint_for(error, arguments))]
     if isinstance(error, OSError):
         # errors.reading names every file that is read: an error without a name is of writing.
         where = error.filename or "standard output"
-        return INPUT_ERROR, [("io", f"{where}: {error.strerror or error}", "")]
+        return INPUT_ERROR, [Failure("io", f"{where}: {error.strerror or error}")]
     # Only the type and the place: a message may quote input, and input may be a key.
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
     place = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "?"
     message = f"internal error ({type(error).__name__} in {place}): this is a bug"
-    return INTERNAL, [("internal", message, "please report it")]
+    return INTERNAL, [Failure("internal", message, "please report it")]
 
 
 def _report(
-    arguments: list[str], code: int, problems: list[Problem], facts: dict[str, object]
+    arguments: list[str], code: int, failures: list[Failure], facts: dict[str, object]
 ) -> None:
     if "--json" in arguments:
         command = " ".join(_command(arguments))
-        errors = [{"check": c, "message": m, "hint": h} for c, m, h in problems]
-        render.document(command, ok=False, exit=code, errors=errors, **facts)
+        render.document(command, ok=False, exit=code, errors=render.errors(failures), **facts)
         return
-    for number, (_, message, hint) in enumerate(problems, 1):
-        _complain(f"error: {render.one_line(message)}")
-        if hint and hint not in (later for _, _, later in problems[number:]):
-            _complain(f"hint: {render.one_line(hint)}")
+    for number, failure in enumerate(failures, 1):
+        _complain(f"error: {render.one_line(failure.message)}")
+        if failure.hint and failure.hint not in (later.hint for later in failures[number:]):
+            _complain(f"hint: {render.one_line(failure.hint)}")
 
 
 def _command(arguments: list[str]) -> Iterator[str]:

@@ -50,7 +50,7 @@ def write_all(files: Iterable[tuple[Path, Content]], *, force: bool) -> None:
     ignored. Raises FileExists, OSError if writing fails, Unsupported if two names mean one file.
     """
     pairs = list(files)
-    check_places([path for path, _ in pairs], force=force)
+    _check_places([path for path, _ in pairs], force=force)
     for folder in dict.fromkeys(path.parent for path, _ in pairs):
         _sweep(folder)
     staged: dict[Path, Path] = {}
@@ -126,23 +126,26 @@ def _abandoned(left: Path, *, remove: bool) -> bool:
     return False
 
 
-def check_places(paths: list[Path], *, force: bool) -> None:
-    """Raise FileExists or Unsupported where :func:`write_all` would."""
-    if len({os.path.realpath(path) for path in paths}) < len(paths):
-        raise Unsupported("two of the outputs are one file", check="output.twice")
-    for path in paths:
-        if os.path.lexists(path) and (not force or not path.is_file()):
-            raise _exists(path)
+def check_writable(paths: list[Path], *, force: bool) -> None:
+    """Raise what :func:`write_all` would for these places, before there is anything to write.
 
-
-def check_folders(paths: list[Path]) -> None:
-    """Raise OSError for a folder in which no file can be made; it names the file asked for."""
+    An OSError is for a folder in which no file can be made; it names the file asked for.
+    """
+    _check_places(paths, force=force)
     for path in paths:
         try:
             with tempfile.TemporaryFile(dir=path.parent):
                 pass
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _check_places(paths: list[Path], *, force: bool) -> None:
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        raise Unsupported("two of the outputs are one file", check="output.twice")
+    for path in paths:
+        if os.path.lexists(path) and (not force or not path.is_file()):
+            raise _exists(path)
 
 
 def _undo(staged: dict[Path, Path], placed: list[Path], kept: dict[Path, Path]) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sev_attest.errors import Failure
+
 if TYPE_CHECKING:
     from sev_attest.sev.chain.ca import AmdCaCertificate
     from sev_attest.sev.chain.certificate import Certificate
@@ -82,6 +84,11 @@ def document_parts(command: str, *, ok: bool, **fields: object) -> Iterator[str]
     yield "\n}\n"
 
 
+def errors(failures: Iterable[Failure]) -> list[dict[str, str]]:
+    """Return failures for a JSON document."""
+    return [{"check": f.check, "message": f.message, "hint": f.hint} for f in failures]
+
+
 def notes(lines: Iterable[str], *, err: bool = False) -> None:
     """Print notes, one line each."""
     for line in lines:
@@ -89,14 +96,18 @@ def notes(lines: Iterable[str], *, err: bool = False) -> None:
 
 
 def checks(
-    every: Iterable[str], held: AbstractSet[str], failed: AbstractSet[str]
+    every: Iterable[str], held: AbstractSet[str], failed: AbstractSet[str] = frozenset()
 ) -> list[dict[str, object]]:
     """Return the checks for a JSON document; "ok" is null for one that was not made."""
     return [{"id": c, "ok": True if c in held else False if c in failed else None} for c in every]
 
 
 def steps(
-    every: Mapping[str, str], held: AbstractSet[str], failed: AbstractSet[str], *, err: bool = False
+    every: Mapping[str, str],
+    held: AbstractSet[str],
+    failed: AbstractSet[str] = frozenset(),
+    *,
+    err: bool = False,
 ) -> None:
     """Print each check with its result and meaning (--verbose)."""
     for check, words in every.items():
@@ -137,8 +148,7 @@ def hmac_lines(info: "LaunchInfo", policy: "GuestPolicy") -> list[str]:
 
 def fingerprints(chain: "Chain") -> dict[str, str]:
     """Return the fingerprints of a chain by role."""
-    links = (chain.pdh, chain.pek, chain.oca, chain.cek, chain.ask, chain.ark)
-    return {link.role: link.fingerprint for link in links if link is not None}
+    return {link.role: link.fingerprint for link in chain.certificates}
 
 
 def platform_notes(platform: "VerifiedChain") -> list[str]:
@@ -146,9 +156,8 @@ def platform_notes(platform: "VerifiedChain") -> list[str]:
     notes = []
     if platform.root.generation is None:
         notes.append("this root is not AMD's: it was trusted only because --trust-root names it")
-    chain = platform.chain
-    for link in (chain.pdh, chain.pek, chain.oca, chain.cek, chain.ask, chain.ark):
-        if link is not None and link.reserved:
+    for link in platform.chain.certificates:
+        if link.reserved:
             fields = " and ".join(link.reserved)
             notes.append(f"the {link.role} has reserved bytes in use ({fields}); they are signed")
     return notes

@@ -5,7 +5,7 @@ Source: libvirt, formatdomain.html, "Launch Security".
 
 from collections.abc import Mapping
 
-from sev_attest.sev.chain.certificate import SIZE as CERTIFICATE_SIZE
+from sev_attest.sev.chain.certificate import CERTIFICATE_SIZE
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.spec import SESSION_BLOB_SIZE
 

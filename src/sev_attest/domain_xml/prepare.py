@@ -1,4 +1,4 @@
-"""Mend a domain's XML and put a session in it, by edits of the text: everything else stays."""
+"""Fix a domain's XML and put a session in it, by edits of the text: everything else stays."""
 
 import base64
 import hashlib
@@ -88,14 +88,14 @@ class Prepared:
 def prepare(
     subject: Subject, session: SessionFiles, *, also: Collection[str] = (), everything: bool = False
 ) -> Prepared:
-    """Put a session into a domain's XML, and mend what attestation needs.
+    """Put a session into a domain's XML, and fix what prevents attestation.
 
-    Mended are all errors for which the XML and the session are enough, and the rules in
-    :data:`NEEDED`. ``also`` names more rules; with ``everything`` all are mended that can be. A
-    second run changes nothing.
+    That is every error for which the XML and the session are enough, and what the rules in
+    :data:`NEEDED` find. ``also`` names more rules; ``everything`` stands for all that can be fixed.
+    A second run changes nothing.
 
-    Raises MalformedInput for firmware whose footer table is malformed, and if the mended XML would
-    be larger than ``parse_domain`` accepts.
+    Raises MalformedInput for firmware whose footer table is malformed, and if the XML would become
+    larger than ``parse_domain`` accepts.
     """
     subject = replace(
         subject,
@@ -133,7 +133,7 @@ def _mended(xml: bytes) -> Domain:
     try:
         return parse_domain(xml)
     except MalformedInput as error:
-        reason = "the mended XML would be too large"
+        reason = "the XML would become too large"
         hint = f"the limits are {MAX_SIZE >> 20} MiB and {MAX_ELEMENTS} elements"
         raise MalformedInput(STRUCTURE, error.field, reason, hint=hint) from None
 

@@ -44,7 +44,7 @@ class Finding:
     """One place in the XML that breaks one rule.
 
     ``id`` and ``source`` are the rule's. ``line`` counts from 1, ``path`` is XPath-like. ``edits``
-    mend it; they are empty if that takes more than the XML and the session.
+    fix it; they are empty if that takes more than the XML and the session.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Finding:
 
     @property
     def mendable(self) -> bool:
-        """Whether it has edits that mend it."""
+        """Whether it has edits that fix it."""
         return bool(self.edits)
 
 
@@ -149,13 +149,17 @@ def _shortened(message: str) -> str:
     return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}..."
 
 
+DECLARED: list[Rule] = []
+"""The rules of the modules that were imported; :mod:`sev_attest.domain_xml.rules` has them all."""
+
+
 def rule(
-    table: list[Rule], name: str, severity: Severity, says: str, source: str, *, mends: bool = False
+    name: str, severity: Severity, says: str, source: str, *, mends: bool = False
 ) -> Callable[[Violations], Violations]:
-    """Return a decorator that adds a function to a table of rules (:class:`Rule`)."""
+    """Return a decorator that makes a function a rule (:class:`Rule`)."""
 
     def decorate(violations: Violations) -> Violations:
-        table.append(
+        DECLARED.append(
             Rule(
                 id=name,
                 severity=severity,

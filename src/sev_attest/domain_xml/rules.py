@@ -8,7 +8,7 @@ An unknown version is assumed to be current, and a note says what depends on it.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from sev_attest.domain_xml import (
+from sev_attest.domain_xml import (  # noqa: F401 - importing them declares their rules
     rules_devices,
     rules_firmware,
     rules_guest,
@@ -20,22 +20,9 @@ from sev_attest.domain_xml import (
     rules_session,
     rules_values,
 )
-from sev_attest.domain_xml.rule import Finding, Rule, Severity, Subject
+from sev_attest.domain_xml.rule import DECLARED, Finding, Rule, Severity, Subject
 
-_MODULES = (
-    rules_devices,
-    rules_firmware,
-    rules_guest,
-    rules_host,
-    rules_kernel,
-    rules_launch_security,
-    rules_loader,
-    rules_machine,
-    rules_session,
-    rules_values,
-)
-_RULES = sorted((rule for module in _MODULES for rule in module.RULES), key=lambda rule: rule.id)
-RULES: Mapping[str, Rule] = {rule.id: rule for rule in _RULES}
+RULES: Mapping[str, Rule] = {rule.id: rule for rule in sorted(DECLARED, key=lambda one: one.id)}
 """Every rule by its id, sorted."""
 
 

@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 
 from sev_attest.domain_xml.domain import NON_TRANSITIONAL, Virtio, disk_is_virtio
-from sev_attest.domain_xml.rule import GUIDE, LIBVIRT, Rule, Severity, Subject, Violation, rule
+from sev_attest.domain_xml.rule import GUIDE, LIBVIRT, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.versions import before
 from sev_attest.domain_xml.xml import Edit
 
-RULES: list[Rule] = []
 _E, _W, _I = Severity
 
 
 @rule(
-    RULES, "domain.virtio.model", _E,
+    "domain.virtio.model", _E,
     "virtio devices use virtio 1.0: none is transitional, and on i440fx each is "
     "virtio-non-transitional (W with QEMU 6.0 or later, which does so by itself)",
     GUIDE, mends=True,
@@ -33,7 +32,7 @@ def _virtio_model(subject: Subject) -> Iterator[Violation]:
             )
 
 
-@rule(RULES, "domain.virtio.gpu", _E, "no virtio GPU on an i440fx machine", GUIDE)
+@rule("domain.virtio.gpu", _E, "no virtio GPU on an i440fx machine", GUIDE)
 def _virtio_gpu(subject: Subject) -> Iterator[Violation]:
     for device in subject.domain.virtio if subject.domain.i440fx else ():
         if device.named is None:
@@ -45,7 +44,7 @@ def _virtio_gpu(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.virtio.iommu", _E,
+    "domain.virtio.iommu", _E,
     "virtio devices have <driver iommu='on'/> with QEMU before 6.0 (later ones turn it on by "
     "themselves), and none turns it off", GUIDE, mends=True,
 )  # fmt: skip
@@ -94,7 +93,7 @@ def _implicit(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 @rule(
-    RULES, "domain.virtio.rom", _W,
+    "domain.virtio.rom", _W,
     "virtio network cards have no option ROM: iPXE does not support SEV", GUIDE, mends=True,
 )  # fmt: skip
 def _rom(subject: Subject) -> Iterator[Violation]:
@@ -116,7 +115,7 @@ def _rom(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.disk.virtio-blk", _E,
+    "domain.disk.virtio-blk", _E,
     "a guest with a kernel before 5.1 does not boot from virtio-blk (I if its version is unknown)",
     GUIDE,
 )  # fmt: skip
@@ -136,7 +135,7 @@ def _virtio_blk(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.rng.backend", _E, "each <rng> has a <backend>: libvirt refuses one without",
+    "domain.rng.backend", _E, "each <rng> has a <backend>: libvirt refuses one without",
     LIBVIRT, mends=True,
 )  # fmt: skip
 def _rng_backend(subject: Subject) -> Iterator[Violation]:
@@ -147,10 +146,7 @@ def _rng_backend(subject: Subject) -> Iterator[Violation]:
             yield Violation(device, "<rng> without a <backend>: libvirt refuses it", lines, (edit,))
 
 
-@rule(
-    RULES, "domain.hostdev", _W, "no host device is passed through",
-    "QEMU, VFIO and migration blockers",
-)  # fmt: skip
+@rule("domain.hostdev", _W, "no host device is passed through", "QEMU, VFIO and migration blockers")
 def _hostdev(subject: Subject) -> Iterator[Violation]:
     cards = subject.domain.devices("interface")
     passed = [card for card in cards if card.get("type") == "hostdev"]

@@ -3,17 +3,16 @@
 import re
 from collections.abc import Iterator
 
-from sev_attest.domain_xml.rule import GUIDE, QEMU, Rule, Severity, Subject, Violation, rule
+from sev_attest.domain_xml.rule import GUIDE, QEMU, Severity, Subject, Violation, rule
 from sev_attest.errors import MalformedInput, NotAttestable
 
-RULES: list[Rule] = []
 _E, _W, _I = Severity
 _SMM_BUILD = re.compile(r"\.ms\.fd$|secboot|snakeoil|[.-]secure\b", re.IGNORECASE)
 """Matches the names that Debian, Fedora and QEMU give to firmware that requires SMM."""
 
 
 @rule(
-    RULES, "domain.loader.secure", _E,
+    "domain.loader.secure", _E,
     "no Secure Boot: its keys are UEFI variables, which are not measured, and it needs SMM", QEMU,
     mends=True,
 )  # fmt: skip
@@ -40,7 +39,7 @@ def _secure(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.loader.smm", _W,
+    "domain.loader.smm", _W,
     "the name of an SEV-ES guest's firmware does not say that it is built for SMM", QEMU,
 )  # fmt: skip
 def _smm_build(subject: Subject) -> Iterator[Violation]:
@@ -52,7 +51,7 @@ def _smm_build(subject: Subject) -> Iterator[Violation]:
         )
 
 
-@rule(RULES, "domain.smm", _E, "SMM is off (W for plain SEV)", QEMU, mends=True)
+@rule("domain.smm", _E, "SMM is off (W for plain SEV)", QEMU, mends=True)
 def _smm(subject: Subject) -> Iterator[Violation]:
     smm = subject.domain.root.find("features/smm")
     if smm is None or smm.get("state") == "off":
@@ -64,7 +63,7 @@ def _smm(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.firmware.hash-area", _E,
+    "domain.firmware.hash-area", _E,
     "the firmware has an area for kernel hashes if kernelHashes='yes' (if the image is known)",
     QEMU,
 )  # fmt: skip
@@ -83,12 +82,8 @@ def _hash_area(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES,
-    "domain.firmware.es",
-    _E,
-    "the firmware can start SEV-ES guests (if the image is known)",
-    QEMU,
-)
+    "domain.firmware.es", _E, "the firmware can start SEV-ES guests (if the image is known)", QEMU,
+)  # fmt: skip
 def _es_reset(subject: Subject) -> Iterator[Violation]:
     firmware = subject.firmware
     if firmware is None or firmware.unfit or not subject.es:
@@ -101,13 +96,7 @@ def _es_reset(subject: Subject) -> Iterator[Violation]:
         )
 
 
-@rule(
-    RULES,
-    "domain.firmware.kind",
-    _E,
-    "the firmware is an OVMF image (if the image is known)",
-    GUIDE,
-)
+@rule("domain.firmware.kind", _E, "the firmware is an OVMF image (if the image is known)", GUIDE)
 def _kind(subject: Subject) -> Iterator[Violation]:
     if subject.firmware is None:
         return

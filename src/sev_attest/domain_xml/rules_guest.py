@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 from sev_attest.domain_xml.domain import number, size
-from sev_attest.domain_xml.rule import GUIDE, Rule, Severity, Subject, Violation, rule
+from sev_attest.domain_xml.rule import GUIDE, Severity, Subject, Violation, rule
 from sev_attest.errors import Unsupported
 from sev_attest.guest.cpu import CpuModel
 
-RULES: list[Rule] = []
 _E, _W, _I = Severity
 _MARGIN = 256 << 20
 """Bytes that QEMU itself needs besides the guest's memory, according to libvirt's guide."""
@@ -17,7 +16,7 @@ _LIMIT_I440FX = 255
 
 
 @rule(
-    RULES, "domain.memory.locked", _E, "the guest's memory may be locked, or has a hard limit",
+    "domain.memory.locked", _E, "the guest's memory may be locked, or has a hard limit",
     GUIDE, mends=True,
 )  # fmt: skip
 def _locked(subject: Subject) -> Iterator[Violation]:
@@ -40,8 +39,7 @@ def _locked(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.memory.hard-limit", _W,
-    "the hard limit is at least 256 MiB above the guest's memory",
+    "domain.memory.hard-limit", _W, "the hard limit is at least 256 MiB above the guest's memory",
     GUIDE, mends=True,
 )  # fmt: skip
 def _hard_limit(subject: Subject) -> Iterator[Violation]:
@@ -62,7 +60,7 @@ def _hard_limit(subject: Subject) -> Iterator[Violation]:
     )
 
 
-@rule(RULES, "domain.memory.unlimited", _I, "locked memory has a limit", GUIDE)
+@rule("domain.memory.unlimited", _I, "locked memory has a limit", GUIDE)
 def _unlimited(subject: Subject) -> Iterator[Violation]:
     locked = subject.domain.root.find("memoryBacking/locked")
     if locked is not None and subject.domain.root.find("memtune/hard_limit") is None:
@@ -74,7 +72,7 @@ def _unlimited(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.memory.hotplug", _W, "no memory is plugged while the guest runs",
+    "domain.memory.hotplug", _W, "no memory is plugged while the guest runs",
     "QEMU, RAM discard under SEV",
 )  # fmt: skip
 def _memory_hotplug(subject: Subject) -> Iterator[Violation]:
@@ -87,7 +85,7 @@ def _memory_hotplug(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.cpu.mode", _W, "an SEV-ES guest names its CPU model: its signature is measured",
+    "domain.cpu.mode", _W, "an SEV-ES guest names its CPU model: its signature is measured",
     "QEMU target/i386/cpu.c, libvirt cpu",
 )  # fmt: skip
 def _cpu_mode(subject: Subject) -> Iterator[Violation]:
@@ -109,7 +107,7 @@ def _cpu_mode(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.cpu.model", _W, "the signature of an SEV-ES guest's CPU model is known",
+    "domain.cpu.model", _W, "the signature of an SEV-ES guest's CPU model is known",
     "QEMU target/i386/cpu.c",
 )  # fmt: skip
 def _cpu_model(subject: Subject) -> Iterator[Violation]:
@@ -127,7 +125,7 @@ def _cpu_model(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.vcpu.hotplug", _E, "all vCPUs of an SEV-ES guest are present when it starts",
+    "domain.vcpu.hotplug", _E, "all vCPUs of an SEV-ES guest are present when it starts",
     "QEMU target/i386/sev.c",
 )  # fmt: skip
 def _vcpu_hotplug(subject: Subject) -> Iterator[Violation]:
@@ -146,7 +144,7 @@ def _vcpu_hotplug(subject: Subject) -> Iterator[Violation]:
         )
 
 
-@rule(RULES, "domain.vcpu.limit", _E, "the machine supports the number of vCPUs", "QEMU pc_q35.c")
+@rule("domain.vcpu.limit", _E, "the machine supports the number of vCPUs", "QEMU pc_q35.c")
 def _vcpu_limit(subject: Subject) -> Iterator[Violation]:
     vcpu = subject.domain.root.find("vcpu")
     count = None if vcpu is None else number(vcpu.text)
@@ -162,7 +160,7 @@ def _vcpu_limit(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.reboot", _W, "an SEV-ES guest is not restarted: before QEMU 11.0 it cannot "
+    "domain.reboot", _W, "an SEV-ES guest is not restarted: before QEMU 11.0 it cannot "
     "reboot, since then a reboot is a launch that nobody attests",
     "QEMU qapi/qom.json, confidential-guest-reset", mends=True,
 )  # fmt: skip
@@ -184,7 +182,7 @@ def _reboot(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.power", _I, "suspending to memory or disk, and the VMware port, are off", GUIDE,
+    "domain.power", _I, "suspending to memory or disk, and the VMware port, are off", GUIDE,
     mends=True,
 )  # fmt: skip
 def _power(subject: Subject) -> Iterator[Violation]:

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 
-from sev_attest.domain_xml.rule import GUIDE, Rule, Severity, Subject, Violation, rule
+from sev_attest.domain_xml.rule import GUIDE, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.versions import Version, before, dotted
 
-RULES: list[Rule] = []
 _E, _W, _I = Severity
 _FIRST: dict[str, Version] = {"libvirt": (4, 5), "QEMU": (2, 12)}
 """The first versions with SEV. If a domain needs no later one, there is no note."""
 
 
 @rule(
-    RULES, "domain.libvirt", _E,
+    "domain.libvirt", _E,
     "libvirt is new enough for what the XML asks for (I if its version is unknown)", "libvirt NEWS",
 )  # fmt: skip
 def _libvirt(subject: Subject) -> Iterator[Violation]:
@@ -37,8 +36,7 @@ def _libvirt(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.qemu", _E,
-    "QEMU is new enough for what the XML asks for (I if its version is unknown)",
+    "domain.qemu", _E, "QEMU is new enough for what the XML asks for (I if its version is unknown)",
     "QEMU qapi/qom.json",
 )  # fmt: skip
 def _qemu(subject: Subject) -> Iterator[Violation]:
@@ -77,8 +75,7 @@ def _needs(
 
 
 @rule(
-    RULES, "domain.libvirt.dev-sev", _I, "libvirt lets QEMU open /dev/sev, as it does since 5.1.1",
-    GUIDE,
+    "domain.libvirt.dev-sev", _I, "libvirt lets QEMU open /dev/sev, as it does since 5.1.1", GUIDE,
 )  # fmt: skip
 def _dev_sev(subject: Subject) -> Iterator[Violation]:
     if before(subject.versions.libvirt, (5, 1, 1)):
@@ -90,8 +87,7 @@ def _dev_sev(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.host", _E,
-    "the host offers what the policy asks for (if its capabilities are known)",
+    "domain.host", _E, "the host offers what the policy asks for (if its capabilities are known)",
     "libvirt domcapabilities",
 )  # fmt: skip
 def _host(subject: Subject) -> Iterator[Violation]:

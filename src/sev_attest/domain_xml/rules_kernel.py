@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 
-from sev_attest.domain_xml.rule import LIBVIRT, VALIDATE, Rule, Severity, Subject, Violation, rule
+from sev_attest.domain_xml.rule import LIBVIRT, VALIDATE, Severity, Subject, Violation, rule
 
-RULES: list[Rule] = []
 _E, _W, _I = Severity
 _X86 = "QEMU hw/i386/x86.c"
 
 
 @rule(
-    RULES, "domain.kernel-hashes.missing", _E,
+    "domain.kernel-hashes.missing", _E,
     "kernelHashes='yes' if there is a <kernel>", VALIDATE, mends=True,
 )  # fmt: skip
 def _unmeasured_kernel(subject: Subject) -> Iterator[Violation]:
@@ -26,7 +25,7 @@ def _unmeasured_kernel(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.kernel-hashes.unused", _E, "no kernelHashes='yes' without a <kernel>", VALIDATE,
+    "domain.kernel-hashes.unused", _E, "no kernelHashes='yes' without a <kernel>", VALIDATE,
     mends=True,
 )  # fmt: skip
 def _unused_hashes(subject: Subject) -> Iterator[Violation]:
@@ -43,7 +42,7 @@ def _unused_hashes(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.kernel.shim", _E,
+    "domain.kernel.shim", _E,
     "no <shim>: kernelHashes does not cover it (W), and libvirt refuses it without a <kernel>",
     LIBVIRT, mends=True,
 )  # fmt: skip
@@ -58,17 +57,14 @@ def _shim(subject: Subject) -> Iterator[Violation]:
             yield Violation(shim, what, "no <shim>", severity=_W)
 
 
-@rule(RULES, "domain.kernel.dtb", _W, "no <dtb>, which changes the measured kernel", _X86)
+@rule("domain.kernel.dtb", _W, "no <dtb>, which changes the measured kernel", _X86)
 def _dtb(subject: Subject) -> Iterator[Violation]:
     for dtb in subject.domain.root.all("os/dtb"):
         what = "QEMU appends it to the kernel, whose hash is then not that of the file"
         yield Violation(dtb, what, "no <dtb>: x86 guests need none")
 
 
-@rule(
-    RULES, "domain.kernel.rng-seed", _E, "QEMU is not 7.2.0 if a kernel is measured",
-    _X86,
-)  # fmt: skip
+@rule("domain.kernel.rng-seed", _E, "QEMU is not 7.2.0 if a kernel is measured", _X86)
 def _rng_seed(subject: Subject) -> Iterator[Violation]:
     version = subject.domain.machine_version or (7, 2)
     exact = subject.versions.qemu == (7, 2, 0)

@@ -9,7 +9,6 @@ from sev_attest.domain_xml.rule import (
     GUIDE,
     LIBVIRT,
     QEMU,
-    Rule,
     Severity,
     Subject,
     Violation,
@@ -19,12 +18,11 @@ from sev_attest.domain_xml.xml import Edit
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.spec import PolicyBit
 
-RULES: list[Rule] = []
 _E, _W, _I = Severity
 _MAX_REDUCED = 63
 
 
-@rule(RULES, "domain.launch-security.missing", _E, "there is a <launchSecurity>", GUIDE, mends=True)
+@rule("domain.launch-security.missing", _E, "there is a <launchSecurity>", GUIDE, mends=True)
 def _missing(subject: Subject) -> Iterator[Violation]:
     root = subject.domain.root
     if root.find("launchSecurity") is not None:
@@ -46,7 +44,7 @@ def _missing(subject: Subject) -> Iterator[Violation]:
     )
 
 
-@rule(RULES, "domain.launch-security.type", _E, "<launchSecurity> is of type sev", LIBVIRT)
+@rule("domain.launch-security.type", _E, "<launchSecurity> is of type sev", LIBVIRT)
 def _type(subject: Subject) -> Iterator[Violation]:
     element = subject.domain.root.find("launchSecurity")
     if element is not None and subject.domain.launch_security is None:
@@ -69,7 +67,7 @@ def _policy_edits(subject: Subject) -> tuple[Edit, ...]:
     return (subject.document.set_text(element, recorded),)
 
 
-@rule(RULES, "domain.policy.missing", _E, "there is a <policy>", LIBVIRT, mends=True)
+@rule("domain.policy.missing", _E, "there is a <policy>", LIBVIRT, mends=True)
 def _no_policy(subject: Subject) -> Iterator[Violation]:
     security = subject.domain.launch_security
     if security is not None and security.find("policy") is None:
@@ -78,7 +76,7 @@ def _no_policy(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.policy.format", _E,
+    "domain.policy.format", _E,
     "the policy is a hexadecimal number of up to 32 bits and nothing else",
     "libvirt domain_conf.c", mends=True,
 )  # fmt: skip
@@ -96,7 +94,7 @@ def _policy_format(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.policy.decimal", _W, "a policy that could be read as decimal begins with 0x",
+    "domain.policy.decimal", _W, "a policy that could be read as decimal begins with 0x",
     "libvirt domain_conf.c", mends=True,
 )  # fmt: skip
 def _decimal(subject: Subject) -> Iterator[Violation]:
@@ -122,7 +120,7 @@ def _clear(subject: Subject, bit: PolicyBit) -> bool:
     return bit not in PolicyBit((subject.domain.policy or 0) & 0x3F)
 
 
-@rule(RULES, "domain.policy.debug", _E, "the policy forbids debugging (bit 0)", API)
+@rule("domain.policy.debug", _E, "the policy forbids debugging (bit 0)", API)
 def _debug(subject: Subject) -> Iterator[Violation]:
     return _policy_finding(
         subject,
@@ -132,7 +130,7 @@ def _debug(subject: Subject) -> Iterator[Violation]:
     )
 
 
-@rule(RULES, "domain.policy.key-sharing", _W, "the policy forbids key sharing (bit 1)", API)
+@rule("domain.policy.key-sharing", _W, "the policy forbids key sharing (bit 1)", API)
 def _key_sharing(subject: Subject) -> Iterator[Violation]:
     return _policy_finding(
         subject,
@@ -142,7 +140,7 @@ def _key_sharing(subject: Subject) -> Iterator[Violation]:
     )
 
 
-@rule(RULES, "domain.policy.es", _W, "the policy asks for SEV-ES (bit 2)", API)
+@rule("domain.policy.es", _W, "the policy asks for SEV-ES (bit 2)", API)
 def _no_es(subject: Subject) -> Iterator[Violation]:
     return _policy_finding(
         subject,
@@ -152,7 +150,7 @@ def _no_es(subject: Subject) -> Iterator[Violation]:
     )
 
 
-@rule(RULES, "domain.policy.reserved", _E, "the policy has no reserved bits (6-15)", API)
+@rule("domain.policy.reserved", _E, "the policy has no reserved bits (6-15)", API)
 def _reserved(subject: Subject) -> Iterator[Violation]:
     reserved = GuestPolicy(subject.domain.policy or 0).reserved
     return _policy_finding(
@@ -164,7 +162,7 @@ def _reserved(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.policy.differs", _E, "the policy is the session's (if a session is known)",
+    "domain.policy.differs", _E, "the policy is the session's (if a session is known)",
     "AMD 55766, LAUNCH_START", mends=True,
 )  # fmt: skip
 def _other_policy(subject: Subject) -> Iterator[Violation]:
@@ -181,7 +179,7 @@ def _other_policy(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.launch-security.handle", _W, "no <handle>: it asks for key sharing", LIBVIRT,
+    "domain.launch-security.handle", _W, "no <handle>: it asks for key sharing", LIBVIRT,
     mends=True,
 )  # fmt: skip
 def _handle(subject: Subject) -> Iterator[Violation]:
@@ -192,7 +190,7 @@ def _handle(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.launch-security.cbitpos", _E,
+    "domain.launch-security.cbitpos", _E,
     "cbitpos is the host's (I if the host's capabilities are unknown: libvirt fills it in)", QEMU,
     mends=True,
 )  # fmt: skip
@@ -212,8 +210,7 @@ def _cbitpos(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.launch-security.reduced-phys-bits", _E, "reducedPhysBits is in 1..63", QEMU,
-    mends=True,
+    "domain.launch-security.reduced-phys-bits", _E, "reducedPhysBits is in 1..63", QEMU, mends=True,
 )  # fmt: skip
 def _reduced(subject: Subject) -> Iterator[Violation]:
     security = subject.domain.launch_security

@@ -6,7 +6,6 @@ from sev_attest.domain_xml.rule import (
     GUIDE,
     VALIDATE,
     VALIDATION,
-    Rule,
     Severity,
     Subject,
     Violation,
@@ -15,12 +14,11 @@ from sev_attest.domain_xml.rule import (
 from sev_attest.domain_xml.versions import before
 from sev_attest.domain_xml.xml import Edit, Element
 
-RULES: list[Rule] = []
 _E, _W, _I = Severity
 
 
 @rule(
-    RULES, "domain.loader.missing", _E, "the guest's firmware is UEFI (OVMF), not SeaBIOS", GUIDE,
+    "domain.loader.missing", _E, "the guest's firmware is UEFI (OVMF), not SeaBIOS", GUIDE,
     mends=True,
 )  # fmt: skip
 def _no_loader(subject: Subject) -> Iterator[Violation]:
@@ -67,7 +65,7 @@ def _stores(subject: Subject) -> list[Element]:
 
 
 @rule(
-    RULES, "domain.loader.nvram", _E,
+    "domain.loader.nvram", _E,
     "no store keeps UEFI variables from one start to the next: they are not measured", VALIDATE,
     mends=True,
 )  # fmt: skip
@@ -89,7 +87,7 @@ def _nvram(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.loader.stateless", _E,
+    "domain.loader.stateless", _E,
     "the firmware is stateless (W if libvirt selects the firmware, or how to load it)", GUIDE,
     mends=True,
 )  # fmt: skip
@@ -127,7 +125,7 @@ def _writable(subject: Subject) -> Element | None:
 
 
 @rule(
-    RULES, "domain.loader.readonly", _E,
+    "domain.loader.readonly", _E,
     "a flash is read-only, and no ROM has readonly='no' (libvirt up to 11.3 accepts that)",
     "libvirt qemu_firmware.c; libvirt 12.8, run", mends=True,
 )  # fmt: skip
@@ -156,7 +154,7 @@ def _read_only(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.loader.choice", _E,
+    "domain.loader.choice", _E,
     "the XML names a firmware or libvirt selects one, not both: libvirt before 9.2 refuses both "
     "(I if its version is unknown), and it selects only UEFI that is read-only",
     VALIDATION, mends=True,
@@ -195,7 +193,7 @@ def _no_selection(subject: Subject, place: Element) -> list[Edit]:
 
 
 @rule(
-    RULES, "domain.loader.feature", _E,
+    "domain.loader.feature", _E,
     "no firmware <feature> unless libvirt selects the firmware (W before 8.6, which ignores it)",
     VALIDATION, mends=True,
 )  # fmt: skip
@@ -216,7 +214,7 @@ def _feature(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.loader.chosen", _W,
+    "domain.loader.chosen", _W,
     "the XML names the firmware: most hosts have no stateless SEV firmware that libvirt can select",
     "libvirt 9.0, run",
 )  # fmt: skip

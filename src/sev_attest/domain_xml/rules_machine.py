@@ -6,7 +6,6 @@ from sev_attest.domain_xml.rule import (
     GUIDE,
     LIBVIRT,
     VALIDATION,
-    Rule,
     Severity,
     Subject,
     Violation,
@@ -14,11 +13,10 @@ from sev_attest.domain_xml.rule import (
 )
 from sev_attest.domain_xml.versions import before
 
-RULES: list[Rule] = []
 _E, _W, _I = Severity
 
 
-@rule(RULES, "domain.type", _E, "the domain's type is kvm", "QEMU, sev-guest")
+@rule("domain.type", _E, "the domain's type is kvm", "QEMU, sev-guest")
 def _type(subject: Subject) -> Iterator[Violation]:
     root = subject.domain.root
     if root.get("type") != "kvm":
@@ -29,7 +27,7 @@ def _type(subject: Subject) -> Iterator[Violation]:
         )
 
 
-@rule(RULES, "domain.arch", _E, "the guest is a full x86_64 virtual machine (hvm)", LIBVIRT)
+@rule("domain.arch", _E, "the guest is a full x86_64 virtual machine (hvm)", LIBVIRT)
 def _arch(subject: Subject) -> Iterator[Violation]:
     kind = subject.domain.root.find("os/type")
     if kind is None:
@@ -44,7 +42,7 @@ def _arch(subject: Subject) -> Iterator[Violation]:
         )
 
 
-@rule(RULES, "domain.machine.i440fx", _W, "the machine is a Q35", GUIDE)
+@rule("domain.machine.i440fx", _W, "the machine is a Q35", GUIDE)
 def _i440fx(subject: Subject) -> Iterator[Violation]:
     if subject.domain.i440fx:
         yield Violation(
@@ -55,7 +53,7 @@ def _i440fx(subject: Subject) -> Iterator[Violation]:
         )
 
 
-@rule(RULES, "domain.machine.unknown", _W, "the machine is a Q35 or an i440fx", GUIDE)
+@rule("domain.machine.unknown", _W, "the machine is a Q35 or an i440fx", GUIDE)
 def _machine(subject: Subject) -> Iterator[Violation]:
     if not (subject.domain.q35 or subject.domain.i440fx):
         yield Violation(
@@ -66,7 +64,7 @@ def _machine(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.acpi", _E,
+    "domain.acpi", _E,
     "there is an <acpi/>: libvirt refuses UEFI without it (W if it cannot tell that it is UEFI)",
     VALIDATION, mends=True,
 )  # fmt: skip
@@ -88,7 +86,7 @@ def _acpi(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.acpi.table", _E,
+    "domain.acpi.table", _E,
     "ACPI tables are of types that libvirt knows: slic (once); since 11.2 also msdm (once) and raw",
     "libvirt domain_conf.c",
 )  # fmt: skip
@@ -106,10 +104,7 @@ def _acpi_tables(subject: Subject) -> Iterator[Violation]:
         seen |= {kind} - {"raw"}
 
 
-@rule(
-    RULES, "domain.unmeasured", _I, "no ACPI tables or fw_cfg files, which are not measured",
-    LIBVIRT,
-)  # fmt: skip
+@rule("domain.unmeasured", _I, "no ACPI tables or fw_cfg files, which are not measured", LIBVIRT)
 def _unmeasured(subject: Subject) -> Iterator[Violation]:
     for table in subject.domain.root.all("os/acpi/table"):
         yield Violation(table, "an ACPI table that is not measured", "no <table>")
@@ -118,10 +113,7 @@ def _unmeasured(subject: Subject) -> Iterator[Violation]:
             yield Violation(info, "fw_cfg files are not measured", "no <sysinfo type='fwcfg'>")
 
 
-@rule(
-    RULES, "domain.qemu-commandline", _W, "no arguments are passed to QEMU past libvirt",
-    LIBVIRT,
-)  # fmt: skip
+@rule("domain.qemu-commandline", _W, "no arguments are passed to QEMU past libvirt", LIBVIRT)
 def _qemu(subject: Subject) -> Iterator[Violation]:
     for child in subject.domain.root.children:
         namespace, _, name = child.name.rpartition(" ")

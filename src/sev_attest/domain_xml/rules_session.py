@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 from sev_attest._encoding import from_base64
 from sev_attest.domain_xml.launch_security import BLOB_SIZES
-from sev_attest.domain_xml.rule import GUIDE, VALIDATE, Rule, Severity, Subject, Violation, rule
+from sev_attest.domain_xml.rule import GUIDE, VALIDATE, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.xml import Edit, Element
 from sev_attest.errors import MalformedInput
 
-RULES: list[Rule] = []
 _E, _W, _I = Severity
 
 
@@ -39,7 +38,7 @@ def _decoded(element: Element) -> bytes | None:
         return None
 
 
-@rule(RULES, "domain.session.missing", _E, "there are a dhCert and a session", VALIDATE, mends=True)
+@rule("domain.session.missing", _E, "there are a dhCert and a session", VALIDATE, mends=True)
 def _no_session(subject: Subject) -> Iterator[Violation]:
     security = subject.domain.launch_security
     if security is None:
@@ -54,9 +53,7 @@ def _no_session(subject: Subject) -> Iterator[Violation]:
         )
 
 
-@rule(
-    RULES, "domain.session.base64", _E, "dhCert and session are base64", "libvirt, QEMU", mends=True
-)
+@rule("domain.session.base64", _E, "dhCert and session are base64", "libvirt, QEMU", mends=True)
 def _not_base64(subject: Subject) -> Iterator[Violation]:
     for name, element in _blobs(subject):
         if _decoded(element) is None:
@@ -71,10 +68,7 @@ def _swapped(subject: Subject) -> bool:
     return sizes == {"dhCert": BLOB_SIZES["session"], "session": BLOB_SIZES["dhCert"]}
 
 
-@rule(
-    RULES, "domain.session.swapped", _E, "dhCert and session are not swapped",
-    "AMD 55766", mends=True,
-)  # fmt: skip
+@rule("domain.session.swapped", _E, "dhCert and session are not swapped", "AMD 55766", mends=True)
 def _swapped_blobs(subject: Subject) -> Iterator[Violation]:
     if not _swapped(subject):
         return
@@ -92,7 +86,7 @@ def _swapped_blobs(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.session.length", _E,
+    "domain.session.length", _E,
     f"dhCert is {BLOB_SIZES['dhCert']} bytes, session {BLOB_SIZES['session']} bytes",
     "AMD 55766", mends=True,
 )  # fmt: skip
@@ -106,8 +100,7 @@ def _length(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.session.differs", _E,
-    "dhCert and session are the session's (if a session is known)",
+    "domain.session.differs", _E, "dhCert and session are the session's (if a session is known)",
     VALIDATE, mends=True,
 )  # fmt: skip
 def _other_session(subject: Subject) -> Iterator[Violation]:
@@ -123,7 +116,7 @@ def _other_session(subject: Subject) -> Iterator[Violation]:
             yield Violation(element, what, "both of the same session", _blob_edits(subject, name))
 
 
-@rule(RULES, "domain.session.reused", _E, "the session was not used for another launch", GUIDE)
+@rule("domain.session.reused", _E, "the session was not used for another launch", GUIDE)
 def _reused(subject: Subject) -> Iterator[Violation]:
     for name, element in _blobs(subject):
         data = _decoded(element)
@@ -139,7 +132,7 @@ def _reused(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    RULES, "domain.kernel-hashes.differs", _E,
+    "domain.kernel-hashes.differs", _E,
     "kernelHashes is as the session was made (if a session is known; I if only the XML has it)",
     VALIDATE, mends=True,
 )  # fmt: skip

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from sev_attest.domain_xml.domain import VIRTIO, number, size
-from sev_attest.domain_xml.rule import Rule, Severity, Subject, Violation, rule
+from sev_attest.domain_xml.rule import Severity, Subject, Violation, rule
 from sev_attest.domain_xml.xml import Element
 
-RULES: list[Rule] = []
 _YES_NO = ("yes", "no")
 _ON_OFF = ("on", "off")
 _VALUES = (
@@ -38,7 +37,7 @@ _REQUIRED = (
 _SIZES = ("memory", "currentMemory", "memtune/hard_limit")
 
 
-@rule(RULES, "domain.value", Severity.ERROR, "values are ones that libvirt knows", "libvirt schema")
+@rule("domain.value", Severity.ERROR, "values are ones that libvirt knows", "libvirt schema")
 def _value(subject: Subject) -> Iterator[Violation]:
     root = subject.domain.root
     yield from _absent(root)

@@ -140,13 +140,10 @@ _DEBUG_SWAP = "+debug-swap"
 _DEBUG_SWAP_BIT = 0x20
 _WITH_CPU = ("qemu-legacy", "qemu-init2")
 
-PROFILES = VMSA_PROFILES
-"""Names of the known layouts."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmsaProfile:
-    """How a VMM sets up its vCPUs: one of :data:`PROFILES`, and the CPU model they show.
+    """How a VMM sets up its vCPUs: one of :data:`VMSA_PROFILES`, and the CPU model they show.
 
     QEMU's profiles need a CPU model, krun's may have one, EC2's and GCE's have a fixed one.
     """
@@ -156,8 +153,8 @@ class VmsaProfile:
 
     def __post_init__(self) -> None:
         """Raise Unsupported for an unknown profile, or one of QEMU's without a CPU model."""
-        if self.name not in PROFILES:
-            known = ", ".join(PROFILES)
+        if self.name not in VMSA_PROFILES:
+            known = ", ".join(VMSA_PROFILES)
             raise Unsupported(f"no VMSA profile {self.name!r}: {known}", check="vmsa.profile")
         if self.cpu is None and self.needs_cpu(self.name):
             raise Unsupported(f"VMSA profile {self.name} needs a CPU model", check="vmsa.cpu")

@@ -10,6 +10,8 @@ UNSURE = (
     "the guest may have the secret: do not send it again, start the guest anew in a new session"
 )
 """The hint if no answer to a secret arrives."""
+NOT_TAKEN = "the guest is not the one that was measured, or it runs already"
+"""The hint if the firmware refuses a secret."""
 
 
 class HostError(SevAttestError):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sev_attest.domain_xml.xml import Document, Element
 from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, WrongState
 from sev_attest.host.config import read_config
-from sev_attest.host.connection import UNSURE, DomainConfig, HostError
+from sev_attest.host.connection import NOT_TAKEN, UNSURE, DomainConfig, HostError
 from sev_attest.host.limits import UNREADABLE, call_within, excerpt, within_limit
 from sev_attest.host.place import leads_here, named_here, public, shown
 from sev_attest.sev.launch_info import Claims, read_report
@@ -212,14 +212,9 @@ class LibvirtGuest:
         except NotOffered as error:
             raise WrongState(str(error), check="host.secret") from None
         except HostError as error:
-            if "fw_error=" in str(error) or "SEV: " in str(
-                error
-            ):  # QEMU's words (target/i386/sev.c)
-                raise WrongState(
-                    str(error),
-                    check="host.secret",
-                    hint="the guest is not the one that was measured, or it runs already",
-                ) from None
+            said = str(error)
+            if "fw_error=" in said or "SEV: " in said:  # QEMU's words (target/i386/sev.c)
+                raise WrongState(said, check="host.secret", hint=NOT_TAKEN) from None
             error.hint = UNSURE
             raise
 

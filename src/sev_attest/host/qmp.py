@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, WrongState
-from sev_attest.host.connection import UNSURE, DomainConfig, HostError
+from sev_attest.host.connection import NOT_TAKEN, UNSURE, DomainConfig, HostError
 from sev_attest.host.limits import UNREADABLE, call_within, excerpt, no_answer, within_limit
 from sev_attest.host.place import ends_here, shown
 from sev_attest.sev.launch_info import Claims, read_report
@@ -185,11 +185,7 @@ class QmpConnection:
         try:
             self._ask("sev-inject-launch-secret", **texts)
         except _Refused as error:
-            raise WrongState(
-                str(error),
-                check="host.secret",
-                hint="the guest is not the one that was measured, or it runs already",
-            ) from None
+            raise WrongState(str(error), check="host.secret", hint=NOT_TAKEN) from None
         except HostError as error:
             error.hint = UNSURE
             raise

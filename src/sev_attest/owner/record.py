@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sev_attest.sev.keys import TransportKeys
     from sev_attest.sev.session import Session
 
-SCHEMA = "sev-attest/launch/1"
+_SCHEMA = "sev-attest/launch/1"
 _STRUCTURE = "launch record"
 _HEX = {
     "claimed_platform_id": 128,
@@ -119,7 +119,7 @@ class LaunchRecord:
 
     def to_bytes(self) -> bytes:
         """Return it as JSON."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2).encode() + b"\n"
+        return json.dumps({"schema": _SCHEMA, **asdict(self)}, indent=2).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "LaunchRecord":
@@ -128,8 +128,8 @@ class LaunchRecord:
             document = json.loads(data)
         except Exception:  # noqa: BLE001 - json raises more than it documents
             raise MalformedInput(_STRUCTURE, "format", "this is not JSON") from None
-        if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
-            raise MalformedInput(_STRUCTURE, "schema", f"this is not a {SCHEMA} document")
+        if not isinstance(document, dict) or document.pop("schema", None) != _SCHEMA:
+            raise MalformedInput(_STRUCTURE, "schema", f"this is not a {_SCHEMA} document")
         _check_types(document)
         GuestPolicy(document["policy"])
         for name, digits in _HEX.items():

@@ -1,4 +1,4 @@
-"""What an owner requires of a launch beyond a right measurement.
+"""What an owner requires of a launch beyond a correct measurement.
 
 :mod:`sev_attest.owner.requirements_file` describes the file (owner.toml) and reads it.
 """

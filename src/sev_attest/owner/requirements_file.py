@@ -56,7 +56,7 @@ from sev_attest.owner.requirements import (
 )
 from sev_attest.sev.spec import PolicyBit
 
-SCHEMA = "sev-attest/requirements/1"
+_SCHEMA = "sev-attest/requirements/1"
 MANIFEST_SCHEMA = "sev-attest/manifest/1"
 _STRUCTURE = "requirements"
 _API = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
@@ -73,8 +73,8 @@ def parse(data: bytes, manifest: Manifest | None) -> Requirements:
     if len(data) > _MAX_FILE:
         raise MalformedInput(_STRUCTURE, "length", f"more than {_MAX_FILE} bytes")
     whole = _Table("", _parsed(data))
-    if whole.take("schema", str, "") != SCHEMA:
-        raise MalformedInput(_STRUCTURE, "schema", f'it does not begin with schema = "{SCHEMA}"')
+    if whole.take("schema", str, "") != _SCHEMA:
+        raise MalformedInput(_STRUCTURE, "schema", f'it does not begin with schema = "{_SCHEMA}"')
     platform, policy = whole.table("platform"), whole.table("policy")
     advisories, minimum = whole.table("advisories"), whole.table("minimum")
     known = frozenset(advisory.id for advisory in load())
@@ -212,15 +212,14 @@ def _launch(number: int, value: object, manifest: Manifest | None) -> ReferenceV
     digest, path = table.take("digest", str, ""), table.take("manifest", str, "")
     if bool(digest) is bool(path):
         raise _wrong(table.place("digest"), "either that or a manifest is needed")
-    if path and manifest is None:
-        raise _wrong(table.place("manifest"), "manifests cannot be read here: use a digest")
-    if "\0" in path:
-        raise _wrong(table.place("manifest"), "is not a file name")
-    digests = {}
-    if path and manifest is not None:
-        digests = read_manifest(manifest(path))
     if digest:
         digests = {blob(digest.encode(), (32,), "launch digest", only_text=True): ""}
+    elif manifest is None:
+        raise _wrong(table.place("manifest"), "manifests cannot be read here: use a digest")
+    elif "\0" in path:
+        raise _wrong(table.place("manifest"), "is not a file name")
+    else:
+        digests = read_manifest(manifest(path))
     expires = _moment(table)
     note = table.take("note", str, "")
     table.end()

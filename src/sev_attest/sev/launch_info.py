@@ -6,8 +6,8 @@ from typing import NamedTuple
 from sev_attest._encoding import blob, json_documents, labelled_lines, looks_like_json
 from sev_attest._snp import refuse_snp
 from sev_attest.errors import MalformedInput, Unsupported
+from sev_attest.sev.spec import MEASUREMENT_SIZE
 
-MEASUREMENT_SIZE = 48
 _MEASURE_SIZE = 32
 _NUMBERS = {"sev-api-major": 0xFF, "sev-api-minor": 0xFF, "sev-build-id": 0xFF}
 _NUMBERS["sev-policy"] = 0xFFFF_FFFF

@@ -27,7 +27,7 @@ from sev_attest.sev.chain.verify import VerifiedChain
 from sev_attest.sev.policy import GuestPolicy, require_policy_type
 from sev_attest.sev.spec import Usage
 
-SIZE = 208
+REPORT_SIZE = 208
 _BODY_SIZE = 0x34
 _NONCE_SIZE = 16
 _DIGEST_SIZE = 32
@@ -59,7 +59,7 @@ class AttestationReport:
     @classmethod
     def from_bytes(cls, data: bytes) -> "AttestationReport":
         """Parse 208 bytes; raises MalformedInput."""
-        reader = Reader(data, "attestation report", SIZE)
+        reader = Reader(data, "attestation report", REPORT_SIZE)
         body = reader.raw(_BODY_SIZE, "body")  # 0x00
         usage = reader.code(Usage, "sig_usage")  # 0x34
         algorithm = reader.code(Algorithm, "sig_algo")  # 0x38

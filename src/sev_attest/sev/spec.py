@@ -24,6 +24,8 @@ class Usage(IntEnum):
 
 SESSION_BLOB_SIZE = 128
 """Bytes of the session data buffer of LAUNCH_START."""
+MEASUREMENT_SIZE = 48
+"""Bytes of what LAUNCH_MEASURE returns: the HMAC, 32, and the nonce under it, 16."""
 
 
 class PolicyBit(IntFlag):

@@ -228,7 +228,7 @@ class Platform:
         """Return a signature by one of the platform's keys. For tests: no command does this."""
         scheme = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
         r, s = decode_dss_signature(self._keys[signer].sign(message, scheme))
-        return Signature.ecdsa(signer, Algorithm.ECDSA_SHA256, r, s)
+        return Signature.ecdsa(signer, r, s)
 
     def _parse(self, data: bytes, usage: Usage, fail: "_Fail") -> Certificate:
         """Return a certificate from outside; role, algorithm, curve and point must be right."""

@@ -69,14 +69,9 @@ def command(*, launch: LaunchOptions, output: OutputOptions) -> None:
         build=launch.build,
         policy=None if launch.policy is None else GuestPolicy(launch.policy),
     )
-    known = bool(launch.stated("generation", "api", "build", "policy"))
+    facts = vars(launch)
+    known = bool(launch.stated(*facts))
     if output.as_json:
-        facts = {
-            "generation": launch.generation,
-            "api": launch.api,
-            "build": launch.build,
-            "policy": launch.policy,
-        }
         entries = documents(exposures) if known else [_document(each) for each in load()]
         day = as_of().isoformat()
         render.document("advisories", ok=True, as_of=day, facts=facts, advisories=entries)

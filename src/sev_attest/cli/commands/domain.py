@@ -166,7 +166,7 @@ def prepare_command(
     if output.text:
         render.raw("".join(f"{line}\n" for line in diff).encode(), err=True)
         if output.verbose:
-            _list(prepared.mended, "mended: ", err=True)
+            _list(prepared.mended, "fixed: ", err=True)
         _list(prepared.remaining, err=True)
         render.notes(notes, err=True)
     facts: dict[str, object] = {
@@ -257,11 +257,8 @@ def _subject(
     progress: bool,
 ) -> Subject:
     """Read the domain, and what is known of its host and guest."""
-    versions = Versions(
-        libvirt=_version(known.libvirt),
-        qemu=_version(known.qemu),
-        guest_kernel=_version(known.guest_kernel),
-    )
+    given = {name: getattr(known, name) for name in ("libvirt", "qemu", "guest_kernel")}
+    versions = Versions(**{name: read_version(v) for name, v in given.items() if v is not None})
     firmware = host = None
     if known.firmware is not None:
         with reading(known.firmware), large_file(known.firmware, progress=progress) as file:
@@ -281,10 +278,6 @@ def _subject(
         capabilities=host,
         used=_used(record, ledger),
     )
-
-
-def _version(text: str | None) -> tuple[int, ...] | None:
-    return None if text is None else read_version(text)
 
 
 def _record(name: str) -> LaunchRecord:

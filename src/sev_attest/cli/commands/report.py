@@ -17,7 +17,7 @@ from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import LaunchRefused, MalformedInput, Unsupported, reading
 from sev_attest.sev.chain.verify import verify_chain
 from sev_attest.sev.policy import GuestPolicy
-from sev_attest.sev.report import CHECKS, SIZE, AttestationReport, verify_report
+from sev_attest.sev.report import CHECKS, REPORT_SIZE, AttestationReport, verify_report
 
 
 @click.group("report", cls=Group, no_args_is_help=False)
@@ -27,7 +27,7 @@ def command() -> None:
 
 @command.command("verify")
 @click.argument("report", type=FILE)
-@click.argument("chain", nargs=-1, type=FILE, metavar="CHAIN...")
+@click.argument("inputs", nargs=-1, type=FILE, metavar="CHAIN...")
 @click.option("--nonce", metavar="B64", required=True, help="The nonce of the request.")
 @click.option("--policy", type=POLICY, help="The guest policy that you meant.")
 @GuestOptions.given("guest")
@@ -36,7 +36,7 @@ def command() -> None:
 def verify(
     *,
     report: str,
-    chain: tuple[str, ...],
+    inputs: tuple[str, ...],
     nonce: str,
     policy: int | None,
     guest: GuestOptions,
@@ -48,12 +48,12 @@ def verify(
     The guest is described as for `validate`, or by --launch-digest; without either, the digest is
     shown, and compared with none.
     """
-    refuse(certificates.errors(chain, report), _guest_errors(guest, policy))
+    refuse(certificates.errors(inputs, report), _guest_errors(guest, policy))
     with reading(report):
         parsed = AttestationReport.from_bytes(_read(report))
     with reading("--nonce"):
         asked = blob(os.fsencode(nonce), (16,), "nonce", only_text=True)
-    platform = verify_chain(certificates.collect(chain).chain(), roots=certificates.roots())
+    platform = verify_chain(certificates.collect(inputs).chain(), roots=certificates.roots())
     meant = None if policy is None else GuestPolicy(policy)
     digest, notes = None, render.platform_notes(platform)
     if guest.described:
@@ -78,14 +78,14 @@ def verify(
         raise
     held = CHECKS.keys() - unchecked
     if output.as_json:
-        checks = render.checks(CHECKS, held, set())
+        checks = render.checks(CHECKS, held)
         render.document("report verify", ok=True, checks=checks, **facts)
     elif output.text:
         click.echo("OK: the platform signed this report")
         click.echo(f"launch digest: {parsed.digest.hex()}")
         click.echo(f"policy: {parsed.policy}")
         if output.verbose:
-            render.steps(CHECKS, held, set())
+            render.steps(CHECKS, held)
         render.notes(notes + render.policy_notes(parsed.policy))
 
 
@@ -103,10 +103,12 @@ def _guest_errors(guest: GuestOptions, policy: int | None) -> Iterator[Unsupport
 def _read(path: str) -> bytes:
     data = read_small(path, "attestation report")
     refuse_snp(data, "attestation report")
-    if len(data) != SIZE and looks_like_json(data):
+    if len(data) != REPORT_SIZE and looks_like_json(data):
         for document in json_documents(data, "attestation report"):
             value = document.get("data")
             if isinstance(value, str):
-                return blob(value.encode("utf-8", "surrogatepass"), (SIZE,), "attestation report")
-        raise MalformedInput("attestation report", "format", 'the JSON has no "data" text')
-    return blob(data, (SIZE,), "attestation report")
+                data = value.encode("utf-8", "surrogatepass")
+                break
+        else:
+            raise MalformedInput("attestation report", "format", 'the JSON has no "data" text')
+    return blob(data, (REPORT_SIZE,), "attestation report")

@@ -22,7 +22,7 @@ from sev_attest.sev.policy import BITS, GuestPolicy
 
 @click.group("requirements", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Write and check owner.toml: what you demand of a launch beyond a right measurement."""
+    """Write and check owner.toml: what you demand of a launch beyond a correct measurement."""
 
 
 @command.command("init")

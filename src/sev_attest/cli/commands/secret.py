@@ -47,14 +47,14 @@ def build(
     output: OutputOptions,
 ) -> None:
     """Write the packet for a measurement that you verified elsewhere to HEADER and PAYLOAD."""
+    files = (text.partition(":")[2] for text in secrets)
+    refuse(keys.errors(), stdin_errors(keys.tik, keys.tek, keys.tk, *files))
     if not insecure:
         raise Insecure(
             "nothing verifies here that this measurement is of the guest you meant",
             check="secret.unverified",
             hint="use `sev-attest validate --inject-secret`; --insecure goes on",
         )
-    files = (text.partition(":")[2] for text in secrets)
-    refuse(keys.errors(), stdin_errors(keys.tik, keys.tek, keys.tk, *files))
     session = keys.read()
     with reading("--measurement"):
         measure = read_measurement(os.fsencode(measurement))[:32]

@@ -15,7 +15,7 @@ from sev_attest.cli.inputs import FILE, POLICY
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions, give_up
 from sev_attest.cli.options.live import ConnectOptions, connect
-from sev_attest.cli.outputs import check_folders, check_places, write_all
+from sev_attest.cli.outputs import check_writable, write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import ChainInvalid, Insecure, Unsupported
 from sev_attest.owner.record import LaunchRecord
@@ -79,7 +79,7 @@ class SessionOptions(Options, title="Session"):
 
 
 @click.command("session", cls=Command)
-@click.argument("chain", nargs=-1, type=FILE, metavar="CHAIN...")
+@click.argument("inputs", nargs=-1, type=FILE, metavar="CHAIN...")
 @click.argument("policy", type=POLICY)
 @SessionOptions.given("options")
 @LedgerOptions.given("ledger")
@@ -88,7 +88,7 @@ class SessionOptions(Options, title="Session"):
 @OutputOptions.given("output")
 def command(
     *,
-    chain: tuple[str, ...],
+    inputs: tuple[str, ...],
     policy: int,
     options: SessionOptions,
     ledger: LedgerOptions,
@@ -106,11 +106,11 @@ def command(
     """
     refuse(
         options.errors(ledger.ledger),
-        certificates.errors(chain, fetched=host.connect is not None),
+        certificates.errors(inputs, fetched=host.connect is not None),
     )
     fetched, notes = _fetch(host, insecure=options.insecure)
     try:
-        session = _create(chain, fetched, certificates, GuestPolicy(policy), options)
+        session = _create(inputs, fetched, certificates, GuestPolicy(policy), options)
     except ChainInvalid as error:
         if output.verbose and output.text:
             render.steps(CHECKS, error.held, {f.check for f in error.failures}, err=True)
@@ -156,7 +156,7 @@ def _print(
     click.echo(element)
     if output.verbose and output.text:
         if session.platform is not None:
-            render.steps(CHECKS, CHECKS.keys(), set(), err=True)
+            render.steps(CHECKS, CHECKS.keys(), err=True)
         for path in files:
             click.echo(f"wrote {render.one_line(str(path))}", err=True)
     if not output.quiet:
@@ -176,8 +176,7 @@ def _write(
         write_all(files.items(), force=force)
         return
     with ledger:
-        check_places(list(files), force=force)
-        check_folders(list(files))
+        check_writable(list(files), force=force)
         ledger.create(record.session_id, name=record.name, expires=expires, root=record.root)
         try:
             write_all(files.items(), force=force)

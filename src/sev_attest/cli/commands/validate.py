@@ -2,6 +2,7 @@
 
 import binascii
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from sev_attest.cli.options.common import ExplainOptions, LedgerOptions
 from sev_attest.cli.options.guest import FILES, VCPU_STATE, GuestOptions, Measured, measure_guest
 from sev_attest.cli.options.keys import KeyOptions, read_secrets
 from sev_attest.cli.options.live import HostOptions, attach
-from sev_attest.cli.options.owner import PACKET, OwnerOptions, Summary, settle_launch
+from sev_attest.cli.options.owner import PACKET, OwnerOptions, Summary, finish_launch
 from sev_attest.cli.options.reported import Reported, ReportedOptions, read_reported
 from sev_attest.cli.options.search import SearchOptions, Stated
 from sev_attest.cli.usage import refuse, usage
@@ -68,7 +69,7 @@ def command(
     _check_usage(reported, host, guest, keys, owner)
     session = keys.read()
     secrets = read_secrets(owner.inject_secret)
-    requirements = owner.read_requirements(described=guest.described)
+    requirements = owner.narrowed_requirements(described=guest.described)
     # Only the owner's options describe the guest: what a host adds to them comes later.
     allowed = None if guest.described else requirements
     kernel = bool(guest.stated("kernel", "kernel_hashes"))
@@ -88,7 +89,7 @@ def command(
     case = Case(reported=launch, measured=measured, output=output)
     verified = case.verify(session, Stated(reported, guest, keys, search))
     try:
-        summary = settle_launch(
+        summary = finish_launch(
             verified,
             owner,
             record=launch.record,
@@ -101,7 +102,7 @@ def command(
             verbose=output.steps,
         )
     except SevAttestError as error:
-        case.unsettled(error)
+        case.unfinished(error)
         raise
     case.accepted(len(secrets), summary)
 
@@ -175,6 +176,8 @@ class Case:
     def __init__(self, reported: Reported, measured: Measured, output: VerdictOptions) -> None:
         """Take the launch, and what the command may print of it."""
         self.reported: Reported = reported
+        self.info: LaunchInfo = reported.info
+        self.policy: GuestPolicy = reported.policy
         self.measured: Measured = measured
         self.output: VerdictOptions = output
         self.notes: list[str] = [
@@ -182,16 +185,6 @@ class Case:
             *measured.notes,
             *render.policy_notes(reported.policy),
         ]
-
-    @property
-    def info(self) -> LaunchInfo:
-        """What the host reports."""
-        return self.reported.info
-
-    @property
-    def policy(self) -> GuestPolicy:
-        """The policy that the launch must have."""
-        return self.reported.policy
 
     def verify(self, keys: TransportKeys, stated: Stated) -> VerifiedLaunch:
         """Verify the launch; raises NotVerified, after a mismatch with its likely cause."""
@@ -238,12 +231,12 @@ class Case:
             for note in found.notes:
                 error.add_note(note)
 
-    def unsettled(self, error: SevAttestError) -> None:
+    def unfinished(self, error: SevAttestError) -> None:
         """Add to an error that the measurement was right, with facts and notes of the launch."""
         held = CHECKS.keys() - _unchecked(self.info, self.policy)
         self.notes.insert(0, "the measurement itself is right")
-        error.facts = {**self._facts, "checks": render.checks(CHECKS, held, set()), **error.facts}
-        self._explain(held, set())
+        error.facts = {**self._facts, "checks": render.checks(CHECKS, held), **error.facts}
+        self._explain(held)
         for note in self.notes:
             error.add_note(note)
 
@@ -255,7 +248,7 @@ class Case:
         if self.output.as_json:
             allowed = met and {"launch": met.name, "guest": met.guest}
             facts = self._facts | summary.facts | {"requirements": allowed}
-            checks = render.checks(CHECKS, held, set())
+            checks = render.checks(CHECKS, held)
             render.document("validate", ok=True, **facts, checks=checks, secrets=secrets)
         if self.output.text:
             click.echo("OK: Looks good to me")
@@ -265,13 +258,13 @@ class Case:
                 name = f"{met.name} ({met.guest})" if met.guest else met.name
                 click.echo(f"OK: the requirements allow it as launch {render.one_line(name)}")
             render.notes(self.notes)
-        self._explain(held, set())
+        self._explain(held)
 
     @property
     def _facts(self) -> dict[str, object]:
         return _facts(self.reported, self.notes) | self.measured.facts
 
-    def _explain(self, held: set[str], failed: set[str]) -> None:
+    def _explain(self, held: set[str], failed: AbstractSet[str] = frozenset()) -> None:
         """Print what went into the measurement, but never the one that was expected."""
         if not self.output.text:
             return

@@ -9,7 +9,7 @@ import click
 
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command
-from sev_attest.cli.hints import hint_for
+from sev_attest.cli.exits import explain
 from sev_attest.cli.inputs import FILE, STDIN
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import OutputOptions
@@ -86,30 +86,21 @@ class ChainResult:
     error: Exception | None = None
 
     @property
-    def problems(self) -> list[Failure]:
+    def failures(self) -> list[Failure]:
         """Every failure; none for a verified chain."""
-        if isinstance(self.error, ChainInvalid):
-            return list(self.error.failures)
-        if isinstance(self.error, SevAttestError):
-            return [Failure(self.error.check, str(self.error), self.error.hint)]
-        if isinstance(self.error, OSError):
-            message = f"{self.error.filename}: {self.error.strerror or self.error}"
-            return [Failure("io", message)]
-        if self.error is not None:
-            kind = type(self.error).__name__
-            return [Failure("internal", f"{self.source}: {kind}: this is a bug")]
-        return []
+        return [] if self.error is None else explain(self.error)[1]
 
     @property
     def line(self) -> str:
         """The result in one line of text."""
         if self.root is not None:
             return f"OK: {self.source}: {self.root.name}"
-        first, *more = self.problems
+        first, *more = self.failures
         others = f" (and {len(more)} more)" if more else ""
         if isinstance(self.error, NotVerified):
             return f"NOT VERIFIED: {self.source}: {first.message}{others}"
-        return f"NOT READ: {first.message}"
+        bug = first.check == "internal"  # the other errors name their source
+        return f"NOT READ: {self.source}: {first.message}" if bug else f"NOT READ: {first.message}"
 
     @property
     def facts(self) -> dict[str, object]:
@@ -120,9 +111,7 @@ class ChainResult:
             "generation": self.root and self.root.generation,
             "root": self.root and self.root.name,
             "notes": list(self.notes),
-            "errors": [
-                {"check": p.check, "message": p.message, "hint": hint_for(p)} for p in self.problems
-            ],
+            "errors": render.errors(self.failures),
         }
 
 

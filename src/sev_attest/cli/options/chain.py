@@ -9,6 +9,7 @@ from sev_attest.errors import MalformedInput, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
 
     from sev_attest.errors import Unsupported
     from sev_attest.sev.chain.chain import Collected
@@ -27,6 +28,12 @@ class CertificateOptions(Options, title="Certificates"):
     )
     ca: str | None = option("--ca", type=FILE, metavar="FILE", help="Take ASK and ARK from here.")
 
+    @classmethod
+    def lacking(cls, given: "AbstractSet[str]") -> "Iterator[Unsupported]":
+        """Yield an error if no chain is named, nor a host that sends one."""
+        if not given & {"inputs", "sev", "connect"}:
+            yield _no_chain()
+
     def errors(
         self, inputs: tuple[str, ...], *more: str, fetched: bool = False
     ) -> "Iterator[Unsupported]":
@@ -36,10 +43,7 @@ class CertificateOptions(Options, title="Certificates"):
         """
         yield from stdin_errors(*inputs, self.sev, self.oca, self.cek, self.ca, *more)
         if not inputs and self.sev is None and not fetched:
-            yield usage(
-                "no chain was given",
-                hint="name what `sevctl export` wrote, or a folder of certificates (- is stdin)",
-            )
+            yield _no_chain()
 
     def collect(
         self, inputs: tuple[str, ...], fetched: dict[str, bytes] | None = None
@@ -76,6 +80,13 @@ class CertificateOptions(Options, title="Certificates"):
                     for one in usages:
                         collected.replace(certificate_of(one, data))
         return collected
+
+
+def _no_chain() -> "Unsupported":
+    return usage(
+        "no chain was given",
+        hint="name what `sevctl export` wrote, or a folder of certificates (- is stdin)",
+    )
 
 
 class ChainOptions(CertificateOptions, title="Certificates"):

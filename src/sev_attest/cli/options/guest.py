@@ -85,11 +85,11 @@ class CpuOptions(Options, title="vCPUs of an SEV-ES guest"):
         name, cpu = self.vmsa_profile, self.model()
         if name is None and cpu is None:
             return None
-        from sev_attest.guest.vmsa import PROFILES, VmsaProfile
+        from sev_attest.guest.vmsa import VmsaProfile
 
         if name is None:
             return VmsaProfile(cpu=cpu)
-        if cpu is None and name in PROFILES and VmsaProfile.needs_cpu(name):
+        if cpu is None and name in VMSA_PROFILES and VmsaProfile.needs_cpu(name):
             return None
         return VmsaProfile(name=name, cpu=cpu)
 

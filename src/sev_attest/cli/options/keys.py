@@ -1,6 +1,7 @@
 """The options that name a session's keys, and the reading of keys and secrets."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from sev_attest._encoding import blob
 from sev_attest.cli.bundle import Options, option
@@ -21,10 +22,15 @@ class KeyOptions(Options, title="Session keys"):
         "--tk", type=FILE, metavar="FILE", help="TEK and TIK in one file, in this order."
     )
 
+    @classmethod
+    def lacking(cls, given: AbstractSet[str]) -> Iterator[Unsupported]:
+        """Yield an error if a key is missing."""
+        if "tk" not in given and not given >= {"tik", "tek"}:
+            yield usage(_NEEDED)
+
     def errors(self) -> Iterator[Unsupported]:
         """Yield an error for keys that are missing or contradict each other."""
-        if self.tk is None and (self.tik is None or self.tek is None):
-            yield usage(_NEEDED)
+        yield from self.lacking({name for name, path in vars(self).items() if path is not None})
         if self.tk is not None and self.stated("tik", "tek"):
             yield usage("--tk excludes --tik and --tek")
 

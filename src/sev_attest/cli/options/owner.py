@@ -14,6 +14,8 @@ from sev_attest.owner.unverified import unverified
 from sev_attest.sev.launch import VerifiedLaunch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sev_attest.cli.options.live import Live
     from sev_attest.owner.ledger import Ledger
     from sev_attest.owner.record import LaunchRecord
@@ -72,7 +74,7 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         elif files and not self.inject_secret:
             yield usage(f"{files[0]} needs --inject-secret")
 
-    def read_requirements(self, *, described: bool) -> "Requirements | None":
+    def narrowed_requirements(self, *, described: bool) -> "Requirements | None":
         """Read --requirements, narrowed to the launch that --launch names.
 
         ``described``: whether options describe the guest, which then decides between launches.
@@ -84,28 +86,27 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         named = described or not self.inject_secret
         return read_requirements(self.requirements).for_secrets(self.launch, named)
 
-    def check_places(self) -> None:
-        """Raise what write_all would, for places where the packet cannot be written."""
-        if self.secret_header is None or self.secret_payload is None:
-            return
+    def _places(self) -> "list[Path]":
+        """Return where the packet's header and payload go."""
         from pathlib import Path
 
-        from sev_attest.cli.outputs import check_folders, check_places
+        return [Path(place) for place in (self.secret_header, self.secret_payload) if place]
 
-        places = [Path(self.secret_header), Path(self.secret_payload)]
-        check_places(places, force=self.force)
-        check_folders(places)
+    def check_packet(self) -> None:
+        """Raise what :meth:`write` would; do nothing if no file takes the packet."""
+        if self.stated(*PACKET):
+            from sev_attest.cli.outputs import check_writable
+
+            check_writable(self._places(), force=self.force)
 
     def write(self, packet: "SecretPacket") -> None:
         """Write the packet's two files, base64."""
         from base64 import b64encode
-        from pathlib import Path
 
         from sev_attest.cli.outputs import write_all
 
         encoded = map(b64encode, (packet.header, packet.payload))
-        places = [Path(place) for place in (self.secret_header, self.secret_payload) if place]
-        write_all(zip(places, encoded, strict=True), force=self.force)
+        write_all(zip(self._places(), encoded, strict=True), force=self.force)
 
 
 _NO_AREA = "the firmware image declares no area for secrets"
@@ -121,7 +122,7 @@ class Summary:
         self.met: Met | None = None
 
 
-def settle_launch(
+def finish_launch(
     launch: VerifiedLaunch,
     options: OwnerOptions,
     *,
@@ -165,7 +166,7 @@ def settle_launch(
                 steps.build()
                 if guest and secrets and measured.lacks_secret_area:
                     raise Unsupported(_NO_AREA, check="secret.area")
-                options.check_places()
+                options.check_packet()
                 packet = steps.commit()
             if packet is not None:
                 _pass_on(packet, opened, session, options, guest)

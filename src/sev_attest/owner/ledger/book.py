@@ -17,7 +17,6 @@ from sev_attest.owner.ledger.step import Step
 from sev_attest.owner.ledger.store import Store, StoreConnection
 from sev_attest.owner.ledger.story import (
     EMPTY,
-    MEASUREMENT_SIZE,
     REQUIREMENTS,
     UNKNOWN_ROOT,
     Event,
@@ -27,8 +26,8 @@ from sev_attest.owner.ledger.story import (
     to_text,
 )
 from sev_attest.owner.ledger.transactions import Transactions
+from sev_attest.sev.spec import MEASUREMENT_SIZE
 
-# The names in braces are those of Store.names.
 CONNECTIONS = 8
 """How many connections one process has to a ledger, at most."""
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from sev_attest.sev.spec import MEASUREMENT_SIZE
+
 
 class State(StrEnum):
     """The state of an attempt. The event that leads to it has the same name."""
@@ -40,8 +42,6 @@ REQUIREMENTS = "requirements"
 MAX_REFUSED = 16
 """How many times a launch with a right measurement may be refused, before its attempt fails."""
 
-MEASUREMENT_SIZE = 48
-"""Bytes of the measurement that an attempt is bound to."""
 TIME: re.Pattern[str] = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NEW = "make a new session for another launch"

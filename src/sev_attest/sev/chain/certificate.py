@@ -31,7 +31,7 @@ from sev_attest._keys import Algorithm, Curve, EccPublicKey
 from sev_attest._wire import Reader, le, number_at
 from sev_attest.sev.spec import CEK_ADDRESS, Usage
 
-SIZE = 2084
+CERTIFICATE_SIZE = 2084
 _BODY_SIZE = 0x414
 ROLES = (Usage.PDH, Usage.PEK, Usage.OCA, Usage.CEK)
 """Usages that the key of an SEV certificate may have."""
@@ -74,10 +74,10 @@ class Signature:
         return self.usage is Usage.INVALID or not self.value.strip(b"\0")
 
     @classmethod
-    def ecdsa(cls, usage: Usage, algorithm: Algorithm, r: int, s: int) -> "Signature":
-        """Return the slot of an ECDSA signature."""
-        value = le(r, _COORDINATE) + le(s, _COORDINATE)
-        return cls(usage=usage, algorithm=algorithm, value=value.ljust(_VALUE, b"\0"))
+    def ecdsa(cls, usage: Usage, r: int, s: int) -> "Signature":
+        """Return the slot of an ECDSA signature with SHA-256."""
+        value = (le(r, _COORDINATE) + le(s, _COORDINATE)).ljust(_VALUE, b"\0")
+        return cls(usage=usage, algorithm=Algorithm.ECDSA_SHA256, value=value)
 
     def ecdsa_numbers(self) -> tuple[int, int]:
         """Return R and S."""
@@ -118,7 +118,7 @@ class Certificate:
         """Parse 2084 bytes; raises MalformedInput."""
         role = number_at(data, 0x08)
         part = Usage(role).name if role in ROLES else ""
-        reader = Reader(data, "SEV certificate", SIZE, part=part)
+        reader = Reader(data, "SEV certificate", CERTIFICATE_SIZE, part=part)
         version = reader.number(4, "version")  # 0x000
         if version != 1:
             raise reader.error("version", f"{version}, expected 1", back=4)
@@ -160,12 +160,11 @@ class Certificate:
         algorithm: Algorithm,
         public_key: EccPublicKey,
         api: tuple[int, int] = (0, 0),
-        signatures: tuple[Signature, Signature] = (Signature(), Signature()),
     ) -> "Certificate":
-        """Return a certificate. To sign it, sign :attr:`body` and build again with signatures."""
+        """Return an unsigned certificate. To sign it, sign :attr:`body`, set ``signatures``."""
         body = le(1, 4) + le(api[0], 1) + le(api[1], 1) + le(0, 2)
         body += le(usage, 4) + le(algorithm, 4) + _public_key(public_key)
-        return cls.from_bytes(body + b"".join(slot.to_bytes() for slot in signatures))
+        return cls.from_bytes(body + Signature().to_bytes() * 2)
 
     def to_bytes(self) -> bytes:
         """Return the 2084 bytes that were parsed."""

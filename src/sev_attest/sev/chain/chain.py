@@ -38,8 +38,7 @@ class Chain:
 
     def __repr__(self) -> str:
         """Show which certificates are there, by role and the start of the fingerprint."""
-        links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
-        there = (f"{link.role} {link.fingerprint[:16]}" for link in links if link is not None)
+        there = (f"{link.role} {link.fingerprint[:16]}" for link in self.certificates)
         return f"Chain({', '.join(there)})"
 
     @classmethod
@@ -65,8 +64,13 @@ class Chain:
 
     def to_bytes(self) -> bytes:
         """Return what ``sevctl export`` writes: PDH, PEK, OCA, CEK, then ASK and ARK if known."""
+        return b"".join(link.to_bytes() for link in self.certificates)
+
+    @property
+    def certificates(self) -> tuple[Certificate | AmdCaCertificate, ...]:
+        """PDH, PEK, OCA and CEK, then ASK and ARK if known."""
         links = (self.pdh, self.pek, self.oca, self.cek, self.ask, self.ark)
-        return b"".join(link.to_bytes() for link in links if link is not None)
+        return tuple(link for link in links if link is not None)
 
     def as_parsed(self) -> "Chain":
         """Return the chain with every certificate parsed from its bytes.

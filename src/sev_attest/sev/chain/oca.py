@@ -55,5 +55,5 @@ class OwnerKey:
     def sign(self, certificate: Certificate) -> Certificate:
         """Return a certificate with its body signed. Does not verify: anything about it."""
         r, s = _crypto.ecdsa_sha256(self._key, certificate.body)
-        signature = Signature.ecdsa(Usage.OCA, Algorithm.ECDSA_SHA256, r, s)
+        signature = Signature.ecdsa(Usage.OCA, r, s)
         return replace(certificate, signatures=(signature, Signature()))

@@ -97,7 +97,7 @@ def _split(whole: bytes) -> Iterator[Certificate | AmdCaCertificate]:
     base = 0
     while data:
         kind = _kind(data)
-        size = sev.SIZE
+        size = sev.CERTIFICATE_SIZE
         if kind is AmdCaCertificate:
             size = _ca_size(data)
         elif kind is None:

@@ -178,15 +178,17 @@ def _ask_signs(ask: AmdCaCertificate | None, cek: Certificate) -> bool:
     return _crypto.rsa_pss_holds(ask.public_key, value, cek.body)
 
 
-Step = tuple[str, Failure | None]
+ChainStep = tuple[str, Failure | None]
 """A check that was made: its id, and the failure if it failed."""
 
 
-def _step(check: str, certificate: str, *, holds: bool, otherwise: str, hint: str = "") -> Step:
+def _step(
+    check: str, certificate: str, *, holds: bool, otherwise: str, hint: str = ""
+) -> ChainStep:
     return check, None if holds else Failure(check, otherwise, hint, certificate=certificate)
 
 
-def _ca_steps(chain: Chain, root: Root | None) -> Iterator[Step]:
+def _ca_steps(chain: Chain, root: Root | None) -> Iterator[ChainStep]:
     ark, ask = chain.ark, chain.ask
     # 1. the root, by key (without ASK and ARK, step 5 reports that no root's ASK signs the CEK)
     if ark is not None or ask is not None:
@@ -246,13 +248,13 @@ def _platform(chain: Chain) -> tuple[tuple[Certificate, Usage], ...]:
     )
 
 
-def _key_steps(certificate: Certificate, role: Usage, point: Point) -> Iterator[Step]:
+def _key_steps(certificate: Certificate, role: Usage, point: Point) -> Iterator[ChainStep]:
     # 4. the key fits its role
     name, key = role.name, certificate.public_key
     algorithm = Algorithm.ECDH_SHA256 if role is Usage.PDH else Algorithm.ECDSA_SHA256
     on_p384 = key.curve is Curve.P384
 
-    def step(what: str, *, holds: bool, otherwise: str) -> Step:
+    def step(what: str, *, holds: bool, otherwise: str) -> ChainStep:
         check = f"chain.{name.lower()}.{what}"
         return _step(check, name, holds=holds, otherwise=f"the {name}'s {otherwise}")
 
@@ -270,8 +272,8 @@ def _key_steps(certificate: Certificate, role: Usage, point: Point) -> Iterator[
         yield step("point", holds=point is not None, otherwise="key is no point on its curve")
 
 
-def _link_steps(chain: Chain, points: Points, *, ask_fits: bool) -> Iterator[Step]:
-    def link(certificate: Certificate, role: Usage, signer: Usage) -> Step:
+def _link_steps(chain: Chain, points: Points, *, ask_fits: bool) -> Iterator[ChainStep]:
+    def link(certificate: Certificate, role: Usage, signer: Usage) -> ChainStep:
         holds = _ecdsa_signs(points[signer], signer, certificate)
         return _link(certificate, role, signer, holds=holds)
 
@@ -297,7 +299,7 @@ def _ecdsa_signs(point: Point, signer: Usage, certificate: Certificate) -> bool:
     return _crypto.ecdsa_sha256_holds(point, signature.ecdsa_numbers(), certificate.body)
 
 
-def _link(certificate: Certificate, role: Usage, signer: Usage, *, holds: bool) -> Step:
+def _link(certificate: Certificate, role: Usage, signer: Usage, *, holds: bool) -> ChainStep:
     name, by = role.name, signer.name
     itself = role is signer
     how = "self-signed" if itself else f"signed-by-{by.lower()}"

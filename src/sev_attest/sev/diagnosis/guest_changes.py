@@ -12,7 +12,8 @@ from sev_attest.errors import SevAttestError
 from sev_attest.guest.cpu import QEMU_MODELS, CpuModel
 from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.kernel_hashes import NO_INITRD
-from sev_attest.guest.vmsa import PROFILES, VmsaProfile, values_of
+from sev_attest.guest.spec import VMSA_PROFILES
+from sev_attest.guest.vmsa import VmsaProfile, values_of
 from sev_attest.sev.diagnosis.hypotheses import MOST_VCPUS, Change, Clues, Launch
 from sev_attest.sev.policy import BITS, GuestPolicy
 from sev_attest.sev.spec import PolicyBit
@@ -32,7 +33,7 @@ _PAGES = (
     "then its vCPUs did not start as your pages say, but as the host set them up: state it so only "
     "if you know why"
 )
-_QEMU = tuple(name for name in PROFILES if VmsaProfile.needs_cpu(name))
+_QEMU = tuple(name for name in VMSA_PROFILES if VmsaProfile.needs_cpu(name))
 
 
 def kernel_changes(stated: Launch, clues: Clues) -> Iterator[Change]:
@@ -160,14 +161,15 @@ def counts(stated: int) -> Iterator[Change]:
 
 def layouts(stated: Launch) -> Iterator[Change]:
     """Yield every other VMSA profile."""
-    for name in PROFILES:
+    assumed = stated.layout or VMSA_PROFILES[0]
+    for name in VMSA_PROFILES:
         if name != stated.layout:
             yield Change(
                 hypothesis="vmsa.profile",
                 detail=f"its vCPUs were set up as in VMSA profile {name}",
                 parts={"layout": name},
                 options={"vmsa_profile": name},
-                meaning=_PAGES if stated.given else _set_up(stated.layout or PROFILES[0], name),
+                meaning=_PAGES if stated.given else _set_up(assumed, name),
             )
 
 

@@ -15,7 +15,8 @@ from itertools import combinations, combinations_with_replacement, product
 from sev_attest.errors import SevAttestError
 from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.kernel_hashes import KernelHashes
-from sev_attest.guest.vmsa import PROFILES, VmsaPages, VmsaProfile
+from sev_attest.guest.spec import VMSA_PROFILES
+from sev_attest.guest.vmsa import VmsaPages, VmsaProfile
 from sev_attest.sev.diagnosis.guest_changes import (
     firmware_changes,
     kernel_changes,
@@ -271,7 +272,7 @@ def _each(launch: Launch, firmware: Firmware) -> Iterator[bytes]:
 def _pages(launch: Launch, firmware: Firmware) -> VmsaPages:
     pages = launch.given
     if pages is None or launch.layout or launch.cpu:
-        profile = VmsaProfile(name=launch.layout or PROFILES[0], cpu=launch.cpu)
+        profile = VmsaProfile(name=launch.layout or VMSA_PROFILES[0], cpu=launch.cpu)
         pages = pages_for(profile, firmware)
     if launch.order == "boot":
         return VmsaPages(boot=pages.boot, ap=pages.boot)
