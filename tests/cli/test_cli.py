@@ -331,8 +331,9 @@ PUBLIC = {
         verify_report
     """,
     owner: """
-        Event Head LaunchRecord Ledger LedgerDamaged LedgerEntry LedgerError LedgerExport Met
-        Minimum ReferenceValue Requirements State default_place release
+        Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
+        LedgerError LedgerExport Met Minimum ReferenceValue Requirements State
+        default_place key_encryption release
     """,
 }
 
