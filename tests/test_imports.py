@@ -23,7 +23,7 @@ WATCHED = (
     "sev_attest.domain_xml", "sev_attest.guest.kernel_hashes", "sev_attest.guest.vmsa",
     "sev_attest.host", "sev_attest.owner.advisories",
     "sev_attest.owner.key_wrapping", "sev_attest.owner.ledger", "sev_attest.owner.record",
-    "sev_attest.owner.requirements", "sev_attest.owner.sealing",
+    "sev_attest.owner.requirements", "sev_attest.owner.sealing", "sev_attest.owner.secret_sources",
     "sev_attest.sev.chain.packaging", "sev_attest.sev.chain.verify",
     "sev_attest.sev.diagnosis.search", "sev_attest.sev.digest", "sev_attest.sev.secret",
     "sev_attest.testing",
@@ -149,7 +149,8 @@ ORDER = (
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
     ("owner.key_errors",), ("owner._answers", "owner._private_file"),
-    ("owner._command", "owner._vault"), ("owner.key_wrapping",), ("owner.sealing",),
+    ("owner._command", "owner._vault"), ("owner.key_wrapping", "owner.secret_sources"),
+    ("owner.sealing",),
     ("owner.requirements", "owner.requirements_file"), ("owner.ledger",), ("owner.key_release",),
     ("domain_xml",), ("host",), ("testing",), ("cli",),
 )  # fmt: skip

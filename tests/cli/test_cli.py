@@ -332,8 +332,8 @@ PUBLIC = {
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
-        LedgerError LedgerExport Met Minimum ReferenceValue Requirements State
-        default_place key_encryption release
+        LedgerError LedgerExport Met Minimum ReferenceValue Requirements SecretSource State
+        default_place key_encryption release secret_source
     """,
 }
 

@@ -16,9 +16,11 @@ from sev_attest.owner.ledger import (
 )
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.requirements import Met, Minimum, ReferenceValue, Requirements
+from sev_attest.owner.secret_sources import SecretSource, secret_source
 
 __all__ = [
     "Event", "Head", "KeyAccessError", "KeyEncryption", "LaunchRecord", "Ledger", "LedgerDamaged",
     "LedgerEntry", "LedgerError", "LedgerExport", "Met", "Minimum", "ReferenceValue",
-    "Requirements", "State", "default_place", "key_encryption", "release",
+    "Requirements", "SecretSource", "State", "default_place", "key_encryption", "release",
+    "secret_source",
 ]  # fmt: skip
