@@ -110,8 +110,9 @@ def test_nothing_shows_a_key_or_what_is_sealed() -> None:
     assert repr(keys) == "DataKeys('kek-1', 'kek-0')"
     assert repr(box) == "Box(kek='kek-1')"
     assert SECRET not in box.to_bytes()
-    key = keys._sealing().key
-    for shown in (repr(keys), repr(vars(keys)), repr(vars(keys._kept)), repr(box)):
+    data_key = keys._sealing()
+    key = data_key.key
+    for shown in (repr(data_key), repr(keys), repr(vars(keys)), repr(vars(keys._kept)), repr(box)):
         assert repr(key) not in shown
         assert key.hex() not in shown
     assert key not in box.to_bytes()

@@ -124,6 +124,29 @@ def test_the_first_address_that_answers_is_used(
         assert "Connection refused" in str(refused(server.url("kv")))
 
 
+def test_an_address_that_never_answers_leaves_time_for_the_next(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, found = socket.socket.connect, socket.getaddrinfo
+    waited = []
+
+    def silent(self: socket.socket, address: Any) -> None:
+        if address == ("127.0.0.2", 1):
+            waited.append(self.gettimeout() or 0)
+            raise TimeoutError
+        connect(self, address)
+
+    def three(*args: Any, **more: Any) -> list[Any]:
+        right = found(*args, **more)
+        return [(*right[0][:4], ("127.0.0.2", 1))] * 2 + right
+
+    monkeypatch.setattr(socket.socket, "connect", silent)
+    monkeypatch.setattr(socket, "getaddrinfo", three)
+    assert read(server.url("kv"))
+    assert 0 < waited[0] <= _vault.SECONDS / 3
+    assert waited[0] < waited[1] <= _vault.SECONDS / 2
+
+
 def test_a_name_that_nobody_resolves_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object, **_more: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

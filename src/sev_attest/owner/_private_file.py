@@ -8,7 +8,6 @@ from sev_attest.owner.key_errors import KeyAccessError
 
 _FLAGS = (
     os.O_RDONLY
-    | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)  # a FIFO without a writer must not hang

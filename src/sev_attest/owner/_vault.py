@@ -1,7 +1,7 @@
 """A client for three calls of the HTTP API of HashiCorp Vault and OpenBao.
 
 It is not the hvac library, on purpose. That follows redirects with the token, reads proxies and
-netrc from the environment (through requests), and adds five packages to the process that holds
+netrc from the environment (through requests), and adds six packages to the process that holds
 keys, for three JSON calls.
 
 Source: Vault's API documentation, "HTTP API", "Transit" and "KV version 2".
@@ -17,6 +17,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from urllib.parse import quote, unquote, urlsplit
 
 from sev_attest.errors import Unsupported
@@ -178,11 +179,9 @@ class Vault:
             return _connect(socket.AF_UNIX, self._host, end)
         # The resolver has time limits of its own, which nothing can shorten.
         found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        for family, _, _, _, address in found[:-1]:
-            try:
-                return _connect(family, address, end)
-            except OSError:
-                continue
+        for more, (family, _, _, _, address) in zip(range(len(found), 1, -1), found, strict=False):
+            with suppress(OSError):  # each gets its share: a machine that is off answers nothing
+                return _connect(family, address, time.monotonic() + _left(end) / more)
         return _connect(found[-1][0], found[-1][4], end)
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sev_attest import _crypto
 from sev_attest._wire import Reader, le
@@ -133,9 +133,10 @@ class _Shared(Generic[Value]):
         return self._future.done() and self._future.exception() is not None
 
 
-class _DataKey(NamedTuple):
-    key: bytes
-    wrapped: bytes
+@dataclass(frozen=True, slots=True)
+class _DataKey:
+    key: bytes = field(repr=False)
+    wrapped: bytes = field(repr=False)
 
 
 class _Memory:
