@@ -264,7 +264,8 @@ def test_what_is_no_ciphertext_is_never_stored(server: StandIn, answer: object) 
 
 
 @pytest.mark.parametrize(
-    "answer", [{}, {"plaintext": 1}, {"plaintext": "a"}, {"plaintext": "\u00e4"}]
+    "answer",
+    [{}, {"plaintext": 1}, {"plaintext": "a"}, {"plaintext": "AAAA!"}, {"plaintext": "\u00e4"}],
 )
 def test_what_is_no_plaintext_is_no_data_key(server: StandIn, answer: object) -> None:
     server.fault = lambda handler: handler.send(200, {"data": answer})
@@ -338,6 +339,15 @@ def test_a_command_that_fails_is_one_clear_line(tmp_path: Path, script: str, wor
     assert "k" * 24 not in told(caught.value)
     assert len(str(caught.value)) < 400
     assert str(caught.value).isprintable()
+
+
+def test_of_a_long_complaint_only_the_start_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_command, "quoted", lambda text: f"{len(text)} characters")
+    kek = key_encryption(command(tmp_path, "sys.stderr.write('x' * 500_000); sys.exit(1)"))
+    with pytest.raises(KeyAccessError, match="exit status 1: 1000 characters"):
+        kek.wrap(DATA_KEY)
 
 
 @pytest.mark.parametrize(
