@@ -37,6 +37,7 @@ from sev_attest.host import qmp
 from sev_attest.host.config import read_config
 from sev_attest.host.place import public
 from sev_attest.owner.record import LaunchRecord
+from sev_attest.owner.sealing import Box
 from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import read_report
@@ -302,6 +303,9 @@ CASES = {
         read_contents,
         lambda size: b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----" % (b"A" * size),
     ),
+    # what a ledger's database may hold
+    "box: whole": Case(Box.from_bytes, lambda size: b"\1\1k\1\0w" + bytes(size), size=1 << 16),
+    "box: random": Case(Box.from_bytes, lambda size: bytes(range(256)) * (size // 256)),
     # firmware
     "firmware: entries": Case(firmware, footer, size=64_000),
 }  # fmt: skip

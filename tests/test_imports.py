@@ -22,10 +22,12 @@ WATCHED = (
     "asyncio", "concurrent.futures", "cryptography", "difflib", "http", "json", "logging",
     "pathlib", "sqlite3", "tempfile", "tomllib", "xml", "zipfile",
     "sev_attest.domain_xml", "sev_attest.guest.kernel_hashes", "sev_attest.guest.vmsa",
-    "sev_attest.host", "sev_attest.owner.advisories", "sev_attest.owner.ledger",
-    "sev_attest.owner.record", "sev_attest.owner.requirements", "sev_attest.sev.chain.packaging",
-    "sev_attest.sev.chain.verify", "sev_attest.sev.diagnosis.search", "sev_attest.sev.digest",
-    "sev_attest.sev.secret", "sev_attest.testing",
+    "sev_attest.host", "sev_attest.owner.advisories",
+    "sev_attest.owner.key_wrapping", "sev_attest.owner.ledger", "sev_attest.owner.record",
+    "sev_attest.owner.requirements", "sev_attest.owner.sealing", "sev_attest.owner.secret_sources",
+    "sev_attest.sev.chain.packaging", "sev_attest.sev.chain.verify",
+    "sev_attest.sev.diagnosis.search", "sev_attest.sev.digest", "sev_attest.sev.secret",
+    "sev_attest.testing",
 )  # fmt: skip
 """What takes long to import, or is a package of its own."""
 
@@ -147,6 +149,9 @@ ORDER = (
     ("sev.spec",), ("sev.policy", "sev.keys"), ("sev.chain",), ("sev.session",), ("sev.digest",),
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
+    ("owner.key_errors",), ("owner._answers", "owner._private_file"),
+    ("owner._command", "owner._vault"), ("owner.key_wrapping", "owner.secret_sources"),
+    ("owner.sealing",),
     ("owner.requirements", "owner.requirements_file"), ("owner.ledger",), ("owner.key_release",),
     ("domain_xml",), ("host",), ("testing",), ("cli",),
 )  # fmt: skip

@@ -43,6 +43,7 @@ from sev_attest.host.place import public
 from sev_attest.host.qmp import QmpConnection
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.requirements_file import MANIFEST_SCHEMA, read_manifest
+from sev_attest.owner.sealing import Box
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.packaging import read_contents
@@ -451,6 +452,7 @@ def targets() -> dict[str, Target]:
         ),
         "text": Target(keys, (text_of(binary(bytes(16), bytes(48))), binary(b"a://b@c ", b"a"))),
         "firmware": Target(firmware, (binary(ovmf_image(4096)), footers)),
+        "box": Target(Box.from_bytes, (binary(b"\1\5kek-1\4\0" + bytes(64), b"\1\5kek-1"),)),
         "report": Target(AttestationReport.from_bytes, (binary(bytes(sev.report.REPORT_SIZE)),)),
     }  # fmt: skip
 

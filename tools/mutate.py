@@ -28,7 +28,7 @@ from queue import SimpleQueue
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "src/sev_attest"
 TESTS = {
-    "_crypto.py": "session report cli_certs chain",
+    "_crypto.py": "session report cli_certs chain sealing",
     "_encoding.py": "launch cli_certs",
     "_keys.py": "chain",
     "_wire.py": "session report measure chain",
@@ -42,11 +42,19 @@ TESTS = {
     "host/limits.py": "host_qmp host_libvirt",
     "host/place.py": "host_place",
     "host/qmp.py": "host_qmp",
+    "owner/_answers.py": "vault secret_sources",
+    "owner/_command.py": "key_wrapping secret_sources",
+    "owner/_private_file.py": "key_wrapping secret_sources",
+    "owner/_vault.py": "vault key_wrapping",
+    "owner/key_errors.py": "sealing key_wrapping",
     "owner/key_release.py": "release key_release",
+    "owner/key_wrapping.py": "key_wrapping",
     "owner/ledger/": "ledger",
     "owner/record.py": "session",
     "owner/requirements.py": "requirements",
     "owner/requirements_file.py": "requirements",
+    "owner/sealing.py": "sealing",
+    "owner/secret_sources.py": "secret_sources",
     "owner/unverified.py": "release cli_owner",
     "sev/chain/": "chain cli_certs",
     "sev/digest.py": "measure cli_measure",

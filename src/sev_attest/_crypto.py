@@ -8,7 +8,7 @@ import hmac
 import secrets
 import warnings
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import (
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.x509 import (
     Certificate,
     load_der_x509_certificate,
@@ -155,6 +156,24 @@ def aes_ctr(key: bytes, iv: bytes, data: bytes) -> bytes:
     """Encrypt or decrypt with AES-128-CTR; ``iv`` is the 16-byte initial counter block."""
     cipher = Cipher(algorithms.AES128(key), modes.CTR(iv)).encryptor()
     return cipher.update(data) + cipher.finalize()
+
+
+def aes_gcm(key: bytes, nonce: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
+    """Encrypt with AES-256-GCM; return the ciphertext and its tag of 16 bytes.
+
+    ``key`` is 32 bytes, ``nonce`` 12. Never use the same nonce twice with the same key.
+    """
+    return AESGCM(key).encrypt(nonce, plaintext, associated_data)
+
+
+def aes_gcm_opened(
+    key: bytes, nonce: bytes, ciphertext: bytes, associated_data: bytes
+) -> bytes | None:
+    """Return the plaintext of what :func:`aes_gcm` made; None if anything was changed."""
+    try:
+        return AESGCM(key).decrypt(nonce, ciphertext, associated_data)
+    except InvalidTag:
+        return None
 
 
 def random_bytes(size: int) -> bytes:

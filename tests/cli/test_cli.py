@@ -337,8 +337,9 @@ PUBLIC = {
         verify_report
     """,
     owner: """
-        Event Head LaunchRecord Ledger LedgerDamaged LedgerEntry LedgerError Met
-        Minimum ReferenceValue Requirements State default_place release
+        Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
+        LedgerError Met Minimum ReferenceValue Requirements SecretSource State
+        default_place key_encryption release secret_source
     """,
 }
 
