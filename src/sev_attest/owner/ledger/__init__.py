@@ -37,7 +37,7 @@ from sev_attest.owner.ledger.audit import LedgerDamaged
 from sev_attest.owner.ledger.book import Ledger
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import check_home, default_place
-from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, State
+from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, SealedKeys, State
 
 __all__ = [
     "UNKNOWN_ROOT",
@@ -47,6 +47,7 @@ __all__ = [
     "LedgerDamaged",
     "LedgerEntry",
     "LedgerError",
+    "SealedKeys",
     "State",
     "check_home",
     "default_place",

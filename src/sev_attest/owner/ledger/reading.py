@@ -10,7 +10,14 @@ from typing import Any
 
 from sev_attest.owner.ledger.schema import NAME_INDEXED
 from sev_attest.owner.ledger.store import Store
-from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, root_of
+from sev_attest.owner.ledger.story import (
+    UNKNOWN_ROOT,
+    Event,
+    Head,
+    LedgerEntry,
+    SealedKeys,
+    root_of,
+)
 
 Row = tuple[Any, ...]
 PAGE = 500
@@ -56,6 +63,12 @@ class Reader:
     def root(self, attempt: str) -> str | None:
         """Return the root that an attempt was created with, as :meth:`Ledger.root` does."""
         return root_in(self._store, self._fetch(CREATED_AS, (attempt,)))
+
+    def sealed(self, attempt: str) -> SealedKeys | None:
+        """Return the sealed keys of an attempt; None if they were never stored here."""
+        select = "SELECT {sealed} FROM sev_attest_pending WHERE session_id = ?"
+        rows = self._fetch(select, (attempt,))
+        return self._store.read(SealedKeys.from_row, rows[0]) if rows else None
 
     def named(self, name: str, most: int) -> list[LedgerEntry]:
         """Return the entries of this name, ``most`` at most."""
