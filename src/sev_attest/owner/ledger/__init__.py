@@ -1,7 +1,8 @@
 """The ledger: every attempt of an owner to launch a guest, each of which is used once.
 
 For SEV, an attempt is a session; its id is a digest of the TIK (``TransportKeys.session_id``). The
-ledger never holds a key, a secret or an expected measurement. The states of an attempt:
+ledger never holds a secret or an expected measurement, and keys only sealed, in a table that is not
+part of its log: see :mod:`sev_attest.owner.pending`. The states of an attempt:
 
 =========  ===========================================  ========  ==============================
 state      meaning                                      step      from
