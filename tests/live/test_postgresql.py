@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -338,3 +339,74 @@ def test_a_server_that_crashes_behind_a_pooler_loses_nothing(
             assert left <= released(ledger)
             ledger.verify()
     print(f"\n{len(left)} releases over 3 crashes behind pgbouncer, none lost")
+
+
+# Rights.
+
+
+RIGHTS = (
+    "GRANT SELECT, UPDATE ON sev_attest_ledger TO service",
+    "GRANT SELECT, INSERT, UPDATE ON sev_attest_session TO service",
+    "GRANT SELECT, INSERT ON sev_attest_event TO service",
+)
+"""What docs/ledger.md says that a service needs."""
+
+
+def test_a_service_needs_few_rights(server: Server, url: str) -> None:
+    server.tell("DROP ROLE IF EXISTS service", "CREATE ROLE service LOGIN")
+    as_service = url.replace("owner@", "service@")
+    with pytest.raises(LedgerError) as refused:
+        Ledger.open(as_service)
+    assert refused.value.check == "ledger.permission"
+    Ledger.open(url).disconnect()
+    with pytest.raises(LedgerError) as refused:
+        Ledger.open(as_service)
+    assert refused.value.check == "ledger.permission"
+    server.tell(*RIGHTS, database=name_in(url))
+    with Ledger.open(as_service) as ledger:
+        ledger.create(ONE, name="vm1", expires=datetime.now(UTC) + timedelta(seconds=1))
+        assert release(ledger, ONE) == ""
+        ledger.create(TWO)
+        ledger.fail(TWO, "a test")
+        ledger.create(session_id(3), expires=datetime.now(UTC))
+        assert ledger.expire() == 1
+        assert len([*ledger.entries()]) == 3
+        assert ledger.find("vm1")
+        head = ledger.verify()
+        assert ledger.verify(head) == head
+    with psycopg.connect(as_service, autocommit=True) as connection:
+        for forbidden in (
+            "DELETE FROM sev_attest_session",
+            "UPDATE sev_attest_event SET kind = 'x'",
+            "TRUNCATE sev_attest_event",
+            "ALTER TABLE sev_attest_event DISABLE TRIGGER ALL",
+            "DROP TABLE sev_attest_event",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(forbidden.encode())
+
+
+def test_only_the_owner_prunes(server: Server, url: str) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=9)
+    with Ledger.open(url, clock=lambda: long_ago) as ledger:
+        for number in range(20):
+            assert release(ledger, session_id(number)) == ""
+        ledger.create(session_id(99))
+    server.tell(
+        "DROP ROLE IF EXISTS service", "CREATE ROLE service LOGIN", *RIGHTS, database=name_in(url)
+    )
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    gone: list[object] = []
+    with Ledger.open(url.replace("owner@", "service@")) as ledger:
+        with pytest.raises(LedgerError) as refused:
+            ledger.prune(yesterday, lambda *_: None)
+        assert refused.value.check == "ledger.permission"
+    with Ledger.open(url) as ledger:
+        done = ledger.prune(yesterday, lambda _head, going: gone.extend(going))
+        assert (done.sessions, done.removed, len(gone)) == (20, 60, 20)
+        assert ledger.verify().count == 62
+        with psycopg.connect(url, autocommit=True) as connection:
+            with pytest.raises(psycopg.Error, match="only grows"):
+                connection.execute(b"DELETE FROM sev_attest_event")
+        assert release(ledger, session_id(99)) == ""
+        ledger.verify()
