@@ -33,7 +33,7 @@ from sev_attest.owner.ledger.story import MAX_REFUSED
 from sev_attest.owner.pending import sealed_under
 from sev_attest.owner.requirements import ReferenceValue
 from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
-from test_ledger import Server
+from test_ledger import ODD_VALUES, Server
 from workers import racers
 
 NOON = datetime(2026, 6, 30, 12, tzinfo=UTC)
@@ -218,7 +218,7 @@ def test_a_box_opens_in_its_own_row_and_with_its_own_requirements_only(desk: Des
     assert box is not None
     desk.tell(move, base64.b64encode(box).decode(), two.keys.session_id)
     assert desk.refusal(lambda: desk.store.open("two")).check == "pending.damaged"
-    for other in (None, demands(bytes(32)).fingerprint, ""):
+    for other in (None, demands(bytes(32)).fingerprint):
         desk.tell("UPDATE sev_attest_pending SET requirements = ?", other)
         assert desk.refusal(lambda: desk.store.open("one")).check == "pending.damaged"
 
@@ -233,6 +233,16 @@ def test_a_row_of_no_known_form_is_damage(desk: Desk, box: object) -> None:
     )
     desk.tell("UPDATE sev_attest_pending SET box = NULL, requirements = x'00'")
     assert desk.refusal(lambda: desk.store.open("vm")).check == "ledger.damaged"
+
+
+@pytest.mark.parametrize("desk", ["sqlite"], indirect=True)  # it takes any type in any column
+@pytest.mark.parametrize("column", ["session_id", "box", "requirements"])
+def test_whatever_is_in_a_row_only_our_errors_come_out(desk: Desk, column: str) -> None:
+    desk.session()
+    for value in ODD_VALUES:
+        if (column, value) != ("requirements", "NULL"):  # as it is
+            desk.tell(f"UPDATE sev_attest_pending SET {column} = {value}")
+            assert desk.refusal(lambda: desk.store.open("vm"))
 
 
 def test_what_a_box_holds_must_be_the_session_s(desk: Desk) -> None:

@@ -27,7 +27,7 @@ HINTS: Mapping[str, str] = {
     "ledger.unverified": "{}; for tests, --insecure goes on",
     "pending.damaged": "{} (`sev-attest session`)",
     "pending.gone": "{} (`sev-attest session`)",
-    "pending.kek": "{} (--kek names the key)",
+    "pending.kek": "{}; --kek names the key",
     "pending.key": "{}: --kek can be repeated",
     "pending.none": "{} (--tik, --tek, --record)",
     "pending.several": "{} (`sev-attest ledger list --verbose{ledger}` shows ids)",
@@ -41,7 +41,7 @@ HINTS: Mapping[str, str] = {
     "requirements.platform.denied_pdhs": "{} (`sev-attest verify` prints fingerprints)",
     "requirements.platform.pdhs": "{} (`sev-attest verify` prints fingerprints)",
     "secret.unbound": "{}; for tests, --insecure goes on",
-    "secrets.source": "{} (--secret-source names the source)",
+    "secrets.source": "{}; --secret-source names the source",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }
 """What is shown; ``{}`` is the library's hint, ``{ledger}`` the ledger that was given."""

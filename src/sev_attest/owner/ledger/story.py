@@ -49,6 +49,7 @@ MAX_REFUSED = 16
 """How many times a launch with a right measurement may be refused, before its attempt fails."""
 
 TIME: re.Pattern[str] = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NEW = "make a new session for another launch"
 _SAYS: Mapping[State, str] = {
@@ -167,8 +168,8 @@ class SealedKeys:
     def from_row(cls, row: tuple[Any, ...]) -> "SealedKeys":
         """Read a row; raises ValueError or TypeError for one that the ledger does not write."""
         text, requirements = row
-        if not isinstance(requirements, str | None):
-            raise TypeError("SQLite takes any type in any column")
+        if requirements is not None and not _FINGERPRINT.fullmatch(requirements):
+            raise ValueError("this is not a fingerprint")
         box = None if text is None else base64.b64decode(text, validate=True)
         return cls(box=box, requirements=requirements)
 
