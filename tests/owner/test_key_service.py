@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from conftest import Run
 from sev_attest import sev
 from sev_attest.owner import Ledger, PendingSessions
 from sev_attest.testing import Authority, Fault, Guest, Host, Platform, ovmf_image
@@ -169,7 +170,8 @@ def test_a_host_that_lies_gets_nothing_and_learns_nothing(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"{}", b"[" * 99999, b'{"launch":1,"chain":""}', b'{"launch":"db","chain":""}',
+    [b"", b"{", b"[]", b"{}", b"[" * 99999, b'{"launch":1,"chain":""}',
+     b'{"launch":"db","chain":""}',
      b'{"launch":"web","chain":"x"}', b'{"launch":"web","chain":"","more":""}',
      b'{"name":"-","report":""}', b'{"name":"web-1","report":""}', b" " * 70000],
 )  # fmt: skip
@@ -223,8 +225,9 @@ def test_a_request_that_does_not_arrive_is_given_up(
         assert line.recv(4096).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.usefixtures("_loopback")
 def test_a_folder_is_all_it_needs_and_it_sends_what_is_under_way_when_it_is_ended(
-    here: Path, run: Any, _loopback: None
+    here: Path, run: Run
 ) -> None:
     commands = re.findall(r"^\$ sev-attest (.*)$", PAGE, re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["measure", "requirements", "ledger"]
