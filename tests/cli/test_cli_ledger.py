@@ -4,6 +4,7 @@ import base64
 import json
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -11,13 +12,17 @@ import pytest
 
 from conftest import Run
 from ledger_worker import MEASUREMENT, session_id
+from sev_attest.cli import render
 from sev_attest.cli.hints import hint_for
 from sev_attest.cli.options.common import LedgerOptions
 from sev_attest.errors import Unsupported
 from sev_attest.owner.ledger import Ledger, LedgerError, default_place
 
 ONE, TWO, THREE = "aa" + "1" * 62, "ab" + "2" * 62, session_id(3)
-COMMANDS = ("list", "show vm1", "close vm1", "export", "verify")
+COMMANDS = (
+    *("list", "show vm1", "close vm1", "export", "verify", "expire", "accept-head --reason x"),
+    "prune --before 2026-01-01 -o gone.json",
+)
 
 
 @pytest.fixture
@@ -219,9 +224,9 @@ def test_without_a_ledger_there_is_nothing_to_show(run: Run) -> None:
 
 
 def test_commands_open_the_ledger_that_is_named(here: Path) -> None:
-    assert LedgerOptions(ledger="none").open() is None
+    assert LedgerOptions(ledger="none", floor=None).open() is None
     for given, place in ((None, default_place()), ("mine", here / "mine")):
-        ledger = LedgerOptions(ledger=given).open()
+        ledger = LedgerOptions(ledger=given, floor=None).open()
         assert ledger is not None
         ledger.disconnect()
         assert place.exists()
@@ -272,10 +277,10 @@ def test_a_user_without_a_home_learns_what_to_name(
     else:
         monkeypatch.setenv("HOME", home)
     with pytest.raises(Unsupported, match="home folder") as refused:
-        LedgerOptions(ledger=None).open()
+        LedgerOptions(ledger=None, floor=None).open()
     assert refused.value.check == "ledger.place"
     assert hint_for(refused.value) == "set XDG_STATE_HOME (--ledger names another place)"
-    opened = LedgerOptions(ledger="mine").open()
+    opened = LedgerOptions(ledger="mine", floor=None).open()
     assert opened is not None
     opened.disconnect()
 
@@ -290,7 +295,7 @@ def test_a_home_that_cannot_be_written_to_says_what_to_name(
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(LedgerError, match="Permission denied") as refused:
-        LedgerOptions(ledger=None).open()
+        LedgerOptions(ledger=None, floor=None).open()
     assert refused.value.check == "ledger.permission"
     elsewhere = "keep the ledger elsewhere (--ledger names another place)"
     assert hint_for(refused.value).endswith(elsewhere)
@@ -310,3 +315,108 @@ def test_a_damaged_ledger_is_an_error_of_every_command(
         assert ran.code in (0, 1, 2, 6), (value, ran)
         assert len(ran.err) < 5000
     connection.close()
+
+
+# init, expire, prune, accept-head, and the floor
+
+
+def old(place: Path, days: int = 9) -> None:
+    """Make a ledger whose sessions, vm0 to vm3, ended long ago, but for the last."""
+    time = datetime.now(UTC) - timedelta(days=days)
+    with Ledger.open(place, clock=lambda: time) as ledger:
+        for number in range(4):
+            ends = time + timedelta(days=1 if number else 1000)
+            ledger.create(session_id(number), name=f"vm{number}", expires=ends)
+        ledger.release(session_id(1), MEASUREMENT)
+        ledger.fail(session_id(2), "a test")
+
+
+def test_init_makes_a_ledger_or_leaves_it_as_it_is(run: Run, here: Path) -> None:
+    for _ in range(2):
+        ran = run("ledger", "init", "--ledger", "new")
+        assert (ran.code, ran.out) == (0, "OK: the ledger new has 0 events\n")
+    document = json.loads(run("ledger", "init", "--ledger", "new", "--json").out)
+    assert (document["schema"], document["ledger"]) == ("sev-attest/ledger init/1", "new")
+    assert document["head"] == f"0:{'0' * 64}"
+    assert run("ledger", "init", "--ledger", "new", "-q").out == ""
+
+
+def test_expire_records_what_is_over(run: Run, here: Path) -> None:
+    old(here / "l")
+    listed = run("ledger", "list", "--ledger", "l", "--state", "expired")
+    assert [line.split()[1] for line in listed.lines] == ["vm3"]
+    assert run("ledger", "expire", "--ledger", "l").out == "OK: 1 sessions expired\n"
+    assert json.loads(run("ledger", "expire", "--ledger", "l", "--json").out)["expired"] == 0
+    assert run("ledger", "expire", "--ledger", "l", "-q").out == ""
+    with Ledger.open(here / "l") as ledger:
+        assert [entry.state for entry in ledger.entries()] == [
+            *("created", "released", "failed", "expired")
+        ]
+
+
+def test_prune_exports_what_it_removes(run: Run, here: Path) -> None:
+    old(here / "l")
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    ran = run("ledger", "prune", "--ledger", "l", "--before", today, "-o", "gone.json")
+    assert ran.code == 0
+    assert ran.out.startswith("OK: removed 2 sessions (5 events); head 8:")
+    segment = json.loads((here / "gone.json").read_text())
+    assert (segment["schema"], segment["head"][:2]) == ("sev-attest/ledger segment/1", "7:")
+    assert [session["name"] for session in segment["sessions"]] == ["vm1", "vm2"]
+    kinds = [event["kind"] for event in segment["sessions"][0]["events"]]
+    assert kinds == ["created", "measured", "released"]
+    verified = run("ledger", "verify", "--ledger", "l")
+    assert "note: up to event 7, 5 events were removed, of sessions that ended before" in (
+        verified.out
+    )
+    ran = run("ledger", "prune", "--ledger", "l", "--before", today, "-o", "none.json")
+    assert (ran.code, ran.out) == (0, "OK: there was nothing to remove\n")
+    assert not (here / "none.json").exists()
+    given = ("ledger", "prune", "--ledger", "l", "--before")
+    document = json.loads(run(*given, today, "-o", "none.json", "--json").out)
+    assert (document["sessions"], document["events"], document["files"]) == (0, 0, [])
+    assert run(*given, today, "-o", "none.json", "-q").out == ""
+    ran = run(*given, "2999-01-01", "-o", "none.json")
+    assert (ran.code, "is in the future" in ran.err) == (2, True)
+
+
+def test_prune_never_writes_over_an_export(run: Run, here: Path) -> None:
+    old(here / "l")
+    (here / "gone.json").write_text("kept")
+    with Ledger.open(here / "l") as ledger:
+        before = ledger.verify()
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    ran = run("ledger", "prune", "--ledger", "l", "--before", today, "-o", "gone.json")
+    assert (ran.code, (here / "gone.json").read_text()) == (6, "kept")
+    with Ledger.open(here / "l") as ledger:
+        assert ledger.verify() == before
+
+
+def test_a_ledger_below_its_floor_is_refused_until_that_is_accepted(run: Run, here: Path) -> None:
+    given = ("--ledger", "l", "--ledger-floor", "floor")
+    old(here / "l")
+    copy = (here / "l").read_bytes()
+    assert run("ledger", "close", "vm3", *given).code == 0
+    (here / "l").write_bytes(copy)
+    ran = run("ledger", "close", "vm0", *given)
+    assert ran.code == 6
+    assert "events that it had are missing (event 8; its last one is 7)" in ran.err
+    assert "`sev-attest ledger accept-head` closes what is open" in ran.err
+    ran = run("ledger", "accept-head", "--reason", "restored", *given)
+    assert (ran.code, ran.out[:35]) == (0, "OK: every open session is closed; h")
+    assert run("ledger", "list", *given).out.count("closed on") == 2
+    assert json.loads(run("ledger", "accept-head", "--reason", "x", *given, "--json").out)["ok"]
+    assert run("ledger", "accept-head", "--reason", "x", *given, "-q").out == ""
+
+
+def test_a_long_list_is_printed_in_parts(
+    run: Run, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run("ledger", "export").out
+    monkeypatch.setattr(render, "_PARTS", 3)
+    assert run("ledger", "export").out == whole
+    assert json.loads(run("ledger", "list", "--state", "failed", "--json").out)["sessions"] == []
+    for number in range(10):
+        ledger.create(session_id(100 + number), name="many")
+    ran = run("ledger", "show", "many")
+    assert "more than 8 sessions are called 'many'" in ran.err

@@ -9,8 +9,10 @@ import logging
 import re
 import shlex
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -323,6 +325,31 @@ def test_a_request_that_ends_early_is_malformed(setup: Setup) -> None:
     assert reply.startswith(b"HTTP/1.0 400 Bad Request\r\n")
     assert reply.endswith(b'{"error": "malformed"}')
     assert setup.state() == "created"
+
+
+def test_when_it_is_ended_an_answer_under_way_is_sent(setup: Setup, here: Path) -> None:
+    source = PAGE.partition("```python\n")[2].partition("```")[0]
+    ready = "        server.serve_forever()\n"
+    told = "        print(server.server_port, flush=True)\n"
+    assert ready in source
+    Path("service.py").write_text(source.replace("8017", "0").replace(ready, told + ready))
+    service = subprocess.Popen(
+        [sys.executable, "service.py", "web"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert service.stdout is not None
+    body = json.dumps({"name": "web-17", "report": _report(setup)}).encode()
+    with socket.create_connection(("127.0.0.1", int(service.stdout.readline()))) as line:
+        line.sendall(b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:9])
+        time.sleep(0.5)
+        service.terminate()
+        time.sleep(0.5)
+        assert service.poll() is None  # it waits for the rest
+        line.sendall(body[9:])
+        reply = b"".join(iter(lambda: line.recv(4096), b""))
+    assert reply.startswith(b"HTTP/1.0 200 OK\r\n")
+    _, log = service.communicate(timeout=30)
+    assert (service.returncode, log.count(b"web-17: released")) == (0, 1)
+    assert setup.state() == "released"
 
 
 def test_an_error_on_the_owner_s_side_is_reported_as_such_and_spends_nothing(

@@ -47,6 +47,7 @@ from sev_attest.owner.ledger import place as place_module
 from sev_attest.owner.ledger.audit import findings
 from sev_attest.owner.ledger.reading import Reader
 from sev_attest.owner.ledger.story import MAX_REFUSED, event_hash
+from sev_attest.owner.ledger.transactions import Transactions
 
 ONE, TWO = session_id(1), session_id(2)
 OTHER = bytes(48)
@@ -1679,6 +1680,9 @@ def test_a_log_with_good_hashes_must_tell_a_story_that_can_be(
         def __init__(self) -> None:
             """Have no database."""
 
+        def checkpoint(self) -> None:
+            return None
+
         def head_row(self) -> tuple[Any, ...]:
             return (len(events), events[-1][6])
 
@@ -1975,6 +1979,9 @@ def test_values_that_no_ledger_has_are_damage(
         def fetchall(self) -> list[tuple[object, ...]]:
             return [(value,) * 7]
 
+        def close(self) -> None:
+            """Do nothing."""
+
     with Ledger.open("postgresql:///keys") as ledger:
         execute = server.execute
         monkeypatch.setattr(
@@ -2024,3 +2031,100 @@ def test_no_key_or_secret_is_in_it(session: sev.Session, place: Path, clock: Clo
     for form in forms:
         assert form not in files
         assert form not in "\n".join(said).encode()
+
+
+class Notice:
+    def __init__(self, severity: str, message: str | None) -> None:
+        self.severity_nonlocalized = severity
+        self.message_primary = message
+
+
+@pytest.mark.parametrize("words", ["COMMIT", "pg_logical_emit_message"])
+def test_a_warning_at_a_commit_is_an_unknown_outcome(
+    server: Server, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    with Ledger.open("postgresql:///keys") as ledger:
+        ledger.bind(ONE, MEASUREMENT, adopt=True)
+        execute = server.execute
+        severity = "NOTICE"
+
+        def warn(sql: bytes, values: Any) -> Any:
+            if words.encode() in sql:
+                server.warn(Notice(severity, "canceling wait for synchronous replication"))
+            return execute(sql, values)
+
+        monkeypatch.setattr(server, "execute", warn)
+        ledger.bind(ONE, MEASUREMENT)
+        severity = "WARNING"
+        with pytest.raises(LedgerError, match="canceling wait") as refused:
+            ledger.release(ONE, MEASUREMENT)
+        assert refused.value.check == "ledger.connection"
+        assert refused.value.hint.startswith("the last step may have been taken")
+
+
+def test_an_event_that_the_flush_does_not_find_is_an_unknown_outcome(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server crashed and came back between commit and flush, or another one took its place."""
+    with Ledger.open("postgresql:///keys") as ledger:
+        ledger.create(ONE)
+        execute = server.execute
+
+        def lose(sql: bytes, values: Any) -> Any:
+            if b"pg_logical_emit_message" in sql:
+                execute(b"DELETE FROM sev_attest_event WHERE seq > 1", None)
+            return execute(sql, values)
+
+        monkeypatch.setattr(server, "execute", lose)
+        with pytest.raises(LedgerError, match="events that it had are missing") as refused:
+            ledger.release(ONE, MEASUREMENT)
+        assert refused.value.check == "ledger.lost"
+        assert refused.value.hint.startswith("the last step may have been taken")
+
+
+@pytest.mark.parametrize(("state", "check"), [("42501", "old"), ("53100", "full")])
+def test_only_the_owner_upgrades_the_tables(server: Server, state: str, check: str) -> None:
+    connection = sqlite3.connect(server.path)
+    connection.executescript(FIRST_SCHEMA.read_text(encoding="utf-8"))
+    connection.close()
+    server.fails = {"ALTER TABLE": psycopg.errors.lookup(state)("no rights")}
+    with pytest.raises(LedgerError) as refused:
+        Ledger.open("postgresql:///keys")
+    assert refused.value.check == f"ledger.{check}"
+    server.fails.clear()
+    with Ledger.open("postgresql:///keys") as ledger:
+        assert ledger.verify(FIRST_HEAD) == FIRST_HEAD
+
+
+def test_of_two_that_upgrade_a_ledger_one_does(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.touch(mode=0o600)
+    connection = sqlite3.connect(place)
+    connection.executescript(FIRST_SCHEMA.read_text(encoding="utf-8"))
+    connection.close()
+    read = Transactions.read
+
+    def meanwhile(self: Transactions, act: Callable[[Any], Any]) -> Any:
+        found = read(self, act)
+        with monkeypatch.context() as patch:
+            patch.setattr(Transactions, "read", read)
+            Ledger.open(place).disconnect()
+        return found
+
+    monkeypatch.setattr(Transactions, "read", meanwhile)
+    with Ledger.open(place) as ledger:
+        monkeypatch.undo()
+        assert ledger.verify(FIRST_HEAD) == FIRST_HEAD
+
+
+def test_a_damaged_row_does_not_keep_the_lock(ledger: Ledger) -> None:
+    ledger.create(ONE)
+    meddle(ledger, "UPDATE sev_attest_session SET note = CAST(x'ff' AS TEXT)")
+    with pytest.raises(LedgerError) as refused:
+        ledger.bind(ONE, MEASUREMENT)
+    with sqlite3.connect(ledger.place, timeout=0) as connection:
+        connection.execute("UPDATE sev_attest_session SET note = ''")
+    connection.close()
+    assert refused.value.check == "ledger.damaged"
+    ledger.bind(ONE, MEASUREMENT)

@@ -27,6 +27,7 @@ from sev_attest.owner import (
     release,
 )
 from sev_attest.owner.key_release import KeyRelease
+from sev_attest.owner.key_wrapping import KeyFile
 from sev_attest.owner.ledger import SealedKeys, State
 from sev_attest.owner.ledger.story import MAX_REFUSED
 from sev_attest.owner.pending import sealed_under
@@ -259,6 +260,11 @@ def overdue(desk: Desk, attempt: str) -> None:
         desk.ledger.bind(attempt, MEASUREMENT)
 
 
+def expire_all(desk: Desk, _attempt: str) -> None:
+    desk.now += timedelta(hours=2)
+    assert desk.ledger.expire() == 1
+
+
 def refused_often(desk: Desk, attempt: str) -> None:
     for number in range(MAX_REFUSED):
         desk.ledger.bind(attempt, MEASUREMENT, unmet=f"{number}")
@@ -276,6 +282,8 @@ ENDS: dict[str, tuple[Callable[[Desk, str], object], State]] = {
     "too many refusals": (refused_often, State.FAILED),
     "close": (lambda d, one: d.ledger.close(one), State.CLOSED),
     "expire": (overdue, State.EXPIRED),
+    "expire all": (expire_all, State.EXPIRED),
+    "accept a head": (lambda d, _: d.ledger.accept_head("why"), State.CLOSED),
 }
 
 
@@ -284,14 +292,15 @@ ENDS: dict[str, tuple[Callable[[Desk, str], object], State]] = {
 def test_every_step_that_ends_a_session_removes_its_keys(
     desk: Desk, end: str, *, bound: bool
 ) -> None:
-    session, other = (desk.session(n, expires=NOON + timedelta(hours=1)) for n in ("vm", "other"))
+    session = desk.session(expires=NOON + timedelta(hours=1))
+    other = desk.session("other", expires=NOON + timedelta(hours=9))
     if bound:
         desk.ledger.bind(session.keys.session_id, MEASUREMENT)
     assert desk.box(session)
     step, state = ENDS[end]
     step(desk, session.keys.session_id)
     assert desk.box(session) is None
-    assert desk.box(other)
+    assert bool(desk.box(other)) == (end != "accept a head")  # which ends all
     error = desk.refusal(lambda: desk.store.open("vm"))
     assert (type(error), error.check) == (WrongState, f"ledger.{state}")
 
@@ -303,6 +312,17 @@ def test_an_ended_session_is_not_opened_by_a_box_that_was_brought_back(desk: Des
     desk.ledger.close(session.keys.session_id)
     desk.tell("UPDATE sev_attest_pending SET box = ?", base64.b64encode(box).decode())
     assert desk.refusal(lambda: desk.store.open("vm")).check == "ledger.closed"
+
+
+@pytest.mark.parametrize("desk", ["sqlite"], indirect=True)  # the real server: tests/live
+def test_what_is_pruned_leaves_no_row_of_keys(desk: Desk) -> None:
+    session, other = desk.session(), desk.session("other")
+    desk.ledger.close(session.keys.session_id)
+    desk.now += timedelta(days=9)
+    desk.ledger.prune(desk.now - timedelta(days=1), lambda _head, going: [*going])
+    assert desk.ledger.get(session.keys.session_id) is None
+    assert desk.row(session) is None
+    assert desk.box(other)
 
 
 # The release of what waits.
@@ -461,13 +481,13 @@ def test_nothing_but_the_packet_shows_a_key(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     keys: list[bytes] = []
-    wrap = type(desk.store._keys._kek).wrap
+    wrap = KeyFile.wrap
 
-    def spy(one: Any, data_key: bytes) -> bytes:
+    def spy(one: KeyFile, data_key: bytes) -> bytes:
         keys.append(data_key)
         return wrap(one, data_key)
 
-    monkeypatch.setattr(type(desk.store._keys._kek), "wrap", spy)
+    monkeypatch.setattr(KeyFile, "wrap", spy)
     one, two = desk.session("one", requirements=WEB), desk.session("two")
     said = [repr(desk.store), repr(desk.store.open("one")), repr(desk.row(one))]
     said.append(repr(desk.refusal(lambda: desk.release(desk.report(two), session="one"))))

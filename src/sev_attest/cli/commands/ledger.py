@@ -2,6 +2,7 @@
 
 import re
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from sev_attest.owner.ledger import (
     State,
 )
 from sev_attest.owner.ledger.reading import Reader
+from sev_attest.owner.ledger.upkeep import Going
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +58,22 @@ class _HeadType(ParamType[Head]):
 @click.group("ledger", cls=Group, no_args_is_help=False)
 def command() -> None:
     """List and check the sessions that you made; each is used for one launch only."""
+
+
+@command.command("init")
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def init(*, ledger: LedgerOptions, output: OutputOptions) -> None:
+    """Create a ledger, or upgrade one of an older version.
+
+    On PostgreSQL this takes the owner of the tables; a service then needs fewer rights.
+    """
+    with _open(ledger, create=True) as opened:
+        head, place = opened.snapshot(Reader.head), opened.place
+    if output.as_json:
+        render.document("ledger init", ok=True, ledger=place, head=str(head))
+    elif output.text:
+        click.echo(f"OK: the ledger {render.one_line(place)} has {head.count} events")
 
 
 @command.command("list")
@@ -146,6 +164,82 @@ def close(*, session: str, reason: str, ledger: LedgerOptions, output: OutputOpt
             click.echo(f"session id: {entry.session_id}")
 
 
+@command.command("expire")
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def expire(*, ledger: LedgerOptions, output: OutputOptions) -> None:
+    """Record every session whose time is over as expired: its keys are no longer kept."""
+    with _open(ledger) as opened:
+        count = opened.expire()
+    if output.as_json:
+        render.document("ledger expire", ok=True, expired=count)
+    elif output.text:
+        click.echo(f"OK: {count} sessions expired")
+
+
+@command.command("accept-head")
+@click.option("--reason", required=True, metavar="TEXT", help="A reason to keep in the ledger.")
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def accept_head(*, reason: str, ledger: LedgerOptions, output: OutputOptions) -> None:
+    """Go on with a ledger that lost events: an older copy, or a standby that lacked some.
+
+    Any open session may have been released by what is lost, so this closes them all. --ledger-floor
+    is set to the head that it prints. Start the services that use the ledger again afterwards.
+    """
+    with _open(ledger.replace(floor=None)) as opened:
+        head = opened.accept_head(reason, floor=ledger.floor)
+    if output.as_json:
+        render.document("ledger accept-head", ok=True, head=str(head))
+    elif output.text:
+        click.echo(f"OK: every open session is closed; head {head}")
+
+
+@command.command("prune")
+@click.option(
+    "--before",
+    type=click.DateTime(["%Y-%m-%d"]),
+    required=True,
+    metavar="DATE",
+    help="Remove the sessions that ended before this day (UTC).",
+)
+@click.option(
+    "-o", "--output", "place", type=OUTPUT, required=True, metavar="FILE", help="Export them here."
+)
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: OutputOptions) -> None:
+    """Remove sessions that ended long ago, after they are exported to a new file.
+
+    `ledger verify` checks what is left from then on. Note the head that this prints, and keep the
+    file: what a head that was noted earlier holds is in it. This takes the owner of the tables.
+    """
+    with _open(ledger) as opened:
+        done = opened.prune(
+            before.replace(tzinfo=UTC), partial(_write_segment, Path(place), opened.now)
+        )
+        head = opened.snapshot(Reader.head)
+    facts = {"sessions": done.sessions, "events": done.removed, "head": str(head)}
+    files = [place] if done.sessions else []
+    if output.as_json:
+        render.document("ledger prune", ok=True, files=files, **facts)
+    elif output.text:
+        told = f"removed {done.sessions} sessions ({done.removed} events)"
+        click.echo(f"OK: {told}; head {head}" if files else "OK: there was nothing to remove")
+
+
+def _write_segment(path: Path, now: str, head: Head, going: Going) -> None:
+    first = next(going, None)
+    if first is None:
+        return
+    attempts = (
+        _entry_facts(entry, now) | {"events": [_event_facts(event) for event in events]}
+        for entry, events in chain((first,), going)
+    )
+    parts = render.document_parts("ledger segment", ok=True, head=str(head), sessions=attempts)
+    write_all([(path, map(str.encode, parts))], force=False)
+
+
 @command.command("export")
 @click.option("-o", "--output", "place", type=OUTPUT, metavar="FILE", help="Write it here.")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
@@ -201,12 +295,18 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
         place = opened.place
         try:
             found = opened.verify(head)
+            checkpoint = opened.snapshot(Reader.checkpoint)
         except LedgerDamaged as error:
             error.facts = {"findings": list(error.findings)}
             for finding in error.findings[1:]:
                 error.add_note(finding)
             raise
     notes = [] if head else ["without --head, an older copy of the ledger would pass too"]
+    if checkpoint is not None:
+        notes.append(
+            f"up to event {checkpoint.head.count}, {checkpoint.removed} events were removed, of "
+            f"sessions that ended before {checkpoint.before}: keep what was exported then"
+        )
     if output.as_json:
         render.document("ledger verify", ok=True, head=str(found), notes=notes)
     elif output.quiet:
@@ -218,9 +318,9 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
         render.notes(notes)
 
 
-def _open(options: LedgerOptions) -> Ledger:
-    """Open a ledger that exists; raises LedgerError if there is none."""
-    opened = options.open(create=False)
+def _open(options: LedgerOptions, *, create: bool = False) -> Ledger:
+    """Open a ledger; raises LedgerError if there is none, unless ``create``."""
+    opened = options.open(create=create)
     if opened is None:
         raise usage("--ledger none leaves nothing to show")
     return opened

@@ -43,6 +43,12 @@ class LedgerOptions(Options, title="Ledger"):
         metavar="PATH|URL|none",
         help="Ledger of launches: a file, or postgresql://HOST/DATABASE (default: one per user).",
     )
+    floor: str | None = option(
+        "--ledger-floor",
+        type=OUTPUT,
+        metavar="FILE",
+        help="Keep the ledger's last event here, and refuse a ledger that lacks it: an older copy.",
+    )
 
     def open(self, *, create: bool = True) -> "Ledger | None":
         """Open the ledger; None for "none".
@@ -56,7 +62,7 @@ class LedgerOptions(Options, title="Ledger"):
 
         if self.ledger is None and create:
             check_home()
-        return Ledger.open(self.ledger or default_place(), create=create)
+        return Ledger.open(self.ledger or default_place(), create=create, floor=self.floor)
 
 
 def give_up(ledger: "Ledger", session_id: str, reason: str) -> None:

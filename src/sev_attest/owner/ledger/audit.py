@@ -1,6 +1,7 @@
 """Find changes that were made to a ledger without its own steps.
 
-1. The log has every number from 1 on, once and in order.
+1. The log has every number from 1 on, once and in order. If events were removed (``upkeep.py``),
+   that holds from the last checkpoint on, and those before it are the ones that it left.
 2. Each event has the hash of the one before it, and its own hash is right.
 3. The head that is stored beside the log is the last event.
 4. Replayed from the first event, the log results in exactly the rows of the sessions.
@@ -16,9 +17,11 @@ from itertools import chain, groupby, islice
 from operator import itemgetter
 
 from sev_attest.errors import NotVerified
+from sev_attest.owner.ledger.checkpoint import Checkpoint, Kept
 from sev_attest.owner.ledger.reading import Reader, Row
 from sev_attest.owner.ledger.story import (
     EMPTY,
+    LEDGER,
     Head,
     ImpossibleError,
     LedgerEntry,
@@ -49,7 +52,7 @@ def findings(reader: Reader, noted: Head | None) -> tuple[Head, list[str]]:
 
     ``noted`` is a head that was noted elsewhere. There are at most MAX_FINDINGS messages.
     """
-    log = _Log(noted)
+    log = _Log(noted, reader.checkpoint())
     found = chain(log.check(reader.event_rows()), log.check_head(reader.head_row()))
     told = list(islice(chain(found, _attempts(reader, log)), MAX_FINDINGS))
     return log.end, told
@@ -58,11 +61,13 @@ def findings(reader: Reader, noted: Head | None) -> tuple[Head, list[str]]:
 class _Log:
     """Steps 1, 2, 3 and 5: what is kept of the log while it is read."""
 
-    def __init__(self, noted: Head | None) -> None:
+    def __init__(self, noted: Head | None, checkpoint: Checkpoint | None) -> None:
         self.end: Head = EMPTY
         self.events = 0
+        self.checkpoint = checkpoint
+        self.begins: Head = EMPTY if checkpoint is None else checkpoint.head
         self._noted = noted
-        self._has_noted = noted in (None, EMPTY)
+        self._has_noted = noted in (None, EMPTY, self.begins)
 
     def check(self, events: Iterable[Row]) -> Iterator[str]:
         for row in events:
@@ -71,9 +76,12 @@ class _Log:
             if type(seq) is not int or not all(isinstance(text, str) for text in texts):
                 yield f"event {repr(seq)[:40]} is not one that the ledger writes"
                 return
-            if seq != self.end.count + 1:
+            if self.end.count < self.begins.count < seq:
+                self.end = self.begins
+            gap = seq != self.end.count + 1
+            if gap and seq > self.begins.count:
                 yield f"event {self.end.count + 1} is missing: {seq} comes after {self.end.count}"
-            elif row[5] != self.end.hash:
+            elif not gap and row[5] != self.end.hash:
                 yield f"event {seq} does not follow the one before it"
             if event_hash(row[:6]) != row[6]:
                 yield f"event {seq} was changed: its hash is another"
@@ -89,23 +97,31 @@ class _Log:
             end = self.end.count
             yield f"the log ends with event {end}, its head says {shown} (or another hash)"
         if self._noted and not self._has_noted:
-            yield (
-                f"the log does not have the event {self._noted.count} that was noted: "
-                "this is an older copy of the ledger, or another ledger"
-            )
+            missing = f"the log does not have the event {self._noted.count} that was noted: "
+            if self._noted.count < self.begins.count:
+                yield f"{missing}look for it in what was exported before event {self.begins.count}"
+            else:
+                yield f"{missing}this is an older copy of the ledger, or another ledger"
 
 
 def _attempts(reader: Reader, log: _Log) -> Iterator[str]:
     """Step 4."""
-    seen = 0
+    seen, kept = 0, Kept()
     for rows, events in reader.attempts():
         for attempt, story in groupby(events, key=itemgetter(2)):
             told = list(story)
             seen += len(told)
+            for seq, *_, own_hash in told:
+                if seq <= log.begins.count:
+                    kept.add(seq, own_hash)
+            if attempt == LEDGER:
+                continue
             row = rows.pop(attempt, None)
             yield from _attempt(str(attempt)[:12], row, told)
         for attempt in rows:
             yield f"the session {str(attempt)[:12]} has a row, but no event"
+    if log.checkpoint and kept.digest != log.checkpoint.digest:
+        yield f"of the events up to {log.begins.count}, others are left than the checkpoint says"
     if seen != log.events:
         yield f"the log has {log.events} events, and {seen} of sessions: its index is damaged"
 

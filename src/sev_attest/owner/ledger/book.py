@@ -2,21 +2,23 @@
 
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
 from sev_attest.errors import Insecure, Unsupported, WrongState
+from sev_attest.owner.ledger.arguments import check_id, clean, measurement_text, utc
 from sev_attest.owner.ledger.audit import LedgerDamaged, findings
+from sev_attest.owner.ledger.checkpoint import Checkpoint
+from sev_attest.owner.ledger.floor import Floor
 from sev_attest.owner.ledger.reading import Reader
 from sev_attest.owner.ledger.schema import VERSION, upgrade, version_of
 from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.owner.ledger.step import Step
 from sev_attest.owner.ledger.store import Store, StoreConnection
 from sev_attest.owner.ledger.story import (
-    EMPTY,
     REQUIREMENTS,
     UNKNOWN_ROOT,
     Event,
@@ -24,17 +26,14 @@ from sev_attest.owner.ledger.story import (
     LedgerEntry,
     SealedKeys,
     State,
-    to_text,
 )
 from sev_attest.owner.ledger.transactions import Transactions
-from sev_attest.sev.spec import MEASUREMENT_SIZE
+from sev_attest.owner.ledger.upkeep import Going, end_some, plan, remove
 
 CONNECTIONS = 8
 """How many connections one process has to a ledger, at most."""
 
-_ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
-_MAX_TEXT = 1 << 14
 _T = TypeVar("_T")
 
 
@@ -55,15 +54,19 @@ class Ledger:
     """
 
     def __init__(
-        self, store: Store, clock: Callable[[], datetime] | None, *, connections: int = CONNECTIONS
+        self,
+        store: Store,
+        clock: Callable[[], datetime] | None,
+        floor: Floor,
+        *,
+        connections: int = CONNECTIONS,
     ) -> None:
         """Use :meth:`open`."""
         self._store = store
         self._clock = clock
         self._size = connections
-        self._floor = EMPTY
-        self._floor_lock = threading.Lock()
-        self._here = Transactions(store, connections, self._raise_floor)
+        self._floor = floor
+        self._here = Transactions(store, connections, floor.raise_to)
         self._inherited: list[Transactions] = []
 
     @classmethod
@@ -74,6 +77,7 @@ class Ledger:
         create: bool = True,
         timeout: float = 5.0,
         connections: int = CONNECTIONS,
+        floor: str | os.PathLike[str] | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> "Ledger":
         """Open the ledger at a path (SQLite) or a ``postgresql://`` URL.
@@ -82,6 +86,10 @@ class Ledger:
         processes, in seconds. ``connections`` is how many a process opens at most, however many
         threads it has. ``clock`` returns the time, with a time zone; without one, the database's
         clock is used, which is the same for all who use the ledger.
+
+        No step is taken with a database that lacks an event which it had: this object remembers the
+        last one that was safe from a crash. ``floor`` is a file in which that is kept for the next
+        process too.
 
         A ledger of an older version is upgraded in place. On PostgreSQL only the owner of its
         tables can do that.
@@ -92,7 +100,8 @@ class Ledger:
         """
         store = store_at(place, timeout)
         store.prepare(create=create)
-        ledger = cls(store, clock, connections=connections)
+        kept = Floor(None if floor is None else Path(floor))
+        ledger = cls(store, clock, kept, connections=connections)
         try:
             ledger._check_version()
         except BaseException:
@@ -118,7 +127,7 @@ class Ledger:
     def now(self) -> str:
         """Current time of the ledger's clock: UTC, ISO 8601, to the second."""
         if self._clock is not None:
-            return _utc(self._clock())
+            return utc(self._clock())
         return self._reader.now()
 
     def disconnect(self) -> None:
@@ -143,8 +152,8 @@ class Ledger:
         ``sealed`` are its keys, which are stored in the same transaction, and removed in the one
         that ends the attempt: see :class:`PendingSessions`.
         """
-        limit = None if expires is None else _utc(expires)
-        detail: dict[str, object] = {"name": _clean(name), "expires": limit, "note": ""}
+        limit = None if expires is None else utc(expires)
+        detail: dict[str, object] = {"name": clean(name), "expires": limit, "note": ""}
         if root != UNKNOWN_ROOT:
             detail["root"] = root
 
@@ -170,7 +179,7 @@ class Ledger:
         raises Insecure and is logged: the attempt was used for two launches. The log has the first
         refusal of each reason; after 16 refusals, an attempt that is open fails.
         """
-        reason = _clean(unmet)
+        reason = clean(unmet)
 
         def bind(step: Step) -> LedgerEntry:
             entry = self._bind(step, measurement, adopt=adopt)
@@ -182,7 +191,7 @@ class Ledger:
 
     @staticmethod
     def _bind(step: Step, measurement: bytes, *, adopt: bool) -> LedgerEntry:
-        text = _measurement_text(measurement)
+        text = measurement_text(measurement)
         if step.entry is None and adopt:
             note = "made by another tool"
             step.note(State.CREATED, {"name": "", "expires": None, "note": note})
@@ -205,25 +214,79 @@ class Ledger:
             self._bind(step, measurement, adopt=adopt)
             if not insecure:
                 step.require_root()
-            return step.enter(State.RELEASED, {"measurement": _measurement_text(measurement)})
+            return step.enter(State.RELEASED, {"measurement": measurement_text(measurement)})
 
         return self._step(attempt, release)
 
     def fail(self, attempt: str, reason: str) -> LedgerEntry:
         """Mark an attempt as failed, also after a release whose packet did not get out."""
-        note = _clean(reason)
+        note = clean(reason)
         return self._step(attempt, lambda step: step.enter(State.FAILED, {"note": note}))
 
     def close(self, attempt: str, reason: str = "") -> LedgerEntry:
         """End an attempt that released nothing (-> closed)."""
-        note = _clean(reason)
+        note = clean(reason)
         return self._step(attempt, lambda step: step.enter(State.CLOSED, {"note": note}))
+
+    # Upkeep.
+
+    def expire(self) -> int:
+        """End every open attempt whose time is over (-> expired); return how many there were."""
+        return self._end_all(State.EXPIRED, {}, overdue=True)
+
+    def accept_head(self, reason: str, *, floor: str | os.PathLike[str] | None = None) -> Head:
+        """Go on with a database that lost events: close every open attempt, and return its head.
+
+        Any of them may have been released. This object must have been opened without a floor; the
+        file ``floor`` gets the new one. Other processes keep theirs until they are started again.
+        """
+        self._end_all(State.CLOSED, {"note": clean(reason)}, overdue=False)
+        head = self._reader.head()
+        if floor is not None:
+            Floor(Path(floor)).accept(head)
+        return head
+
+    def _end_all(self, state: State, detail: Mapping[str, object], *, overdue: bool) -> int:
+        def end(connection: StoreConnection) -> int:
+            begin = partial(self._begin, connection)
+            return end_some(connection, begin, state, detail, now if overdue else None)
+
+        now, count = self.now, 0
+        while ended := self._transactions().write(end):
+            count += ended
+        return count
+
+    def prune(self, before: datetime, export: Callable[[Head, Going], object]) -> Checkpoint:
+        """Remove the attempts that ended before a time, and their events; return the checkpoint.
+
+        ``export`` gets the head of the log and these attempts, each with its events, and must have
+        stored them when it returns.
+        The checkpoint that is logged lets :meth:`verify` check the rest. Only the owner of the
+        tables can do this.
+
+        Raises LedgerDamaged if the ledger is damaged, LedgerError also if one of these attempts
+        changes meanwhile. Nothing is removed then, or if there is no such attempt.
+        """
+        limit = utc(before)
+        if limit > self.now:
+            raise Unsupported(
+                f"{limit} is in the future: only what has ended can be removed",
+                check="ledger.before",
+            )
+        self.verify()
+        planned = self.snapshot(lambda reader: plan(reader, limit, export))
+        if planned.sessions:
+            at = self.now
+            self._transactions().write(
+                lambda connection: remove(self._store, connection, planned, at)
+            )
+        return planned
 
     # Reading.
 
     def get(self, attempt: str) -> LedgerEntry | None:
         """Return the entry of an attempt, or None if it is unknown."""
-        _check_id(attempt)
+        check_id(attempt)
         return self._reader.entry(attempt)
 
     def root(self, attempt: str) -> str | None:
@@ -231,7 +294,7 @@ class Ledger:
 
         None if nobody verified the platform; empty if that is unknown, or the attempt is.
         """
-        _check_id(attempt)
+        check_id(attempt)
         return self._reader.root(attempt)
 
     def find(self, text: str, *, most: int = 9) -> tuple[LedgerEntry, ...]:
@@ -240,7 +303,7 @@ class Ledger:
         A name wins over an id. An id needs at least 8 of its hex digits. ``most`` are returned at
         most.
         """
-        text = _clean(text)
+        text = clean(text)
         found = self._reader.named(text, most)
         if not found and _PREFIX.fullmatch(text):
             found = self._reader.beginning(text, most)
@@ -253,7 +316,7 @@ class Ledger:
     def events(self, attempt: str | None = None) -> Iterator[Event]:
         """Read the log of one attempt, or of all, in pages, oldest first."""
         if attempt is not None:
-            _check_id(attempt)
+            check_id(attempt)
         return self._reader.events(attempt)
 
     def snapshot(self, act: Callable[[Reader], _T]) -> _T:
@@ -280,11 +343,10 @@ class Ledger:
             transactions.write(lambda connection: upgrade(store, connection))
 
     def _step(self, attempt: str, act: Callable[[Step], _T]) -> _T:
-        _check_id(attempt)
-        clock = None if self._clock is None else lambda: self.now
+        check_id(attempt)
 
         def take(connection: StoreConnection) -> _T:
-            step = Step(self._store, connection, attempt, floor=self._floor, clock=clock)
+            step = self._begin(connection, attempt)
             try:
                 found = act(step)
             except (Insecure, WrongState):
@@ -294,6 +356,10 @@ class Ledger:
             return found
 
         return self._transactions().write(take)
+
+    def _begin(self, connection: StoreConnection, attempt: str) -> Step:
+        clock = None if self._clock is None else lambda: self.now
+        return Step(self._store, connection, attempt, floor=self._floor.head, clock=clock)
 
     @property
     def _reader(self) -> Reader:
@@ -308,17 +374,12 @@ class Ledger:
     def _reader_of(self, connection: StoreConnection) -> Reader:
         return Reader(self._store, lambda sql, values: connection.execute(sql, values).fetchall())
 
-    def _raise_floor(self, head: Head) -> None:
-        with self._floor_lock:
-            if head.count > self._floor.count:
-                self._floor = head
-
     def _transactions(self) -> Transactions:
         here = self._here
         if here.process != os.getpid():
             # After a fork these are the parent's: using or closing them here would break them.
             self._inherited.append(here)
-            self._here = here = Transactions(self._store, self._size, self._raise_floor)
+            self._here = here = Transactions(self._store, self._size, self._floor.raise_to)
         return here
 
 
@@ -345,30 +406,3 @@ def store_at(place: str | os.PathLike[str], timeout: float) -> Store:
             hint="use a postgresql:// ledger",
         )
     return Sqlite(Path(text), timeout)
-
-
-def _check_id(attempt: str) -> None:
-    if not _ID.fullmatch(attempt):  # not quoted in the message: it may be a key
-        raise ValueError("an attempt is named by 64 hex digits, such as TransportKeys.session_id")
-
-
-def _utc(time: datetime) -> str:
-    if time.tzinfo is None:
-        raise ValueError("a time needs a time zone")
-    return time.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def _measurement_text(measurement: bytes) -> str:
-    if len(measurement) != MEASUREMENT_SIZE:
-        raise ValueError(f"a measurement is {MEASUREMENT_SIZE} bytes")
-    return to_text(measurement)
-
-
-def _clean(text: str) -> str:
-    """Return text that every database accepts: without NUL and surrogates."""
-    if len(text) > _MAX_TEXT:
-        raise Unsupported(
-            f"a text of {len(text)} characters is too long for the ledger: {_MAX_TEXT} at most",
-            check="ledger.text",
-        )
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")

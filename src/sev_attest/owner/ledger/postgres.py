@@ -63,6 +63,9 @@ _FLUSH = (
 )
 
 
+_KEPT = ("sev_attest_event", "sev_attest_session")
+
+
 class Postgres(Store):
     """A database on a server, for services on several machines."""
 
@@ -84,6 +87,8 @@ class Postgres(Store):
         """CREATE TRIGGER sev_attest_keeps BEFORE DELETE OR TRUNCATE
         ON sev_attest_session EXECUTE FUNCTION sev_attest_keeps()""",
     )
+    unguard = tuple(f"ALTER TABLE {table} DISABLE TRIGGER sev_attest_keeps" for table in _KEPT)
+    guard = tuple(f"ALTER TABLE {table} ENABLE TRIGGER sev_attest_keeps" for table in _KEPT)
     # PostgreSQL stores values of up to 1 GiB: only what a ledger may hold is fetched.
     names = names_for(
         f"substr({{}}, 1, {MAX_VALUE + 1})",

@@ -8,9 +8,12 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sev_attest.owner.ledger.checkpoint import Checkpoint
 from sev_attest.owner.ledger.schema import NAME_INDEXED
 from sev_attest.owner.ledger.store import Store
 from sev_attest.owner.ledger.story import (
+    CHECKPOINT,
+    LEDGER,
     UNKNOWN_ROOT,
     Event,
     Head,
@@ -27,6 +30,9 @@ PAGE = 500
 _SESSIONS = "SELECT {session} FROM sev_attest_session"
 _EVENTS = "SELECT {event} FROM sev_attest_event"
 CREATED_AS = "SELECT {detail} FROM sev_attest_event WHERE session_id = ? AND kind = 'created'"
+LAST_CHECKPOINT = f"""SELECT {{detail}} FROM sev_attest_event
+    WHERE session_id = '{LEDGER}' AND kind = '{CHECKPOINT}' AND seq > ?
+    ORDER BY seq DESC LIMIT 1"""  # noqa: S608 - constants
 _ID, _CREATED, _SEQ = 0, 3, 0  # columns of the key of a page
 _EVENT_ID = 2
 
@@ -39,7 +45,7 @@ class Reader:
 
     def __init__(self, store: Store, fetch: Callable[[str, Row], list[Any]]) -> None:
         """Take the store and what runs its statements."""
-        self._store = store
+        self.store: Store = store
         self._fetch = fetch
 
     def now(self) -> str:
@@ -48,7 +54,7 @@ class Reader:
 
     def head(self) -> Head:
         """Return the head of the log."""
-        return head_of(self._store, self.head_row())
+        return head_of(self.store, self.head_row())
 
     def head_row(self) -> Row | None:
         """Return the row of the head of the log, or None if it is missing."""
@@ -62,13 +68,13 @@ class Reader:
 
     def root(self, attempt: str) -> str | None:
         """Return the root that an attempt was created with, as :meth:`Ledger.root` does."""
-        return root_in(self._store, self._fetch(CREATED_AS, (attempt,)))
+        return root_in(self.store, self._fetch(CREATED_AS, (attempt,)))
 
     def sealed(self, attempt: str) -> SealedKeys | None:
         """Return the sealed keys of an attempt; None if they were never stored here."""
         select = "SELECT {sealed} FROM sev_attest_pending WHERE session_id = ?"
         rows = self._fetch(select, (attempt,))
-        return self._store.read(SealedKeys.from_row, rows[0]) if rows else None
+        return self.store.read(SealedKeys.from_row, rows[0]) if rows else None
 
     def named(self, name: str, most: int) -> list[LedgerEntry]:
         """Return the entries of this name, ``most`` at most."""
@@ -94,7 +100,7 @@ class Reader:
     def events(self, attempt: str | None = None) -> Iterator[Event]:
         """Read the log of one attempt, or of all, oldest first."""
         for row in self.event_rows() if attempt is None else self._event_rows_of(attempt):
-            yield self._store.read(Event.from_row, row)
+            yield self.store.read(Event.from_row, row)
 
     def _event_rows_of(self, attempt: str) -> Iterator[Row]:
         where = "session_id = ?"
@@ -110,6 +116,10 @@ class Reader:
         while rows := self._page(_EVENTS, where, last, "seq"):
             yield from rows
             where, last = "seq > ?", (rows[-1][_SEQ],)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return the last checkpoint, or None if nothing was removed from the log."""
+        return checkpoint_in(self.store, self._fetch(LAST_CHECKPOINT, (0,)))
 
     def attempts(self) -> Iterator[tuple[dict[object, Row], Iterator[Row]]]:
         """Read all rows by attempt: those of a page by id, and the events of the same range of ids.
@@ -139,7 +149,7 @@ class Reader:
         return self._fetch(f"{select}{only} ORDER BY {order} LIMIT {PAGE}", values)
 
     def _entry(self, row: Row) -> LedgerEntry:
-        return self._store.read(LedgerEntry.from_row, row)
+        return self.store.read(LedgerEntry.from_row, row)
 
 
 def head_of(store: Store, row: Row | None) -> Head:
@@ -152,3 +162,8 @@ def head_of(store: Store, row: Row | None) -> Head:
 def root_in(store: Store, rows: list[Any]) -> str | None:
     """Return the root in the rows that CREATED_AS finds."""
     return store.read(lambda row: root_of(json.loads(row[0])), rows[0]) if rows else UNKNOWN_ROOT
+
+
+def checkpoint_in(store: Store, rows: list[Any]) -> Checkpoint | None:
+    """Return the checkpoint in the rows that LAST_CHECKPOINT finds."""
+    return store.read(lambda row: Checkpoint.from_detail(row[0]), rows[0]) if rows else None

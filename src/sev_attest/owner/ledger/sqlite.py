@@ -38,11 +38,17 @@ _ERRNO_PROBLEMS = {
     errno.EDQUOT: "full",
 }
 _CREATING = "make its folder writable, or keep the ledger elsewhere"
-_GUARDED = (
-    "UPDATE ON sev_attest_event",
-    "DELETE ON sev_attest_event",
-    "DELETE ON sev_attest_session",
-)
+_GUARDS = {
+    f"sev_attest_keeps_{number}": f"""CREATE TRIGGER sev_attest_keeps_{number} BEFORE {what}
+    BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END"""
+    for number, what in enumerate(
+        (
+            "UPDATE ON sev_attest_event",
+            "DELETE ON sev_attest_event",
+            "DELETE ON sev_attest_session",
+        )
+    )
+}
 
 
 class Sqlite(Store):
@@ -55,12 +61,10 @@ class Sqlite(Store):
     # An INTEGER PRIMARY KEY is SQLite's own row number: one B-tree less to write.
     schema: tuple[str, ...] = (
         *(table.replace("BIGINT", "INTEGER") for table in TABLES),
-        *(
-            f"""CREATE TRIGGER sev_attest_keeps_{number} BEFORE {what}
-            BEGIN SELECT RAISE(ABORT, 'the ledger only grows'); END"""
-            for number, what in enumerate(_GUARDED)
-        ),
+        *_GUARDS.values(),
     )
+    unguard = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _GUARDS)
+    guard = (*_GUARDS.values(),)
 
     def __init__(self, path: Path, timeout: float) -> None:
         """Take the file, and how long to wait for other processes, in seconds."""

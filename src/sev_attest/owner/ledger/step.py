@@ -5,7 +5,13 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from sev_attest.errors import Insecure, WrongState
-from sev_attest.owner.ledger.reading import CREATED_AS, head_of, root_in
+from sev_attest.owner.ledger.reading import (
+    CREATED_AS,
+    LAST_CHECKPOINT,
+    checkpoint_in,
+    head_of,
+    root_in,
+)
 from sev_attest.owner.ledger.store import Store, StoreConnection
 from sev_attest.owner.ledger.story import (
     COMES_FROM,
@@ -70,11 +76,19 @@ class Step:
         self._head = head_of(store, row)
         self._count = self._head.count
         if floor.count and row[2] != floor.hash:
-            raise store.fault("lost", f"event {floor.count}; its last one is {self._count}")
+            self._require_removed(floor, row[2])
         found = None if row[4] is None else store.read(LedgerEntry.from_row, row[4:])
         self._before = found
         self.entry: LedgerEntry | None = found
         self._time: str = row[3] if clock is None else clock()
+
+    def _require_removed(self, floor: Head, found: object) -> None:
+        """Raise LedgerError if the log lacks an event that no checkpoint accounts for."""
+        rows = self._connection.execute(LAST_CHECKPOINT, (floor.count,)).fetchall()
+        checkpoint = checkpoint_in(self._store, rows)
+        if found is not None or checkpoint is None or checkpoint.head.count < floor.count:
+            detail = f"event {floor.count}; its last one is {self._count}"
+            raise self._store.fault("lost", detail)
 
     def known(self) -> LedgerEntry:
         """Return the entry; raises WrongState if the attempt is unknown."""

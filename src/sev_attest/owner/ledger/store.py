@@ -6,7 +6,7 @@ driver's errors. The statements inside a transaction are the same for every data
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from sev_attest.owner.ledger.errors import PROBLEMS, LedgerError, first_line
@@ -66,9 +66,10 @@ class StoreConnection:
         """Run one statement and fetch its rows; names in braces are those of ``Store.names``."""
         store = self._store
         try:
-            cursor = self._driver.execute(sql.format_map(store.names), values)
-            rows = cursor.fetchall() if cursor.description else []
-            found = Rows(cursor.rowcount, rows)
+            # Closed at once: what a cursor has begun to read keeps a connection from closing.
+            with closing(self._driver.execute(sql.format_map(store.names), values)) as cursor:
+                rows = cursor.fetchall() if cursor.description else []
+                found = Rows(cursor.rowcount, rows)
         except Exception as error:  # noqa: BLE001 - see the class
             raise store.translated(error, committing=sql == "COMMIT") from None
         if not all(map(_plain, rows)):
@@ -97,6 +98,10 @@ class Store(ABC):
     """Begins a transaction that reads one snapshot."""
     tables: str
     """Lists the tables that exist."""
+    unguard: tuple[str, ...]
+    """Let rows be deleted; only the owner of the tables can do that."""
+    guard: tuple[str, ...]
+    """Forbid again what ``unguard`` allowed."""
     names: ClassVar[Mapping[str, str]]
     """The values of the names in braces, in statements: see :func:`names_for`."""
     hints: ClassVar[Mapping[str, str]] = {}

@@ -39,6 +39,10 @@ OPEN: frozenset[State] = COMES_FROM[State.CLOSED]
 """The states in which a session may still be released."""
 REFUSED = "refused"
 """The kind of event that logs a second use of an attempt."""
+LEDGER = ""
+"""The session id in events of the ledger itself."""
+CHECKPOINT = "checkpoint"
+"""The kind of event, of the ledger itself, that logs that events were removed."""
 REQUIREMENTS = "requirements"
 """The kind of event that logs which requirements a launch did not meet."""
 MAX_REFUSED = 16

@@ -1,0 +1,82 @@
+"""The floor of a ledger: the highest head that its database has confirmed as safe from a crash.
+
+A database that lacks this event is an older copy: a restored backup, or a standby that had not
+received everything. Releasing with it could release a second time.
+"""
+
+import os
+import re
+import stat
+import threading
+from pathlib import Path
+
+from sev_attest.owner.ledger.errors import LedgerError
+from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders
+from sev_attest.owner.ledger.story import EMPTY, Head
+
+_LINE = re.compile(rb"([0-9]{15}):([0-9a-f]{64})\n")
+
+
+class Floor:
+    """Keeps the highest confirmed head in memory, and in a file if there is one.
+
+    The file is one line, COUNT:HASH, which only this user may access (0600). Processes may share
+    it.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Read the file, or create it; raises LedgerError if others could change it."""
+        self.head: Head = EMPTY
+        self._lock = threading.Lock()
+        self._path = None if path is None else path.absolute()
+        if self._path is not None:
+            self._exchange(self._path, EMPTY)
+
+    def raise_to(self, head: Head) -> None:
+        """Raise the floor to a head that was confirmed. It never falls."""
+        with self._lock:
+            if head.count > self.head.count:
+                self.head = head
+                if self._path is not None:
+                    self._exchange(self._path, head)
+
+    def accept(self, head: Head) -> None:
+        """Set the floor to a head, also to a lower one."""
+        with self._lock:
+            self.head = head
+            if self._path is not None:
+                self._exchange(self._path, head, replace=True)
+
+    def _exchange(self, path: Path, head: Head, *, replace: bool = False) -> None:
+        """Keep the higher one of ``head`` and what is in the file."""
+        import fcntl
+
+        try:
+            check_folders(path.parent, make=False)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                check_file(path)
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise UnsafePlace("it is not a file", "name another one")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                found = self._parsed(os.pread(descriptor, 4096, 0))
+                if replace or head.count > found.count:
+                    # One line of one length, in one write: nobody reads half of it.
+                    os.pwrite(descriptor, b"%015d:%s\n" % (head.count, head.hash.encode()), 0)
+                elif found.count > self.head.count:
+                    self.head = found
+            finally:
+                os.close(descriptor)
+        except UnsafePlace as error:
+            raise self._error(error.reason, error.hint) from None
+        except OSError as error:
+            raise self._error(error.strerror or type(error).__name__) from None
+
+    def _parsed(self, line: bytes) -> Head:
+        found = _LINE.fullmatch(line)
+        if found is None and line:
+            raise self._error("it is not a line COUNT:HASH", "name another file")
+        return Head(int(found[1]), found[2].decode()) if found else EMPTY
+
+    def _error(self, reason: str, hint: str = "") -> LedgerError:
+        return LedgerError(f"floor {self._path}: {reason}", check="ledger.floor", hint=hint)

@@ -1,0 +1,460 @@
+"""What a ledger's owner does now and then: expire, prune, and go on after a loss."""
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger_worker import MEASUREMENT, session_id
+from sev_attest.errors import SevAttestError, Unsupported, WrongState
+from sev_attest.owner.ledger import Ledger, LedgerDamaged, LedgerError, State, reading, upkeep
+from sev_attest.owner.ledger.audit import MAX_FINDINGS
+from sev_attest.owner.ledger.checkpoint import Checkpoint
+from sev_attest.owner.ledger.reading import Reader
+from sev_attest.owner.ledger.story import Event, Head, LedgerEntry
+
+ONE, TWO = session_id(1), session_id(2)
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+SEGMENT = list[tuple[LedgerEntry, list[Event]]]
+
+
+class Clock:
+    time = NOON
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def ahead(self, **days: float) -> None:
+        self.time += timedelta(**days)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "ledger"
+
+
+@pytest.fixture
+def ledger(place: Path, clock: Clock) -> Iterator[Ledger]:
+    with Ledger.open(place, clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture(params=[2, 500])
+def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Read with pages of a few rows too."""
+    monkeypatch.setattr(reading, "PAGE", request.param)
+    size: int = request.param
+    return size
+
+
+def states(ledger: Ledger) -> list[str]:
+    return [entry.state for entry in ledger.entries()]
+
+
+def meddle(ledger: Ledger, *statements: str) -> None:
+    """Change the database behind the ledger's back."""
+    ledger.disconnect()
+    with sqlite3.connect(ledger.place) as connection:
+        for number in range(3):
+            connection.execute(f"DROP TRIGGER IF EXISTS sev_attest_keeps_{number}")
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+# expire
+
+
+def test_what_is_overdue_expires(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_OVERDUE", upkeep._OVERDUE.replace("200", "2"))
+    for number in range(5):
+        ledger.create(session_id(number), expires=NOON + timedelta(days=1))
+    ledger.bind(session_id(4), MEASUREMENT)
+    ledger.create(session_id(5), expires=NOON + timedelta(days=3))
+    ledger.create(session_id(6))
+    ledger.create(session_id(7), expires=NOON + timedelta(days=1))
+    ledger.release(session_id(7), MEASUREMENT)
+    assert ledger.expire() == 0
+    clock.ahead(days=1)
+    assert [entry.state_at(ledger.now) for entry in ledger.entries()][:5] == ["expired"] * 5
+    assert ledger.expire() == 5
+    assert states(ledger) == [*["expired"] * 5, "created", "created", "released"]
+    assert ledger.expire() == 0
+    ledger.verify()
+
+
+# prune
+
+
+def grown(ledger: Ledger, clock: Clock) -> None:
+    """Make sessions that end on different days, in between one another."""
+    ledger.create(session_id(0), name="open since long")
+    for number in range(1, 6):
+        ledger.create(session_id(number), name=f"vm{number}", root="AMD Milan")
+        ledger.bind(session_id(number), MEASUREMENT, unmet="a.b")
+        clock.ahead(days=1)
+        ledger.release(session_id(number), MEASUREMENT)
+    ledger.bind(session_id(0), MEASUREMENT)
+    clock.ahead(days=1)
+
+
+def prune(ledger: Ledger, before: datetime) -> tuple[Checkpoint, Head, SEGMENT]:
+    told: list[Any] = []
+    done = ledger.prune(before, lambda head, going: told.extend((head, list(going))))
+    return done, told[0], told[1]
+
+
+@pytest.mark.usefixtures("page")
+def test_what_ended_goes_and_the_rest_can_be_checked(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    noted = ledger.verify()
+    every = [*ledger.events()]
+    done, head, segment = prune(ledger, NOON + timedelta(days=4))
+    assert head == noted == done.head
+    assert [entry.name for entry, _ in segment] == ["vm1", "vm2", "vm3"]
+    gone = {event.seq for _, events in segment for event in events}
+    assert (done.sessions, done.removed, len(gone)) == (3, 12, 12)
+    *left, checkpoint = ledger.events()
+    assert left == [event for event in every if event.seq not in gone]
+    assert (checkpoint.kind, checkpoint.session_id, checkpoint.seq) == (
+        "checkpoint",
+        "",
+        noted.count + 1,
+    )
+    assert ledger.snapshot(Reader.checkpoint) == done
+    assert ledger.verify(noted) == ledger.verify() == checkpoint.head
+    assert ledger.verify(left[0].head) == checkpoint.head
+    assert ledger.get(session_id(1)) is None
+    assert ledger.root(session_id(4)) == "AMD Milan"
+    # It goes on, and goes once more.
+    ledger.release(session_id(0), MEASUREMENT)
+    assert ledger.verify(checkpoint.head).count == noted.count + 2
+    done, _, segment = prune(ledger, NOON + timedelta(days=6))
+    assert [entry.name for entry, _ in segment] == ["vm4", "vm5"]
+    assert [event.kind for event in ledger.events()] == [
+        *("created", "measured", "checkpoint", "released", "checkpoint")
+    ]
+    ledger.verify(checkpoint.head)
+    with pytest.raises(LedgerDamaged, match="look for it in what was exported"):
+        ledger.verify(every[3].head)
+
+
+def test_the_log_still_only_grows_after_it(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    prune(ledger, NOON + timedelta(days=4))
+    with sqlite3.connect(ledger.place) as connection:
+        for statement in (
+            "DELETE FROM sev_attest_event",
+            "UPDATE sev_attest_event SET kind = 'x'",
+            "DELETE FROM sev_attest_session",
+        ):
+            with pytest.raises(sqlite3.IntegrityError, match="only grows"):
+                connection.execute(statement)
+    connection.close()
+
+
+def test_without_anything_to_remove_nothing_is_written(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    noted = ledger.verify()
+    done, _, segment = prune(ledger, NOON)
+    assert (done.sessions, done.removed, segment) == (0, 0, [])
+    assert ledger.verify() == noted
+    with pytest.raises(Unsupported, match="in the future") as refused:
+        prune(ledger, clock.time + timedelta(days=1))
+    assert refused.value.check == "ledger.before"
+
+
+def test_an_export_that_fails_removes_nothing(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    noted = ledger.verify()
+
+    def fail(_head: object, going: Iterator[object]) -> None:
+        next(going)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        ledger.prune(NOON + timedelta(days=4), fail)
+    assert ledger.verify() == noted
+
+
+def test_what_an_export_does_not_read_goes_all_the_same(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    done = ledger.prune(NOON + timedelta(days=4), lambda _head, _going: None)
+    assert done.sessions == 3
+    ledger.verify()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ledger: ledger.bind(session_id(1), bytes(48)),  # logs a refusal
+        lambda ledger: ledger.fail(session_id(1), "late"),
+    ],
+)
+def test_a_session_that_changes_meanwhile_stops_it(
+    ledger: Ledger, clock: Clock, change: Any
+) -> None:
+    grown(ledger, clock)
+
+    def meanwhile(_head: object, going: Iterator[object]) -> None:
+        list(going)
+        with suppress(SevAttestError):
+            change(ledger)
+
+    with pytest.raises(LedgerError, match="changed meanwhile") as refused:
+        ledger.prune(NOON + timedelta(days=4), meanwhile)
+    assert refused.value.check == "ledger.moved"
+    assert ledger.get(session_id(1)) is not None
+    ledger.verify()
+
+
+def test_rows_that_do_not_go_stop_it(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    meddle(
+        ledger,
+        "CREATE TRIGGER other BEFORE DELETE ON sev_attest_session BEGIN SELECT RAISE(IGNORE); END",
+    )
+    with pytest.raises(LedgerError, match="changed meanwhile"):
+        prune(ledger, NOON + timedelta(days=4))
+    ledger.verify()
+
+
+def test_a_damaged_ledger_is_not_pruned(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    meddle(ledger, "UPDATE sev_attest_event SET time = '' WHERE seq = 2")
+    with pytest.raises(LedgerDamaged):
+        prune(ledger, NOON + timedelta(days=4))
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        ("DELETE FROM sev_attest_event WHERE seq = 1", "others are left"),
+        ("DELETE FROM sev_attest_event WHERE seq = 15", "others are left"),
+        ("UPDATE sev_attest_event SET hash = 'x' WHERE seq = 15", "others are left"),
+        ("UPDATE sev_attest_event SET time = 'x' WHERE seq = 15", "its hash is another"),
+        ("DELETE FROM sev_attest_event WHERE seq = 23", "an event|event 23 is missing|log ends"),
+        ("DELETE FROM sev_attest_session WHERE name = 'vm4'", "the row of session"),
+    ],
+)
+def test_what_is_changed_before_a_checkpoint_is_found(
+    ledger: Ledger, clock: Clock, statement: str, finding: str
+) -> None:
+    grown(ledger, clock)
+    prune(ledger, NOON + timedelta(days=4))
+    ledger.create(session_id(9))
+    meddle(ledger, statement)
+    with pytest.raises(LedgerDamaged) as refused:
+        ledger.verify()
+    assert any(re.search(finding, each) for each in refused.value.findings), refused.value.findings
+
+
+def test_a_removed_event_that_comes_back_is_found(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    _, _, segment = prune(ledger, NOON + timedelta(days=4))
+    entry, events = segment[0]
+    ledger.disconnect()
+    with sqlite3.connect(ledger.place) as connection:
+        for event in events:
+            connection.execute(
+                "INSERT INTO sev_attest_event VALUES (?, ?, ?, ?, ?, ?, ?)", event.to_row()
+            )
+        connection.execute(
+            "INSERT INTO sev_attest_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sev', ?)",
+            entry.to_row(),
+        )
+    connection.close()
+    with pytest.raises(LedgerDamaged, match="others are left than the checkpoint says"):
+        ledger.verify()
+
+
+@pytest.mark.parametrize(
+    "detail", ["{}", "[]", "no json", '{"head":1}', '{"head":"x","digest":""}',
+               f'{{"head":"1:{"0" * 64}","digest":1}}', f'{{"head":"1:{"0" * 64}","digest":""}}']
+)  # fmt: skip
+def test_a_checkpoint_of_no_known_form_is_damage(ledger: Ledger, clock: Clock, detail: str) -> None:
+    grown(ledger, clock)
+    prune(ledger, NOON + timedelta(days=4))
+    meddle(ledger, f"UPDATE sev_attest_event SET detail = '{detail}' WHERE kind = 'checkpoint'")
+    with pytest.raises(LedgerError) as refused:
+        ledger.verify()
+    assert refused.value.check == "ledger.damaged"
+
+
+def test_findings_are_limited(ledger: Ledger) -> None:
+    for number in range(MAX_FINDINGS // 2 + 5):
+        ledger.create(session_id(number))
+    meddle(ledger, "UPDATE sev_attest_event SET time = 'x'")
+    with pytest.raises(LedgerDamaged) as refused:
+        ledger.verify()
+    assert len(refused.value.findings) == MAX_FINDINGS
+
+
+# the floor
+
+
+def test_a_ledger_that_lost_events_takes_no_step(place: Path, tmp_path: Path) -> None:
+    floor = tmp_path / "floor"
+    with Ledger.open(place, floor=floor) as ledger:
+        ledger.bind(ONE, MEASUREMENT, adopt=True)
+        ledger.disconnect()
+        backup = place.read_bytes()
+        ledger.release(ONE, MEASUREMENT)
+        head = ledger.verify()
+        ledger.disconnect()
+        place.write_bytes(backup)
+        for _ in range(2):  # the object remembers
+            with pytest.raises(LedgerError, match="event 3; its last one is 2") as refused:
+                ledger.release(ONE, MEASUREMENT)
+            assert refused.value.check == "ledger.lost"
+    assert floor.read_text() == f"{3:015}:{head.hash}\n"
+    assert floor.stat().st_mode & 0o777 == 0o600
+    with Ledger.open(place, floor=floor) as ledger:  # so does the file
+        for attempt in (ONE, TWO):
+            with pytest.raises(LedgerError) as refused:
+                ledger.bind(attempt, MEASUREMENT, adopt=True)
+            assert refused.value.check == "ledger.lost"
+    # Another log of the same length is no better.
+    with Ledger.open(place) as ledger:
+        ledger.create(TWO)
+    with Ledger.open(place, floor=floor) as ledger, pytest.raises(LedgerError):
+        ledger.release(ONE, MEASUREMENT)
+    with Ledger.open(place) as ledger:
+        accepted = ledger.accept_head("restored from a backup", floor=floor)
+        assert states(ledger) == ["closed", "closed"]
+    with Ledger.open(place, floor=floor) as ledger:
+        assert ledger.verify() == accepted
+        with pytest.raises(WrongState, match="restored from a backup"):
+            ledger.release(ONE, MEASUREMENT)
+        ledger.create(session_id(3))
+    assert floor.read_text().startswith(f"{accepted.count + 1:015}:")
+
+
+def test_processes_share_a_floor_and_it_never_falls(place: Path, tmp_path: Path) -> None:
+    floor = tmp_path / "floor"
+    with Ledger.open(place, floor=floor) as one, Ledger.open(place, floor=floor) as other:
+        one.create(ONE)
+        other.create(TWO)
+        one.create(session_id(3))
+        highest = floor.read_text()
+        other._floor.head = Head(1, "0" * 64)
+        other._floor.raise_to(Head(2, "0" * 64))
+        other._floor.raise_to(Head(2, "0" * 64))
+        assert floor.read_text() == highest
+        assert other._floor.head == one.verify()
+    with Ledger.open(place) as ledger:  # without it, nothing is asked
+        ledger.create(session_id(4))
+    assert floor.read_text() == highest
+
+
+def test_a_floor_that_was_pruned_is_no_loss(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    with Ledger.open(ledger.place, clock=clock) as idle:
+        clock.ahead(days=1)
+        idle.create(session_id(8))
+        idle.close(session_id(8))
+        assert idle._floor.head == ledger.verify()
+        clock.ahead(days=2)
+        prune(ledger, clock.time)
+        assert idle.create(session_id(9)).state is State.CREATED
+        # But an event that another one replaced is.
+        idle._floor.head = Head(1, "0" * 64)
+        with pytest.raises(LedgerError) as refused:
+            idle.create(session_id(10))
+        assert refused.value.check == "ledger.lost"
+        idle._floor.head = Head(10**6, "0" * 64)
+        with pytest.raises(LedgerError):
+            idle.create(session_id(10))
+
+
+def _loose(floor: Path) -> None:
+    floor.touch(mode=0o666)
+    floor.chmod(0o666)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda floor: floor.write_text("1:2\n"), "not a line COUNT:HASH"),
+        (lambda floor: floor.write_text("x" * 81), "not a line COUNT:HASH"),
+        (Path.mkdir, "Is a directory"),
+        (lambda floor: floor.symlink_to("elsewhere"), "symbolic link|Too many levels"),
+        (_loose, "others can write to it"),
+        (lambda floor: floor.parent.chmod(0o777), "anybody can write in its folder"),
+        (os.mkfifo, "it is not a file"),
+    ],
+)
+def test_a_floor_that_cannot_be_used_is_an_error(
+    place: Path, tmp_path: Path, spoil: Any, words: str
+) -> None:
+    floor = tmp_path / "own" / "floor"
+    floor.parent.mkdir(mode=0o700)
+    floor.touch(mode=0o600)
+    floor.unlink()
+    spoil(floor)
+    with pytest.raises(LedgerError, match=words) as refused:
+        Ledger.open(place, floor=floor)
+    assert (refused.value.check, refused.value.exit_code) == ("ledger.floor", 6)
+    floor.parent.chmod(0o700)
+
+
+def test_a_floor_in_a_folder_that_is_missing_is_an_error(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="No such file"):
+        Ledger.open(place, floor=tmp_path / "missing" / "floor")
+
+
+# reading in pages
+
+
+@pytest.mark.usefixtures("page")
+def test_pages_have_everything_once_and_in_order(ledger: Ledger, clock: Clock) -> None:
+    for number in (5, 3, 9, 1, 7, 2):
+        ledger.create(session_id(number), name="twin" if number > 5 else f"vm{number}")
+        clock.ahead(days=1 if number == 9 else 0)
+    for _ in range(3):
+        ledger.bind(session_id(3), MEASUREMENT, unmet=f"{clock.time} {_}")
+    ids = [entry.session_id for entry in ledger.entries()]
+    assert ids == [session_id(number) for number in (3, 5, 9, 1, 2, 7)]
+    assert [event.seq for event in ledger.events()] == [*range(1, 11)]
+    kinds = [event.kind for event in ledger.events(session_id(3))]
+    assert kinds == ["created", "measured", *["requirements"] * 3]
+    assert [*ledger.events(session_id(4))] == []
+    assert [entry.session_id for entry in ledger.find("twin")] == [session_id(9), session_id(7)]
+    assert len(ledger.find("twin", most=1)) == 1
+    assert [entry.name for entry in ledger.find(session_id(3))] == ["vm3"]
+    assert len(ledger.find("0" * 63)) == 6
+    assert ledger.find("0" * 7) == ledger.find("nobody") == ledger.find("twin\0") == ()
+    ledger.verify()
+
+
+def test_a_segment_is_as_long_as_what_was_exported(ledger: Ledger, clock: Clock) -> None:
+    """The digest of a checkpoint can be made by others."""
+    import hashlib
+
+    grown(ledger, clock)
+    done, _, _ = prune(ledger, NOON + timedelta(days=4))
+    *left, checkpoint = ledger.events()
+    left.sort(key=lambda event: (event.session_id, event.seq))
+    lines = "".join(f"{event.seq}:{event.hash}\n" for event in left)
+    assert hashlib.sha256(lines.encode()).hexdigest() == done.digest
+    assert json.loads(checkpoint.detail) == {
+        "head": str(done.head),
+        "before": "2026-01-06T12:00:00+00:00",
+        "sessions": 3,
+        "removed": 12,
+        "digest": done.digest,
+    }
