@@ -17,9 +17,18 @@ from sev_attest.cli import exits
 from sev_attest.cli.commands.validate import command as validate
 from sev_attest.cli.main import cli
 from sev_attest.testing import Authority, Platform
-from sev_attest.testing.pytest import sev_host, sev_platform, sev_roots
+from sev_attest.testing.pytest import (
+    sev_host,
+    sev_ledger,
+    sev_platform,
+    sev_requirements,
+    sev_roots,
+    sev_store,
+)
 
-__all__ = ["sev_host", "sev_platform", "sev_roots"]  # fixtures
+__all__ = [  # fixtures
+    "sev_host", "sev_ledger", "sev_platform", "sev_requirements", "sev_roots", "sev_store",
+]  # fmt: skip
 
 POLICY_ES = 0x5
 

@@ -152,7 +152,8 @@ ORDER = (
     ("owner.key_errors",), ("owner._answers", "owner._private_file"),
     ("owner._command", "owner._vault"), ("owner.key_wrapping", "owner.secret_sources"),
     ("owner.sealing",),
-    ("owner.requirements", "owner.requirements_file"), ("owner.ledger",), ("owner.key_release",),
+    ("owner.requirements", "owner.requirements_file"), ("owner.ledger",), ("owner.pending",),
+    ("owner.key_release",),
     ("domain_xml",), ("host",), ("testing",), ("cli",),
 )  # fmt: skip
 """From the ground up, as in docs/development.md; within one line they may know each other."""

@@ -338,7 +338,8 @@ PUBLIC = {
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
-        LedgerError Met Minimum ReferenceValue Requirements SecretSource State
+        LedgerError Met Minimum PendingSession PendingSessions ReferenceValue Requirements SealError
+        SecretSource State
         default_place key_encryption release secret_source
     """,
 }

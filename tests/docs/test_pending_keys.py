@@ -1,11 +1,15 @@
 """docs/pending-keys.md: its command works, and every text in it is one that is understood."""
 
 import re
+import shlex
 import sys
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
 
+from conftest import Run
+from sev_attest import sev
 from sev_attest.owner import (
     _command,
     _vault,
@@ -15,6 +19,8 @@ from sev_attest.owner import (
     secret_source,
     secret_sources,
 )
+from sev_attest.owner.advisories import load
+from sev_attest.testing import Platform, launch_guest, ovmf_image
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pending-keys.md").read_text()
 CREDS = """
@@ -59,3 +65,40 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
         f"1 to {secret_sources.MAX_SECRET} bytes; there are 1 to {secret_sources.MAX_SECRETS}",
     ):
         assert words in PAGE, words
+
+
+def test_the_commands_of_the_page_release_a_secret(run: Run, here: Path, milan: Platform) -> None:
+    firmware = ovmf_image(1 << 13)
+    authority = milan.authority
+    Path("root").write_bytes(authority.ask.to_bytes() + authority.ark.to_bytes())
+    Path("host.chain").write_bytes(milan.export().to_bytes())
+    advisories = ", ".join(f'"{advisory.id}"' for advisory in load())
+    Path("owner.toml").write_text(f"""
+schema = "sev-attest/requirements/1"
+platform = {{ generations = ["test"], ceks = ["*"], platform_ids = ["*"], pdhs = ["*"] }}
+minimum.test = {{ api = "1.55", build = 24 }}
+launch = [{{ name = "web", digest = "{sev.launch_digest(firmware).hex()}" }}]
+advisories.acknowledged = [{advisories}]
+""")
+    Path("secrets").mkdir(mode=0o700)
+    for name in ("kek", "secrets/luks-key"):  # head -c 32 /dev/urandom
+        Path(name).touch(mode=0o600)
+        Path(name).write_bytes(bytes(range(32)))
+    shown = (
+        PAGE.partition("```console\n")[2]
+        .partition("```")[0]
+        .replace("\\\n", "")
+        .replace(" 0xf", " 1")
+    )
+    _, session, validate = (shlex.split(line) for line in shown.strip().split("\n"))
+    ran = run(*session[2:], "--trust-root", "root")
+    assert ran.code == 0, ran.err
+    godh, blob = (
+        b64decode(Path(f"web-17_{name}.b64").read_bytes()) for name in ("godh", "session")
+    )
+    guest = launch_guest(milan, policy=1, godh=godh, session=blob, firmware=firmware)
+    Path("report.txt").write_text(guest.domlaunchsecinfo())
+    ran = run(*validate[2:])
+    assert ran.code == 0, ran.err
+    header, payload = (b64decode(Path(name).read_bytes()) for name in "hp")
+    assert [*guest.inject(header, payload).values()] == [bytes(range(32))]

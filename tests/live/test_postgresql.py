@@ -451,6 +451,7 @@ RIGHTS = (
     "GRANT SELECT, UPDATE ON sev_attest_ledger TO service",
     "GRANT SELECT, INSERT, UPDATE ON sev_attest_session TO service",
     "GRANT SELECT, INSERT ON sev_attest_event TO service",
+    "GRANT SELECT, INSERT, UPDATE ON sev_attest_pending TO service",
 )
 """What docs/ledger.md says that a service needs."""
 

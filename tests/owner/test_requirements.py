@@ -4,8 +4,8 @@ import json
 import re
 import sys
 import tomllib
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -653,3 +653,33 @@ def test_a_manifest_for_a_folder_that_is_not_there_is_not_written(run: Run, here
     Path("fw").write_bytes(OVMF)
     ran = run("measure", "--firmware", "fw", "--manifest", "nowhere/web.json")
     assert (ran.code, ran.err) == (6, "error: nowhere/web.json: No such file or directory\n")
+
+
+def test_the_fingerprint_covers_what_is_required_and_no_words() -> None:
+    june = datetime(2026, 6, 30, 12, tzinfo=UTC)
+    web = ReferenceValue(name="web", digests={b"1" * 32: "", b"2" * 32: ""}, expires=june)
+    base = Requirements(ceks=frozenset("cab"), launches=(web,))
+    same = replace(
+        web,
+        digests={b"2" * 32: "four vCPUs", b"1" * 32: "one"},
+        note="on the rack",
+        expires=june.astimezone(timezone(timedelta(hours=2))),
+    )
+    assert replace(base, ceks=frozenset("bca"), launches=(same,)).fingerprint == base.fingerprint
+    odd: dict[str, Any] = {
+        "minimum": {"test": Minimum(api=(1, 55), build=24)},
+        "policy_set": PolicyBit.ES,
+        "policy_clear": PolicyBit.ES,
+        "launches": (),
+    }
+    names = [one.name for one in fields(Requirements)]
+    changed = [
+        *(replace(base, **{name: odd.get(name, frozenset("x"))}) for name in names),
+        *(
+            replace(base, launches=(replace(web, **more),))
+            for more in ({"name": "db"}, {"digests": {b"1" * 32: ""}}, {"expires": None})
+        ),
+        replace(base, minimum={"test": Minimum(api=(1, 55), build=25)}),
+        replace(base, launches=(web, replace(web, name="db"))),
+    ]
+    assert len({base.fingerprint, *(one.fingerprint for one in changed)}) == len(changed) + 1

@@ -5,10 +5,12 @@ import hmac
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import psycopg
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from sev_attest import ChainInvalid, NotVerified, _crypto, sev
 from sev_attest._keys import Algorithm, Curve, EccPublicKey
 from sev_attest.guest import CpuModel, Firmware, VmsaPages, VmsaProfile
+from sev_attest.owner import Ledger, PendingSessions
 from sev_attest.sev.chain.certificate import Signature
 from sev_attest.sev.spec import GuestState, PlatformState, Status, Usage
 from sev_attest.testing import (
@@ -33,7 +36,9 @@ from sev_attest.testing import (
     ovmf_image,
     vcpu_pages,
 )
+from sev_attest.testing.pytest import SERVER, MakeRequirements, _schema
 from sev_attest.testing.qemu import CPUS, read_secret_area
+from test_ledger import Server
 
 OVMF = ovmf_image(4096)
 
@@ -614,18 +619,61 @@ def test_its_fixtures_give_a_host_and_the_roots_that_admit_it(
         sev.verify_chain(sev_host.chain())
 
 
+def test_its_fixtures_give_an_empty_ledger_a_store_and_requirements(
+    sev_ledger: Ledger, sev_store: PendingSessions, sev_requirements: MakeRequirements
+) -> None:
+    assert sev_store.ledger is sev_ledger
+    assert [*sev_ledger.entries()] == []
+    made = sev_requirements(web=bytes(32), db=b"1" * 32)
+    made.check()
+    assert [launch.name for launch in made.launches] == ["web", "db"]
+
+
+def test_a_ledger_on_a_server_has_a_schema_of_its_own(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(tmp_path / "server")
+    told: list[bytes] = []
+    urls: list[str] = []
+
+    class Admin:
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def execute(self, sql: bytes) -> None:
+            told.append(sql)
+
+    def connect(url: str, **options: Any) -> object:
+        urls.append(url)
+        return server.connect(url, **options) if "connect_timeout" in options else Admin()
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    with suppress(RuntimeError), _schema("postgresql:///keys?user=owner") as place:
+        assert place.startswith("postgresql:///keys?user=owner&options=-csearch_path%3Dsev_attest_")
+        raise RuntimeError
+    created, dropped = (sql.decode().split() for sql in told)
+    assert created[:2] + dropped[:2] == ["CREATE", "SCHEMA", "DROP", "SCHEMA"]
+    assert created[2] == dropped[2]
+    monkeypatch.setenv(SERVER, "postgresql:///keys")
+    ledger: Ledger = request.getfixturevalue("sev_ledger")
+    ledger.create("0" * 64)
+    assert urls[-1] == f"postgresql:///keys?options=-csearch_path%3D{told[-1].decode().split()[2]}"
+
+
 def test_the_examples_of_its_page_run(here: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
     blocks = page.split("```python\n")[1:]
-    conftest, example = (block.partition("```")[0] for block in blocks)
-    Path("conftest.py").write_text(conftest)
-    Path("test_example.py").write_text(example)
+    for name, block in zip(("conftest.py", "test_host.py", "test_store.py"), blocks, strict=True):
+        Path(name).write_text(block.partition("```")[0])
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "4 passed" in ran.stdout
+    assert "5 passed" in ran.stdout, ran.stdout
     for fault in Fault:
         assert f"| `{fault.name}` |" in page

@@ -37,7 +37,7 @@ _IMAGE_UNIT = 4096  # QEMU takes no other sizes
 _IMAGES = (".fd", ".bin", ".rom")
 _RECORD = ".launch.json"
 _ONCE = ("/dev/fd/", "/dev/stdin", "/proc/")
-_NO_SECRET = dict.fromkeys(("inject_secret", *PACKET))
+_NO_SECRET = dict.fromkeys(("inject_secret", "secret_source", *PACKET))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,6 +326,9 @@ def _advice(
     elif "cpu_model_name" in changes:
         changes |= {"cpu_family": None, "cpu_model": None, "cpu_stepping": None}
     context = click.get_current_context()
+    if keys is not None and context.params["session"] is not None:
+        changes |= {"session": None, "store": None, "kek": None, "requirements_now": False}
+        changes["ledger"] = context.params["store"]
     values = context.params | changes | _NO_SECRET
     if any(value == STDIN or str(value).startswith(_ONCE) for value in values.values()):
         without = [
@@ -342,11 +345,12 @@ def _words(context: click.Context, values: dict[str, object]) -> Iterator[str]:
     """Yield options as they would be typed."""
     for parameter in context.command.params:
         value = values[str(parameter.name)]
-        if value == parameter.get_default(context) or value is None:
+        if value == parameter.get_default(context) or value in (None, ()):
             continue
-        yield max(parameter.opts, key=len)
-        if value is not True:
-            yield _quoted(str(value))
+        for each in value if isinstance(value, tuple) else (value,):
+            yield max(parameter.opts, key=len)
+            if each is not True:
+                yield _quoted(str(each))
 
 
 def _quoted(word: str) -> str:

@@ -25,18 +25,26 @@ HINTS: Mapping[str, str] = {
     "ledger.reused": "{} with `sev-attest session{ledger}`",
     "ledger.unknown": "`sev-attest ledger list{ledger}` lists sessions (--ledger names another)",
     "ledger.unverified": "{}; for tests, --insecure goes on",
+    "pending.damaged": "{} (`sev-attest session`)",
+    "pending.gone": "{} (`sev-attest session`)",
+    "pending.kek": "{} (--kek names the key)",
+    "pending.key": "{}: --kek can be repeated",
+    "pending.none": "{} (--tik, --tek, --record)",
+    "pending.several": "{} (`sev-attest ledger list --verbose{ledger}` shows ids)",
     "record.mac": "use the record and the keys that `sev-attest session` wrote together",
     "record.unverified": "{}; for tests, --insecure goes on",
     "requirements.advisories.acknowledged": "{} (`sev-attest advisories` lists them)",
     "requirements.advisories.refused": "{} (`sev-attest advisories` lists them)",
+    "requirements.changed": "{} (--requirements-now)",
     "requirements.platform.ceks": "{} (`sev-attest verify` prints fingerprints)",
     "requirements.platform.denied_ceks": "{} (`sev-attest verify` prints fingerprints)",
     "requirements.platform.denied_pdhs": "{} (`sev-attest verify` prints fingerprints)",
     "requirements.platform.pdhs": "{} (`sev-attest verify` prints fingerprints)",
     "secret.unbound": "{}; for tests, --insecure goes on",
+    "secrets.source": "{} (--secret-source names the source)",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }
-"""What is shown; ``{}`` is the library's hint, ``{ledger}`` the ``--ledger`` that was given."""
+"""What is shown; ``{}`` is the library's hint, ``{ledger}`` the ledger that was given."""
 
 
 class Explained(Protocol):
@@ -58,11 +66,11 @@ def hint_for(error: Explained, arguments: Sequence[str] = ()) -> str:
 
 
 def _ledger(arguments: Sequence[str]) -> str:
-    """Return the --ledger option of a command line, for another one; empty if it has none."""
+    """Return the --ledger option for another command line; empty if this one names no ledger."""
     found = ""
     for at, argument in enumerate(arguments):
         name, _, place = argument.partition("=")
-        if name == "--ledger":
+        if name in ("--ledger", "--store"):
             from shlex import quote
 
             found = f" --ledger {quote(place or ''.join(arguments[at + 1 : at + 2]))}"

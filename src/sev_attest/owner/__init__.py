@@ -10,6 +10,8 @@ each attempt once         :class:`Ledger`, :class:`LedgerEntry`, :class:`State`,
                           :class:`Head`, :class:`LedgerError`,
                           :class:`LedgerDamaged`, :func:`default_place`
 a secret, once            :func:`release`
+keys of sessions that     :class:`PendingSessions`, :class:`PendingSession`, :class:`SealError`
+wait
 where keys come from      :class:`KeyEncryption`, :func:`key_encryption`, :class:`SecretSource`,
                           :func:`secret_source`, :class:`KeyAccessError`
 ========================  ======================================================================

@@ -1,6 +1,6 @@
 """The public names of :mod:`sev_attest.owner`."""
 
-from sev_attest.owner.key_errors import KeyAccessError
+from sev_attest.owner.key_errors import KeyAccessError, SealError
 from sev_attest.owner.key_release import release
 from sev_attest.owner.key_wrapping import KeyEncryption, key_encryption
 from sev_attest.owner.ledger import (
@@ -13,13 +13,14 @@ from sev_attest.owner.ledger import (
     State,
     default_place,
 )
+from sev_attest.owner.pending import PendingSession, PendingSessions
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.requirements import Met, Minimum, ReferenceValue, Requirements
 from sev_attest.owner.secret_sources import SecretSource, secret_source
 
 __all__ = [
     "Event", "Head", "KeyAccessError", "KeyEncryption", "LaunchRecord", "Ledger", "LedgerDamaged",
-    "LedgerEntry", "LedgerError", "Met", "Minimum", "ReferenceValue",
-    "Requirements", "SecretSource", "State", "default_place", "key_encryption", "release",
-    "secret_source",
+    "LedgerEntry", "LedgerError", "Met", "Minimum", "PendingSession", "PendingSessions",
+    "ReferenceValue", "Requirements", "SealError", "SecretSource", "State", "default_place",
+    "key_encryption", "release", "secret_source",
 ]  # fmt: skip

@@ -1,11 +1,13 @@
 """Release a secret to a launch, after every check that must hold before it leaves.
 
-1. The keys belong to the session of the record, and its platform was verified.
+1. The keys belong to the session of the record, and its platform was verified. The keys of a
+   session that waits in a :class:`PendingSessions` are opened before.
 2. The measurement is right, and the policy that the host reports, if any, is the session's
    (:func:`verify_launch`). Until then, nothing depends on the requirements.
-3. The ledger knows of no other root than the record, and every requirement is met.
+3. The requirements are those that the session was made under, if it is bound to some. The ledger
+   knows of no other root than the record, and every requirement is met.
    Whether or not they are, the session is bound to this launch from here on.
-4. The packet is built, in memory.
+4. A source of secrets is asked, and the packet is built, in memory.
 5. The ledger commits the release, in one transaction. Exactly one concurrent caller succeeds.
 
 :func:`release` takes all steps, for a service. Steps 3 to 5 are those of :class:`KeyRelease`, for a
@@ -14,7 +16,7 @@ program that has to do something between them.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self, cast, overload
 
 from sev_attest.errors import (
     Insecure,
@@ -32,19 +34,54 @@ from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
     from sev_attest.owner.ledger import Ledger
+    from sev_attest.owner.pending import PendingSession, PendingSessions
     from sev_attest.owner.record import LaunchRecord
     from sev_attest.owner.requirements import Met, Requirements
+    from sev_attest.owner.secret_sources import SecretSource
     from sev_attest.sev.secret import SecretPacket
 
 
+@overload
 def release(
     info: LaunchInfo,
     *,
     keys: TransportKeys,
     record: "LaunchRecord",
-    requirements: "Requirements",
     ledger: "Ledger",
-    secrets: Mapping[str, bytes],
+    requirements: "Requirements",
+    secrets: "Mapping[str, bytes] | SecretSource",
+    digest: bytes | None = None,
+    launch: str | None = None,
+    secret_area_size: int | None = None,
+) -> "SecretPacket": ...
+
+
+@overload
+def release(
+    info: LaunchInfo,
+    *,
+    session: str,
+    store: "PendingSessions",
+    requirements: "Requirements",
+    requirements_now: bool = False,
+    secrets: "Mapping[str, bytes] | SecretSource",
+    digest: bytes | None = None,
+    launch: str | None = None,
+    secret_area_size: int | None = None,
+) -> "SecretPacket": ...
+
+
+def release(
+    info: LaunchInfo,
+    *,
+    session: str | None = None,
+    store: "PendingSessions | None" = None,
+    keys: TransportKeys | None = None,
+    record: "LaunchRecord | None" = None,
+    ledger: "Ledger | None" = None,
+    requirements: "Requirements",
+    requirements_now: bool = False,
+    secrets: "Mapping[str, bytes] | SecretSource",
     digest: bytes | None = None,
     launch: str | None = None,
     secret_area_size: int | None = None,
@@ -52,30 +89,46 @@ def release(
     """Return the packet that carries ``secrets`` to a launch, once for each session.
 
     ``info`` is the host's report; everything else is the owner's.
+    ``session`` is the name or the id of a session that waits in ``store``. Otherwise ``keys``,
+    ``record`` and ``ledger`` are given: those of the session.
     ``digest`` is the launch digest of the guest, 32 bytes (:func:`launch_digest`).
     ``launch`` is the name in ``requirements`` of the launch that the secrets are for. It or
-    ``digest`` is needed if the requirements allow several launches.
-    ``secrets`` are the secrets by GUID or alias ("luks-key"), at least one.
+    ``digest`` is needed if the requirements allow several launches, unless a source has the
+    secrets.
+    ``requirements_now`` accepts other requirements than the session was made under.
+    ``secrets`` are the secrets by GUID or alias ("luks-key"), at least one; or a source of them,
+    which is asked for the launch that the requirements allow, once they are met.
     ``secret_area_size`` is the size of the secret area of the guest's firmware, in bytes.
 
     Threads and processes may call it concurrently. By the steps of this module, it raises
 
-    - Unsupported if there is no secret, or it is not clear which launch they are for;
-    - LaunchRefused or Insecure in step 1; LaunchRefused or MeasurementMismatch in step 2;
-    - Insecure or LaunchRefused if the record contradicts the ledger, RequirementsNotMet with every
-      failure (3); what :func:`build_secret` raises (4);
+    - Unsupported if there is no secret, or it is not clear which launch they are for; TypeError
+      for other arguments than these;
+    - what :meth:`PendingSessions.open` raises; LaunchRefused or Insecure in step 1; LaunchRefused
+      or MeasurementMismatch in step 2;
+    - Insecure or LaunchRefused if the record contradicts the ledger, LaunchRefused for other
+      requirements, RequirementsNotMet with every failure (3); what the source raises, and
+      :func:`build_secret` (4);
     - Insecure for a session that was used for another launch, WrongState for one that is unknown,
       was released or has ended, LedgerError if the ledger fails (3 to 5).
     """
-    if not secrets:
+    if isinstance(secrets, Mapping) and not secrets:
         raise Unsupported("there is no secret to release", check="secret.none")
-    requirements = requirements.for_secrets(launch, digest is not None)
+    described = digest is not None or not isinstance(secrets, Mapping)
+    narrowed = requirements.for_secrets(launch, described)
     # 1. the session
+    pending: PendingSession | None = None
+    own = [each for each in (keys, record, ledger) if each is not None]
+    if store is not None and session is not None and not own:
+        pending = store.open(session)
+        keys, record, ledger = pending.keys, pending.record, store.ledger
+    elif keys is None or record is None or ledger is None or session or store:
+        raise TypeError("release() takes session and store; or keys, record and ledger")
     record.require(keys)
     if record.root is None:
         raise unverified("record")
     # 2. the measurement
-    digests = requirements.digests if digest is None else (digest,)
+    digests = narrowed.digests if digest is None else (digest,)
     verified = verify_any(info, keys=keys, policy=GuestPolicy(record.policy), digests=digests)
     # 3. to 5.
     with KeyRelease(
@@ -83,9 +136,11 @@ def release(
         secrets=secrets,
         secret_area_size=secret_area_size,
         record=record,
-        requirements=requirements,
+        requirements=narrowed,
         ledger=ledger,
     ) as steps:
+        if pending is not None and not requirements_now:
+            pending.require(requirements)
         steps.check()
         steps.build()
         return cast("SecretPacket", steps.commit())  # there are secrets
@@ -98,7 +153,7 @@ class KeyRelease:
 
         with KeyRelease(launch, secrets=secrets, record=record, ...) as steps:
             steps.check()  # the platform and the requirements
-            steps.build()  # the packet, in memory
+            steps.build()  # the packet, in memory; a source of secrets is asked now
             ...  # try where the packet goes
             packet = steps.commit()  # the ledger; then the packet may leave
 
@@ -111,7 +166,7 @@ class KeyRelease:
         self,
         launch: VerifiedLaunch,
         *,
-        secrets: Mapping[str, bytes],
+        secrets: "Mapping[str, bytes] | SecretSource",
         secret_area_size: int | None = None,
         record: "LaunchRecord | None",
         requirements: "Requirements | None" = None,
@@ -122,6 +177,7 @@ class KeyRelease:
         """Take the launch and what the owner knows of it.
 
         ``secrets`` are the secrets by GUID or alias; without any, the launch is only looked at.
+        A source of secrets needs ``requirements`` (TypeError): they name the launch.
         ``secret_area_size`` is the size of the secret area of the guest's firmware, in bytes.
         ``record`` is the record of the session.
         ``adopt`` takes a session that the ledger does not know for one that another tool made.
@@ -131,8 +187,11 @@ class KeyRelease:
         """
         if requirements is not None and record is None:
             raise TypeError("requirements need the record of the session")
+        if requirements is None and not isinstance(secrets, Mapping):
+            raise TypeError("a source of secrets needs requirements")
         self._launch = launch
-        self._secrets = dict(secrets)
+        self._secrets: Mapping[str, bytes] | SecretSource = secrets
+        self._sends = bool(secrets) or not isinstance(secrets, Mapping)
         self._secret_area_size = secret_area_size
         self._record = record
         self._requirements = requirements
@@ -144,6 +203,8 @@ class KeyRelease:
         self._bound = False
         self.met: Met | None = None
         """What the requirements allow the launch as; set by :meth:`check`."""
+        self.secret_count: int = 0
+        """How many secrets the packet carries; set by :meth:`build`."""
         self.reused: Insecure | None = None
         """The ledger's refusal of a second launch that ``insecure`` looks at all the same."""
 
@@ -190,7 +251,7 @@ class KeyRelease:
         root, record = ledger.root(self._session), self._record
         if root is None and not self._insecure:
             raise unverified("ledger")
-        if self._secrets and record is not None and root not in (UNKNOWN_ROOT, record.root):
+        if self._sends and record is not None and root not in (UNKNOWN_ROOT, record.root):
             raise LaunchRefused(
                 f"the record says that its platform's root is {record.root}, "
                 f"the ledger says {root}",
@@ -199,18 +260,36 @@ class KeyRelease:
             )
 
     def build(self) -> None:
-        """Build the packet, in memory (step 4); raises what :func:`build_secret` raises."""
+        """Build the packet, in memory (step 4).
+
+        Raises what :func:`build_secret` and the source of secrets raise; RuntimeError if the source
+        would be asked before :meth:`check` passed.
+        """
         self._packet = None
         with self._binding():
-            if self._secrets:
+            if self._sends:
                 from sev_attest.sev.secret import build_secret
 
+                secrets = self._asked()
+                self.secret_count = len(secrets)
                 self._packet = build_secret(
                     self._launch,
-                    self._secrets,
+                    secrets,
                     secret_area_size=self._secret_area_size,
                     insecure=self._insecure,
                 )
+
+    def _asked(self) -> Mapping[str, bytes]:
+        """Return the secrets; a source is asked for the launch that the requirements allow."""
+        source = self._secrets
+        if isinstance(source, Mapping):
+            return source
+        if not self._checked or self.met is None:
+            raise RuntimeError("build() comes after check()")
+        found = source.secrets(self.met.name)
+        if not found:
+            raise Unsupported("the source has no secret to release", check="secret.none")
+        return found
 
     def commit(self) -> "SecretPacket | None":
         """Commit the release in the ledger (step 5), and return the packet; None without secrets.
@@ -219,7 +298,7 @@ class KeyRelease:
         LedgerError as :meth:`Ledger.release` does; then nothing may leave. Raises RuntimeError if
         :meth:`check` did not pass before, or with secrets :meth:`build`.
         """
-        if not self._checked or (self._secrets and self._packet is None):
+        if not self._checked or (self._sends and self._packet is None):
             raise RuntimeError("commit() comes after check() and build()")
         if self._packet is None:
             self._bind()
@@ -243,7 +322,7 @@ class KeyRelease:
             )
         except Insecure as error:
             # A second launch may be looked at, but gets no secret.
-            if error.check != "ledger.reused" or self._secrets or not self._insecure:
+            if error.check != "ledger.reused" or self._sends or not self._insecure:
                 raise
             self.reused = error
 

@@ -3,9 +3,11 @@
 :mod:`sev_attest.owner.requirements_file` describes the file (owner.toml) and reads it.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 
 from sev_attest.errors import (
     Failure,
@@ -43,6 +45,11 @@ class ReferenceValue:
     def __repr__(self) -> str:
         """Return its name and the number of its digests."""
         return f"ReferenceValue({self.name!r}, {len(self.digests)} digests)"
+
+    def required(self) -> list[object]:
+        """Return what counts of it, for JSON: name, digests and time."""
+        expires = self.expires and self.expires.astimezone(UTC).isoformat()
+        return [self.name, sorted(digest.hex() for digest in self.digests), expires]
 
     def expired(self, at: datetime) -> bool:
         """Return whether its time is over; ``at`` has a time zone."""
@@ -136,6 +143,26 @@ class Requirements:
     def digests(self) -> frozenset[bytes]:
         """All allowed launch digests, 32 bytes each, expired or not."""
         return frozenset(digest for launch in self.launches for digest in launch.digests)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what is required, 64 hex digits: the same for what differs in words only.
+
+        It covers every field, and of a launch its name, its digests and its time. Notes, comments
+        and descriptions of digests are not covered.
+        """
+        document: dict[str, object] = {}
+        for name in (one.name for one in fields(self)):
+            value = getattr(self, name)
+            document[name] = sorted(value) if isinstance(value, frozenset) else value
+        document |= {
+            "minimum": {name: [*one.api, one.build] for name, one in self.minimum.items()},
+            "policy_set": self.policy_set.value,
+            "policy_clear": self.policy_clear.value,
+            "launches": [one.required() for one in self.launches],
+        }
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(b"sev-attest requirements\0" + text.encode()).hexdigest()
 
     def for_secrets(self, name: str | None, digest_given: bool) -> "Requirements":  # noqa: FBT001
         """Return the requirements with only the launch called ``name``, which the secret is for.

@@ -25,6 +25,7 @@ from sev_attest.owner.ledger import (
     LedgerDamaged,
     LedgerEntry,
     LedgerError,
+    SealedKeys,
     State,
 )
 from sev_attest.owner.ledger.reading import Reader
@@ -127,7 +128,8 @@ def show(*, session: str, ledger: LedgerOptions, output: OutputOptions) -> None:
         entry = _find(opened, session)
         events, now = opened.events(entry.session_id), opened.now
         root = opened.root(entry.session_id)
-        facts = _entry_facts(entry, now)
+        sealed = opened.snapshot(lambda reader: reader.sealed(entry.session_id))
+        facts = _entry_facts(entry, now) | _keys(sealed)
         if output.as_json:
             facts |= {"verified": None if root == UNKNOWN_ROOT else root is not None}
             facts |= {"root": root or None}
@@ -361,6 +363,20 @@ def _entry_facts(entry: LedgerEntry, now: str) -> dict[str, Any]:
         "note": note,
         "refused": refused,
     }
+
+
+def _keys(sealed: SealedKeys | None) -> dict[str, str | None]:
+    """Return where the keys of a session are, and the id of the KEK that they are sealed under."""
+    from sev_attest.owner.key_errors import SealError
+    from sev_attest.owner.pending import sealed_under
+
+    if sealed is None:
+        return {"keys": None, "kek": None}
+    try:
+        kek = sealed_under(sealed)
+    except SealError:
+        return {"keys": "sealed here, damaged", "kek": None}
+    return {"keys": "gone" if kek is None else "sealed here", "kek": kek}
 
 
 def _platform(root: str | None) -> str:

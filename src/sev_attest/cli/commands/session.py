@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,9 @@ from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import FILE, POLICY
 from sev_attest.cli.options.chain import ChainOptions
-from sev_attest.cli.options.common import LedgerOptions, OutputOptions, give_up
+from sev_attest.cli.options.common import OutputOptions, give_up
 from sev_attest.cli.options.live import ConnectOptions, connect
+from sev_attest.cli.options.store import StoreOptions
 from sev_attest.cli.outputs import check_writable, write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import ChainInvalid, Insecure, Unsupported
@@ -42,6 +43,12 @@ class SessionOptions(Options, title="Session"):
         metavar="DIR",
         help="Folder for the files (default: here).",
     )
+    requirements: str | None = option(
+        "--requirements",
+        type=FILE,
+        metavar="FILE",
+        help="Bind the session to this owner.toml: `validate` then needs the same.",
+    )
     kernel_hashes: bool = option(
         "--kernel-hashes", is_flag=True, help="Have QEMU measure kernel, initrd and cmdline."
     )
@@ -56,33 +63,38 @@ class SessionOptions(Options, title="Session"):
     )
     force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
-    def errors(self, ledger: str | None) -> Iterator[Unsupported]:
-        """Yield an error for a name that files cannot have, or a time limit without a ledger."""
+    def errors(self, ledger: StoreOptions) -> Iterator[Unsupported]:
+        """Yield an error for a name that files cannot have, or what needs a ledger or a store."""
         if not _NAME.fullmatch(self.name):
             yield Unsupported(
                 f"{self.name!r} cannot begin a file's name: letters, digits and _ . + - can",
                 check="name",
             )
-        if self.valid_for is not None and ledger == "none":
+        if self.valid_for is not None and ledger.ledger == "none":
             yield usage("--valid-for needs a ledger, which keeps the time")
+        if self.requirements is not None and ledger.store is None:
+            yield usage("--requirements needs --store, which keeps what they were")
 
-    def files(self, session: Session, record: LaunchRecord) -> dict[Path, bytes]:
-        """Return the files of a session, by place."""
-        folder = Path(self.out)
-        return {
-            folder / f"{self.name}_tik.bin": session.keys.tik,
-            folder / f"{self.name}_tek.bin": session.keys.tek,
-            folder / f"{self.name}_godh.b64": base64.b64encode(session.godh.to_bytes()),
-            folder / f"{self.name}_session.b64": base64.b64encode(session.blob),
-            folder / f"{self.name}.launch.json": record.to_bytes(),
+    def files(self, session: Session, record: LaunchRecord, *, stored: bool) -> dict[Path, bytes]:
+        """Return the files of a session, by place; only those for the host if it is ``stored``."""
+        for_host = {
+            "_godh.b64": base64.b64encode(session.godh.to_bytes()),
+            "_session.b64": base64.b64encode(session.blob),
         }
+        for_owner = {
+            "_tik.bin": session.keys.tik,
+            "_tek.bin": session.keys.tek,
+            ".launch.json": record.to_bytes(),
+        }
+        files = for_host if stored else for_owner | for_host
+        return {Path(self.out) / f"{self.name}{end}": data for end, data in files.items()}
 
 
 @click.command("session", cls=Command)
 @click.argument("inputs", nargs=-1, type=FILE, metavar="CHAIN...")
 @click.argument("policy", type=POLICY)
 @SessionOptions.given("options")
-@LedgerOptions.given("ledger")
+@StoreOptions.given("ledger")
 @ConnectOptions.given("host")
 @ChainOptions.given("certificates")
 @OutputOptions.given("output")
@@ -91,7 +103,7 @@ def command(
     inputs: tuple[str, ...],
     policy: int,
     options: SessionOptions,
-    ledger: LedgerOptions,
+    ledger: StoreOptions,
     host: ConnectOptions,
     certificates: ChainOptions,
     output: OutputOptions,
@@ -102,10 +114,12 @@ def command(
 
     Writes NAME_tik.bin and NAME_tek.bin (keep them from the host), NAME_godh.b64 and
     NAME_session.b64 (for the host) and NAME.launch.json (the record: no secret in it), and prints
-    the <launchSecurity> element. Use a session for one launch only.
+    the <launchSecurity> element. With --store, keys and record are sealed there, and only the files
+    for the host are written. Use a session for one launch only.
     """
     refuse(
-        options.errors(ledger.ledger),
+        options.errors(ledger),
+        ledger.store_errors(),
         certificates.errors(inputs, fetched=host.connect is not None),
     )
     fetched, notes = _fetch(host, insecure=options.insecure)
@@ -117,10 +131,8 @@ def command(
         raise
     now = datetime.now(UTC)
     record = LaunchRecord.of(session, options.name, now, kernel_hashes=options.kernel_hashes)
-    files = options.files(session, record)
-    hours = options.valid_for
-    expires = None if hours is None else now + timedelta(hours=hours)
-    _write(files, ledger.open(), record, expires=expires, force=options.force)
+    files = options.files(session, record, stored=ledger.store is not None)
+    _write(files, session, record, options, ledger)
     _print(session, options, [*files], [*notes, *_notes(session)], output)
 
 
@@ -165,24 +177,47 @@ def _print(
 
 def _write(
     files: dict[Path, bytes],
-    ledger: "Ledger | None",
+    session: Session,
     record: LaunchRecord,
-    *,
-    expires: datetime | None,
-    force: bool,
+    options: SessionOptions,
+    ledger: StoreOptions,
 ) -> None:
     """Create the session in the ledger, then write its files: keys never exist without a row."""
-    if ledger is None:
-        write_all(files.items(), force=force)
+    create = _creation(session, record, options, ledger)
+    opened = ledger.open()
+    if opened is None:
+        write_all(files.items(), force=options.force)
         return
-    with ledger:
-        check_writable(list(files), force=force)
-        ledger.create(record.session_id, name=record.name, expires=expires, root=record.root)
+    with opened:
+        check_writable([*files], force=options.force)
+        create(opened)
         try:
-            write_all(files.items(), force=force)
+            write_all(files.items(), force=options.force)
         except BaseException:
-            give_up(ledger, record.session_id, "its files were not written")
+            give_up(opened, record.session_id, "its files were not written")
             raise
+
+
+def _creation(
+    session: Session, record: LaunchRecord, options: SessionOptions, ledger: StoreOptions
+) -> "Callable[[Ledger], object]":
+    """Return what creates the session in a ledger, with its keys if it is a store."""
+    hours = options.valid_for
+    created = datetime.fromisoformat(record.created)
+    expires = None if hours is None else created + timedelta(hours=hours)
+    if ledger.store is None:
+        name, root = record.name, record.root
+        return lambda opened: opened.create(
+            record.session_id, name=name, expires=expires, root=root
+        )
+    requirements = None
+    if options.requirements is not None:
+        from sev_attest.cli.commands.requirements import read_requirements
+
+        requirements = read_requirements(options.requirements)
+    return lambda opened: ledger.sessions(opened).add(
+        session, record, expires=expires, requirements=requirements
+    )
 
 
 def _fetch(host: ConnectOptions, *, insecure: bool) -> tuple[dict[str, bytes], list[str]]:

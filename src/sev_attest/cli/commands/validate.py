@@ -10,13 +10,14 @@ import click
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, option, option_name
 from sev_attest.cli.inputs import STDIN
-from sev_attest.cli.options.common import ExplainOptions, LedgerOptions
+from sev_attest.cli.options.common import ExplainOptions
 from sev_attest.cli.options.guest import FILES, VCPU_STATE, GuestOptions, Measured, measure_guest
-from sev_attest.cli.options.keys import KeyOptions, read_secrets
+from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.live import HostOptions, attach
 from sev_attest.cli.options.owner import PACKET, OwnerOptions, Summary, finish_launch
 from sev_attest.cli.options.reported import Reported, ReportedOptions, read_reported
 from sev_attest.cli.options.search import SearchOptions, Stated
+from sev_attest.cli.options.store import WaitingOptions
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import MeasurementMismatch, NotVerified, SevAttestError, Unsupported
 from sev_attest.sev.keys import TransportKeys
@@ -45,7 +46,7 @@ class VerdictOptions(ExplainOptions, title="Output"):
 @GuestOptions.given("guest")
 @KeyOptions.given("keys")
 @OwnerOptions.given("owner")
-@LedgerOptions.given("ledger")
+@WaitingOptions.given("ledger")
 @SearchOptions.given("search")
 @VerdictOptions.given("output")
 def command(
@@ -55,7 +56,7 @@ def command(
     guest: GuestOptions,
     keys: KeyOptions,
     owner: OwnerOptions,
-    ledger: LedgerOptions,
+    ledger: WaitingOptions,
     search: SearchOptions,
     output: VerdictOptions,
 ) -> None:
@@ -63,19 +64,24 @@ def command(
 
     Needed are what the host reports (--measurement, --api-major, --api-minor, --build-id, --policy,
     or --launch-info with all of them) or a connection to the host (--connect, --domain); the guest
-    (--firmware ...); and the session's keys. With a connection, the guest is sent its secrets and
-    then runs.
+    (--firmware ...); and the session's keys, or a session that waits in --store. With a connection,
+    the guest is sent its secrets and then runs.
     """
-    _check_usage(reported, host, guest, keys, owner)
-    session = keys.read()
-    secrets = read_secrets(owner.inject_secret)
-    requirements = owner.narrowed_requirements(described=guest.described)
+    _check_usage(reported, host, guest, keys, owner, ledger=ledger)
+    pending = ledger.take()
+    session = keys.read() if pending is None else pending.keys
+    record = reported.read_record() if pending is None else pending.record
+    secrets = owner.secrets()
+    whole = owner.read_requirements()
+    requirements = owner.narrowed(whole, described=guest.described)
     # Only the owner's options describe the guest: what a host adds to them comes later.
     allowed = None if guest.described else requirements
     kernel = bool(guest.stated("kernel", "kernel_hashes"))
     live = attach(host, kernel=kernel)
     claims = live.claims if live else None
-    launch = read_reported(reported, session, claims, kernel=kernel, insecure=host.insecure)
+    launch = read_reported(
+        reported, session, claims, record=record, kernel=kernel, insecure=host.insecure
+    )
     if reported.policy is None and launch.record is None:
         # The host must not choose that the vCPU state which its owner means is left out.
         refuse(guest.unmeasured(launch.policy, VCPU_STATE))
@@ -94,6 +100,8 @@ def command(
             owner,
             record=launch.record,
             requirements=requirements,
+            whole=whole,
+            pending=pending,
             secrets=secrets,
             measured=measured,
             guest=live,
@@ -104,7 +112,7 @@ def command(
     except SevAttestError as error:
         case.unfinished(error)
         raise
-    case.accepted(len(secrets), summary)
+    case.accepted(summary)
 
 
 def _check_usage(
@@ -113,15 +121,20 @@ def _check_usage(
     guest: GuestOptions,
     keys: KeyOptions,
     owner: OwnerOptions,
+    *,
+    ledger: WaitingOptions,
 ) -> None:
     """Raise the usage errors of virt-qemu-sev-validate, and those of our own options."""
+    waiting = ledger.session is not None
+    recorded = waiting or reported.record is not None
     excluded = [*reported.stated("launch_info"), *owner.stated(*PACKET)]
     refuse(
         host.errors(excluded),
-        reported.errors(hosted=host.live),
+        reported.errors(hosted=host.live, recorded=recorded),
         guest.errors(hosted=host.live) if guest.described or owner.requirements is None else (),
-        keys.errors(),
-        owner.errors(record=reported.record is not None, hosted=host.live),
+        () if waiting else keys.errors(),
+        ledger.errors([*keys.stated("tik", "tek", "tk"), *reported.stated("record")]),
+        owner.errors(record=recorded, waiting=waiting, hosted=host.live),
         _stdin_errors(reported, guest, keys, owner),
     )
 
@@ -240,8 +253,9 @@ class Case:
         for note in self.notes:
             error.add_note(note)
 
-    def accepted(self, secrets: int, summary: Summary) -> None:
-        """Print that the launch is verified and ``secrets`` secrets were released."""
+    def accepted(self, summary: Summary) -> None:
+        """Print that the launch is verified, and how many secrets were released."""
+        secrets = summary.secrets
         held = CHECKS.keys() - _unchecked(self.info, self.policy)
         self.notes.extend(summary.notes)
         met = summary.met

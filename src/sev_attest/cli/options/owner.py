@@ -8,6 +8,7 @@ from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, OUTPUT
 from sev_attest.cli.options.common import LedgerOptions, give_up
 from sev_attest.cli.options.guest import Measured
+from sev_attest.cli.options.keys import read_secrets
 from sev_attest.cli.usage import usage
 from sev_attest.errors import SevAttestError, Unsupported
 from sev_attest.owner.unverified import unverified
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from sev_attest.cli.options.live import Live
     from sev_attest.owner.ledger import Ledger
+    from sev_attest.owner.pending import PendingSession
     from sev_attest.owner.record import LaunchRecord
     from sev_attest.owner.requirements import Met, Requirements
+    from sev_attest.owner.secret_sources import SecretSource
     from sev_attest.sev.secret import SecretPacket
 
 PACKET = ("secret_header", "secret_payload")
@@ -34,6 +37,11 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         metavar="FILE",
         help="Hold the launch to this owner.toml too; needs --record.",
     )
+    requirements_now: bool = option(
+        "--requirements-now",
+        is_flag=True,
+        help="Accept other --requirements than --session was made under.",
+    )
     launch: str | None = option(
         "--launch",
         metavar="NAME",
@@ -46,6 +54,12 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         multiple=True,
         help="Build the packet that carries this secret (alias: luks-key); can be repeated.",
     )
+    secret_source: str | None = option(
+        "--secret-source",
+        metavar="SOURCE",
+        help="Take the secrets from folder:PATH, vault:URL or command:PATH, for the launch that "
+        "--requirements allow.",
+    )
     secret_header: str | None = option(
         "--secret-header",
         type=OUTPUT,
@@ -57,34 +71,58 @@ class OwnerOptions(Options, title="Requirements and secrets"):
     )
     force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
-    def errors(self, *, record: bool, hosted: bool) -> Iterator[Unsupported]:
+    def errors(self, *, record: bool, waiting: bool, hosted: bool) -> Iterator[Unsupported]:
         """Yield an error for each option that is missing or contradicts another.
 
-        ``record``: whether the launch has one; ``hosted``: whether a host takes the packet.
+        ``record``: whether the launch has one; ``waiting``: whether its session is in a store;
+        ``hosted``: whether a host takes the packet.
         """
+        if self.requirements_now and not waiting:
+            yield usage("--requirements-now needs --session")
         if self.requirements is None and self.launch is not None:
             yield usage("--launch needs --requirements")
         if self.requirements is not None and not record:
             yield usage("--requirements needs --record: it knows the platform of the session")
+        if self.secret_source is not None and self.requirements is None:
+            yield usage("--secret-source needs --requirements: they name the launch")
+        if self.secret_source is not None and self.inject_secret:
+            yield usage("--secret-source excludes --inject-secret")
         files = self.stated(*PACKET)
-        if self.inject_secret and not hosted and len(files) < len(PACKET):
-            yield usage("--inject-secret needs --secret-header and --secret-payload")
+        secret = "--inject-secret" if self.secret_source is None else "--secret-source"
+        sends = bool(self.inject_secret) or self.secret_source is not None
+        if sends and not hosted and len(files) < len(PACKET):
+            yield usage(f"{secret} needs --secret-header and --secret-payload")
         elif len(files) == 1:
             yield usage("--secret-header and --secret-payload go together")
-        elif files and not self.inject_secret:
+        elif files and not sends:
             yield usage(f"{files[0]} needs --inject-secret")
 
-    def narrowed_requirements(self, *, described: bool) -> "Requirements | None":
-        """Read --requirements, narrowed to the launch that --launch names.
-
-        ``described``: whether options describe the guest, which then decides between launches.
-        """
+    def read_requirements(self) -> "Requirements | None":
+        """Read --requirements; None without it."""
         if self.requirements is None:
             return None
         from sev_attest.cli.commands.requirements import read_requirements
 
-        named = described or not self.inject_secret
-        return read_requirements(self.requirements).for_secrets(self.launch, named)
+        return read_requirements(self.requirements)
+
+    def narrowed(
+        self, requirements: "Requirements | None", *, described: bool
+    ) -> "Requirements | None":
+        """Return the requirements with only the launch that --launch names.
+
+        ``described``: whether options describe the guest, which then decides between launches.
+        """
+        if requirements is None:
+            return None
+        return requirements.for_secrets(self.launch, described or not self.inject_secret)
+
+    def secrets(self) -> "dict[str, bytes] | SecretSource":
+        """Read the secrets of --inject-secret, or return the --secret-source, not asked yet."""
+        if self.secret_source is None:
+            return read_secrets(self.inject_secret)
+        from sev_attest.owner.secret_sources import secret_source
+
+        return secret_source(self.secret_source)
 
     def _places(self) -> "list[Path]":
         """Return where the packet's header and payload go."""
@@ -116,10 +154,14 @@ class Summary:
     """What to tell of a verified launch: notes, and the fields of a JSON document."""
 
     def __init__(self) -> None:
-        """Start without notes. ``met`` is the launch of owner.toml that this one matches."""
+        """Start without notes.
+
+        ``met`` is the launch of owner.toml that this one matches, ``secrets`` how many were sent.
+        """
         self.notes: list[str] = []
         self.facts: dict[str, object] = {}
         self.met: Met | None = None
+        self.secrets: int = 0
 
 
 def finish_launch(
@@ -128,7 +170,9 @@ def finish_launch(
     *,
     record: "LaunchRecord | None",
     requirements: "Requirements | None",
-    secrets: dict[str, bytes],
+    whole: "Requirements | None",
+    pending: "PendingSession | None",
+    secrets: "dict[str, bytes] | SecretSource",
     measured: Measured,
     guest: "Live | None",
     ledger: LedgerOptions,
@@ -137,7 +181,9 @@ def finish_launch(
 ) -> Summary:
     """Check a verified launch against requirements and ledger, and write the packet of its secrets.
 
-    A guest that is connected to is sent the packet instead, and runs then.
+    A guest that is connected to is sent the packet instead, and runs then. ``pending`` is a session
+    that waited in a store: it is bound to the requirements that it was made under, and ``whole``
+    are those of now, before --launch narrowed them.
     """
     from sev_attest.owner.key_release import KeyRelease
 
@@ -162,6 +208,8 @@ def finish_launch(
             if record is None:
                 summary.notes += _platform_notes(session, opened, secret=bool(secrets))
             with steps:
+                if pending is not None and not options.requirements_now:
+                    pending.require(whole)
                 steps.check()
                 steps.build()
                 if guest and secrets and measured.lacks_secret_area:
@@ -174,6 +222,7 @@ def finish_launch(
         error.facts |= summary.facts
         raise
     summary.met = steps.met
+    summary.secrets = steps.secret_count
     if steps.reused is not None:
         summary.notes.append(f"INSECURE: {steps.reused}")
     if packet is not None:

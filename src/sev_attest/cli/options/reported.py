@@ -50,18 +50,30 @@ class ReportedOptions(Options, title="Launch values reported by the host"):
         help="Hold the launch to the policy of NAME.launch.json.",
     )
 
-    def errors(self, *, hosted: bool) -> Iterator[Unsupported]:
-        """Yield an error for values that are missing and that no file or host (``hosted``) has."""
+    def errors(self, *, hosted: bool, recorded: bool) -> Iterator[Unsupported]:
+        """Yield an error for values that are missing and that no file or host (``hosted``) has.
+
+        ``recorded``: whether the session has a record, which has its policy.
+        """
         if hosted or self.launch_info is not None:
             return
         missing = [option_name(name) for name in REPORTED if getattr(self, name) is None]
-        if self.policy is None and self.record is None:
+        if self.policy is None and not recorded:
             missing.append("--policy")
         if missing:
             verb = "is" if len(missing) == 1 else "are"
             yield usage(f"{', '.join(missing)} (or --launch-info) {verb} needed")
 
-    def claims(self, host: Claims | None) -> Claims:
+    def read_record(self) -> "LaunchRecord | None":
+        """Read --record; None without it."""
+        if self.record is None:
+            return None
+        from sev_attest.owner.record import LaunchRecord
+
+        with reading(self.record):
+            return LaunchRecord.from_bytes(read_small(self.record, "launch record"))
+
+    def claims(self, host: Claims | None, *, recorded: bool) -> Claims:
         """Return what is reported: by the host that is connected to, or in --launch-info.
 
         An option wins over both; the policy's does not show here. Raises Unsupported if a value
@@ -78,7 +90,7 @@ class ReportedOptions(Options, title="Launch values reported by the host"):
         numbers = {name: getattr(self, name) for name in NUMBERS}
         claims = claims._replace(**{n: v for n, v in numbers.items() if v is not None})
         missing = [option_name(name) for name in REPORTED if getattr(claims, name) is None]
-        if claims.policy is None and self.policy is None and self.record is None:
+        if claims.policy is None and self.policy is None and not recorded:
             missing.append("--policy")
         if missing:
             source = "the host" if host else self.launch_info
@@ -103,25 +115,23 @@ def read_reported(
     keys: TransportKeys,
     host: Claims | None,
     *,
+    record: "LaunchRecord | None",
     kernel: bool,
     insecure: bool,
 ) -> Reported:
     """Read what the host reports, and the policy that the launch must have.
 
-    ``host`` is what a host that is connected to reports; ``kernel`` whether the owner's options
+    ``host`` is what a host that is connected to reports, ``record`` that of the session; ``kernel``
+    whether the owner's options
     name a kernel. Raises LaunchRefused if the host reports another policy than the record, and
     what :meth:`ReportedOptions.claims` and :func:`_check_record` raise.
     """
-    claims = options.claims(host)
-    if options.record is None:
+    claims = options.claims(host, recorded=record is not None)
+    if record is None:
         policy, notes = _policy(options, claims)
         if options.policy not in (None, claims.policy):
             claims = claims._replace(policy=None)  # the option wins
         return Reported(info=from_claims(claims), policy=policy, record=None, notes=notes)
-    from sev_attest.owner.record import LaunchRecord
-
-    with reading(options.record):
-        record = LaunchRecord.from_bytes(read_small(options.record, "launch record"))
     policy = GuestPolicy(record.policy)
     _check_record(options, record, keys, insecure=insecure)
     notes = []
@@ -159,7 +169,8 @@ def _check_record(
     verified its platform and ``insecure`` is False.
     """
     if options.policy not in (None, record.policy):
-        raise usage(f"--policy contradicts --record, which says {GuestPolicy(record.policy)}")
+        source = "--session" if options.record is None else "--record"
+        raise usage(f"--policy contradicts {source}, which says {GuestPolicy(record.policy)}")
     record.require(keys)
     if record.root is None and not insecure:
         raise unverified("record")

@@ -1,7 +1,8 @@
 """The ledger: every attempt of an owner to launch a guest, each of which is used once.
 
 For SEV, an attempt is a session; its id is a digest of the TIK (``TransportKeys.session_id``). The
-ledger never holds a key, a secret or an expected measurement. The states of an attempt:
+ledger never holds a secret or an expected measurement, and keys only sealed, in a table that is not
+part of its log: see :mod:`sev_attest.owner.pending`. The states of an attempt:
 
 =========  ===========================================  ========  ==============================
 state      meaning                                      step      from
@@ -37,7 +38,7 @@ from sev_attest.owner.ledger.audit import LedgerDamaged
 from sev_attest.owner.ledger.book import Ledger
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import check_home, default_place
-from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, State
+from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, SealedKeys, State
 
 __all__ = [
     "UNKNOWN_ROOT",
@@ -47,6 +48,7 @@ __all__ = [
     "LedgerDamaged",
     "LedgerEntry",
     "LedgerError",
+    "SealedKeys",
     "State",
     "check_home",
     "default_place",

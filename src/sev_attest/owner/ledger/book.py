@@ -24,6 +24,7 @@ from sev_attest.owner.ledger.story import (
     Event,
     Head,
     LedgerEntry,
+    SealedKeys,
     State,
 )
 from sev_attest.owner.ledger.transactions import Transactions
@@ -142,11 +143,14 @@ class Ledger:
         name: str = "",
         expires: datetime | None = None,
         root: str | None = UNKNOWN_ROOT,
+        sealed: SealedKeys | None = None,
     ) -> LedgerEntry:
         """Create an attempt (-> created); raises Insecure if it exists.
 
         ``root`` is the name of the root that its platform was verified up to. None means that
         nobody verified it, and :meth:`release` refuses it; empty means that this is unknown.
+        ``sealed`` are its keys, which are stored in the same transaction, and removed in the one
+        that ends the attempt: see :class:`PendingSessions`.
         """
         limit = None if expires is None else utc(expires)
         detail: dict[str, object] = {"name": clean(name), "expires": limit, "note": ""}
@@ -156,6 +160,8 @@ class Ledger:
         def create(step: Step) -> LedgerEntry:
             if step.entry is not None:
                 step.refuse_again(step.entry)
+            if sealed is not None:
+                step.seal(sealed)
             return step.note(State.CREATED, detail)
 
         return self._step(attempt, create)

@@ -18,6 +18,7 @@ from sev_attest.owner.ledger.story import (
     Event,
     Head,
     LedgerEntry,
+    SealedKeys,
     root_of,
 )
 
@@ -68,6 +69,12 @@ class Reader:
     def root(self, attempt: str) -> str | None:
         """Return the root that an attempt was created with, as :meth:`Ledger.root` does."""
         return root_in(self.store, self._fetch(CREATED_AS, (attempt,)))
+
+    def sealed(self, attempt: str) -> SealedKeys | None:
+        """Return the sealed keys of an attempt; None if they were never stored here."""
+        select = "SELECT {sealed} FROM sev_attest_pending WHERE session_id = ?"
+        rows = self._fetch(select, (attempt,))
+        return self.store.read(SealedKeys.from_row, rows[0]) if rows else None
 
     def named(self, name: str, most: int) -> list[LedgerEntry]:
         """Return the entries of this name, ``most`` at most."""

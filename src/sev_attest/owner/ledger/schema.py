@@ -57,6 +57,12 @@ _UPGRADES: tuple[str, ...] = (
     f"CREATE INDEX sev_attest_named ON sev_attest_session ({NAME_INDEXED})",
     """CREATE INDEX sev_attest_open ON sev_attest_session (expires)
         WHERE state IN ('created', 'measured')""",
+    # The keys of a session that waits, sealed: see owner/pending.py. The box is base64.
+    """CREATE TABLE sev_attest_pending (
+        session_id TEXT PRIMARY KEY,
+        box TEXT,
+        requirements TEXT
+    )""",
     f"UPDATE sev_attest_ledger SET version = {VERSION}",  # noqa: S608 - a number of ours
 )
 

@@ -16,11 +16,13 @@ from sev_attest.owner.ledger.store import Store, StoreConnection
 from sev_attest.owner.ledger.story import (
     COMES_FROM,
     MAX_REFUSED,
+    OPEN,
     REFUSED,
     TIME,
     Event,
     Head,
     LedgerEntry,
+    SealedKeys,
     State,
     applied,
     to_json,
@@ -42,6 +44,8 @@ _INSERT_SESSION = """INSERT INTO sev_attest_session
 UPDATE_SESSION = """UPDATE sev_attest_session
     SET state = ?, changed = ?, measurement = ?, note = ?, refused = ?
     WHERE session_id = ? AND state = ?"""
+_INSERT_SEALED = "INSERT INTO sev_attest_pending (session_id, box, requirements) VALUES (?, ?, ?)"
+_EMPTY_BOX = "UPDATE sev_attest_pending SET box = NULL WHERE session_id = ? AND box IS NOT NULL"
 UPDATE_HEAD = "UPDATE sev_attest_ledger SET events = ?, hash = ? WHERE events = ?"
 
 _ONE_LAUNCH = "a session is for one launch: make a new one"
@@ -138,7 +142,7 @@ class Step:
             return
         self._note_once(kind, detail)
         self.entry = entry = replace(self.known(), refused=entry.refused + 1)
-        if entry.refused == MAX_REFUSED and entry.state in COMES_FROM[State.CLOSED]:
+        if entry.refused == MAX_REFUSED and entry.state in OPEN:
             self.enter(State.FAILED, {"note": f"it was refused {MAX_REFUSED} times"})
 
     def _note_once(self, kind: str, detail: Mapping[str, object]) -> None:
@@ -146,8 +150,15 @@ class Step:
         if (to_json(detail),) not in told:
             self.note(kind, detail)
 
+    def seal(self, sealed: SealedKeys) -> None:
+        """Store the keys of the attempt beside its row, until it ends."""
+        self._connection.execute(_INSERT_SEALED, (self._id, *sealed.to_row()))
+
     def write(self) -> None:
-        """Write what the events changed: the row of the attempt, and the head of the log."""
+        """Write what the events changed: the row of the attempt, and the head of the log.
+
+        The sealed keys of an attempt that ended are removed.
+        """
         before, entry, execute = self._before, self.entry, self._connection.execute
         if entry is not None and before is None:
             execute(_INSERT_SESSION, entry.to_row())
@@ -155,6 +166,8 @@ class Step:
             _, _, state, _, changed, _, *rest = entry.to_row()
             values = (state, changed, *rest, self._id, before.state.value)
             self._exactly_one(execute(UPDATE_SESSION, values).rowcount)
+            if before.state in OPEN and entry.state not in OPEN:
+                execute(_EMPTY_BOX, (self._id,))
         if self._head.count != self._count:
             head = (self._head.count, self._head.hash, self._count)
             self._exactly_one(execute(UPDATE_HEAD, head).rowcount)

@@ -154,11 +154,13 @@ def names_for(text: str, now: str) -> Mapping[str, str]:
     """
     session = ("name", "state", "created", "changed", "expires", "measurement", "note")
     event = ("time", "kind", "detail", "previous", "hash")
-    read = {column: text.format(column) for column in (*session, *event)}
+    sealed = ("box", "requirements")
+    read = {column: text.format(column) for column in (*session, *event, *sealed)}
     lists = {
         "session": "session_id, {name}, {state}, {created}, {changed}, {expires}, {measurement}, "
         "{note}, refused",
         "event": "seq, {time}, session_id, {kind}, {detail}, {previous}, {hash}",
+        "sealed": "{box}, {requirements}",
         "head": "events, {hash}",
     }
     return read | {name: columns.format_map(read) for name, columns in lists.items()} | {"now": now}

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -35,6 +35,8 @@ COMES_FROM: Mapping[State, frozenset[State]] = {
 }
 """For each state, those it can be reached from."""
 
+OPEN: frozenset[State] = COMES_FROM[State.CLOSED]
+"""The states in which a session may still be released."""
 REFUSED = "refused"
 """The kind of event that logs a second use of an attempt."""
 LEDGER = ""
@@ -144,6 +146,31 @@ class LedgerEntry:
             note=note,
             refused=refused,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedKeys:
+    """What is stored beside the row of a session that waits: see :mod:`sev_attest.owner.pending`.
+
+    ``box`` has its keys and its record, sealed; None once the session has ended. ``requirements``
+    is the fingerprint of those that the session was made under, None if it is bound to none.
+    """
+
+    box: bytes | None = field(repr=False)
+    requirements: str | None = None
+
+    def to_row(self) -> tuple[str | None, ...]:
+        """Return its row in the database, without the id of the session."""
+        return (None if self.box is None else to_text(self.box), self.requirements)
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> "SealedKeys":
+        """Read a row; raises ValueError or TypeError for one that the ledger does not write."""
+        text, requirements = row
+        if not isinstance(requirements, str | None):
+            raise TypeError("SQLite takes any type in any column")
+        box = None if text is None else base64.b64decode(text, validate=True)
+        return cls(box=box, requirements=requirements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +319,9 @@ def applied(
     return replace(entry, state=state, changed=time, note=detail.get("note", entry.note))
 
 
-def to_text(measurement: bytes) -> str:
-    """Return a measurement in base64, as hosts report it."""
-    return base64.b64encode(measurement).decode("ascii")
+def to_text(data: bytes) -> str:
+    """Return a measurement, or a box, in base64."""
+    return base64.b64encode(data).decode("ascii")
 
 
 def to_json(value: object) -> str:

@@ -30,6 +30,8 @@ _MOVED = f"""SELECT count(*) FROM sev_attest_event e
     JOIN sev_attest_session s ON s.session_id = e.session_id WHERE e.seq > ? AND {_OVER}"""  # noqa: S608 - likewise
 _REMOVE_EVENTS = f"""DELETE FROM sev_attest_event WHERE session_id IN
     (SELECT session_id FROM sev_attest_session WHERE {_OVER})"""  # noqa: S608 - likewise
+_REMOVE_SEALED = f"""DELETE FROM sev_attest_pending WHERE session_id IN
+    (SELECT session_id FROM sev_attest_session WHERE {_OVER})"""  # noqa: S608 - likewise
 _REMOVE = f"DELETE FROM sev_attest_session WHERE {_OVER}"  # noqa: S608 - likewise
 
 Going = Iterator[tuple[LedgerEntry, list[Event]]]
@@ -104,6 +106,7 @@ def remove(store: Store, connection: StoreConnection, planned: Checkpoint, time:
         raise store.fault("moved")
     for statement in store.unguard:
         connection.execute(statement)
+    connection.execute(_REMOVE_SEALED, over)
     removed = connection.execute(_REMOVE_EVENTS, over).rowcount
     if (removed, connection.execute(_REMOVE, over).rowcount) != (planned.removed, sessions):
         raise store.fault("moved")
