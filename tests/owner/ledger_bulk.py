@@ -1,0 +1,106 @@
+"""Fill a new ledger with many sessions at once, as its steps would have left it."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from sev_attest.owner.ledger import Event, Head, Ledger
+from sev_attest.owner.ledger.step import INSERT_EVENT, UPDATE_HEAD
+from sev_attest.owner.ledger.story import EMPTY, LedgerEntry, applied, to_text
+
+MEASUREMENT = bytes(range(48))
+_SESSION = "session_id, name, state, created, changed, expires, measurement, note, refused"
+_EVENT = "seq, time, session_id, kind, detail, previous, hash"
+_PER_SECOND = 100
+_CREATED: dict[str, object] = {"expires": None, "note": "", "root": "AMD Milan"}
+_MEASURED: dict[str, object] = {"measurement": to_text(MEASUREMENT)}
+
+
+def name_of(number: int) -> str:
+    return f"guest-{number}"
+
+
+def session_of(number: int) -> str:
+    """Give an id that says nothing of the order, as real ones."""
+    return hashlib.sha256(name_of(number).encode()).hexdigest()
+
+
+def fill(place: str, count: int) -> Head:
+    """Make a ledger with ``count`` sessions, each created, bound and released; give its head."""
+    with Ledger.open(place):
+        pass
+    if place.startswith("postgresql:"):
+        return _copy(place, count)
+    return _insert(place, count)
+
+
+def _insert(path: str, count: int) -> Head:
+    filling = _Filling(count)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA cache_size = -1000000")  # KiB: its indexes are filled at random
+    connection.execute("BEGIN")
+    connection.executemany(INSERT_EVENT, filling.events())
+    places = ", ".join("?" * len(_SESSION.split()))
+    insert = f"INSERT INTO sev_attest_session ({_SESSION}) VALUES ({places})"
+    connection.executemany(insert, filling.sessions())
+    connection.execute(UPDATE_HEAD, (filling.head.count, filling.head.hash, 0))
+    connection.execute("COMMIT")
+    connection.close()
+    return filling.head
+
+
+def _copy(url: str, count: int) -> Head:
+    filling = _Filling(count)
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        for table, columns, rows in (
+            ("event", _EVENT, filling.events()),
+            ("session", _SESSION, filling.sessions()),
+        ):
+            command = f"COPY sev_attest_{table} ({columns}) FROM STDIN".encode()
+            with cursor.copy(command) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        head = (filling.head.count, filling.head.hash, 0)
+        cursor.execute(UPDATE_HEAD.replace("?", "%s").encode(), head)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")  # as the server does by itself, sooner or later
+    return filling.head
+
+
+class _Filling:
+    """The rows of a ledger; ``head`` is that of the events which were given."""
+
+    def __init__(self, count: int) -> None:
+        self.head = EMPTY
+        self._count = count
+
+    def events(self) -> Iterator[tuple[Any, ...]]:
+        for number in range(self._count):
+            for time, kind, detail in _story(number):
+                event = Event.after(
+                    self.head, time=time, session_id=session_of(number), kind=kind, detail=detail
+                )
+                self.head = event.head
+                yield event.to_row()
+
+    def sessions(self) -> Iterator[tuple[Any, ...]]:
+        for number in range(self._count):
+            entry: LedgerEntry | None = None
+            for time, kind, detail in _story(number):
+                entry = applied(
+                    entry, time=time, session_id=session_of(number), kind=kind, detail=detail
+                )
+            assert entry is not None
+            yield entry.to_row()
+
+
+def _story(number: int) -> Iterator[tuple[str, str, dict[str, object]]]:
+    minutes, seconds = divmod(number // _PER_SECOND, 60)
+    hours, minutes = divmod(minutes, 60)
+    time = f"2026-01-01T{hours:02}:{minutes:02}:{seconds:02}+00:00"
+    yield time, "created", {"name": name_of(number), **_CREATED}
+    for kind in ("measured", "released"):
+        yield time, kind, _MEASURED
