@@ -3,17 +3,19 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 
-from sev_attest.owner.ledger import Event, Head, Ledger
+from sev_attest.owner.ledger import Head, Ledger
 from sev_attest.owner.ledger.step import INSERT_EVENT, UPDATE_HEAD
-from sev_attest.owner.ledger.story import EMPTY, LedgerEntry, applied, to_text
+from sev_attest.owner.ledger.story import EMPTY, LedgerEntry, applied, event_hash, to_json, to_text
 
 MEASUREMENT = bytes(range(48))
 _SESSION = "session_id, name, state, created, changed, expires, measurement, note, refused"
 _EVENT = "seq, time, session_id, kind, detail, previous, hash"
+_BEGIN = datetime(2026, 1, 1)  # noqa: DTZ001 - UTC, as the text says
 _PER_SECOND = 100
 _CREATED: dict[str, object] = {"expires": None, "note": "", "root": "AMD Milan"}
 _MEASURED: dict[str, object] = {"measurement": to_text(MEASUREMENT)}
@@ -40,12 +42,18 @@ def fill(place: str, count: int) -> Head:
 def _insert(path: str, count: int) -> Head:
     filling = _Filling(count)
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA cache_size = -1000000")  # KiB: its indexes are filled at random
     connection.execute("BEGIN")
+    # An index that is made afterwards is sorted, and not filled at random.
+    made = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    indexes = connection.execute(made).fetchall()
+    for name, _ in indexes:
+        connection.execute(f"DROP INDEX {name}")
     connection.executemany(INSERT_EVENT, filling.events())
     places = ", ".join("?" * len(_SESSION.split()))
     insert = f"INSERT INTO sev_attest_session ({_SESSION}) VALUES ({places})"
-    connection.executemany(insert, filling.sessions())
+    connection.executemany(insert, sorted(filling.sessions()))
+    for _, index in indexes:
+        connection.execute(index)
     connection.execute(UPDATE_HEAD, (filling.head.count, filling.head.hash, 0))
     connection.execute("COMMIT")
     connection.close()
@@ -71,36 +79,38 @@ def _copy(url: str, count: int) -> Head:
 
 
 class _Filling:
-    """The rows of a ledger; ``head`` is that of the events which were given."""
+    """The rows of a ledger; ``head`` is that of the log, once all its events were read."""
 
     def __init__(self, count: int) -> None:
         self.head = EMPTY
         self._count = count
 
     def events(self) -> Iterator[tuple[Any, ...]]:
+        seq, previous = self.head.count, self.head.hash
         for number in range(self._count):
-            for time, kind, detail in _story(number):
-                event = Event.after(
-                    self.head, time=time, session_id=session_of(number), kind=kind, detail=detail
-                )
-                self.head = event.head
-                yield event.to_row()
+            session, time = session_of(number), _time_of(number)
+            for kind, detail in _story(number):
+                seq += 1
+                fields = (seq, time, session, kind, to_json(detail), previous)
+                previous = event_hash(fields)
+                yield (*fields, previous)
+        self.head = Head(seq, previous)
 
     def sessions(self) -> Iterator[tuple[Any, ...]]:
         for number in range(self._count):
+            session, time = session_of(number), _time_of(number)
             entry: LedgerEntry | None = None
-            for time, kind, detail in _story(number):
-                entry = applied(
-                    entry, time=time, session_id=session_of(number), kind=kind, detail=detail
-                )
+            for kind, detail in _story(number):
+                entry = applied(entry, time=time, session_id=session, kind=kind, detail=detail)
             assert entry is not None
             yield entry.to_row()
 
 
-def _story(number: int) -> Iterator[tuple[str, str, dict[str, object]]]:
-    minutes, seconds = divmod(number // _PER_SECOND, 60)
-    hours, minutes = divmod(minutes, 60)
-    time = f"2026-01-01T{hours:02}:{minutes:02}:{seconds:02}+00:00"
-    yield time, "created", {"name": name_of(number), **_CREATED}
-    for kind in ("measured", "released"):
-        yield time, kind, _MEASURED
+def _story(number: int) -> Iterator[tuple[str, dict[str, object]]]:
+    yield "created", {"name": name_of(number), **_CREATED}
+    yield "measured", _MEASURED
+    yield "released", _MEASURED
+
+
+def _time_of(number: int) -> str:
+    return f"{_BEGIN + timedelta(seconds=number // _PER_SECOND):%Y-%m-%dT%H:%M:%S+00:00}"
