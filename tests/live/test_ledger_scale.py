@@ -229,7 +229,7 @@ def reads_all(sql: str, plan: str) -> bool:
     """
     is_first_page = "LIMIT" in sql and "WHERE" not in sql
     scans = SCAN.search(plan) and not is_first_page
-    sorts = SORT.search(plan) and "session_id = ?" not in sql
+    sorts = SORT.search(plan) and "session_id = " not in sql
     return bool(scans or sorts)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,35 +35,37 @@ def fill(place: str, count: int) -> Head:
     """Make a ledger with ``count`` sessions, each created, bound and released; give its head."""
     with Ledger.open(place):
         pass
-    if place.startswith("postgresql:"):
-        return _copy(place, count)
-    return _insert(place, count)
-
-
-def _insert(path: str, count: int) -> Head:
     filling = _Filling(count)
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("BEGIN")
-    # An index that is made afterwards is sorted, and not filled at random.
-    made = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
-    indexes = connection.execute(made).fetchall()
-    for name, _ in indexes:
-        connection.execute(f"DROP INDEX {name}")
-    connection.executemany(INSERT_EVENT, filling.events())
-    places = ", ".join("?" * len(_SESSION.split()))
-    insert = f"INSERT INTO sev_attest_session ({_SESSION}) VALUES ({places})"
-    connection.executemany(insert, sorted(filling.sessions()))
-    for _, index in indexes:
-        connection.execute(index)
-    connection.execute(UPDATE_HEAD, (filling.head.count, filling.head.hash, 0))
-    connection.execute("COMMIT")
-    connection.close()
+    (_copy if place.startswith("postgresql:") else _insert)(place, filling)
     return filling.head
 
 
-def _copy(url: str, count: int) -> Head:
-    filling = _Filling(count)
+# An index that is made after its table is sorted, and not filled at random.
+
+
+def _insert(path: str, filling: "_Filling") -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        made = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+        indexes = connection.execute(made).fetchall()
+        for name, _ in indexes:
+            connection.execute(f"DROP INDEX {name}")
+        connection.executemany(INSERT_EVENT, filling.events())
+        places = ", ".join("?" * len(_SESSION.split()))
+        insert = f"INSERT INTO sev_attest_session ({_SESSION}) VALUES ({places})"
+        connection.executemany(insert, sorted(filling.sessions()))
+        for _, index in indexes:
+            connection.execute(index)
+        connection.execute(UPDATE_HEAD, (filling.head.count, filling.head.hash, 0))
+        connection.execute("COMMIT")
+
+
+def _copy(url: str, filling: "_Filling") -> None:
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        made = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename LIKE 'sev_attest_%'"
+        indexes = cursor.execute(f"{made} AND indexname NOT LIKE '%_pkey'".encode()).fetchall()
+        for name, _ in indexes:
+            cursor.execute(f"DROP INDEX {name}".encode())
         for table, columns, rows in (
             ("event", _EVENT, filling.events()),
             ("session", _SESSION, filling.sessions()),
@@ -71,11 +74,12 @@ def _copy(url: str, count: int) -> Head:
             with cursor.copy(command) as copy:
                 for row in rows:
                     copy.write_row(row)
+        for _, index in indexes:
+            cursor.execute(index.encode())
         head = (filling.head.count, filling.head.hash, 0)
         cursor.execute(UPDATE_HEAD.replace("?", "%s").encode(), head)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")  # as the server does by itself, sooner or later
-    return filling.head
 
 
 class _Filling:
