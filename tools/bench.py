@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import json
+import multiprocessing
 import os
 import platform
 import secrets
@@ -21,12 +22,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cryptography
 from cryptography.hazmat.backends.openssl import backend
@@ -40,12 +42,16 @@ from sev_attest.guest.firmware import sha256_of
 from sev_attest.owner import LaunchRecord, Ledger, release
 from sev_attest.owner.advisories import load
 from sev_attest.owner.ledger import step
-from sev_attest.owner.ledger.reading import Reader
+from sev_attest.owner.ledger.book import store_at
+from sev_attest.owner.ledger.reading import CREATED_AS
 from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.owner.requirements import Minimum, ReferenceValue, Requirements
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.spec import Usage
 from sev_attest.testing import Authority, Platform, ovmf_image
+
+if TYPE_CHECKING:
+    from postgres_server import Server
 
 Run = Callable[[], float]
 """Does the work once; gives what it took (seconds, MiB or another amount)."""
@@ -532,7 +538,6 @@ def ledger_lines(scale: Scale) -> Iterator[Line]:
     """The release of a secret, with its transaction."""
     rounds, times = scale.of(15, 3), scale.of(100, 10)
     ledger = Ledger.open(scale.folder / "released.sqlite3")
-    bare = Ledger.open(scale.folder / "bare.sqlite3")
     record = LaunchRecord.of(
         sev.Session.create(platform_of_bench(), policy=sev.GuestPolicy(POLICY)),
         "bench",
@@ -564,17 +569,17 @@ def ledger_lines(scale: Scale) -> Iterator[Line]:
         ready.pop()()
         return timed(lambda: ready.pop()(), times)()  # noqa: PLW0108 - another one each time
 
-    transaction = BareTransaction(scale.folder / "bare.sqlite3", bare)
+    alone = Bare(str(scale.folder / "bare.sqlite3"))
 
     def reference() -> float:
-        transaction.prepare(times + 1)
-        transaction.run()
-        return timed(transaction.run, times)()
+        sessions = alone.prepare(times + 1)
+        alone.release(sessions.pop())
+        return timed(lambda: alone.release(sessions.pop()), times)()
 
     yield Line(
         name="release",
         what="release() with a SQLite ledger",
-        against="the bare transaction, synced",
+        against="its statements alone, synced",
         reach=">= 0.5",
         ratio="rate",
         ours=ours,
@@ -583,36 +588,188 @@ def ledger_lines(scale: Scale) -> Iterator[Line]:
     )
 
 
-class BareTransaction:
-    """What a release does to the database, with values that are made beforehand."""
+class Bare:
+    """The statements of a release, in a synced transaction of its own under the lock of the log.
 
-    def __init__(self, path: Path, ledger: Ledger) -> None:
+    Each thread has a connection, and nothing is checked.
+    """
+
+    def __init__(self, place: str) -> None:
         """Use the tables of a ledger of its own."""
-        self._ledger = ledger
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._sessions: list[str] = []
+        self._ledger = Ledger.open(place)
+        self._store = store_at(place, TIMEOUT)
+        self._place = place
+        self._threads = threading.local()
 
-    def prepare(self, count: int) -> None:
+    def prepare(self, count: int) -> list[str]:
         """Open as many sessions."""
-        for _ in range(count):
-            self._sessions.append(secrets.token_hex(32))
-            self._ledger.create(self._sessions[-1])
-        self._events = self._ledger.snapshot(Reader.head).count
+        return new_sessions(self._ledger, count)
 
-    def run(self) -> None:
+    def release(self, session: str) -> None:
         """Bind and release a session."""
-        session, text = self._sessions.pop(), "x" * 64
-        execute, at = self._connection.execute, "2026-01-01T00:00:00+00:00"
-        execute("BEGIN IMMEDIATE")
-        execute(step.LOOK.format_map(Sqlite.names), (self._events, session)).fetchone()
-        for before, state in (("created", "measured"), ("measured", "released")):
-            count = self._events
-            execute(step.INSERT_EVENT, (count + 1, at, session, state, text, text, text))
-            execute(step.UPDATE_SESSION, (state, at, text, "", 0, session, before))
-            execute(step.UPDATE_HEAD, (count + 1, text, count))
-            self._events += 1
-        execute("COMMIT")
+        run, text, at = self._runner(), "x" * 64, "2026-01-01T00:00:00+00:00"
+        run("")
+        count = run(step.LOOK, (0, session)).fetchone()[0]
+        run(CREATED_AS, (session,)).fetchone()
+        for number, kind in enumerate(("measured", "released"), start=count + 1):
+            run(step.INSERT_EVENT, (number, at, session, kind, text, text, text))
+        run(step.UPDATE_SESSION, ("released", at, text, "", 0, session, "created"))
+        run(step.UPDATE_HEAD, (count + 2, text, count))
+        run("COMMIT")
+
+    def _runner(self) -> Callable[..., Any]:
+        """Give what runs a statement on this thread's connection; an empty one begins."""
+        if not hasattr(self._threads, "run"):
+            server = not isinstance(self._store, Sqlite)
+            begin = "BEGIN; LOCK TABLE sev_attest_ledger IN EXCLUSIVE MODE"
+            statements = {"": begin if server else "BEGIN IMMEDIATE", "COMMIT": "COMMIT"}
+            for sql in (
+                step.LOOK, CREATED_AS, step.INSERT_EVENT, step.UPDATE_SESSION, step.UPDATE_HEAD
+            ):  # fmt: skip
+                named = sql.format_map(self._store.names)
+                statements[sql] = named.replace("?", "%s") if server else named
+            connection = self._connect()
+
+            def run(sql: str, values: tuple[object, ...] = ()) -> Any:
+                return connection.execute(statements[sql], values)
+
+            self._threads.run = run
+        found: Callable[..., Any] = self._threads.run
+        return found
+
+    def _connect(self) -> Any:
+        if isinstance(self._store, Sqlite):
+            connection = sqlite3.connect(self._place, timeout=TIMEOUT, isolation_level=None)
+            connection.execute("PRAGMA synchronous = FULL")
+            return connection
+        import psycopg
+
+        return psycopg.connect(self._place, autocommit=True)
+
+
+TIMEOUT = 60.0
+MEASUREMENT = bytes(48)
+
+
+def new_sessions(ledger: Ledger, count: int) -> list[str]:
+    """Create as many sessions in a ledger."""
+    made = [secrets.token_hex(32) for _ in range(count)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ledger.create, made))
+    return made
+
+
+Releases = Callable[[Callable[[str], object], list[str]], float]
+"""Releases sessions with a function; gives the seconds for one, all together."""
+
+
+def crowd(pool: ThreadPoolExecutor, threads: int) -> Releases:
+    """Release from the threads of a pool, all at once; they stay, and so do their connections."""
+
+    def run(release: Callable[[str], object], sessions: list[str]) -> float:
+        start = threading.Barrier(threads + 1)
+
+        def each(part: list[str]) -> None:
+            start.wait()
+            for session in part:
+                release(session)
+
+        running = [pool.submit(each, sessions[number::threads]) for number in range(threads)]
+        start.wait()
+        begin = time.perf_counter()
+        for one in running:
+            one.result()
+        return (time.perf_counter() - begin) / len(sessions)
+
+    return run
+
+
+def crowds(processes: int, threads: int) -> Releases:
+    """Release from the threads of several processes, all at once, once each has a connection."""
+
+    def run(release: Callable[[str], object], sessions: list[str]) -> float:
+        context = multiprocessing.get_context("fork")
+        start = context.Barrier(processes + 1)
+
+        def each(part: list[str]) -> None:
+            with ThreadPoolExecutor(threads) as pool:
+                work = crowd(pool, threads)
+                work(release, part[:threads])
+                start.wait()
+                work(release, part[threads:])
+
+        running = [
+            context.Process(target=each, args=(sessions[number::processes],))
+            for number in range(processes)
+        ]
+        for one in running:
+            one.start()
+        start.wait(TIMEOUT)
+        begin = time.perf_counter()
+        for one in running:
+            one.join()
+            if one.exitcode:
+                raise RuntimeError(f"a process that released ended with {one.exitcode}")
+        return (time.perf_counter() - begin) / (len(sessions) - processes * threads)
+
+    return run
+
+
+def throughput_lines(scale: Scale) -> Iterator[Line]:
+    """Many releases at once, beside a synced transaction for each of them."""
+    crowded = (("1", 1), ("8", 8), ("32", 32))
+    names = ("ours", "bare")
+    places = [str(scale.folder / f"many-{name}.sqlite3") for name in names]
+    for slug, threads in crowded:
+        with ThreadPoolExecutor(threads) as pool:
+            yield throughput(scale, "SQLite", slug, places, crowd(pool, threads))
+    with ExitStack() as stack:
+        server = postgresql(stack)
+        if server is None:
+            absent.append("a PostgreSQL server")
+            return
+        places = [server.new_database() for _ in names]
+        for slug, threads in crowded:
+            with ThreadPoolExecutor(threads) as pool:
+                yield throughput(scale, "PostgreSQL", slug, places, crowd(pool, threads))
+        yield throughput(scale, "PostgreSQL", "4 x 8", places, crowds(4, 8))
+
+
+def throughput(scale: Scale, database: str, slug: str, places: list[str], run: Releases) -> Line:
+    """Compare the releases of a crowd on two ledgers of the same database."""
+    ledger, bare = Ledger.open(places[0], timeout=TIMEOUT), Bare(places[1])
+    count = scale.of(512, 64)
+    who = f"{slug} thread{'s' * (slug != '1')}".replace(" x ", " processes of ")
+    return Line(
+        name=f"throughput-{database.lower()}-{slug.replace(' ', '')}",
+        what=f"`Ledger.release`, {database}, {who}",
+        against="a synced transaction for each, its statements alone",
+        reach=REACHES[slug],
+        ratio="rate",
+        ours=lambda: run(
+            lambda session: ledger.release(session, MEASUREMENT), new_sessions(ledger, count)
+        ),
+        reference=lambda: run(bare.release, bare.prepare(count)),
+        rounds=scale.of(9, 1),
+    )
+
+
+REACHES = {"1": ">= 0.5", "8": ">= 2", "32": ">= 2", "4 x 8": ">= 2"}
+
+
+def postgresql(stack: ExitStack) -> "Server | None":
+    """Start a server as the live tests do; None if none is installed."""
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "owner"))
+    from postgres_server import Server, binaries
+
+    programs = binaries()
+    if programs is None:
+        return None
+    # A socket's name is short, and the server may run as another user.
+    server = Server(programs, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+    server.start()
+    stack.callback(server.stop)
+    return server
 
 
 def search_lines(scale: Scale) -> Iterator[Line]:
@@ -706,6 +863,7 @@ GROUPS = (
     digest_lines,
     tool_lines,
     ledger_lines,
+    throughput_lines,
     search_lines,
     growth_lines,
 )

@@ -1,4 +1,4 @@
-"""What the live tests share: a PostgreSQL server of their own."""
+"""What the live tests share: the option --long, and a PostgreSQL server of their own."""
 
 import tempfile
 from collections.abc import Iterator
@@ -7,6 +7,16 @@ from pathlib import Path
 import pytest
 
 from postgres_server import Server, binaries
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the long forms of the live tests")
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Return whether the long forms are wanted."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="module")

@@ -2128,3 +2128,27 @@ def test_a_damaged_row_does_not_keep_the_lock(ledger: Ledger) -> None:
     connection.close()
     assert refused.value.check == "ledger.damaged"
     ledger.bind(ONE, MEASUREMENT)
+
+
+def test_a_server_out_of_reach_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("no route")
+
+    monkeypatch.setattr(psycopg, "connect", fail)
+    with pytest.raises(LedgerError, match="the connection failed") as refused:
+        Ledger.open("postgresql://host/keys")
+    assert refused.value.check == "ledger.connection"
+
+
+def test_a_measurement_with_other_characters_in_it_is_damage(ledger: Ledger) -> None:
+    ledger.bind(ONE, MEASUREMENT, adopt=True)
+    meddle(ledger, "UPDATE sev_attest_session SET measurement = measurement || ' '")
+    with pytest.raises(LedgerError) as refused:
+        ledger.get(ONE)
+    assert refused.value.check == "ledger.damaged"
+
+
+def test_a_ledger_that_was_made_leaves_no_file_open(place: Path) -> None:
+    before = len([*Path("/proc/self/fd").iterdir()])
+    Ledger.open(place).disconnect()
+    assert len([*Path("/proc/self/fd").iterdir()]) == before

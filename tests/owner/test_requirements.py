@@ -514,6 +514,19 @@ def test_numbers_of_the_minimum_go_up_to_255() -> None:
     assert read(text).minimum["milan"] == Minimum(api=(255, 255), build=255)
 
 
+@pytest.mark.parametrize("launches", [None, [], {}, "x", {"digest": "ef" * 32}])
+def test_a_manifest_has_a_list_of_launches(launches: object) -> None:
+    whole = {"schema": "sev-attest/manifest/1", "launches": launches}
+    with pytest.raises(MalformedInput, match="manifest launches: there are none"):
+        read_manifest(json.dumps(whole).encode())
+
+
+def test_a_line_with_too_many_dots_is_named() -> None:
+    lines = FILE.count("\n")
+    with pytest.raises(MalformedInput, match=f"line {lines + 1} has more than"):
+        read(f"{FILE}{'a.' * 9999}a = 1\n")
+
+
 def test_text_that_is_none_and_manifests_out_of_reach_are_errors() -> None:
     with pytest.raises(MalformedInput, match="UTF-8"):
         Requirements.from_toml(b"\xff")

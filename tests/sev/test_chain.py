@@ -831,6 +831,21 @@ def test_amd_s_roots_are_known_by_name() -> None:
 # what is not SEV's
 
 
+@pytest.mark.parametrize(
+    ("document", "check"),
+    [
+        ("{}", "chain.format"),
+        ('{"pdh":"","certChain":"x","cert-chain":"y"}', "chain.conflict"),
+        ('{"pdh":1}', "chain.pdh"),
+        ("{", "chain.format"),
+    ],
+)
+def test_what_json_has_instead_of_a_chain_has_its_own_id(document: str, check: str) -> None:
+    with pytest.raises(MalformedInput) as refused:
+        sev.Chain.from_bytes(document.encode())
+    assert refused.value.check == check
+
+
 def zip64_far_away() -> bytes:
     """Make a zip whose only member begins 2**63 bytes behind the archive's start."""
     name, extra = b"pdh.cert", struct.pack("<HHQ", 1, 8, 1 << 63)

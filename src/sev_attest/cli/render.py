@@ -44,6 +44,8 @@ def raw(content: bytes, *, err: bool = False) -> None:
 
 
 def _escaped(text: str, kept: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in kept else f"\\x{ord(c):02x}" for c in text)
 
 

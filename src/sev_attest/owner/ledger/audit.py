@@ -73,7 +73,7 @@ class _Log:
         for row in events:
             seq, *texts = row
             # bool is an int, and SQLite takes any type in any column.
-            if type(seq) is not int or not all(isinstance(text, str) for text in texts):
+            if type(seq) is not int or {*map(type, texts)} != {str}:
                 yield f"event {repr(seq)[:40]} is not one that the ledger writes"
                 return
             if self.end.count < self.begins.count < seq:

@@ -78,9 +78,10 @@ class Reader:
 
     def named(self, name: str, most: int) -> list[LedgerEntry]:
         """Return the entries of this name, ``most`` at most."""
-        where = (
-            f"WHERE {NAME_INDEXED} = substr(?, 1, 64) AND name = ? ORDER BY created LIMIT {most}"
-        )
+        # SQLite would put the value of a plain `name = ?` into the indexed expression too, and
+        # then no index has it.
+        exactly = f"{NAME_INDEXED} = substr(?, 1, 64) AND name || '' = ?"
+        where = f"WHERE {exactly} ORDER BY created LIMIT {most}"
         return [self._entry(row) for row in self._fetch(f"{_SESSIONS} {where}", (name, name))]
 
     def beginning(self, digits: str, most: int) -> list[LedgerEntry]:

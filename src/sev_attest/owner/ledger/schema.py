@@ -54,7 +54,7 @@ _UPGRADES: tuple[str, ...] = (
     "ALTER TABLE sev_attest_session ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",
     "CREATE INDEX sev_attest_event_of ON sev_attest_event (session_id, seq)",
     "CREATE INDEX sev_attest_oldest ON sev_attest_session (created, session_id)",
-    f"CREATE INDEX sev_attest_named ON sev_attest_session ({NAME_INDEXED})",
+    f"CREATE INDEX sev_attest_named ON sev_attest_session ({NAME_INDEXED}, created)",
     """CREATE INDEX sev_attest_open ON sev_attest_session (expires)
         WHERE state IN ('created', 'measured')""",
     # The keys of a session that waits, sealed: see owner/pending.py. The box is base64.

@@ -7,6 +7,7 @@ driver's errors. The statements inside a transaction are the same for every data
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from sev_attest.owner.ledger.errors import PROBLEMS, LedgerError, first_line
@@ -14,7 +15,7 @@ from sev_attest.owner.ledger.story import Head
 
 MAX_VALUE = 1 << 20
 """The longest value that is read, in bytes. The ledger writes values far below that."""
-_PLAIN = (int, str, bytes, float, bool, type(None))
+_PLAIN = frozenset({int, float, bool, type(None)})
 _Read = TypeVar("_Read")
 
 
@@ -67,12 +68,12 @@ class StoreConnection:
         store = self._store
         try:
             # Closed at once: what a cursor has begun to read keeps a connection from closing.
-            with closing(self._driver.execute(sql.format_map(store.names), values)) as cursor:
+            with closing(self._driver.execute(_with_names(type(store), sql), values)) as cursor:
                 rows = cursor.fetchall() if cursor.description else []
                 found = Rows(cursor.rowcount, rows)
         except Exception as error:  # noqa: BLE001 - see the class
             raise store.translated(error, committing=sql == "COMMIT") from None
-        if not all(map(_plain, rows)):
+        if not _plain(rows):
             raise store.fault("damaged", "a value in it is of another type, or too long")
         return found
 
@@ -82,11 +83,22 @@ class StoreConnection:
             self._driver.close()
 
 
-def _plain(row: tuple[object, ...]) -> bool:
-    return all(
-        type(value) in _PLAIN and not (isinstance(value, str | bytes) and len(value) > MAX_VALUE)
-        for value in row
-    )
+@lru_cache(maxsize=256)
+def _with_names(store: "type[Store]", sql: str) -> str:
+    return sql.format_map(store.names)
+
+
+def _plain(rows: list[tuple[Any, ...]]) -> bool:
+    """Return whether all values have a plain type and length; loops, as every value comes here."""
+    for row in rows:
+        for value in row:
+            kind = type(value)
+            if kind is str or kind is bytes:
+                if len(value) > MAX_VALUE:
+                    return False
+            elif kind not in _PLAIN:
+                return False
+    return True
 
 
 class Store(ABC):
