@@ -82,10 +82,8 @@ class WaitingOptions(StoreOptions, title="Ledger"):
 
     def take(self) -> "PendingSession | None":
         """Return the session that waits; None if no option names one."""
-        if self.session is None:
+        opened = None if self.session is None else self.open(create=False)
+        if self.session is None or opened is None:
             return None
-        ledger = self.open(create=False)
-        if ledger is None:
-            raise usage("--session and --store go together")
-        with ledger:
+        with opened as ledger:
             return self.sessions(ledger).open(self.session)
