@@ -233,8 +233,8 @@ def test_a_folder_is_all_it_needs_and_it_sends_what_is_under_way_when_it_is_ende
     assert [command.split()[0] for command in commands] == ["measure", "requirements", "ledger"]
     folder = Path("keys")
     (folder / "secrets" / "web").mkdir(mode=0o700, parents=True)
-    for name in (folder, folder / "secrets"):
-        name.chmod(0o700)
+    for private in (folder, folder / "secrets"):
+        private.chmod(0o700)
     Path("OVMF.amdsev.fd").write_bytes(OVMF)
     for command in commands[:2]:
         assert run(*command.partition("#")[0].split()).code == 0

@@ -1372,6 +1372,7 @@ def test_only_a_noted_head_detects_an_older_copy(ledger: Ledger, place: Path) ->
     assert str(noted) == f"3:{noted.hash}"
     ledger.disconnect()
     place.write_bytes(copy)
+    ledger._floor.head = early  # as another process
     assert ledger.verify() == early
     with pytest.raises(LedgerDamaged, match="an older copy of the ledger, or another ledger"):
         ledger.verify(noted)
@@ -1391,8 +1392,9 @@ def seen(ledger: Ledger) -> Ledger:
 
 
 def meddle(ledger: Ledger, *statements: str) -> None:
-    """Change the database behind the ledger's back."""
+    """Change the database behind the ledger's back, which keeps no floor."""
     ledger.disconnect()
+    ledger._floor.head = Head(0, "0" * 64)
     connection = sqlite3.connect(ledger.place)
     with connection:
         for number in range(3):
@@ -1692,7 +1694,7 @@ def test_a_log_with_good_hashes_must_tell_a_story_that_can_be(
         def attempts(self) -> Iterator[tuple[dict[object, Any], Iterator[tuple[Any, ...]]]]:
             return iter([({}, iter(events))])
 
-    _, told_of = findings(Forged(), None)
+    _, told_of = findings(Forged(), [])
     assert found in told_of
 
 
@@ -1797,7 +1799,9 @@ def test_postgresql_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FLUSHING = (
-    "set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'sev-attest', '')"
+    "set_config('synchronous_commit', 'on', true),"
+    " set_config('client_min_messages', 'warning', true),"
+    " pg_logical_emit_message(true, 'sev-attest', '')"
 )
 
 
@@ -1830,7 +1834,7 @@ class Server:
             assert (sql.count("%"), sql.count("%s")) == (len(values), len(values))
             assert ";" not in sql
         if "pg_logical_emit_message" in sql:
-            sql = sql.replace(FLUSHING, "1, 1")
+            sql = sql.replace(FLUSHING, "1, 1, 1")
         if "to_char" in sql:
             sql = sql.replace(postgres.Postgres.names["now"], "'2026-01-02T12:00:00+00:00'")
         if "LANGUAGE plpgsql" in sql or "CREATE TRIGGER" in sql:
@@ -2152,3 +2156,67 @@ def test_a_ledger_that_was_made_leaves_no_file_open(place: Path) -> None:
     before = len([*Path("/proc/self/fd").iterdir()])
     Ledger.open(place).disconnect()
     assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+# A fork.
+
+
+def in_child(act: Callable[[], object]) -> str:
+    """Do something in a child process; give what it returned, or the check id of its error."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            told = str(act())
+        except SevAttestError as error:
+            told = error.check
+        except BaseException as error:  # noqa: BLE001 - it must not go on as the test
+            told = repr(error)
+        os.write(write, told.encode())
+        os._exit(0)
+    os.close(write)
+    told = os.read(read, 4096).decode()
+    os.close(read)
+    os.waitpid(child, 0)
+    return told
+
+
+def test_what_a_child_releases_is_released_for_all(ledger: Ledger, place: Path) -> None:
+    """A child with its parent's locks would write into a log that is gone."""
+    for number in range(3):
+        ledger.bind(session_id(number), MEASUREMENT, adopt=True)
+    ready, go = os.pipe(), os.pipe()
+
+    def release() -> object:
+        ledger.get(ONE)  # its own connection is open before the parent's is closed
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        return ledger.release(ONE, MEASUREMENT).state
+
+    told: list[str] = []
+    thread = threading.Thread(target=lambda: told.append(in_child(release)))
+    thread.start()
+    os.read(ready[0], 1)
+    ledger.disconnect()
+    Ledger.open(place).disconnect()  # the last to close the file removes its log
+    os.write(go[1], b"x")
+    thread.join()
+    assert told == ["released"]
+    for descriptor in (*ready, *go):
+        os.close(descriptor)
+    with Ledger.open(place) as other, pytest.raises(WrongState):
+        other.release(ONE, MEASUREMENT)
+    assert ledger.release(session_id(2), MEASUREMENT).state is State.RELEASED
+    ledger.verify()
+
+
+def test_a_child_that_was_forked_while_the_ledger_was_in_use_is_refused(
+    place: Path,
+) -> None:
+    with Ledger.open(place, timeout=0, connections=2) as ledger:
+        ledger.create(ONE)
+        told = ledger.snapshot(lambda _: in_child(lambda: ledger.bind(ONE, MEASUREMENT)))
+        assert told == "ledger.forked"
+        assert in_child(lambda: ledger.bind(ONE, MEASUREMENT).state) == "measured"
+        assert ledger.release(ONE, MEASUREMENT).state is State.RELEASED
+        ledger.verify()

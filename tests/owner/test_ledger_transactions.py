@@ -14,7 +14,7 @@ from sev_attest.errors import SevAttestError, WrongState
 from sev_attest.owner.ledger import Ledger, LedgerError, transactions
 from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.owner.ledger.store import StoreConnection
-from sev_attest.owner.ledger.transactions import MAX_STEPS
+from sev_attest.owner.ledger.transactions import MAX_STEPS, Transactions
 
 ONE = session_id(1)
 WAIT = 30
@@ -169,6 +169,7 @@ def test_a_transaction_that_cannot_begin_or_commit_fails_all_its_steps(
     gate.open.set()
     joined([*first, *others])
     assert [getattr(each, "check", "") for each in found] == ["ledger.connection"] * 2
+    assert found[0] is not found[1]
     assert ledger._floor.head.count == 1
 
 
@@ -211,20 +212,45 @@ def test_an_interrupted_thread_that_waits_takes_its_step_back(
         patch.setattr(ledger._here._turn, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ledger.create(ONE)
-        # One that a leader took already is not taken back.
-        append = list.append
-
-        class Taken(list[Any]):
-            def append(self, job: Any) -> None:
-                job.taken = True
-                append(self, job)
-
-        patch.setattr(ledger._here, "_waiting", Taken())
-        with pytest.raises(KeyboardInterrupt):
-            ledger.create(session_id(2))
     gate.open.set()
     joined(first)
-    assert ledger.get(ONE) is ledger.get(session_id(2)) is None
+    assert ledger.get(ONE) is None
+
+
+@pytest.mark.parametrize("where", ["_next", "_lead", "_take", "_run", "_pass_on"])
+def test_wherever_an_interrupt_comes_the_next_step_is_taken(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    function = getattr(Transactions, where)
+
+    def interrupted(self: Transactions, *given: Any) -> Any:
+        function(self, *given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transactions, where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.create(ONE)
+    assert ledger.create(session_id(2)).state == "created"
+    assert ledger._here._leader is None
+    assert ledger._here._waiting == []
+    ledger.verify()
+
+
+def test_a_step_waits_for_others_no_longer_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "_LEAST_WAIT", 0.05)
+    with Ledger.open(tmp_path / "ledger", timeout=0) as ledger:
+        gate = Gate(monkeypatch)
+        first, _ = in_threads(lambda: ledger.create(session_id(0)))
+        assert gate.reached.wait(WAIT)
+        with pytest.raises(LedgerError) as refused:
+            ledger.create(ONE)
+        assert refused.value.check == "ledger.busy"
+        gate.open.set()
+        joined(first)
+        assert ledger.create(ONE)
 
 
 def test_more_readers_than_connections_wait_and_then_are_told(tmp_path: Path) -> None:
@@ -288,4 +314,7 @@ def test_refusals_are_not_flushed(ledger: Ledger, monkeypatch: pytest.MonkeyPatc
         ledger.create(ONE)
     ledger.bind(ONE, MEASUREMENT)
     ledger.bind(ONE, MEASUREMENT)  # another process may have bound it just now
-    assert flushed == [1, 3, 3]
+    with pytest.raises(SevAttestError):
+        ledger.create(ONE)
+    # The first refusal of a kind is logged.
+    assert flushed == [1, 2, 3, 3]

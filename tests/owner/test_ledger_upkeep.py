@@ -1,5 +1,6 @@
 """What a ledger's owner does now and then: expire, prune, and go on after a loss."""
 
+import fcntl
 import json
 import os
 import re
@@ -14,9 +15,10 @@ import pytest
 
 from ledger_worker import MEASUREMENT, session_id
 from sev_attest.errors import SevAttestError, Unsupported, WrongState
-from sev_attest.owner.ledger import Ledger, LedgerDamaged, LedgerError, State, reading, upkeep
+from sev_attest.owner.ledger import Ledger, LedgerDamaged, LedgerError, reading, upkeep
+from sev_attest.owner.ledger import floor as floor_module
 from sev_attest.owner.ledger.audit import MAX_FINDINGS
-from sev_attest.owner.ledger.checkpoint import Checkpoint
+from sev_attest.owner.ledger.checkpoint import Checkpoint, Kept
 from sev_attest.owner.ledger.reading import Reader
 from sev_attest.owner.ledger.story import Event, Head, LedgerEntry
 
@@ -278,13 +280,16 @@ def test_a_removed_event_that_comes_back_is_found(ledger: Ledger, clock: Clock) 
             entry.to_row(),
         )
     connection.close()
-    with pytest.raises(LedgerDamaged, match="others are left than the checkpoint says"):
+    with pytest.raises(LedgerDamaged, match="more is missing than was removed") as refused:
         ledger.verify()
+    assert any("others are left" in finding for finding in refused.value.findings)
 
 
 @pytest.mark.parametrize(
     "detail", ["{}", "[]", "no json", '{"head":1}', '{"head":"x","digest":""}',
-               f'{{"head":"1:{"0" * 64}","digest":1}}', f'{{"head":"1:{"0" * 64}","digest":""}}']
+               f'{{"head":"1:{"0" * 64}","digest":1}}',
+               f'{{"head":"1:{"0" * 64}","digest":"","before":"","sessions":"1","removed":1}}',
+               f'{{"head":"1:{"0" * 64}","digest":""}}']
 )  # fmt: skip
 def test_a_checkpoint_of_no_known_form_is_damage(ledger: Ledger, clock: Clock, detail: str) -> None:
     grown(ledger, clock)
@@ -361,7 +366,8 @@ def test_processes_share_a_floor_and_it_never_falls(place: Path, tmp_path: Path)
     assert floor.read_text() == highest
 
 
-def test_a_floor_that_was_pruned_is_no_loss(ledger: Ledger, clock: Clock) -> None:
+def test_a_floor_that_was_removed_is_refused(ledger: Ledger, clock: Clock) -> None:
+    """A checkpoint says nothing of the hash of an event that it removed."""
     grown(ledger, clock)
     with Ledger.open(ledger.place, clock=clock) as idle:
         clock.ahead(days=1)
@@ -370,15 +376,106 @@ def test_a_floor_that_was_pruned_is_no_loss(ledger: Ledger, clock: Clock) -> Non
         assert idle._floor.head == ledger.verify()
         clock.ahead(days=2)
         prune(ledger, clock.time)
-        assert idle.create(session_id(9)).state is State.CREATED
-        # But an event that another one replaced is.
-        idle._floor.head = Head(1, "0" * 64)
         with pytest.raises(LedgerError) as refused:
-            idle.create(session_id(10))
+            idle.create(session_id(9))
         assert refused.value.check == "ledger.lost"
-        idle._floor.head = Head(10**6, "0" * 64)
-        with pytest.raises(LedgerError):
-            idle.create(session_id(10))
+
+
+def test_a_session_that_may_have_been_removed_is_not_adopted(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    assert ledger.bind(session_id(50), MEASUREMENT, adopt=True)
+    prune(ledger, NOON + timedelta(days=4))
+    for attempt in (session_id(1), session_id(51)):
+        for step in (ledger.bind, ledger.release):
+            with pytest.raises(WrongState, match="it may be one of them") as refused:
+                step(attempt, MEASUREMENT, adopt=True)
+            assert refused.value.check == "ledger.pruned"
+    assert ledger.release(session_id(50), MEASUREMENT, adopt=True)
+    ledger.verify()
+
+
+def forge(ledger: Ledger, head: Head, **changes: Any) -> None:
+    """Append a checkpoint that nobody's prune wrote."""
+    kept = Kept()
+    every = [*ledger.events()]
+    for event in sorted(every, key=lambda event: (event.session_id, event.seq)):
+        if event.seq <= head.count:
+            kept.add(event.seq, event.hash)
+    told = Checkpoint(head=head, before="", sessions=0, removed=0, digest=kept.digest)
+    checkpoint = Event.after(
+        every[-1].head,
+        time="2026-01-02T12:00:00+00:00",
+        session_id="",
+        kind="checkpoint",
+        detail=told._replace(**changes).to_detail(),
+    )
+    ledger.disconnect()
+    with sqlite3.connect(ledger.place) as connection:
+        connection.execute(
+            "INSERT INTO sev_attest_event VALUES (?, ?, ?, ?, ?, ?, ?)", checkpoint.to_row()
+        )
+        connection.execute(
+            "UPDATE sev_attest_ledger SET events = ?, hash = ?", (checkpoint.seq, checkpoint.hash)
+        )
+    connection.close()
+
+
+def test_a_checkpoint_that_nobody_s_prune_wrote_is_found(ledger: Ledger, clock: Clock) -> None:
+    grown(ledger, clock)
+    noted = ledger.verify()
+    ledger.disconnect()
+    copy = Path(ledger.place).read_bytes()
+    # What it removes must be as much as what is missing.
+    forge(ledger, noted, removed=3)
+    with pytest.raises(LedgerDamaged, match="more is missing than was removed"):
+        ledger.verify(noted)
+    # The head that it names must be the event that is there.
+    ledger.disconnect()
+    Path(ledger.place).write_bytes(copy)
+    forge(ledger, Head(noted.count, "0" * 64))
+    with pytest.raises(LedgerDamaged, match="is not the one that the checkpoint names"):
+        ledger.verify()
+
+
+def test_verify_holds_a_ledger_to_its_floor(place: Path, tmp_path: Path) -> None:
+    with Ledger.open(place, floor=tmp_path / "floor") as ledger:
+        ledger.create(ONE)
+        ledger.disconnect()
+        copy = place.read_bytes()
+        ledger.create(TWO)
+        ledger.verify()
+        ledger.disconnect()
+        place.write_bytes(copy)
+        with pytest.raises(LedgerDamaged, match="does not have the event 2 that was noted"):
+            ledger.verify()
+
+
+def test_a_floor_that_cannot_be_written_after_a_commit_is_an_unknown_outcome(
+    place: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir(mode=0o700)
+    with Ledger.open(place, floor=folder / "floor") as ledger:
+        ledger.bind(ONE, MEASUREMENT, adopt=True)
+        folder.chmod(0o777)
+        with pytest.raises(LedgerError) as refused:
+            ledger.release(ONE, MEASUREMENT)
+        folder.chmod(0o700)
+        assert refused.value.check == "ledger.floor"
+        assert refused.value.hint.startswith("the last step may have been taken")
+
+
+def test_a_floor_that_another_process_holds_is_waited_for(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floor_module, "_SECONDS", 0.05)
+    path = tmp_path / "floor"
+    with Ledger.open(place, floor=path) as ledger:
+        with path.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with pytest.raises(LedgerError, match="Resource temporarily unavailable"):
+                ledger.create(ONE)
+        ledger.create(TWO)
 
 
 def _loose(floor: Path) -> None:
@@ -391,6 +488,7 @@ def _loose(floor: Path) -> None:
     [
         (lambda floor: floor.write_text("1:2\n"), "not a line COUNT:HASH"),
         (lambda floor: floor.write_text("x" * 81), "not a line COUNT:HASH"),
+        (lambda floor: floor.touch(), "not a line COUNT:HASH"),
         (Path.mkdir, "Is a directory"),
         (lambda floor: floor.symlink_to("elsewhere"), "symbolic link|Too many levels"),
         (_loose, "others can write to it"),

@@ -74,6 +74,8 @@ def write_all(files: Iterable[tuple[Path, Content]], *, force: bool) -> None:
             _undo(staged, placed, kept)
             raise
         else:
+            for folder in dict.fromkeys(path.parent for path, _ in pairs):
+                _sync(folder)
             for old in kept.values():
                 _remove(old)
         finally:
@@ -88,6 +90,16 @@ def _hold_signals(*, hold: bool) -> None:
     if hasattr(signal, "pthread_sigmask"):
         how = signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK
         signal.pthread_sigmask(how, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names of files to the disk, where a folder can be opened at all."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

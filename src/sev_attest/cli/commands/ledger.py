@@ -307,6 +307,11 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
             f"up to event {checkpoint.head.count}, {checkpoint.removed} events were removed, of "
             f"sessions that ended before {checkpoint.before}: keep what was exported then"
         )
+        if head and head.count <= checkpoint.head.count:
+            notes.append(
+                "the head was noted before that, and whoever owns the database can write such a "
+                "checkpoint: it must be yours"
+            )
     if output.as_json:
         render.document("ledger verify", ok=True, head=str(found), notes=notes)
     elif output.quiet:

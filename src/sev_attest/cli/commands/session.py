@@ -202,13 +202,17 @@ def _creation(
     session: Session, record: LaunchRecord, options: SessionOptions, ledger: StoreOptions
 ) -> "Callable[[Ledger], object]":
     """Return what creates the session in a ledger, with its keys if it is a store."""
-    hours = options.valid_for
-    created = datetime.fromisoformat(record.created)
-    expires = None if hours is None else created + timedelta(hours=hours)
+
+    def expires(opened: "Ledger") -> datetime | None:
+        """Return when it expires, by the ledger's clock."""
+        hours = options.valid_for
+        now = datetime.fromisoformat(opened.now)
+        return None if hours is None else now + timedelta(hours=hours)
+
     if ledger.store is None:
         name, root = record.name, record.root
         return lambda opened: opened.create(
-            record.session_id, name=name, expires=expires, root=root
+            record.session_id, name=name, expires=expires(opened), root=root
         )
     requirements = None
     if options.requirements is not None:
@@ -216,7 +220,7 @@ def _creation(
 
         requirements = read_requirements(options.requirements)
     return lambda opened: ledger.sessions(opened).add(
-        session, record, expires=expires, requirements=requirements
+        session, record, expires=expires(opened), requirements=requirements
     )
 
 

@@ -12,7 +12,7 @@ that was noted elsewhere (5) shows that.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from operator import itemgetter
 
@@ -47,10 +47,10 @@ class LedgerDamaged(NotVerified):
         self.findings: tuple[str, ...] = findings
 
 
-def findings(reader: Reader, noted: Head | None) -> tuple[Head, list[str]]:
+def findings(reader: Reader, noted: Sequence[Head]) -> tuple[Head, list[str]]:
     """Return the end of the log, and a message for everything that is wrong with a ledger.
 
-    ``noted`` is a head that was noted elsewhere. There are at most MAX_FINDINGS messages.
+    ``noted`` are heads that were noted elsewhere. There are at most MAX_FINDINGS messages.
     """
     log = _Log(noted, reader.checkpoint())
     found = chain(log.check(reader.event_rows()), log.check_head(reader.head_row()))
@@ -61,13 +61,13 @@ def findings(reader: Reader, noted: Head | None) -> tuple[Head, list[str]]:
 class _Log:
     """Steps 1, 2, 3 and 5: what is kept of the log while it is read."""
 
-    def __init__(self, noted: Head | None, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, noted: Sequence[Head], checkpoint: Checkpoint | None) -> None:
         self.end: Head = EMPTY
         self.events = 0
         self.checkpoint = checkpoint
         self.begins: Head = EMPTY if checkpoint is None else checkpoint.head
-        self._noted = noted
-        self._has_noted = noted in (None, EMPTY, self.begins)
+        self._kept = 0
+        self._missing = {*noted} - {EMPTY, self.begins}
 
     def check(self, events: Iterable[Row]) -> Iterator[str]:
         for row in events:
@@ -78,6 +78,8 @@ class _Log:
                 return
             if self.end.count < self.begins.count < seq:
                 self.end = self.begins
+            if seq == self.begins.count and row[6] != self.begins.hash:
+                yield f"event {seq} is not the one that the checkpoint names"
             gap = seq != self.end.count + 1
             if gap and seq > self.begins.count:
                 yield f"event {self.end.count + 1} is missing: {seq} comes after {self.end.count}"
@@ -87,7 +89,8 @@ class _Log:
                 yield f"event {seq} was changed: its hash is another"
             self.end = Head(seq, row[6])
             self.events += 1
-            self._has_noted |= self.end == self._noted
+            self._kept += seq <= self.begins.count
+            self._missing.discard(self.end)
 
     def check_head(self, head: Row | None) -> Iterator[str]:
         if head is None:
@@ -96,9 +99,11 @@ class _Log:
             shown = repr(head[0])[:40]
             end = self.end.count
             yield f"the log ends with event {end}, its head says {shown} (or another hash)"
-        if self._noted and not self._has_noted:
-            missing = f"the log does not have the event {self._noted.count} that was noted: "
-            if self._noted.count < self.begins.count:
+        if self.checkpoint and self._kept + self.checkpoint.removed != self.begins.count:
+            yield f"up to event {self.begins.count}, more is missing than was removed"
+        for noted in sorted(self._missing, key=str):
+            missing = f"the log does not have the event {noted.count} that was noted: "
+            if noted.count < self.begins.count:
                 yield f"{missing}look for it in what was exported before event {self.begins.count}"
             else:
                 yield f"{missing}this is an older copy of the ledger, or another ledger"

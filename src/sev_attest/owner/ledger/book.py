@@ -192,9 +192,8 @@ class Ledger:
     @staticmethod
     def _bind(step: Step, measurement: bytes, *, adopt: bool) -> LedgerEntry:
         text = measurement_text(measurement)
-        if step.entry is None and adopt:
-            note = "made by another tool"
-            step.note(State.CREATED, {"name": "", "expires": None, "note": note})
+        if adopt:
+            step.adopt()
         entry = step.usable(measurement)
         if entry.measurement is None:
             entry = step.enter(State.MEASURED, {"measurement": text})
@@ -240,8 +239,13 @@ class Ledger:
         Any of them may have been released. This object must have been opened without a floor; the
         file ``floor`` gets the new one. Other processes keep theirs until they are started again.
         """
+
+        def flushed_head(connection: StoreConnection) -> Head:
+            connection.head = self._reader_of(connection).head()
+            return connection.head
+
         self._end_all(State.CLOSED, {"note": clean(reason)}, overdue=False)
-        head = self._reader.head()
+        head = self._transactions().write(flushed_head)
         if floor is not None:
             Floor(Path(floor)).accept(head)
         return head
@@ -326,10 +330,11 @@ class Ledger:
     def verify(self, head: Head | None = None) -> Head:
         """Check the log from its first event, compare the rows with it, and return its head.
 
-        ``head`` was noted elsewhere, and must be part of the log: nothing else shows that the whole
-        database was replaced. Raises LedgerDamaged with every finding.
+        ``head`` was noted elsewhere. It must be part of the log, and so must the floor: nothing
+        else shows that the whole database was replaced. Raises LedgerDamaged with every finding.
         """
-        end, found = self.snapshot(lambda reader: findings(reader, head))
+        noted = [each for each in (head, self._floor.head) if each is not None]
+        end, found = self.snapshot(lambda reader: findings(reader, noted))
         if found:
             raise LedgerDamaged(tuple(found))
         return end
@@ -378,7 +383,10 @@ class Ledger:
         here = self._here
         if here.process != os.getpid():
             # After a fork these are the parent's: using or closing them here would break them.
+            if here.lost:
+                raise self._store.fault("forked")
             self._inherited.append(here)
+            self._floor.forked()
             self._here = here = Transactions(self._store, self._size, self._floor.raise_to)
         return here
 

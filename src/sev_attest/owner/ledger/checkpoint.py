@@ -38,7 +38,7 @@ class Checkpoint(NamedTuple):
         """Read the detail of an event; raises ValueError or TypeError for any other text."""
         told: dict[str, Any] = dict(json.loads(detail))
         head = _HEAD.fullmatch(str(told.pop("head", "")))
-        if head is None:
+        if head is None or not all(type(told.get(name)) is int for name in ("sessions", "removed")):
             raise ValueError("this is not a checkpoint")
         return cls(head=Head(int(head[1]), head[2]), **told)
 

@@ -21,6 +21,10 @@ PROBLEMS: Mapping[str, tuple[str, str]] = {
         "events that it had are missing",
         "this is an older copy, or a standby that lacks what was last written: find the newest one",
     ),
+    "forked": (
+        "this process was forked while its parent used the ledger",
+        "open the ledger again in the child; nothing was released",
+    ),
     "moved": ("a session changed meanwhile", "try again; nothing was removed"),
     "read-only": ("it can only be read", "make the file and its folder writable for its owner"),
     "full": ("the disk is full", "free some space and try again; nothing was released"),

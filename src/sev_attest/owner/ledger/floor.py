@@ -8,12 +8,15 @@ import os
 import re
 import stat
 import threading
+import time
 from pathlib import Path
 
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders
 from sev_attest.owner.ledger.story import EMPTY, Head
 
+_SECONDS = 5.0
+"""How long to wait for another process that holds the file."""
 _LINE = re.compile(rb"([0-9]{15}):([0-9a-f]{64})\n")
 
 
@@ -32,6 +35,10 @@ class Floor:
         if self._path is not None:
             self._exchange(self._path, EMPTY)
 
+    def forked(self) -> None:
+        """Go on in a child process: a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
     def raise_to(self, head: Head) -> None:
         """Raise the floor to a head that was confirmed. It never falls."""
         with self._lock:
@@ -49,18 +56,16 @@ class Floor:
 
     def _exchange(self, path: Path, head: Head, *, replace: bool = False) -> None:
         """Keep the higher one of ``head`` and what is in the file."""
-        import fcntl
-
         try:
             check_folders(path.parent, make=False)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            descriptor, created = _opened(path)
             try:
                 check_file(path)
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise UnsafePlace("it is not a file", "name another one")
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                found = self._parsed(os.pread(descriptor, 4096, 0))
-                if replace or head.count > found.count:
+                _lock(descriptor)
+                found = EMPTY if created else self._parsed(os.pread(descriptor, 4096, 0))
+                if created or replace or head.count > found.count:
                     # One line of one length, in one write: nobody reads half of it.
                     os.pwrite(descriptor, b"%015d:%s\n" % (head.count, head.hash.encode()), 0)
                 elif found.count > self.head.count:
@@ -74,9 +79,33 @@ class Floor:
 
     def _parsed(self, line: bytes) -> Head:
         found = _LINE.fullmatch(line)
-        if found is None and line:
+        if found is None:  # one that was emptied would let any ledger pass
             raise self._error("it is not a line COUNT:HASH", "name another file")
-        return Head(int(found[1]), found[2].decode()) if found else EMPTY
+        return Head(int(found[1]), found[2].decode())
 
     def _error(self, reason: str, hint: str = "") -> LedgerError:
         return LedgerError(f"floor {self._path}: {reason}", check="ledger.floor", hint=hint)
+
+
+def _opened(path: Path) -> tuple[int, bool]:
+    """Open a floor, and return whether it was created."""
+    flags = os.O_RDWR | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
+    except FileExistsError:
+        return os.open(path, flags), False
+
+
+def _lock(descriptor: int) -> None:
+    import fcntl
+
+    end = time.monotonic() + _SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
+        else:
+            return

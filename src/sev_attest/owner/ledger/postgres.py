@@ -56,9 +56,11 @@ _WRITING = (
 )
 # A transaction of its own, whose commit waits until everything before it is in the write-ahead log
 # on disk, here and on a synchronous standby. It finds the event only if the server has not lost it
-# meanwhile. Without parameters it is one message, and no answer comes before the commit.
+# meanwhile. A wait that is canceled is a warning, which must reach us. Without parameters it is one
+# message, and no answer comes before the commit.
 _FLUSH = (
     "SELECT hash, set_config('synchronous_commit', 'on', true),"
+    " set_config('client_min_messages', 'warning', true),"
     " pg_logical_emit_message(true, 'sev-attest', '') FROM sev_attest_event WHERE seq = {}"
 )
 

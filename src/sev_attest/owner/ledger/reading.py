@@ -30,9 +30,9 @@ PAGE = 500
 _SESSIONS = "SELECT {session} FROM sev_attest_session"
 _EVENTS = "SELECT {event} FROM sev_attest_event"
 CREATED_AS = "SELECT {detail} FROM sev_attest_event WHERE session_id = ? AND kind = 'created'"
-LAST_CHECKPOINT = f"""SELECT {{detail}} FROM sev_attest_event
-    WHERE session_id = '{LEDGER}' AND kind = '{CHECKPOINT}' AND seq > ?
-    ORDER BY seq DESC LIMIT 1"""  # noqa: S608 - constants
+_CHECKPOINTS = f"""SELECT {{detail}} FROM sev_attest_event
+    WHERE session_id = '{LEDGER}' AND kind = '{CHECKPOINT}' ORDER BY seq DESC"""  # noqa: S608 - constants
+LAST_CHECKPOINT = f"{_CHECKPOINTS} LIMIT 1"
 _ID, _CREATED, _SEQ = 0, 3, 0  # columns of the key of a page
 _EVENT_ID = 2
 
@@ -119,8 +119,15 @@ class Reader:
             where, last = "seq > ?", (rows[-1][_SEQ],)
 
     def checkpoint(self) -> Checkpoint | None:
-        """Return the last checkpoint, or None if nothing was removed from the log."""
-        return checkpoint_in(self.store, self._fetch(LAST_CHECKPOINT, (0,)))
+        """Return the last checkpoint, with the numbers of all; None if nothing was removed."""
+        rows = self._fetch(_CHECKPOINTS, ())
+        every = [self.store.read(lambda row: Checkpoint.from_detail(row[0]), row) for row in rows]
+        if not every:
+            return None
+        return every[0]._replace(
+            sessions=sum(each.sessions for each in every),
+            removed=sum(each.removed for each in every),
+        )
 
     def attempts(self) -> Iterator[tuple[dict[object, Row], Iterator[Row]]]:
         """Read all rows by attempt: those of a page by id, and the events of the same range of ids.
@@ -163,8 +170,3 @@ def head_of(store: Store, row: Row | None) -> Head:
 def root_in(store: Store, rows: list[Any]) -> str | None:
     """Return the root in the rows that CREATED_AS finds."""
     return store.read(lambda row: root_of(json.loads(row[0])), rows[0]) if rows else UNKNOWN_ROOT
-
-
-def checkpoint_in(store: Store, rows: list[Any]) -> Checkpoint | None:
-    """Return the checkpoint in the rows that LAST_CHECKPOINT finds."""
-    return store.read(lambda row: Checkpoint.from_detail(row[0]), rows[0]) if rows else None

@@ -8,7 +8,6 @@ from sev_attest.errors import Insecure, WrongState
 from sev_attest.owner.ledger.reading import (
     CREATED_AS,
     LAST_CHECKPOINT,
-    checkpoint_in,
     head_of,
     root_in,
 )
@@ -76,19 +75,11 @@ class Step:
         self._head = head_of(store, row)
         self._count = self._head.count
         if floor.count and row[2] != floor.hash:
-            self._require_removed(floor, row[2])
+            raise store.fault("lost", f"event {floor.count}; its last one is {self._count}")
         found = None if row[4] is None else store.read(LedgerEntry.from_row, row[4:])
         self._before = found
         self.entry: LedgerEntry | None = found
         self._time: str = row[3] if clock is None else clock()
-
-    def _require_removed(self, floor: Head, found: object) -> None:
-        """Raise LedgerError if the log lacks an event that no checkpoint accounts for."""
-        rows = self._connection.execute(LAST_CHECKPOINT, (floor.count,)).fetchall()
-        checkpoint = checkpoint_in(self._store, rows)
-        if found is not None or checkpoint is None or checkpoint.head.count < floor.count:
-            detail = f"event {floor.count}; its last one is {self._count}"
-            raise self._store.fault("lost", detail)
 
     def known(self) -> LedgerEntry:
         """Return the entry; raises WrongState if the attempt is unknown."""
@@ -99,6 +90,23 @@ class Step:
                 hint="open the ledger in which it was created",
             )
         return self.entry
+
+    def adopt(self) -> None:
+        """Create the attempt if it is unknown, as one that another tool made.
+
+        Raises WrongState if attempts were removed from the ledger: it may be one of them.
+        """
+        if self.entry is not None:
+            return
+        if self._connection.execute(LAST_CHECKPOINT).fetchall():
+            raise WrongState(
+                f"session {self._id[:12]} is not in the ledger {self._store.place}, from which "
+                "sessions were removed: it may be one of them",
+                check="ledger.pruned",
+                hint="make a new session",
+            )
+        note = "made by another tool"
+        self.note(State.CREATED, {"name": "", "expires": None, "note": note})
 
     def usable(self, measurement: bytes) -> LedgerEntry:
         """Return the entry if the attempt is open and not bound to another measurement.
@@ -171,6 +179,7 @@ class Step:
         if self._head.count != self._count:
             head = (self._head.count, self._head.hash, self._count)
             self._exactly_one(execute(UPDATE_HEAD, head).rowcount)
+            self._connection.wrote = True
         self._connection.head = self._head
 
     def _exactly_one(self, rows: int) -> None:

@@ -54,7 +54,7 @@ class StoreConnection:
     Drivers raise undocumented exceptions for a damaged database, so every Exception is translated.
     """
 
-    __slots__ = ("_driver", "_store", "head")
+    __slots__ = ("_driver", "_store", "head", "wrote")
 
     def __init__(self, driver: Driver, store: "Store") -> None:
         """Guard a connection of ``store``."""
@@ -62,6 +62,8 @@ class StoreConnection:
         self._store = store
         self.head: Head | None = None
         """The head of the log after the last step of this transaction."""
+        self.wrote: bool = False
+        """Whether this transaction has written to the log."""
 
     def execute(self, sql: str, values: tuple[Any, ...] = (), /) -> Rows:
         """Run one statement and fetch its rows; names in braces are those of ``Store.names``."""

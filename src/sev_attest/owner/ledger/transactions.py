@@ -8,12 +8,14 @@ committed the next thread leads, even while the first waits for ``Store.flush``.
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from copy import copy
 from typing import Any, Generic, TypeVar, cast
 
 from sev_attest.errors import Insecure, WrongState
-from sev_attest.owner.ledger.errors import LedgerError
+from sev_attest.owner.ledger.errors import UNKNOWN_OUTCOME, LedgerError
 from sev_attest.owner.ledger.store import Store, StoreConnection
 from sev_attest.owner.ledger.story import Head
 
@@ -22,6 +24,8 @@ MAX_STEPS = 64
 LIFETIME = 600.0
 """Seconds after which a connection is not used again: the server's address may have changed."""
 
+_LEAST_WAIT = 1.0
+"""Seconds that a step waits for those of other threads, if the ledger's timeout is less."""
 _T = TypeVar("_T")
 
 
@@ -67,19 +71,45 @@ class Transactions:
         ``flushed`` is called with the head of the log once no crash can undo a transaction.
         """
         self.process: int = os.getpid()
+        self.lost: bool = False
+        """Whether a child process was forked while a connection was in use: it may use none."""
         self._store = store
         self._flushed = flushed
         self._slots = threading.BoundedSemaphore(size)
         self._idle: list[tuple[StoreConnection, float]] = []
         self._turn = threading.Condition(threading.Lock())
         self._waiting: list[_Job[Any]] = []
-        self._led = False
+        self._size = size
+        self._paused = 0
+        _ALL.add(self)
+        self._leader: _Job[Any] | None = None
 
     def close(self) -> None:
         """Close the connections that nothing uses. The next transaction opens a new one."""
         with suppress(IndexError):  # another thread may take the last one
             while True:
                 self._idle.pop()[0].close()
+
+    def pause(self) -> None:
+        """Before a fork: wait until no connection is in use, and close all.
+
+        A child that inherits SQLite's locks, which are the process's, would have locks that do not
+        hold. And it would wait for ever for what a thread of its parent held.
+        """
+        end = time.monotonic() + max(self._store.timeout, _LEAST_WAIT)
+        while self._paused < self._size:
+            if not self._slots.acquire(timeout=max(0, end - time.monotonic())):
+                self.lost = True
+                break
+            self._paused += 1
+        self.close()
+
+    def go_on(self) -> None:
+        """Go on after a fork, in the parent."""
+        self.lost = False
+        for _ in range(self._paused):
+            self._slots.release()
+        self._paused = 0
 
     def read(self, act: Callable[[StoreConnection], _T]) -> _T:
         """Run ``act`` in a transaction that reads one snapshot, and return its result."""
@@ -93,29 +123,39 @@ class Transactions:
         transaction may have steps of other threads too.
         """
         job = _Job(act)
-        with self._turn:
-            self._waiting.append(job)
-        while jobs := self._next(job):
-            self._lead(jobs)
+        try:
+            with self._turn:
+                self._waiting.append(job)
+            while jobs := self._next(job):
+                self._lead(jobs)
+        finally:
+            # After an interrupt, wherever it came: nobody may wait for this thread.
+            if not job.done or self._leader is job:
+                self._give_up(job)
         return job.outcome()
 
     def _next(self, job: _Job[Any]) -> list[_Job[Any]]:
         """Wait until the step was taken, or this thread has to lead; return the steps to take."""
+        end = time.monotonic() + max(self._store.timeout, _LEAST_WAIT)
         with self._turn:
-            try:
-                while not job.done and (job.taken or self._led):
-                    self._turn.wait()
-            except BaseException:  # an interrupt
-                if not job.taken:
-                    self._waiting.remove(job)
-                raise
+            while not job.done and (job.taken or self._leader):
+                if not self._turn.wait(None if job.taken else end - time.monotonic()):
+                    raise self._store.fault("busy")
             if job.done:
                 return []
+            self._leader = job
             jobs, self._waiting = self._waiting[:MAX_STEPS], self._waiting[MAX_STEPS:]
             for each in jobs:
                 each.taken = True
-            self._led = True
             return jobs
+
+    def _give_up(self, job: _Job[Any]) -> None:
+        with self._turn:
+            if job in self._waiting:
+                self._waiting.remove(job)
+            if self._leader is job:
+                self._leader = None
+            self._turn.notify_all()
 
     def _lead(self, jobs: Sequence[_Job[Any]]) -> None:
         """Take steps in one transaction; each in its own if one of them cannot be taken."""
@@ -141,7 +181,7 @@ class Transactions:
 
     def _pass_on(self) -> None:
         with self._turn:
-            self._led = False
+            self._leader = None
             self._turn.notify_all()
 
     def _take(self, jobs: Sequence[_Job[Any]], committed: Callable[[], None]) -> None:
@@ -153,15 +193,20 @@ class Transactions:
 
         def flush(connection: StoreConnection) -> None:
             committed()
-            if connection.head is not None and any(job.error is None for job in jobs):
+            # Nothing waits for the disk if all were refused, and that was logged before.
+            if connection.head and (connection.wrote or any(job.error is None for job in jobs)):
                 self._store.flush(connection, connection.head)
-                self._flushed(connection.head)
+                try:
+                    self._flushed(connection.head)
+                except LedgerError as error:
+                    error.hint = UNKNOWN_OUTCOME
+                    raise
 
         try:
             self._run(self._store.writing, act, flush)
         except LedgerError as error:
-            for job in jobs:
-                job.error = error
+            for job in jobs:  # each thread raises its own
+                job.error = copy(error)
 
     def _run(
         self,
@@ -195,7 +240,7 @@ class Transactions:
         with suppress(IndexError):
             connection, opened = self._idle.pop()
             try:
-                connection.head = None
+                connection.head, connection.wrote = None, False
                 connection.execute(begin)
             except LedgerError as error:
                 # Nothing was begun: the server may have ended a connection that was idle.
@@ -212,3 +257,20 @@ class Transactions:
             connection.close()
             raise
         return connection, time.monotonic()
+
+
+_ALL: weakref.WeakSet[Transactions] = weakref.WeakSet()
+
+
+def _pause_all() -> None:
+    for each in [*_ALL]:
+        each.pause()
+
+
+def _go_on_all() -> None:
+    for each in [*_ALL]:
+        each.go_on()
+
+
+if hasattr(os, "register_at_fork"):  # POSIX
+    os.register_at_fork(before=_pause_all, after_in_parent=_go_on_all)
