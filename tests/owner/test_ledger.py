@@ -563,6 +563,16 @@ def test_a_child_leaves_its_parent_s_connections_alone(
     parents.close()
 
 
+def test_a_child_of_a_process_that_used_the_ledger_is_refused(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger._here.lost = True
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(LedgerError, match="forked while its parent used") as refused:
+        ledger.create(ONE)
+    assert refused.value.check == "ledger.forked"
+
+
 def test_an_interrupted_step_is_undone(ledger: Ledger, clock: Clock) -> None:
     def interrupt() -> datetime:
         raise KeyboardInterrupt

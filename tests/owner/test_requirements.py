@@ -514,6 +514,12 @@ def test_numbers_of_the_minimum_go_up_to_255() -> None:
     assert read(text).minimum["milan"] == Minimum(api=(255, 255), build=255)
 
 
+def test_a_manifest_that_is_no_json_says_so() -> None:
+    with pytest.raises(MalformedInput) as refused:
+        read_manifest(b"{")
+    assert refused.value.check == "manifest.format"
+
+
 @pytest.mark.parametrize("launches", [None, [], {}, "x", {"digest": "ef" * 32}])
 def test_a_manifest_has_a_list_of_launches(launches: object) -> None:
     whole = {"schema": "sev-attest/manifest/1", "launches": launches}

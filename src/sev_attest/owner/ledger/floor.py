@@ -42,17 +42,14 @@ class Floor:
     def raise_to(self, head: Head) -> None:
         """Raise the floor to a head that was confirmed. It never falls."""
         with self._lock:
-            if head.count > self.head.count:
-                self.head = head
-                if self._path is not None:
-                    self._exchange(self._path, head)
-
-    def accept(self, head: Head) -> None:
-        """Set the floor to a head, also to a lower one."""
-        with self._lock:
-            self.head = head
+            self.head = max(head, self.head, key=lambda each: each.count)
             if self._path is not None:
-                self._exchange(self._path, head, replace=True)
+                self._exchange(self._path, self.head)
+
+    @classmethod
+    def accept(cls, path: Path, head: Head) -> None:
+        """Set the floor in a file to a head, also to a lower one."""
+        cls(path)._exchange(path.absolute(), head, replace=True)
 
     def _exchange(self, path: Path, head: Head, *, replace: bool = False) -> None:
         """Keep the higher one of ``head`` and what is in the file."""

@@ -272,5 +272,5 @@ def _go_on_all() -> None:
         each.go_on()
 
 
-if hasattr(os, "register_at_fork"):  # POSIX
-    os.register_at_fork(before=_pause_all, after_in_parent=_go_on_all)
+# Not POSIX: there is no fork.
+getattr(os, "register_at_fork", dict)(before=_pause_all, after_in_parent=_go_on_all)
