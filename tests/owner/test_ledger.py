@@ -567,9 +567,10 @@ def test_a_child_of_a_process_that_used_the_ledger_is_refused(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger._here.lost = True
-    monkeypatch.setattr(os, "getpid", lambda: -1)
-    with pytest.raises(LedgerError, match="forked while its parent used") as refused:
-        ledger.create(ONE)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(LedgerError, match="forked while its parent used") as refused:
+            ledger.create(ONE)
     assert refused.value.check == "ledger.forked"
 
 

@@ -247,7 +247,7 @@ class Ledger:
         self._end_all(State.CLOSED, {"note": clean(reason)}, overdue=False)
         head = self._transactions().write(flushed_head)
         if floor is not None:
-            Floor.accept(Path(floor), head)
+            Floor(Path(floor)).accept(head)
         return head
 
     def _end_all(self, state: State, detail: Mapping[str, object], *, overdue: bool) -> int:

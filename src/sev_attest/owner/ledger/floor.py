@@ -32,8 +32,7 @@ class Floor:
         self.head: Head = EMPTY
         self._lock = threading.Lock()
         self._path = None if path is None else path.absolute()
-        if self._path is not None:
-            self._exchange(self._path, EMPTY)
+        self._keep(EMPTY)
 
     def forked(self) -> None:
         """Go on in a child process: a thread of the parent may have held the lock."""
@@ -43,16 +42,19 @@ class Floor:
         """Raise the floor to a head that was confirmed. It never falls."""
         with self._lock:
             self.head = max(head, self.head, key=lambda each: each.count)
-            if self._path is not None:
-                self._exchange(self._path, self.head)
+            self._keep(self.head)
 
-    @classmethod
-    def accept(cls, path: Path, head: Head) -> None:
-        """Set the floor in a file to a head, also to a lower one."""
-        cls(path)._exchange(path.absolute(), head, replace=True)
+    def accept(self, head: Head) -> None:
+        """Set the floor to a head, also to a lower one."""
+        with self._lock:
+            self.head = head
+            self._keep(head, replace=True)
 
-    def _exchange(self, path: Path, head: Head, *, replace: bool = False) -> None:
-        """Keep the higher one of ``head`` and what is in the file."""
+    def _keep(self, head: Head, *, replace: bool = False) -> None:
+        """Keep the higher one of ``head`` and what is in the file, in both places."""
+        path = self._path
+        if path is None:
+            return
         try:
             check_folders(path.parent, make=False)
             descriptor, created = _opened(path)
