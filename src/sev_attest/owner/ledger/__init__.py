@@ -22,16 +22,23 @@ from its first event, and compares the rows with it.
 ===================  ==============================================================
 module               what lives there
 ===================  ==============================================================
-``story.py``     states, entries and events, and which event may follow which
-``audit.py``     finds what was changed in a ledger behind its back
-``place.py``     where a ledger's file is, and whether others could replace it
-``errors.py``    errors and their messages
-``store.py``     what a ledger needs of a database: tables, connections, errors
-``sqlite.py``    everything specific to SQLite
-``postgres.py``  everything specific to PostgreSQL
-``step.py``      one step of one attempt
-``book.py``      :class:`Ledger`
-===============  ==================================================================
+``book.py``          :class:`Ledger`
+``step.py``          one step of one attempt
+``story.py``         states, entries and events, and which event may follow which
+``arguments.py``     what a caller may pass
+``transactions.py``  the connections of a process, and the queue of its steps
+``reading.py``       reads a ledger of any size in pages
+``audit.py``         finds what was changed in a ledger behind its back
+``upkeep.py``        ends and removes what is over
+``checkpoint.py``    what the log says of events that were removed
+``floor.py``         the last event that was safe on disk
+``store.py``         what a ledger needs of a database
+``schema.py``        its tables, and their upgrade
+``sqlite.py``        everything specific to SQLite
+``postgres.py``      everything specific to PostgreSQL
+``place.py``         where a ledger's file is, and whether others could replace it
+``errors.py``        errors and their messages
+===================  ==============================================================
 """
 
 from sev_attest.owner.ledger.audit import LedgerDamaged
