@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sev_attest.errors import Unsupported
-from sev_attest.owner.ledger.book import store_at
+from sev_attest.owner.ledger.stores import store_at
 from sev_attest.testing import Platform
 from test_imports import launch_options
 

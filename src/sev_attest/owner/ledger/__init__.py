@@ -34,6 +34,7 @@ module               what lives there
 ``floor.py``         the last event that was safe on disk
 ``store.py``         what a ledger needs of a database
 ``schema.py``        its tables, and their upgrade
+``stores.py``        which database a ledger is in
 ``sqlite.py``        everything specific to SQLite
 ``postgres.py``      everything specific to PostgreSQL
 ``place.py``         where a ledger's file is, and whether others could replace it

@@ -15,9 +15,9 @@ from sev_attest.owner.ledger.checkpoint import Checkpoint
 from sev_attest.owner.ledger.floor import Floor
 from sev_attest.owner.ledger.reading import Reader
 from sev_attest.owner.ledger.schema import VERSION, upgrade, version_of
-from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.owner.ledger.step import Step
 from sev_attest.owner.ledger.store import Store, StoreConnection
+from sev_attest.owner.ledger.stores import store_at
 from sev_attest.owner.ledger.story import (
     REQUIREMENTS,
     UNKNOWN_ROOT,
@@ -389,28 +389,3 @@ class Ledger:
             self._floor.forked()
             self._here = here = Transactions(self._store, self._size, self._floor.raise_to)
         return here
-
-
-def store_at(place: str | os.PathLike[str], timeout: float) -> Store:
-    """Return the store: a path is a SQLite file, ``postgresql://...`` a database on a server.
-
-    Raises Unsupported for any other URL, and for a path on a system that is not POSIX.
-    """
-    text = os.fspath(place)
-    if re.match("postgres(ql)?:", text):
-        from sev_attest.owner.ledger.postgres import Postgres
-
-        return Postgres(text, timeout)
-    if "://" in text or "\0" in text:
-        raise Unsupported(
-            "a ledger is a file or a postgresql:// database, and this is neither",
-            check="ledger.place",
-            hint="choose another place",
-        )
-    if not hasattr(os, "geteuid"):
-        raise Unsupported(
-            "a ledger file needs a POSIX system, to check that nobody else can write to it",
-            check="ledger.platform",
-            hint="use a postgresql:// ledger",
-        )
-    return Sqlite(Path(text), timeout)
