@@ -42,9 +42,9 @@ from sev_attest.guest.firmware import sha256_of
 from sev_attest.owner import LaunchRecord, Ledger, release
 from sev_attest.owner.advisories import load
 from sev_attest.owner.ledger import step
-from sev_attest.owner.ledger.book import store_at
 from sev_attest.owner.ledger.reading import CREATED_AS
 from sev_attest.owner.ledger.sqlite import Sqlite
+from sev_attest.owner.ledger.stores import store_at
 from sev_attest.owner.requirements import Minimum, ReferenceValue, Requirements
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.spec import Usage
