@@ -81,7 +81,8 @@ class Transactions:
         self._waiting: list[_Job[Any]] = []
         self._size = size
         self._paused = 0
-        _ALL.add(self)
+        with _FORKING:
+            _ALL.add(self)
         self._leader: _Job[Any] | None = None
 
     def close(self) -> None:
@@ -260,17 +261,27 @@ class Transactions:
 
 
 _ALL: weakref.WeakSet[Transactions] = weakref.WeakSet()
+_FORKING = threading.Lock()
+"""Held while a process forks, and while another ledger is opened."""
 
 
-def _pause_all() -> None:
-    for each in [*_ALL]:
+def _own() -> list[Transactions]:
+    return [each for each in _ALL if each.process == os.getpid()]
+
+
+def _before_fork() -> None:
+    _FORKING.acquire()
+    for each in _own():
         each.pause()
 
 
-def _go_on_all() -> None:
-    for each in [*_ALL]:
+def _after_in_parent() -> None:
+    for each in _own():
         each.go_on()
+    _FORKING.release()
 
 
 # Not POSIX: there is no fork.
-getattr(os, "register_at_fork", dict)(before=_pause_all, after_in_parent=_go_on_all)
+getattr(os, "register_at_fork", dict)(
+    before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_FORKING.release
+)
