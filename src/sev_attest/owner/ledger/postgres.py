@@ -89,10 +89,14 @@ class Postgres(Store):
         """CREATE TRIGGER sev_attest_keeps BEFORE DELETE OR TRUNCATE
         ON sev_attest_session EXECUTE FUNCTION sev_attest_keeps()""",
     )
-    unguard = tuple(f"ALTER TABLE {table} DISABLE TRIGGER sev_attest_keeps" for table in _KEPT)
-    guard = tuple(f"ALTER TABLE {table} ENABLE TRIGGER sev_attest_keeps" for table in _KEPT)
+    unguard: tuple[str, ...] = tuple(
+        f"ALTER TABLE {table} DISABLE TRIGGER sev_attest_keeps" for table in _KEPT
+    )
+    guard: tuple[str, ...] = tuple(
+        f"ALTER TABLE {table} ENABLE TRIGGER sev_attest_keeps" for table in _KEPT
+    )
     # PostgreSQL stores values of up to 1 GiB: only what a ledger may hold is fetched.
-    names = names_for(
+    names: ClassVar[Mapping[str, str]] = names_for(
         f"substr({{}}, 1, {MAX_VALUE + 1})",
         "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"')",
     )

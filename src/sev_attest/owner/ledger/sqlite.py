@@ -5,9 +5,10 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote_from_bytes  # Path.as_uri() imports an HTTP client (Python 3.14)
 
 from sev_attest.owner.ledger.errors import LedgerError, message_of
@@ -57,14 +58,16 @@ class Sqlite(Store):
     writing = "BEGIN IMMEDIATE"
     reading = "BEGIN"
     tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    names = names_for("{}", "strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now')")
+    names: ClassVar[Mapping[str, str]] = names_for(
+        "{}", "strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now')"
+    )
     # An INTEGER PRIMARY KEY is SQLite's own row number: one B-tree less to write.
     schema: tuple[str, ...] = (
         *(table.replace("BIGINT", "INTEGER") for table in TABLES),
         *_GUARDS.values(),
     )
-    unguard = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _GUARDS)
-    guard = (*_GUARDS.values(),)
+    unguard: tuple[str, ...] = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _GUARDS)
+    guard: tuple[str, ...] = (*_GUARDS.values(),)
 
     def __init__(self, path: Path, timeout: float) -> None:
         """Take the file, and how long to wait for other processes, in seconds."""
