@@ -36,7 +36,7 @@ def test_a_full_disk_leaves_nothing_behind(run: Run, disk: Path, command: list[s
     ran = run(*command)
     assert ran.code == 6
     assert ran.err.endswith("No space left on device\n")
-    assert ran.err.startswith("error: disk/vm1_")
+    assert ran.err.startswith("error: disk/vm1")
     assert list(disk.iterdir()) == []
 
 
