@@ -474,7 +474,7 @@ def test_a_service_needs_few_rights(server: Server, url: str) -> None:
     assert refused.value.check == "ledger.permission"
     server.tell(*RIGHTS, database=name_in(url))
     with Ledger.open(as_service) as ledger:
-        ledger.create(ONE, name="vm1", expires=datetime.now(UTC) + timedelta(seconds=1))
+        ledger.create(ONE, name="vm1", expires=datetime.now(UTC) + timedelta(hours=1))
         assert release(ledger, ONE) == ""
         ledger.create(TWO)
         ledger.fail(TWO, "a test")
