@@ -98,7 +98,7 @@ def load(
 def test_a_server_that_crashes_has_every_release_that_left(server: Server, url: str) -> None:
     left: set[str] = set()
     for number in range(5):
-        with Ledger.open(url) as ledger:
+        with Ledger.open(url, timeout=60) as ledger:
             more, seen = load(ledger, 10000 * number, threads=16, crash=server)
         server.start()
         assert seen == {"ledger.connection"}
@@ -220,7 +220,7 @@ def test_without_the_flush_releases_are_lost(
     for number in range(10):  # whether the log was written meanwhile is chance
         server.stop()
         server.start("wal_writer_delay=10s", "wal_writer_flush_after=1GB")
-        with Ledger.open(url) as ledger:
+        with Ledger.open(url, timeout=60) as ledger:
             more, _ = load(ledger, 10000 * number, threads=4, crash=server)
         server.start()
         with Ledger.open(url) as ledger:
@@ -291,7 +291,7 @@ def test_a_synchronous_standby_that_is_promoted_has_every_release_that_left(
     Ledger.open(url).disconnect()
     caught_up(primary, standby, "keys1")
     synchronous(primary, f'"{standby.folder.name}"')
-    with Ledger.open(url) as ledger:
+    with Ledger.open(url, timeout=60) as ledger:
         left, seen = load(ledger, 0, threads=8, crash=primary)
         standby.promote()
         assert seen <= {"ledger.connection", "ledger.read-only"}
@@ -439,7 +439,7 @@ def test_a_server_that_crashes_behind_a_pooler_loses_nothing(
     place = pooler.url(name_in(url))
     left: set[str] = set()
     for number in range(3):
-        with Ledger.open(place) as ledger:
+        with Ledger.open(place, timeout=60) as ledger:
             more, _ = load(ledger, 10000 * number, threads=16, crash=server)
         server.start()
         left |= more
