@@ -1,5 +1,6 @@
 """What the tests share: no network, simulated platforms, the command line, the real data."""
 
+import _socket
 import os
 import socket
 import sys
@@ -52,6 +53,18 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(one, where)
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def _loopback(monkeypatch: pytest.MonkeyPatch, _no_network: None) -> None:
+    """Let these tests reach 127.0.0.1, and nothing else."""
+    refuse = socket.socket.connect
+
+    def only_here(self: socket.socket, address: Any) -> None:
+        here = self.family == socket.AF_INET and address[0] == "127.0.0.1"
+        (_socket.socket.connect if here else refuse)(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", only_here)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """docs/key-release.md: its service, over HTTP, against hosts that are honest and hosts that lie."""
 
-import _socket
 import base64
 import http.client
 import importlib.util
@@ -34,18 +33,6 @@ OVMF = ovmf_image(1 << 13)
 KEY = b"canary 51c0ffee"
 GUID = "736869e5-84f0-4973-92ec-06879ce3da0b"
 Reply = tuple[int, dict[str, str]]
-
-
-@pytest.fixture
-def _loopback(monkeypatch: pytest.MonkeyPatch, _no_network: None) -> None:
-    """Let these tests reach 127.0.0.1, and nothing else."""
-    refuse = socket.socket.connect
-
-    def only_here(self: socket.socket, address: Any) -> None:
-        here = self.family == socket.AF_INET and address[0] == "127.0.0.1"
-        (_socket.socket.connect if here else refuse)(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", only_here)
 
 
 @pytest.fixture(scope="module")

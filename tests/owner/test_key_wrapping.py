@@ -17,9 +17,8 @@ from sev_attest.errors import SevAttestError, Unsupported
 from sev_attest.owner import KeyAccessError, _command, _private_file, key_encryption
 from sev_attest.owner._command import ask_command
 from sev_attest.owner.key_errors import SealError
-from vault_stand_in import TOKEN, StandIn, _loopback, serving, told
+from vault_stand_in import TOKEN, StandIn, serving, told
 
-__all__ = ["_loopback"]
 KEY = b"canary: a key-encryption key 32B"
 DATA_KEY = b"canary: a data key of 32 bytes.."
 KEY_ID = "key:bd1666b87182e046"

@@ -14,9 +14,8 @@ from sev_attest.errors import SevAttestError, Unsupported
 from sev_attest.owner import KeyAccessError, secret_source
 from sev_attest.owner.secret_sources import MAX_SECRET
 from sev_attest.sev.secret import MAX_PAYLOAD
-from vault_stand_in import TOKEN, StandIn, _loopback, serving, told
+from vault_stand_in import TOKEN, StandIn, serving, told
 
-__all__ = ["_loopback"]
 SECRET = b"canary\x00\xff\n"
 GUID = "736869e5-84f0-4973-92ec-06879ce3da0b"
 

@@ -14,9 +14,8 @@ from sev_attest.owner import _vault
 from sev_attest.owner._answers import json_object, quoted
 from sev_attest.owner._vault import Vault, parse_vault
 from sev_attest.owner.key_errors import KeyAccessError
-from vault_stand_in import TOKEN, StandIn, _loopback, serving, told
+from vault_stand_in import TOKEN, StandIn, serving, told
 
-__all__ = ["_loopback"]
 FORM = "vault:URL"
 LONG = 30.0
 pytestmark = pytest.mark.usefixtures("_loopback")

@@ -4,14 +4,12 @@ It is written from their public API documentation ("HTTP API", "Transit", "KV ve
 their code: the real servers were not tried. It also does what a broken or hostile server may do.
 """
 
-import _socket
 import base64
 import binascii
 import datetime as dt
 import ipaddress
 import json
 import re
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +18,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,18 +27,6 @@ from cryptography.x509.oid import NameOID
 
 TOKEN = "hvs.canary0123456789abcdefTOKEN"
 Reply = tuple[int, Any]
-
-
-@pytest.fixture
-def _loopback(monkeypatch: pytest.MonkeyPatch, _no_network: None) -> None:
-    """Let a test reach 127.0.0.1, and nothing else."""
-    refuse = socket.socket.connect
-
-    def only_here(self: socket.socket, address: Any) -> None:
-        here = self.family == socket.AF_INET and address[0] == "127.0.0.1"
-        (_socket.socket.connect if here else refuse)(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", only_here)
 
 
 class StandIn:
