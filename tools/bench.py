@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import secrets
 import shutil
 import sqlite3
@@ -723,16 +724,25 @@ def throughput_lines(scale: Scale) -> Iterator[Line]:
     for slug, threads in crowded:
         with ThreadPoolExecutor(threads) as pool:
             yield throughput(scale, "SQLite", slug, places, crowd(pool, threads))
-    with ExitStack() as stack:
-        server = postgresql(stack)
-        if server is None:
-            absent.append("a PostgreSQL server")
-            return
-        places = [server.new_database() for _ in names]
-        for slug, threads in crowded:
-            with ThreadPoolExecutor(threads) as pool:
-                yield throughput(scale, "PostgreSQL", slug, places, crowd(pool, threads))
-        yield throughput(scale, "PostgreSQL", "4 x 8", places, crowds(4, 8))
+    for database, settings in SYNCS.items():
+        with ExitStack() as stack:
+            server = postgresql(stack, *settings)
+            if server is None:
+                absent.append("a PostgreSQL server")
+                return
+            places = [server.new_database() for _ in names]
+            for slug, threads in crowded:
+                with ThreadPoolExecutor(threads) as pool:
+                    yield throughput(scale, database, slug, places, crowd(pool, threads))
+            yield throughput(scale, database, "4 x 8", places, crowds(4, 8))
+
+
+SYNCS: dict[str, tuple[str, ...]] = {
+    "PostgreSQL": (),
+    # The server waits so long whenever it flushes its log, as for a disk or a standby.
+    "PostgreSQL, sync of 4 ms": ("commit_delay=4000", "commit_siblings=0"),
+}
+"""Databases of the lines about throughput, with the settings of their server."""
 
 
 def throughput(scale: Scale, database: str, slug: str, places: list[str], run: Releases) -> Line:
@@ -741,7 +751,7 @@ def throughput(scale: Scale, database: str, slug: str, places: list[str], run: R
     count = scale.of(512, 64)
     who = f"{slug} thread{'s' * (slug != '1')}".replace(" x ", " processes of ")
     return Line(
-        name=f"throughput-{database.lower()}-{slug.replace(' ', '')}",
+        name=f"throughput-{re.sub('[ ,]+', '-', database.lower())}-{slug.replace(' ', '')}",
         what=f"`Ledger.release`, {database}, {who}",
         against="a synced transaction for each, its statements alone",
         reach=REACHES[slug],
@@ -757,8 +767,8 @@ def throughput(scale: Scale, database: str, slug: str, places: list[str], run: R
 REACHES = {"1": ">= 0.5", "8": ">= 2", "32": ">= 2", "4 x 8": ">= 2"}
 
 
-def postgresql(stack: ExitStack) -> "Server | None":
-    """Start a server as the live tests do; None if none is installed."""
+def postgresql(stack: ExitStack, *settings: str) -> "Server | None":
+    """Start a server as the live tests do, with settings; None if none is installed."""
     sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "owner"))
     from postgres_server import Server, binaries
 
@@ -767,7 +777,7 @@ def postgresql(stack: ExitStack) -> "Server | None":
         return None
     # A socket's name is short, and the server may run as another user.
     server = Server(programs, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-    server.start()
+    server.start(*settings)
     stack.callback(server.stop)
     return server
 

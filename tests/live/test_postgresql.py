@@ -421,15 +421,16 @@ def test_a_connection_that_the_server_ended_while_it_was_idle_costs_nothing(url:
         assert ledger.release(ONE, MEASUREMENT).state is State.RELEASED
 
 
-def test_behind_a_pooler_the_same_holds(pooler: Pooler, url: str) -> None:
+def test_behind_a_pooler_the_same_holds(pooler: Pooler, url: str, *, long: bool) -> None:
+    rounds = 1000 if long else 200
     place = pooler.url(name_in(url))
     with Ledger.open(place, timeout=60) as ledger:
-        winners = run_races(ledger, place, workers=8, rounds=200)
+        winners = run_races(ledger, place, workers=8, rounds=rounds)
         assert len(winners) > 1
         left, seen = load(ledger, 1000, threads=32, count=400)
         assert (len(left), seen) == (400, set())
         ledger.verify()
-    print(f"\n200 races and 400 releases through pgbouncer: {dict(winners)}")
+    print(f"\n{rounds} races and 400 releases through pgbouncer: {dict(winners)}")
 
 
 def test_a_server_that_crashes_behind_a_pooler_loses_nothing(
