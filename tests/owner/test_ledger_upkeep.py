@@ -19,6 +19,7 @@ from sev_attest.owner.ledger import Ledger, LedgerDamaged, LedgerError, reading,
 from sev_attest.owner.ledger import floor as floor_module
 from sev_attest.owner.ledger.audit import MAX_FINDINGS
 from sev_attest.owner.ledger.checkpoint import Checkpoint, Kept
+from sev_attest.owner.ledger.floor import Floor
 from sev_attest.owner.ledger.reading import Reader
 from sev_attest.owner.ledger.story import Event, Head, LedgerEntry
 
@@ -476,6 +477,22 @@ def test_a_floor_that_another_process_holds_is_waited_for(
             with pytest.raises(LedgerError, match="Resource temporarily unavailable"):
                 ledger.create(ONE)
         ledger.create(TWO)
+
+
+def test_processes_that_create_a_floor_at_once_create_one_that_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, link = tmp_path / "floor", os.link
+    higher = Head(7, "7" * 64)
+
+    def overtaken(source: str, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        Floor(path).raise_to(higher)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    assert Floor(path).head == higher
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def _loose(floor: Path) -> None:

@@ -9,7 +9,9 @@ import re
 import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders
@@ -57,16 +59,16 @@ class Floor:
             return
         try:
             check_folders(path.parent, make=False)
-            descriptor, created = _opened(path)
+            descriptor = _opened(path)
             try:
                 check_file(path)
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise UnsafePlace("it is not a file", "name another one")
                 _lock(descriptor)
-                found = EMPTY if created else self._parsed(os.pread(descriptor, 4096, 0))
-                if created or replace or head.count > found.count:
+                found = self._parsed(os.pread(descriptor, 4096, 0))
+                if replace or head.count > found.count:
                     # One line of one length, in one write: nobody reads half of it.
-                    os.pwrite(descriptor, b"%015d:%s\n" % (head.count, head.hash.encode()), 0)
+                    os.pwrite(descriptor, _line(head), 0)
                 elif found.count > self.head.count:
                     self.head = found
             finally:
@@ -86,13 +88,23 @@ class Floor:
         return LedgerError(f"floor {self._path}: {reason}", check="ledger.floor", hint=hint)
 
 
-def _opened(path: Path) -> tuple[int, bool]:
-    """Open a floor, and return whether it was created."""
+def _line(head: Head) -> bytes:
+    return b"%015d:%s\n" % (head.count, head.hash.encode())
+
+
+def _opened(path: Path) -> int:
+    """Open a floor, after creating it if there is none."""
     flags = os.O_RDWR | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
-    except FileExistsError:
-        return os.open(path, flags), False
+    with suppress(FileNotFoundError):
+        return os.open(path, flags)
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+        file.write(_line(EMPTY))
+        file.flush()
+        os.fsync(file.fileno())
+        # Several processes may create it: the first one does, and none sees it half written.
+        with suppress(FileExistsError):
+            os.link(file.name, path)
+    return os.open(path, flags)
 
 
 def _lock(descriptor: int) -> None:
