@@ -304,11 +304,19 @@ def test_the_status_in_words(host: Run, driver: Driver) -> None:
     assert "state: UNINIT (not initialised)" in host("status").lines
 
 
-def test_the_status_as_a_document(host: Run) -> None:
+def test_the_status_as_a_document(host: Run, driver: Driver) -> None:
     assert answered(host("status", "--json")) == {
         "schema": "sev-attest/host status/1", "ok": True, "api_major": 1, "api_minor": 55,
         "build": 24, "state": "INIT", "externally_owned": False, "es": True, "guest_count": 0,
+        "platform_id": driver.platform.get_id().hex(),
     }  # fmt: skip
+
+
+def test_the_id_is_shown_if_there_is_one(host: Run, driver: Driver) -> None:
+    assert host("status", "-v").lines[-1] == f"id: {driver.platform.get_id().hex()}"
+    driver.platform._id = bytes(64)
+    assert host("status", "-v").lines[-1] == "id: not reported"
+    assert answered(host("status", "--json"))["platform_id"] is None
 
 
 def test_an_error_of_the_device_is_one_line_and_a_hint(host: Run, driver: Driver) -> None:

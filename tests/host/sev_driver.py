@@ -89,6 +89,7 @@ class Driver:
         """Do what the system call does, in this process, through the addresses in ``argument``."""
         assert request == ISSUE
         assert mutate
+        assert len(argument) > 1024  # Python copies others, and may drop the copy on errors
         command, address = struct.unpack_from("<IQ", argument)
         data = ctypes.string_at(address, SIZES[command]) if command in SIZES else b""
         places = [] if command == STATUS else list(struct.iter_unpack("<QI", data))

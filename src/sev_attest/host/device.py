@@ -49,6 +49,12 @@ _OWNED = 1 << 0
 _ES = 1 << 8
 """Flags of PLATFORM_STATUS; the second is SEV_STATUS_FLAGS_CONFIG_ES."""
 _NO_FIRMWARE_CALL = 0xFFFF_FFFF
+_IN_PLACE = 1025
+"""Bytes from which on fcntl.ioctl() passes a buffer itself.
+
+It passes a copy of a smaller one. Newer Pythons drop the copy if the call fails, and the status
+code with it (Modules/fcntlmodule.c).
+"""
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -216,13 +222,14 @@ class Device:
         """Return the firmware's status code, and the command's own structure."""
         own = ctypes.create_string_buffer(data, len(data)) if data else None
         address = ctypes.addressof(own) if own is not None else 0
-        argument = bytearray(ISSUE.pack(command, address, _NO_FIRMWARE_CALL))
+        argument = bytearray(_IN_PLACE)
+        ISSUE.pack_into(argument, 0, command, address, _NO_FIRMWARE_CALL)
         failure = None
         try:
             self._ioctl(self._file, SEV_ISSUE_CMD, argument, True)  # noqa: FBT003 - as fcntl has it
         except OSError as error:
             failure = error
-        status: int = ISSUE.unpack(argument)[2]
+        status: int = ISSUE.unpack_from(argument)[2]
         called = status not in (Status.SUCCESS, _NO_FIRMWARE_CALL)
         # EIO stands for a status code; with any other error the code is of no command.
         if failure is not None and not (failure.errno == errno.EIO and called):

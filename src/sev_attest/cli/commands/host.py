@@ -1,5 +1,6 @@
 """``sev-attest host``: for the administrator of an SEV host."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,10 +16,10 @@ from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.device import ConfirmOptions, DeviceOptions
 from sev_attest.cli.outputs import check_writable, write_all
 from sev_attest.cli.usage import refuse
-from sev_attest.errors import reading
+from sev_attest.errors import SevAttestError, reading
 
 if TYPE_CHECKING:
-    from sev_attest.host.device import PlatformStatus
+    from sev_attest.host.device import Device, PlatformStatus
     from sev_attest.sev.chain.certificate import Certificate
     from sev_attest.sev.spec import Usage
 
@@ -40,11 +41,15 @@ command.add_command(export)
 @DeviceOptions.given("device")
 @OutputOptions.given("output")
 def status(*, device: DeviceOptions, output: OutputOptions) -> None:
-    """Show the SEV firmware's version, the platform's state and owner, and count its guests."""
+    """Show the platform's firmware, state and owner.
+
+    Also the number of guests, and with --verbose the chip's id. It is the host's own word.
+    """
     with device.open() as firmware:
         found = firmware.platform_status()
+        chip = _chip(firmware) if output.as_json or output.verbose else None
     if output.as_json:
-        render.document("host status", ok=True, **_facts(found))
+        render.document("host status", ok=True, **_facts(found), platform_id=chip and chip.hex())
         return
     click.echo(f"API: {found.api_major}.{found.api_minor}")
     click.echo(f"build: {found.build}")
@@ -52,6 +57,8 @@ def status(*, device: DeviceOptions, output: OutputOptions) -> None:
     click.echo(f"owner: {'external (an OCA was imported)' if found.externally_owned else 'itself'}")
     click.echo(f"SEV-ES: {'yes' if found.es else 'no'}")
     click.echo(f"guests: {found.guest_count}")
+    if output.verbose:
+        click.echo(f"id: {chip.hex() if chip else 'not reported'}")
 
 
 @command.command("csr")
@@ -60,7 +67,10 @@ def status(*, device: DeviceOptions, output: OutputOptions) -> None:
 @DeviceOptions.given("device")
 @OutputOptions.given("output")
 def csr(*, out: str, force: bool, device: DeviceOptions, output: OutputOptions) -> None:
-    """Write this platform's PEK to OUT, without signatures, for an owner's OCA to sign."""
+    """Write this platform's PEK, for an OCA to sign.
+
+    OUT is the PEK without signatures, for `certs sign-pek`.
+    """
     path = Path(out)
     check_writable([path], force=force)
     with device.open() as firmware:
@@ -82,7 +92,7 @@ def csr(*, out: str, force: bool, device: DeviceOptions, output: OutputOptions) 
 def provision(
     *, pek: str, oca: str, confirm: ConfirmOptions, device: DeviceOptions, output: OutputOptions
 ) -> None:
-    """Make the owner of OCA the owner of this platform.
+    """Make an OCA the owner of this platform.
 
     PEK is what `host csr` wrote, signed with the OCA's key (`certs sign-pek`); OCA is its
     certificate. No SEV guest may run.
@@ -112,7 +122,10 @@ def provision(
 def rotate(
     *, pek: bool, confirm: ConfirmOptions, device: DeviceOptions, output: OutputOptions
 ) -> None:
-    """Make a new PDH. Guests that run go on."""
+    """Make a new PDH, or all new keys (--pek).
+
+    Guests that run go on with a new PDH.
+    """
     from sev_attest.host.certificates import require_no_guests
 
     made = "new PDH, PEK and OCA" if pek else "new PDH"
@@ -132,7 +145,10 @@ def rotate(
 @DeviceOptions.given("device")
 @OutputOptions.given("output")
 def reset(*, confirm: ConfirmOptions, device: DeviceOptions, output: OutputOptions) -> None:
-    """Reset the platform to the state that it left the factory in. No SEV guest may run."""
+    """Reset the platform's keys and owner.
+
+    It then is as it left the factory. No SEV guest may run.
+    """
     from sev_attest.host.certificates import require_no_guests
 
     losses = ["this makes a new PDH, PEK and OCA", _SESSIONS, _OWNER]
@@ -143,6 +159,13 @@ def reset(*, confirm: ConfirmOptions, device: DeviceOptions, output: OutputOptio
         confirm.ask(losses, "Reset the platform?")
         firmware.factory_reset()
     _done("host reset", "the platform is reset, and owns itself", before, output)
+
+
+def _chip(firmware: "Device") -> bytes | None:
+    """Return the id of the chip; None if the firmware or the kernel does not report it."""
+    with suppress(SevAttestError):
+        return firmware.get_id()
+    return None
 
 
 def _certificate(path: str, usage: "Usage") -> "Certificate":

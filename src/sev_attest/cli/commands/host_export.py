@@ -84,12 +84,12 @@ def command(
     device: DeviceOptions,
     output: OutputOptions,
 ) -> None:
-    """Write this platform's certificates to OUT, for guest owners, as `sevctl export` does.
+    """Write the platform's chain for guest owners.
 
-    OUT holds PDH, PEK, OCA and CEK, with --full also AMD's ASK and ARK. The firmware exports the
-    CEK without AMD's signature, which guest owners need: --fetch gets the signed one over the
-    network, --cek reads it from a file. The chain is then verified up to AMD's root before it is
-    written.
+    OUT is what `sevctl export` writes: PDH, PEK, OCA and CEK, with --full also AMD's ASK and ARK.
+    The firmware exports the CEK without AMD's signature, which guest owners need: --fetch gets the
+    signed one over the network, --cek reads it from a file. The chain is then verified up to AMD's
+    root before it is written.
     """
     from sev_attest.host.certificates import exported_chain, verify_exported
 
