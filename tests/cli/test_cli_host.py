@@ -182,7 +182,7 @@ def test_a_chip_that_the_server_does_not_know(host: Run, server: StandIn, driver
     ran = host("export", "chain", "--fetch", "--kds", f"http://{server.host}")
     assert ran.code == 6
     assert "it knows no chip with this id (status 404)" in ran.err
-    assert "(--cek)" in ran.err
+    assert "; --cek reads the CEK from a file" in ran.err
     assert not Path("chain").exists()
 
 
@@ -219,6 +219,28 @@ def test_a_cek_that_does_not_fit_is_refused(host: Run, driver: Driver, given: st
         "two": "one CEK expected",
     }[given]
     assert ran.code == codes.get(given, 1)
+    assert words in ran.err
+    assert not Path("chain").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        (Platform(b"another chip").export().cek.to_bytes(), 1, "this is another chip's CEK"),
+        (b"<html>sign in</html>", 6, ": chain"),
+        (b"", 6, ": chain: the file is empty"),
+    ],
+    ids=["another chip's", "a page", "nothing"],
+)
+def test_what_the_server_sends_is_checked(
+    host: Run, server: StandIn, driver: Driver, answer: bytes, code: int, words: str
+) -> None:
+    server.fault = lambda handler: handler.send(200, answer)
+    url = f"http://{server.host}"
+    ran = host("export", "chain", "--fetch", "--kds", url, "--trust-root", "roots")
+    assert ran.code == code
+    address = f"{url}/cek/id/{driver.platform.get_id().hex()}"
+    assert ran.err.startswith(f"error: {address}: ")
     assert words in ran.err
     assert not Path("chain").exists()
 

@@ -246,7 +246,7 @@ def test_an_unknown_state_is_refused(
         (errno.ENODEV, "absent", "no SEV firmware is behind it"),
         (errno.EPERM, "permission", "not permitted"),
         (errno.EACCES, "permission", "permission denied"),
-        (errno.EINVAL, "kernel", "the kernel does not know this command"),
+        (errno.EINVAL, "kernel", "the device does not know this command"),
         (errno.EOPNOTSUPP, "kernel", "does not support it"),
         (524, "kernel", "does not support it"),
         (errno.EBUSY, "busy", "the platform is busy"),

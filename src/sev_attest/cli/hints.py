@@ -17,7 +17,7 @@ HINTS: Mapping[str, str] = {
     "firmware.hash-table": "{} (--kernel)",
     "firmware.sev-es-reset": "{} (--vmsa-cpu0, --vmsa-cpu1)",
     "host.timeout": "{}; --timeout waits for longer",
-    "kds.cek": "{} (--cek)",
+    "kds.cek": "{}; --cek reads the CEK from a file",
     "launch.name": "name it (--launch), or describe the guest (--firmware ...)",
     "ledger.connection": "{} (`sev-attest ledger show` shows a session)",
     "ledger.lost": "{} (`sev-attest ledger accept-head` closes what is open and goes on)",

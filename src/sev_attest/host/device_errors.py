@@ -68,6 +68,7 @@ _MISSING = "load the kernel module ccp, and enable SEV in the BIOS"
 _RIGHTS = "be root, or join the group that the device belongs to; a container must be given it"
 _WRITE = f"it needs the right to write to the device: {_RIGHTS}"
 _NAME = "name the device of the SEV firmware, which is /dev/sev"
+_OLD = f"update the kernel, or {_NAME}"
 _STUCK = f"the secure processor may have stopped answering: {_REBOOT}"
 _OPEN: Mapping[int, tuple[str, str, str]] = {
     errno.ENOENT: ("missing", "there is no such device", _MISSING),
@@ -86,7 +87,7 @@ _CALL: Mapping[int, tuple[str, str, str]] = {
     errno.ENODEV: ("absent", "no SEV firmware is behind it", _MISSING),
     errno.EPERM: ("permission", "not permitted", _WRITE),
     errno.EACCES: ("permission", "permission denied", _WRITE),
-    errno.EINVAL: ("kernel", "the kernel does not know this command", "update the kernel"),
+    errno.EINVAL: ("kernel", "the device does not know this command", _OLD),
     errno.EOPNOTSUPP: ("kernel", "the kernel or the firmware does not support it", _UPDATE),
     _ENOTSUPP: ("kernel", "the kernel or the firmware does not support it", _UPDATE),
     errno.EBUSY: ("busy", "the platform is busy", _STUCK),

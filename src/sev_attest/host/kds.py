@@ -29,10 +29,9 @@ _PORTS = {"https": 443, "http": 80}
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _REDIRECTS = range(300, 400)
 _LATER = "try again later"
-_SAVED = "or save the CEK from a browser and name the file"
 _STATUS: Mapping[int, tuple[str, str]] = {
     HTTPStatus.NOT_FOUND: ("it knows no chip with this id", "check that this chip is an AMD EPYC"),
-    HTTPStatus.FORBIDDEN: ("it refuses the request", f"check what is between, {_SAVED}"),
+    HTTPStatus.FORBIDDEN: ("it refuses the request", "check what is between"),
 }
 
 
@@ -94,11 +93,11 @@ class KeyServer:
                 "GET", where, seconds=SECONDS, most=_MAX_ANSWER, headers=headers
             )
         except ExchangeError as error:
-            hint = f"check the network (no proxy is used), {_SAVED}"
+            hint = "check the network (no proxy is used)"
             raise self._error(chip, str(error), hint) from None
 
     def _refused(self, chip: bytes, answer: Answer) -> HostError:
-        words, hint = _STATUS.get(answer.status, ("it fails", f"{_LATER}, {_SAVED}"))
+        words, hint = _STATUS.get(answer.status, ("it fails", _LATER))
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
             seconds = _seconds(answer)
             words = "too many requests"

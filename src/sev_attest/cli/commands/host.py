@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sev_attest.sev.spec import Usage
 
 _SESSIONS = "sessions that guest owners made for this platform cannot start a guest any more"
-_OWNER = "the OCA of an external owner is forgotten"
+_OWNER = "an external owner's OCA, if there is one, is forgotten"
 _STATES = {"UNINIT": "not initialised", "INIT": "initialised, no guest", "WORKING": "with guests"}
 
 
