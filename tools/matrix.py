@@ -28,7 +28,7 @@ PACKAGES = (
     "ca-certificates", "python3-venv", "libvirt-clients-qemu", "python3-lxml",
     "python3-cryptography", "ovmf", "libvirt-daemon", "libvirt-daemon-driver-qemu",
     "libvirt-clients", "libxml2-utils", "qemu-system-x86", "python3-libvirt", "postgresql",
-    "pgbouncer", "gcc", "libc6-dev", "libvirt-dev", "pkg-config", "python3-dev",
+    "pgbouncer", "gcc", "libc6-dev", "linux-libc-dev", "libvirt-dev", "pkg-config", "python3-dev",
 )  # fmt: skip
 COPIED = ("pyproject.toml", "*.md", "LICENSE", ".ci", "docs", "src", "tests", "tools", "vectors")
 DATA = "/srv/real-data"

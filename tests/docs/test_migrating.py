@@ -12,7 +12,7 @@ from sev_attest.testing import ovmf_image
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text()
 OURS = sorted(set(re.findall(r"`(sev-attest [^`]+)`", PAGE)))
-GROUPS = ("certs", "report", "secret", "vmsa")
+GROUPS = ("certs", "host", "report", "secret", "vmsa")
 
 
 @pytest.mark.parametrize("line", OURS)

@@ -17,7 +17,8 @@ USAGE = 2
 INPUT_ERROR = 6
 INTERNAL = 70
 
-_GROUPS = ("certs", "domain", "ledger", "report", "requirements", "secret", "vmsa")
+_GROUPS = ("certs", "domain", "guest", "host", "ledger", "report", "requirements", "secret",
+           "simulate", "vmsa")  # fmt: skip
 
 
 def run(group: click.Group, arguments: list[str]) -> int:

@@ -7,19 +7,15 @@ keys, for three JSON calls.
 Source: Vault's API documentation, "HTTP API", "Transit" and "KV version 2".
 """
 
-import http.client
-import io
-import ipaddress
 import json
 import os
 import re
-import socket
 import ssl
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from http import HTTPStatus
 from urllib.parse import quote, unquote, urlsplit
 
+from sev_attest._https import Answer, ExchangeError, Server, is_loopback, tls_context
 from sev_attest.errors import Unsupported
 from sev_attest.owner._answers import json_object, quoted
 from sev_attest.owner._private_file import private_file
@@ -61,30 +57,27 @@ class Vault:
         ``host`` is the path of a socket for the scheme ``http+unix``. ``check`` is the id of
         errors.
         """
-        self._scheme, self._host, self._port, self._check = scheme, host, port, check
+        self._scheme, self._check = scheme, check
         self._token_file = options.get("token-file", "")
         self.namespace: str = options.get("namespace", "").strip("/")
-        place = host if scheme == "http+unix" else f"{f'[{host}]' if ':' in host else host}:{port}"
-        self.place: str = f"Vault at {place}"
-        self._tls = self._context(options.get("ca")) if scheme == "https" else None
+        self._server = Server(
+            host=host,
+            port=port,
+            tls=self._context(options.get("ca")) if scheme == "https" else None,
+            local=scheme == "http+unix",
+        )
+        self.place: str = f"Vault at {self._server.place}"
 
     def __repr__(self) -> str:
         """Return the server, without the token."""
         return f"<{self.place}>"
 
     def _context(self, ca: str | None) -> ssl.SSLContext:
-        # Not create_default_context(): it writes the session keys where SSLKEYLOGFILE says.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if ca is None:
-            context.load_default_certs()
-            return context
         try:
-            context.load_verify_locations(ca)
+            return tls_context(ca)
         except OSError as error:  # SSLError is one
             why = "it is no certificate" if isinstance(error, ssl.SSLError) else error.strerror
             raise KeyAccessError(f"{ca}: {why}", check=self._check) from None
-        return context
 
     def call(
         self, method: str, path: Sequence[str], body: Mapping[str, str] | None = None
@@ -105,10 +98,10 @@ class Vault:
         if body is not None:
             headers["Content-Type"] = "application/json"
             sent = json.dumps(body).encode()
-        status, answer = self._exchange(method, where, sent, headers)
-        found = json_object(answer) or {}
-        if status != http.client.OK:
-            raise self._refused(status, f"{method} {where}", found)
+        answer = self._exchange(method, where, sent, headers)
+        found = json_object(answer.body) or {}
+        if answer.status != HTTPStatus.OK:
+            raise self._refused(answer.status, f"{method} {where}", found)
         data = found.get("data")
         if not isinstance(data, dict):
             raise self.error("an answer that cannot be read")
@@ -144,107 +137,15 @@ class Vault:
 
     def _exchange(
         self, method: str, where: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
-        """Return status and body of an answer, at most 1 MiB."""
-        end = time.monotonic() + SECONDS
-        host = "localhost" if self._scheme == "http+unix" else self._host
+    ) -> Answer:
+        """Return an answer of at most 1 MiB."""
         try:
-            with self._connected(end) as connected:
-                # Given a socket, it neither connects nor looks for a proxy.
-                connection = http.client.HTTPConnection(host, self._port)
-                connection.sock = _Timed(connected, end)
-                connection.request(method, where, body, dict(headers))
-                response = connection.getresponse()
-                status, answer = response.status, response.read(_MAX_ANSWER + 1)
-        except Exception as error:  # noqa: BLE001 - http.client fails in many ways on a bad answer
-            raise self.error(_reason(error), "check its address, and that it runs") from None
-        if len(answer) > _MAX_ANSWER:
-            raise self.error(f"it answered with more than {_MAX_ANSWER} bytes")
-        return status, answer
-
-    def _connected(self, end: float) -> socket.socket:
-        plain = self._reached(end)
-        if self._tls is None:
-            return plain
-        try:
-            plain.settimeout(_left(end))
-            return self._tls.wrap_socket(plain, server_hostname=self._host)
-        except BaseException:
-            plain.close()
-            raise
-
-    def _reached(self, end: float) -> socket.socket:
-        """Return a connection to the first address that answers."""
-        if self._scheme == "http+unix":
-            return _connect(socket.AF_UNIX, self._host, end)
-        # The resolver has time limits of its own, which nothing can shorten.
-        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        for more, (family, _, _, _, address) in zip(range(len(found), 1, -1), found, strict=False):
-            with suppress(OSError):  # each gets its share: a machine that is off answers nothing
-                return _connect(family, address, time.monotonic() + _left(end) / more)
-        return _connect(found[-1][0], found[-1][4], end)
-
-
-class _Timed:
-    """A socket for http.client whose every wait ends at one time, however slowly data comes."""
-
-    def __init__(self, connected: socket.socket, end: float) -> None:
-        self._socket, self._end = connected, end
-
-    def sendall(self, data: bytes) -> None:
-        self._socket.settimeout(_left(self._end))
-        self._socket.sendall(data)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Incoming(self._socket, self._end))
-
-    def close(self) -> None:
-        """Do nothing: http.client closes it before the answer is read."""
-
-
-class _Incoming(io.RawIOBase):
-    """What arrives on a socket until a time."""
-
-    def __init__(self, connected: socket.socket, end: float) -> None:
-        self._socket, self._end = connected, end
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        self._socket.settimeout(_left(self._end))
-        return self._socket.recv_into(buffer)
-
-
-def _left(end: float) -> float:
-    left = end - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _connect(family: int, address: object, end: float) -> socket.socket:
-    connected = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        connected.settimeout(_left(end))
-        connected.connect(address)  # type: ignore[arg-type] # of getaddrinfo, or a path
-    except BaseException:
-        connected.close()
-        raise
-    return connected
-
-
-def _reason(error: Exception) -> str:
-    """Return why an exchange failed. An exception's own text may quote a header: the token."""
-    if isinstance(error, TimeoutError):
-        return f"no answer in {SECONDS:g} seconds"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {quoted(error.verify_message)}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {quoted(str(error.reason))}"
-    if isinstance(error, OSError):
-        return quoted(error.strerror or "the connection failed")
-    return "an answer that cannot be read"
+            return self._server.exchange(
+                method, where, seconds=SECONDS, most=_MAX_ANSWER, body=body, headers=headers
+            )
+        except ExchangeError as error:
+            hint = "check its address, and that it runs"
+            raise self.error(quoted(str(error)), hint) from None
 
 
 def parse_vault(text: str, *, check: str, form: str, blank: str = "") -> tuple[Vault, list[str]]:
@@ -268,7 +169,7 @@ def parse_vault(text: str, *, check: str, form: str, blank: str = "") -> tuple[V
         host = unquote(parts.netloc)
     if parts.scheme not in _SCHEMES or not _SCHEMES[parts.scheme].fullmatch(host):
         raise _unsupported("it does not begin with https:// and a host", form)
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise _unsupported("plain http is for a loopback address (127.0.0.1) only", form)
     segments = [unquote(segment) for segment in (parts.path or "/").split("/")[1:]]
     for segment in segments:
@@ -293,11 +194,3 @@ def _options(query: str, form: str) -> dict[str, str]:
 
 def _unsupported(reason: str, form: str) -> Unsupported:
     return Unsupported(f"{form}: {reason}", check="usage")
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether a host is given by a loopback address; a name could lead anywhere."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -89,8 +89,8 @@ def _no_chain() -> "Unsupported":
     )
 
 
-class ChainOptions(CertificateOptions, title="Certificates"):
-    """Files of certificates, and the roots that are trusted beside AMD's."""
+class RootOptions(Options, title="Certificates"):
+    """The roots that are trusted beside AMD's."""
 
     trust_root: tuple[str, ...] = option(
         "--trust-root",
@@ -99,12 +99,6 @@ class ChainOptions(CertificateOptions, title="Certificates"):
         multiple=True,
         help="Also trust this ARK, which is not AMD's (a test platform).",
     )
-
-    def errors(
-        self, inputs: tuple[str, ...], *more: str, fetched: bool = False
-    ) -> "Iterator[Unsupported]":
-        """Yield the errors of the base class; the roots may be standard input too."""
-        yield from super().errors(inputs, *self.trust_root, *more, fetched=fetched)
 
     def roots(self) -> "list[Root]":
         """Return the trusted roots: AMD's, and those of ``--trust-root``."""
@@ -121,3 +115,13 @@ class ChainOptions(CertificateOptions, title="Certificates"):
                     raise MalformedInput("root", "ARK", "there is no ARK certificate in this file")
                 roots.append(Root(ark=ca["ARK"], ask=ca.get("ASK")))
         return roots
+
+
+class ChainOptions(RootOptions, CertificateOptions, title="Certificates"):
+    """Files of certificates, and the roots that are trusted beside AMD's."""
+
+    def errors(
+        self, inputs: tuple[str, ...], *more: str, fetched: bool = False
+    ) -> "Iterator[Unsupported]":
+        """Yield the errors of the base class; the roots may be standard input too."""
+        yield from super().errors(inputs, *self.trust_root, *more, fetched=fetched)

@@ -123,6 +123,26 @@ def verify_chain(chain: Chain, *, roots: Sequence[Root] | None = None) -> Verifi
     return VerifiedChain(chain=chain, root=root, _seal=_SEAL)
 
 
+def verify_owned(*, pek: Certificate, oca: Certificate) -> None:
+    """Verify that a platform's owner signed a PEK: steps 4, 6 and 7, without the CEK.
+
+    Raises ChainInvalid with every failed step in ``failures``.
+
+    Does not verify: that the PEK is a platform's, which only the CEK's signature shows.
+    """
+    links = ((oca, Usage.OCA), (pek, Usage.PEK))
+    point = _crypto.p384_point(oca.public_key)
+    signed = ((c, role, _ecdsa_signs(point, Usage.OCA, c)) for c, role in links)
+    steps = (
+        *_key_steps(oca, Usage.OCA, point),
+        *_key_steps(pek, Usage.PEK, _crypto.p384_point(pek.public_key)),
+        *(_link(c, role, Usage.OCA, holds=holds) for c, role, holds in signed),
+    )
+    failures = tuple(failure for _, failure in steps if failure is not None)
+    if failures:
+        raise ChainInvalid(failures, frozenset(check for check, failed in steps if failed is None))
+
+
 def complete(chain: Chain, roots: Sequence[Root]) -> Chain:
     """Return the chain with a root's ASK and ARK in place of missing ones.
 
