@@ -61,9 +61,7 @@ def device(machine: Machine, _need: Need) -> Answer:
     if stat.S_ISREG(info.st_mode) and not machine.tree.live:
         return ok(f"{_DEVICE} is there: in this tree, a file stands for the device")
     if not stat.S_ISCHR(info.st_mode):
-        return missing(
-            f"{_DEVICE} is no character device", f"remove it, then `modprobe ccp`: {_DEVICE}"
-        )
+        return missing(f"{_DEVICE} is no character device", f"`rm {_DEVICE} && modprobe ccp`")
     return ok(f"{_DEVICE} is a character device")
 
 
