@@ -113,6 +113,8 @@ def guest_files(kinds: str = "SEV") -> dict[str, Content]:
             "[    0.6] software IO TLB: Memory encryption is active and system is using DMA "
             "bounce buffers\n"
         ),
+        "/dev/console": "",
+        "/sys/module/virtio/refcnt": "1",
         "/sys/module/efi_secret/refcnt": "0",
         "/sys/kernel/security/secrets/coco/736869e5-84f0-4973-92ec-06879ce3da0b": "secret bytes",
         "/sys/kernel/security/secrets/coco/e6f5a162-d67f-4750-a67c-5d065f2a9910": "secret bytes",

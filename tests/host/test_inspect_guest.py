@@ -148,6 +148,8 @@ def test_an_empty_tree_is_not_shown_to_be_a_guest(tmp_path: Path) -> None:
     report = inspect_guest(Machine(tree=Tree(str(tmp_path))))
     assert not report.ready
     assert [one.id for one in report.untold] == ["guest.sev"]
+    told = {one.id for one in report.findings if one.status is not UNKNOWN}
+    assert told == {"guest.vmpl"}
 
 
 def test_the_bytes_of_secrets_are_never_read(

@@ -111,6 +111,8 @@ class Check:
 
     ``says`` states what it looks for, ``reads`` names the files, ``source`` who asks for it.
     ``essential`` is the least need for which the verdict depends on it, None if none does.
+    ``within`` are folders: where all are missing or empty, as in a copy of few files, the check
+    cannot tell.
     """
 
     id: str
@@ -118,12 +120,13 @@ class Check:
     reads: str
     source: str
     essential: Need | None
+    within: tuple[str, ...]
     function: Function
 
     def run(self, subject: str, machine: Machine, need: Need) -> Finding:
         """Apply the check; what cannot be read becomes "cannot tell"."""
         try:
-            answer = self.function(machine, need)
+            answer = self._answer(machine, need)
         except Unreadable as error:
             answer = unknown(str(error), error.hint)
         if answer.absent and machine.container:
@@ -140,6 +143,11 @@ class Check:
             source=self.source,
         )
 
+    def _answer(self, machine: Machine, need: Need) -> Answer:
+        if self.within and not any(map(machine.tree.filled, self.within)):
+            return unknown(f"no {' or '.join(self.within)} here", "run this on the machine itself")
+        return self.function(machine, need)
+
 
 def check(
     name: str,
@@ -148,6 +156,7 @@ def check(
     source: str,
     *,
     essential: Need | None = None,
+    within: tuple[str, ...] = (),
 ) -> Callable[[Function], Check]:
     """Return a decorator that makes a function a check (:class:`Check`)."""
 
@@ -158,6 +167,7 @@ def check(
             reads=reads,
             source=source,
             essential=essential,
+            within=within,
             function=function,
         )
 

@@ -16,6 +16,7 @@ from sev_attest.host.inspect.tree import Tree
 _FOLDERS = ("/etc/qemu/firmware", "/usr/local/share/qemu/firmware", "/usr/share/qemu/firmware")
 """The first wins."""
 _MAX_DESCRIPTOR = 1 << 18
+_WITHIN = ("/etc", "/usr")
 _READS = "/etc/qemu/firmware, /usr/share/qemu/firmware"
 _INSTALL = (
     "install one (Fedora: edk2-ovmf; Debian: ovmf, ovmf-amdsev), or name the firmware's file in "
@@ -81,13 +82,12 @@ def _fitting(machine: Machine, need: Need) -> list[Descriptor]:
 
 
 def _judge(machine: Machine, found: list[Descriptor], what: str, fix: str) -> Answer | None:
-    """Return the answer for the first descriptor, None if there is none."""
-    lost = [one for one in found if not machine.tree.exists(one.image)]
-    if found and len(lost) == len(found):
-        return missing(f"{lost[0].path} names {lost[0].image}, which is missing", fix)
-    chosen = next((one for one in found if one not in lost), None)
-    if chosen is None:
+    """Return the answer for the first descriptor, which libvirt selects; None if there is none."""
+    if not found:
         return None
+    chosen = found[0]
+    if not machine.tree.exists(chosen.image):
+        return missing(f"{chosen.path} names {chosen.image}, which is missing", fix)
     text = f"{what}: {chosen.image} ({chosen.path})"
     if "requires-smm" in chosen.features:
         return note(f"{text}, which needs SMM: bad for SEV, impossible for SEV-ES", fix)
@@ -96,7 +96,7 @@ def _judge(machine: Machine, found: list[Descriptor], what: str, fix: str) -> An
 
 @check(
     "host.descriptor", "libvirt can select firmware for such guests", _READS,
-    "guide: Boot loader; QEMU firmware.json",
+    "guide: Boot loader; QEMU firmware.json", within=_WITHIN,
 )  # fmt: skip
 def any_firmware(machine: Machine, need: Need) -> Answer:
     """Look for the feature, and for the image."""
@@ -108,7 +108,7 @@ def any_firmware(machine: Machine, need: Need) -> Answer:
 
 @check(
     "host.descriptor.stateless", "libvirt can select stateless firmware, which can be attested",
-    _READS, "guide: Boot loader, <loader stateless='yes'/>",
+    _READS, "guide: Boot loader, <loader stateless='yes'/>", within=_WITHIN,
 )  # fmt: skip
 def stateless(machine: Machine, need: Need) -> Answer:
     """Look for firmware of that kind without a store for variables."""

@@ -41,7 +41,6 @@ _ASID_SETTING = (
     "in the BIOS setup, set the minimum SEV ASID (SEV-ES ASID space limit): guests of SEV-ES and "
     "SEV-SNP get the numbers below it, plain SEV guests the rest"
 )
-_NO_DEV = unknown("no /dev in this tree", f"`ls -lZ {_DEVICE}` on the host")
 _ABSENT = missing(
     f"no {_DEVICE}",
     "enable SEV in the BIOS setup, then `modprobe ccp`; `dmesg | grep -iE 'ccp|sev'` says why not",
@@ -52,12 +51,13 @@ _ABSENT = missing(
 @check(
     "host.dev-sev", "the device of the SEV firmware is there", _DEVICE,
     "guide: /dev/sev; virt-host-validate", essential=Need.SEV,
+    within=("/dev",),
 )  # fmt: skip
 def device(machine: Machine, _need: Need) -> Answer:
     """Look for a character device."""
     info = machine.tree.stat(_DEVICE)
     if info is None:
-        return _ABSENT if machine.tree.names("/dev") else _NO_DEV
+        return _ABSENT
     if stat.S_ISREG(info.st_mode) and not machine.tree.live:
         return ok(f"{_DEVICE} is there: in this tree, a file stands for the device")
     if not stat.S_ISCHR(info.st_mode):
@@ -68,6 +68,7 @@ def device(machine: Machine, _need: Need) -> Answer:
 @check(
     "host.dev-sev.access", "QEMU can open /dev/sev, or libvirt opens it", _DEVICE,
     "guide: libvirt up to 5.1.0 and the permissions; sevctl ok: /dev/sev readable, writable",
+    within=("/dev",),
 )  # fmt: skip
 def access(machine: Machine, _need: Need) -> Answer:
     """Compare the permissions with what the installed libvirt needs."""
@@ -102,7 +103,7 @@ def _group(machine: Machine, number: int) -> str:
 @check(
     "host.selinux", "SELinux lets QEMU use /dev/sev",
     "label of /dev/sev, /sys/fs/selinux/enforce, /etc/selinux/config, selinux-policy",
-    "guide: Limitations",
+    "guide: Limitations", within=("/etc", "/sys/fs"),
 )  # fmt: skip
 def selinux(machine: Machine, _need: Need) -> Answer:
     """Compare the label of the device with the one that selinux-policy gives it."""
@@ -219,7 +220,7 @@ def _counts(lines: Iterable[str]) -> dict[str, int]:
 @check(
     "host.container", "this is the host itself, not a container or a virtual machine",
     "/run/.containerenv, /.dockerenv, /run/systemd/container, /proc/1/environ, /proc/cpuinfo",
-    "what the other checks can see",
+    "what the other checks can see", within=("/proc", "/run"),
 )  # fmt: skip
 def container(machine: Machine, _need: Need) -> Answer:
     """Look for the marks of containers, and the hypervisor's CPU flag."""

@@ -36,6 +36,7 @@ _VMPL_LINE = re.compile(r"SNP running at VMPL([0-9])")
 _BOUNCE = "Memory encryption is active and system is using DMA bounce buffers"
 _SNP_FOLDER = "/sys/devices/system/cpu/sev"
 """Linux makes it in SEV-SNP guests only."""
+_SYS = ("/sys",)
 _SECURITYFS = "/sys/kernel/security"
 _SECRETS = f"{_SECURITYFS}/secrets/coco"
 _EFI_SECRET = "/sys/module/efi_secret"  # noqa: S105 - a path
@@ -139,10 +140,10 @@ def _kind(kind: Need) -> Callable[[Machine, Need], Answer]:
 
 
 es = check(
-    "guest.sev-es", "SEV-ES is active", _ACTIVE_READS, "Linux, arch/x86/mm/mem_encrypt.c",
+    "guest.sev-es", "SEV-ES is active", "as guest.sev", "Linux, arch/x86/mm/mem_encrypt.c",
 )(_kind(Need.ES))  # fmt: skip
 snp = check(
-    "guest.sev-snp", "SEV-SNP is active", _ACTIVE_READS, "Linux, arch/x86/mm/mem_encrypt.c",
+    "guest.sev-snp", "SEV-SNP is active", "as guest.sev", "Linux, arch/x86/mm/mem_encrypt.c",
 )(_kind(Need.SNP))  # fmt: skip
 
 
@@ -193,7 +194,7 @@ def vmpl(machine: Machine, _need: Need) -> Answer:
 
 @check(
     "guest.securityfs", "securityfs is mounted, which shows the secrets", _SECURITYFS,
-    "Linux, Documentation/security/secrets/coco.rst",
+    "Linux, Documentation/security/secrets/coco.rst", within=_SYS,
 )  # fmt: skip
 def securityfs(machine: Machine, _need: Need) -> Answer:
     """Look for anything in it."""
@@ -207,6 +208,7 @@ def securityfs(machine: Machine, _need: Need) -> Answer:
 @check(
     "guest.efi-secret", "the kernel module for secrets is loaded",
     f"{_EFI_SECRET}, {_SECRETS}, kernel log", "Linux, Documentation/security/secrets/coco.rst",
+    within=_SYS,
 )  # fmt: skip
 def efi_secret(machine: Machine, _need: Need) -> Answer:
     """Look for the module, and whether the firmware has handed over an area for secrets."""
@@ -225,7 +227,7 @@ def efi_secret(machine: Machine, _need: Need) -> Answer:
 
 @check(
     "guest.secrets", "the injected secrets, by GUID; their bytes are never read", _SECRETS,
-    "Linux, Documentation/security/secrets/coco.rst",
+    "Linux, Documentation/security/secrets/coco.rst", within=_SYS,
 )  # fmt: skip
 def secrets(machine: Machine, _need: Need) -> Answer:
     """List the names of the files."""
@@ -242,7 +244,7 @@ def secrets(machine: Machine, _need: Need) -> Answer:
 
 @check(
     "guest.sev-guest", "the device for attestation reports of SEV-SNP", _SEV_GUEST,
-    "Linux, Documentation/virt/coco/sev-guest.rst",
+    "Linux, Documentation/virt/coco/sev-guest.rst", within=("/dev",),
 )  # fmt: skip
 def sev_guest(machine: Machine, _need: Need) -> Answer:
     """Look for it."""
@@ -253,7 +255,7 @@ def sev_guest(machine: Machine, _need: Need) -> Answer:
 
 @check(
     "guest.tsm", "the kernel's common interface for reports (configfs-tsm)", _TSM,
-    "Linux, Documentation/ABI/testing/configfs-tsm",
+    "Linux, Documentation/ABI/testing/configfs-tsm", within=_SYS,
 )  # fmt: skip
 def tsm(machine: Machine, _need: Need) -> Answer:
     """Look for its folder."""
@@ -270,7 +272,7 @@ def tsm(machine: Machine, _need: Need) -> Answer:
 @check(
     "guest.container", "this is the guest itself, not a container in it",
     "/run/.containerenv, /.dockerenv, /run/systemd/container, /proc/1/environ",
-    "what the other checks can see",
+    "what the other checks can see", within=("/proc", "/run"),
 )  # fmt: skip
 def container(machine: Machine, _need: Need) -> Answer:
     """Look for the marks of containers."""

@@ -50,7 +50,7 @@ def memory(machine: Machine, _need: Need) -> Answer:
 @check(
     "host.memory.limit", "machine.slice limits the memory of all guests together",
     "/sys/fs/cgroup/machine.slice/memory.{high,max}, drop-ins of systemd for machine.slice",
-    "guide: Memory, MemoryHigh and MemoryMax",
+    "guide: Memory, MemoryHigh and MemoryMax", within=("/sys/fs/cgroup", "/etc"),
 )  # fmt: skip
 def limit(machine: Machine, _need: Need) -> Answer:
     """Look for a limit in force, then for one that systemd will set."""

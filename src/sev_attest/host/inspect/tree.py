@@ -86,6 +86,16 @@ class Tree:
 
         Raises Unreadable for more than :data:`MAX_NAMES`, and for what is no folder.
         """
+        names = self._names(path, MAX_NAMES + 1)
+        if names is not None and len(names) > MAX_NAMES:
+            raise Unreadable(path, f"more than {MAX_NAMES} names")
+        return names
+
+    def filled(self, path: str) -> bool:
+        """Return whether there is a folder with something in it. Raises Unreadable."""
+        return bool(self._names(path, 1))
+
+    def _names(self, path: str, most: int) -> list[str] | None:
         with ExitStack() as stack, _named(path):
             found = self._find(path, stack)
             if found is None:
@@ -94,10 +104,7 @@ class Tree:
             folder = os.open(name, os.O_RDONLY | _FOLDER, dir_fd=above)
             stack.callback(os.close, folder)
             entries = stack.enter_context(os.scandir(folder))
-            names = [entry.name for entry in islice(entries, MAX_NAMES + 1)]
-        if len(names) > MAX_NAMES:
-            raise Unreadable(path, f"more than {MAX_NAMES} names")
-        return sorted(names)
+            return sorted(entry.name for entry in islice(entries, most))
 
     def stat(self, path: str) -> os.stat_result | None:
         """Return what ``stat`` says, links followed inside the tree; None if it is missing."""

@@ -144,7 +144,7 @@ def _booted(machine: Machine) -> int | None:
 
 @check(
     "host.libvirt.cache", "libvirt's cache is not older than SEV", f"{CACHE}/*.xml, /proc/stat",
-    "guide: clean the capabilities cache",
+    "guide: clean the capabilities cache", within=("/var",),
 )  # fmt: skip
 def cache(machine: Machine, need: Need) -> Answer:
     """Look for QEMUs that libvirt probed when there was no SEV."""
