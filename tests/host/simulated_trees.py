@@ -1,13 +1,24 @@
 """Trees of files as hosts and guests have them, in miniature."""
 
 import json
+import os
 import sqlite3
 import struct
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sev_attest.host.inspect import Finding, Live, Machine, Need, Tree, inspect_guest, inspect_host
+from sev_attest.host.inspect import (
+    Finding,
+    Live,
+    Machine,
+    Need,
+    Report,
+    Tree,
+    inspect_guest,
+    inspect_host,
+)
+from sev_attest.host.inspect.tree import MAX_FILE, Unreadable
 
 Content = str | bytes | None
 """The text of a file, or None for one that is not there."""
@@ -141,6 +152,38 @@ def guest(root: Path, live: Live | None = None) -> dict[str, Finding]:
     """Check a tree as a guest, and return the findings by id."""
     report = inspect_guest(Machine(tree=Tree(str(root)), live=live or Live()))
     return {one.id: one for one in report.findings}
+
+
+class Everywhere(Tree):
+    """A tree in which every file has the same content, and every folder the same names."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__("/nowhere")
+        self.content = content
+
+    def read(self, path: str, most: int = MAX_FILE) -> bytes | None:
+        if len(self.content) > most:
+            raise Unreadable(path, f"more than {most} bytes")
+        return self.content
+
+    def names(self, path: str) -> list[str] | None:
+        return ["a.conf", "a.json", "a.xml", "libvirt-1-1"]
+
+    def filled(self, path: str) -> bool:
+        return True
+
+    def stat(self, path: str) -> os.stat_result | None:
+        return Path(__file__).stat()
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[int | None]:
+        yield None  # no database of RPM
+
+
+def both_of(content: bytes) -> tuple[Report, Report]:
+    """Check a host and a guest with this content in every file."""
+    machine = Machine(tree=Everywhere(content))
+    return inspect_host(machine, Need.SNP), inspect_guest(machine)
 
 
 def rpm_header(version: str = "10.0.0", release: str = "6.el10", *, name: str = "libvirt") -> bytes:

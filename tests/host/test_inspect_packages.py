@@ -17,7 +17,8 @@ NAMES = ("libvirt-daemon", "libvirt")
 
 
 def first(root: Path) -> tuple[str, str, str] | None:
-    return Packages(Tree(str(root))).first(NAMES)
+    found = Packages(Tree(str(root))).first(NAMES)
+    return None if found is None else (found.name, found.version, found.database)
 
 
 def test_dpkg_s_installed_packages_are_found(tmp_path: Path) -> None:
@@ -37,6 +38,12 @@ def test_a_removed_package_of_dpkg_is_not_installed(tmp_path: Path, state: str) 
     status = dpkg({"libvirt": "9"}).replace("install ok installed", state)
     lay_out(tmp_path, {"/var/lib/dpkg/status": status})
     assert first(tmp_path) is None
+
+
+def test_a_package_that_waits_for_triggers_is_installed(tmp_path: Path) -> None:
+    status = dpkg({"libvirt": "9"}).replace("ok installed", "ok triggers-pending")
+    lay_out(tmp_path, {"/var/lib/dpkg/status": status})
+    assert first(tmp_path) == ("libvirt", "9", "dpkg")
 
 
 def test_apk_s_packages_are_found(tmp_path: Path) -> None:

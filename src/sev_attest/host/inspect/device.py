@@ -17,6 +17,7 @@ from sev_attest.host.inspect.check import (
 )
 from sev_attest.host.inspect.cpu import encryption, generation
 from sev_attest.host.inspect.machine import Machine, version_of
+from sev_attest.host.inspect.tree import Unreadable
 from sev_attest.host.inspect.virt import LIBVIRT
 
 _DEVICE = "/dev/sev"
@@ -32,7 +33,7 @@ _ASIDS = re.compile(
     r"\b(SEV|SEV-ES) "
     r"(?:supported: ([0-9]{1,9}) ASIDs|enabled \(ASIDs ([0-9]{1,9}) - ([0-9]{1,9})\))"
 )
-"""What kvm_amd logs: the count, or, since Linux 6.5, the first and the last."""
+"""What kvm_amd logs: the count, or, in later kernels, the first and the last."""
 _KINDS = {"SEV": "sev", "SEV-ES": "sev_es"}
 """Names in the misc cgroup."""
 _LINE = 1000
@@ -73,13 +74,13 @@ def device(machine: Machine, _need: Need) -> Answer:
 def access(machine: Machine, _need: Need) -> Answer:
     """Compare the permissions with what the installed libvirt needs."""
     info = machine.tree.stat(_DEVICE)
-    if info is None:
-        return unknown(f"no {_DEVICE}")
+    if info is None or not stat.S_ISCHR(info.st_mode):
+        return unknown(f"no device {_DEVICE}", f"`ls -l {_DEVICE}` on the host")
     group = _group(machine, info.st_gid)
     found = f"mode {stat.S_IMODE(info.st_mode):04o}, user {info.st_uid}, group {group}"
     everyone = info.st_mode & (stat.S_IROTH | stat.S_IWOTH)
     package = machine.packages.first(LIBVIRT)
-    libvirt = version_of(package[1]) if package else None
+    libvirt = version_of(package.version) if package else None
     if everyone:
         return note(f"{found}: every user can use the SEV firmware", f"`chmod 0660 {_DEVICE}`")
     if not before(libvirt, _OPENS_ITSELF):
@@ -113,8 +114,7 @@ def selinux(machine: Machine, _need: Need) -> Answer:
     if label and f":{_LABEL}" in label:
         return ok(f"{_DEVICE} has the label {label}")
     package = machine.packages.first(["selinux-policy"])
-    policy = version_of(package[1]) if package else None
-    old = before(policy, _POLICY)
+    old = package is not None and before(_with_release(package.whole), _POLICY)
     fix = "upgrade selinux-policy to 3.14.2.40 or later, then " if old else ""
     fix += f"`restorecon -v {_DEVICE}`; `ausearch -m avc -c qemu-kvm | audit2allow` shows refusals"
     if label:
@@ -124,6 +124,11 @@ def selinux(machine: Machine, _need: Need) -> Answer:
     return unknown(
         f"SELinux is enforcing, and the label of {_DEVICE} is not known", f"`ls -Z {_DEVICE}`"
     )
+
+
+def _with_release(whole: str) -> Version | None:
+    """Return a version with its release, as the guide counts: 3.14.2-40.fc28 is 3.14.2.40."""
+    return version_of(re.split(r"[^0-9.]", whole.replace("-", "."), maxsplit=1)[0].strip("."))
 
 
 def _enforcing(machine: Machine) -> bool:
@@ -140,15 +145,22 @@ def _enforcing(machine: Machine) -> bool:
 )  # fmt: skip
 def firmware(machine: Machine, _need: Need) -> Answer:
     """Ask the firmware, or look at what the kernel said when it started it."""
+    refused: Unreadable | None = None
     if machine.live.platform_status is not None and machine.tree.exists(_DEVICE):
-        status = machine.live.platform_status()
-        said = f"{status.guest_count} SEV guests now"
-        return _firmware(machine, (status.api_major, status.api_minor, status.build), said)
+        try:
+            status = machine.live.platform_status()
+        except Unreadable as error:
+            refused = error
+        else:
+            said = f"{status.guest_count} SEV guests now"
+            return _firmware(machine, (status.api_major, status.api_minor, status.build), said)
     for line in reversed(machine.log or ()):
         found = _API.search(line)
         if found:
             numbers = (int(found[1]), int(found[2]), int(found[3]))
             return _firmware(machine, numbers, "as the kernel logged it")
+    if refused is not None:
+        raise refused
     return unknown(
         "neither /dev/sev nor a kernel log tells",
         "`sev-attest host status` as root, or `dmesg | grep 'SEV.* API:'`",

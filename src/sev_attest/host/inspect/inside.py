@@ -29,7 +29,7 @@ _LINE = 1000
 _FEATURES = re.compile(
     r"Memory Encryption Features active: (?:AMD )?([A-Z -]*)|SEV: Status: ([A-Z -]*)"
 )
-"""Linux 5.10 and later; since 6.7 also the second line (arch/x86/coco/sev/core.c)."""
+"""Linux 5.10 and later; the second line is of later kernels (arch/x86/coco/sev/core.c)."""
 _ACTIVE = "AMD Secure Encrypted Virtualization (SEV) active"
 """Linux 4.15 to 5.9."""
 _VMPL_LINE = re.compile(r"SNP running at VMPL([0-9])")

@@ -21,8 +21,9 @@ _PARAMETERS = "/sys/module/kvm_amd/parameters"
 _MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d",
              "/usr/lib/modprobe.d", "/lib/modprobe.d")  # fmt: skip
 """Folders of module options, the first wins for a file name (modprobe.d(5))."""
-_OPTIONS = re.compile(r"\s*options\s+kvm[_-]amd\s+(.*)")
-_BLACKLIST = re.compile(r"\s*(?:blacklist\s+kvm[_-]amd\s*$|install\s+kvm[_-]amd\s)")
+# Others write these files: the quantifiers are possessive, so no pattern backtracks.
+_OPTIONS = re.compile(r"\s*+options\s++kvm[_-]amd\s++(.*)")
+_BLACKLIST = re.compile(r"\s*+(?:blacklist\s++kvm[_-]amd\s*+$|install\s++kvm[_-]amd\s)")
 _ON_COMMAND_LINE = re.compile(r"kvm[_-]amd\.(.*)")
 _SETTING = re.compile(r"(sev|sev_es|sev_snp)(?:=(\S*))?")
 _YES, _NO = ("1", "y", "on"), ("0", "n", "off")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
+from sev_attest._encoding import labelled_lines
 from sev_attest.domain_xml.versions import Version, read_version
 from sev_attest.errors import Unsupported
 from sev_attest.host.inspect.packages import Packages
@@ -14,11 +15,14 @@ from sev_attest.host.inspect.tree import Tree, Unreadable
 
 _MAX_CPUINFO = 8 << 20
 """Bytes of /proc/cpuinfo: some 1.5 KB for each logical CPU."""
+_MAX_PARAGRAPH = 1 << 16
+"""Characters of the first CPU in it."""
 _MAX_LOG = 32 << 20
+_MAX_LINES = 1 << 17
+"""Lines of the log since the boot; what matters comes early."""
 LOGS = ("/var/log/dmesg", "/var/log/kern.log", "/var/log/messages")
 _BOOT = "Linux version "
 """The first line of the kernel's log."""
-_LABEL = re.compile(r"^([^:\n]*?)[ \t]*:[ \t]*(.*)$", re.MULTILINE)
 _CONTAINER_FILES = {
     "/run/.containerenv": "podman",
     "/.dockerenv": "docker",
@@ -87,8 +91,8 @@ class Machine:
         if not text:
             return None
         rows: dict[str, str] = {}
-        for found in _LABEL.finditer(text.lstrip().partition("\n\n")[0]):
-            rows.setdefault(found[1].lower(), found[2])
+        for label, value in labelled_lines(text[:_MAX_PARAGRAPH].lstrip().partition("\n\n")[0]):
+            rows.setdefault(label.lower(), value)
         return Cpu(
             vendor=rows.get("vendor_id", ""),
             name=rows.get("model name", ""),
@@ -147,13 +151,13 @@ class Machine:
             readers.insert(0, self.live.log)
         for reader in readers:
             try:
-                lines = (reader() or "").splitlines()
+                text = reader() or ""
             except Unreadable as error:
                 failed = failed or error
                 continue
-            starts = [number for number, line in enumerate(lines) if _BOOT in line]
-            if starts:
-                return tuple(lines[starts[-1] :])
+            start = text.rfind(_BOOT)
+            if start >= 0:
+                return tuple(text[start:].split("\n", _MAX_LINES)[:_MAX_LINES])
         if failed is not None:
             raise failed
         return None

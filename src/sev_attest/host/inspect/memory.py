@@ -15,10 +15,11 @@ _DROP_INS = tuple(
         "/run/systemd/system", "/usr/lib/systemd/system",
     )
 )  # fmt: skip
-_SETTING = re.compile(r"\s*(MemoryHigh|MemoryMax)\s*=\s*(\S*)\s*")
+# Others write these files: the quantifiers are possessive, so no pattern backtracks.
+_SETTING = re.compile(r"\s*+(MemoryHigh|MemoryMax)\s*+=\s*+(\S*+)\s*+")
 _NO_LIMIT = ("max", "infinity", "")
-_TOTAL = re.compile(r"^MemTotal:\s+([0-9]{1,15}) kB", re.MULTILINE)
-_LOCKED = re.compile(r"^Max locked memory\s+(\S+)\s+(\S+)", re.MULTILINE)
+_TOTAL = re.compile(r"^MemTotal:\s++([0-9]{1,15}) kB", re.MULTILINE)
+_LOCKED = re.compile(r"^Max locked memory\s++(\S++)\s++(\S++)", re.MULTILINE)
 _GIB = 1 << 30
 _SET = (
     "`systemctl set-property machine.slice MemoryHigh={0}`; with MemoryMax={0}, guests above it "

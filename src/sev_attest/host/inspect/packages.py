@@ -6,17 +6,31 @@ Sources: deb-status(5), apk's and pacman's local databases; for RPM see
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from sev_attest.host.inspect.tree import Tree, Unreadable
 
-_MAX_STATUS = 64 << 20
-"""Bytes of dpkg's status: some 1 KB for each package."""
+_MAX_DATABASE = 64 << 20
+"""Bytes of dpkg's or apk's database: 1 KB and more for each package."""
+_MAX_PACKAGES = 100_000
+_MAX_PARAGRAPH = 1 << 20
+"""Characters of one package in it."""
 _DPKG = "/var/lib/dpkg/status"
+_INSTALLED = (["installed"], ["triggers-awaited"], ["triggers-pending"])
 _APK = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
 _PACMAN = "/var/lib/pacman/local"
 _PACMAN_NAME = re.compile(r"(.+)-([^-]+)-[^-]+")
 Found = dict[str, str]
 """The versions of packages, as the distribution writes them, by name."""
+
+
+class Package(NamedTuple):
+    """An installed package: its name, upstream's version, the whole version, the database."""
+
+    name: str
+    version: str
+    whole: str
+    database: str
 
 
 class Packages:
@@ -26,11 +40,10 @@ class Packages:
         """Take the tree; a database is read when it is asked."""
         self._tree = tree
 
-    def first(self, names: Sequence[str]) -> tuple[str, str, str] | None:
-        """Return the first of these packages that is installed: its name, version and database.
+    def first(self, names: Sequence[str]) -> Package | None:
+        """Return the first of these packages that is installed, None if none is.
 
-        The version is upstream's, without epoch and release. Raises Unreadable if there is no
-        package database, or none that can be read.
+        Raises Unreadable if there is no package database, or none that can be read.
         """
         seen, failed = False, None
         for database, read in _DATABASES.items():
@@ -44,7 +57,7 @@ class Packages:
             seen = True
             for name in names:
                 if name in found:
-                    return name, upstream(found[name]), database
+                    return Package(name, upstream(found[name]), found[name], database)
         if failed is not None:
             raise failed
         if not seen:
@@ -62,24 +75,20 @@ def upstream(version: str) -> str:
 
 
 def _dpkg(tree: Tree, names: frozenset[str]) -> Found | None:
-    text = tree.text(_DPKG, _MAX_STATUS)
-    return None if text is None else dict(_dpkg_installed(text, names))
-
-
-def _dpkg_installed(text: str, names: frozenset[str]) -> Iterator[tuple[str, str]]:
-    for paragraph in text.split("\n\n"):
-        rows = _fields(paragraph, ": ")
-        # "deinstall ok config-files" is a package that was removed.
-        if rows.get("Package") in names and rows.get("Status", "").endswith(" installed"):
-            yield rows["Package"], rows.get("Version", "")
+    text = tree.text(_DPKG, _MAX_DATABASE)
+    if text is None:
+        return None
+    rows = _paragraphs(text, ("Package: ", "Version: ", "Status: "), names)
+    # "deinstall ok config-files" is a package that was removed.
+    return {name: version for name, version, state in rows if state.split()[-1:] in _INSTALLED}
 
 
 def _apk(tree: Tree, names: frozenset[str]) -> Found | None:
-    texts = [text for path in _APK if (text := tree.text(path, _MAX_STATUS)) is not None]
+    texts = [text for path in _APK if (text := tree.text(path, _MAX_DATABASE)) is not None]
     if not texts:
         return None
-    paragraphs = [_fields(each, ":") for text in texts for each in text.split("\n\n")]
-    return {rows["P"]: rows.get("V", "") for rows in paragraphs if rows.get("P") in names}
+    rows = [row for text in texts for row in _paragraphs(text, ("P:", "V:"), names)]
+    return {row[0]: row[1] for row in rows}
 
 
 def _pacman(tree: Tree, names: frozenset[str]) -> Found | None:
@@ -101,14 +110,22 @@ def _rpm(tree: Tree, names: frozenset[str]) -> Found | None:
     return installed(tree, names)
 
 
-def _fields(paragraph: str, colon: str) -> Found:
-    """Return the one-line fields of a paragraph; the first of a name counts."""
-    rows: Found = {}
-    for line in paragraph.splitlines():
-        name, found, value = line.partition(colon)
-        if found and not line[:1].isspace():
-            rows.setdefault(name, value.strip())
-    return rows
+def _paragraphs(
+    text: str, labels: Sequence[str], names: frozenset[str]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the values of these labels, for each paragraph whose first one is in ``names``.
+
+    The first line with a label counts; its value is "" if there is none.
+    """
+    for paragraph in text.split("\n\n", _MAX_PACKAGES)[:_MAX_PACKAGES]:
+        if labels[0] in paragraph and len(paragraph) <= _MAX_PARAGRAPH:
+            lines = paragraph.split("\n")
+            values = [
+                next((line[len(label) :].strip() for line in lines if line.startswith(label)), "")
+                for label in labels
+            ]
+            if values[0] in names:
+                yield tuple(values)
 
 
 _DATABASES: dict[str, Callable[[Tree, frozenset[str]], Found | None]] = {

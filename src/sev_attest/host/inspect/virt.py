@@ -3,6 +3,7 @@
 Versions are those of the package database; no program of the tree is run.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ _REPROBES: Version = (6, 5)
 CACHE = "/var/cache/libvirt/qemu/capabilities"
 _MAX_CACHED = 64
 """Files of the cache that are looked at: one for each QEMU binary."""
+_BOOTED = re.compile(r"^btime ([0-9]{1,12})$", re.MULTILINE)
 _PARAMETER = "sev"
 _CLEAN = (
     f"`systemctl stop libvirtd.service && rm -f {CACHE}/* && systemctl start libvirtd.service` "
@@ -67,9 +69,8 @@ def _installed(machine: Machine, program: _Program, need: Need) -> tuple[Version
             fix = f"`{there[0]} --version` must print {dotted(least)} or later"
             return None, unknown(f"{there[0]} is of no known package", fix)
         return None, missing(f"{program.name} is not installed", f"install {wanted}", absent=True)
-    name, text, database = package
-    version = version_of(text)
-    found = f"{program.name} {text} ({name}, {database})"
+    version = version_of(package.version)
+    found = f"{program.name} {package.version} ({package.name}, {package.database})"
     if version is None:
         return None, unknown(f"{found}: no version that can be compared", f"install {wanted}")
     if before(version, least):
@@ -135,11 +136,8 @@ def _cached(machine: Machine) -> Iterator[_Cached]:
 
 def _booted(machine: Machine) -> int | None:
     """Return when the machine booted, in seconds since 1970, None if that is not known."""
-    for line in (machine.tree.text("/proc/stat", 8 * MAX_FILE) or "").splitlines():
-        name, _, value = line.partition(" ")
-        if name == "btime" and value.strip().isdecimal():
-            return int(value[:12])
-    return None
+    found = _BOOTED.search(machine.tree.text("/proc/stat", 8 * MAX_FILE) or "")
+    return int(found[1]) if found else None
 
 
 @check(
