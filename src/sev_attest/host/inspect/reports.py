@@ -13,13 +13,13 @@ HOST: Mapping[str, tuple[Check, ...]] = {
     "SEV firmware": device.CHECKS,
     "virtualization": (*virt.CHECKS, *descriptors.CHECKS),
     "memory": memory.CHECKS,
-    "place": device.PLACE,
+    "environment": device.PLACE,
 }
 GUEST: Mapping[str, tuple[Check, ...]] = {
     "encryption": inside.ACTIVE,
     "secrets": inside.SECRETS,
     "reports": inside.REPORTS,
-    "place": inside.PLACE,
+    "environment": inside.PLACE,
 }
 
 

@@ -4,7 +4,7 @@ The table Packages has one header for each package, a blob: big-endian u32 numbe
 bytes of data, the entries (u32 tag, type, offset, count), the data. The table Name finds it.
 
 Source: rpm, lib/backend/sqlite.c and docs/manual/format_header.md. Databases of older RPM (Berkeley
-DB, ndb) are not read.
+DB, ndb) are not read, nor what is only in the journal of a database in WAL mode.
 """
 
 import sqlite3
