@@ -82,9 +82,9 @@ def test_an_rpm_database_without_the_package_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Packages", "Packages.db"])
-def test_an_older_rpm_database_is_named(tmp_path: Path, name: str) -> None:
+def test_an_rpm_database_in_another_format_is_named(tmp_path: Path, name: str) -> None:
     lay_out(tmp_path, {f"/var/lib/rpm/{name}": b"\0\5\x16\x61"})
-    with pytest.raises(Unreadable, match="an RPM database in an older format"):
+    with pytest.raises(Unreadable, match="an RPM database in another format"):
         first(tmp_path)
 
 

@@ -30,7 +30,10 @@ _GENERATIONS = {
     (25, range(0xA0, 0xB0)): Generation.GENOA,  # Bergamo and Siena
     (26, range(0x20)): Generation.TURIN,
 }
-"""EPYC generations by CPU family and model (Linux, drivers/crypto/ccp/sev-dev.c, names of SEV firmware)."""
+"""EPYC generations by CPU family and model.
+
+Source: Linux, drivers/crypto/ccp/sev-dev.c, names of SEV firmware.
+"""
 _OTHERS = {
     "GenuineIntel": "an Intel CPU: SEV is AMD's (Intel's technology is TDX)",
     "HygonGenuine": "a Hygon CPU: its CSV resembles SEV, but has other roots than AMD's",

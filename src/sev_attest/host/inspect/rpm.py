@@ -3,8 +3,8 @@
 The table Packages has one header for each package, a blob: big-endian u32 number of entries, u32
 bytes of data, the entries (u32 tag, type, offset, count), the data. The table Name finds it.
 
-Source: rpm, lib/backend/sqlite.c and docs/manual/format_header.md. Databases of older RPM (Berkeley
-DB, ndb) are not read, nor what is only in the journal of a database in WAL mode.
+Source: rpm, lib/backend/sqlite.c and docs/manual/format_header.md. Other formats (Berkeley DB, ndb)
+are not read, nor what is only in the journal of a database in WAL mode.
 """
 
 import sqlite3
@@ -14,7 +14,7 @@ from contextlib import closing
 from sev_attest.host.inspect.tree import Tree, Unreadable
 
 _PLACES = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
-_OLD = ("Packages", "Packages.db")
+_OTHERS = ("Packages", "Packages.db")
 """Berkeley DB, ndb."""
 _MAX_HEADER = 64 << 20
 """Bytes of a header: it names every file of its package."""
@@ -41,9 +41,9 @@ def installed(tree: Tree, names: frozenset[str]) -> dict[str, str] | None:
         with tree.opened(path) as file:
             if file is not None:
                 return _query(path, file, names)
-        for name in _OLD:
+        for name in _OTHERS:
             if tree.exists(f"{place}/{name}"):
-                raise Unreadable(f"{place}/{name}", "an RPM database in an older format")
+                raise Unreadable(f"{place}/{name}", "an RPM database in another format than SQLite")
     return None
 
 
