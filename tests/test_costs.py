@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import pytest
 from cryptography import x509
@@ -42,6 +42,7 @@ from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import read_report
 from sev_attest.testing import Platform
+from simulated_trees import both_of
 from test_domain_xml import BLOB_B64, GODH_B64, RECORD
 
 STEP = 16
@@ -306,6 +307,16 @@ CASES = {
     # what a ledger's database may hold
     "box: whole": Case(Box.from_bytes, lambda size: b"\1\1k\1\0w" + bytes(size), size=1 << 16),
     "box: random": Case(Box.from_bytes, lambda size: bytes(range(256)) * (size // 256)),
+    # a host's or guest's files, each of them
+    **{
+        f"files: {name}": Case(both_of, encoded(partial(many, unit)), 240, 1 << 18)
+        for name, unit in {
+            "blanks": " ", "lines": "\n", "words": "kvm_amd.sev=1 ", "colons": "flags : x\n",
+            "packages": "Package: libvirt\n\n", "fields": "Package: libvirt\n",
+            "boots": "Linux version ",
+            "options": "options kvm_amd sev=1\n", "guests": "sev 1\n", "limits": "MemoryMax= ",
+        }.items()
+    },
     # firmware
     "firmware: entries": Case(firmware, footer, size=64_000),
 }  # fmt: skip

@@ -54,6 +54,7 @@ EXPECTED = {
     "demo": _CHAINS | _FILES | {"xml", "sev_attest.sev.secret", "sev_attest.testing"},
     "domain": _FILES | _RECORD | {"xml", "sev_attest.domain_xml"},
     "firmware": set(),
+    "guest": set(),
     "host": _FILES,
     "ledger": {"json", "pathlib", "sqlite3", "tempfile", "sev_attest.owner.ledger"},
     "measure": _DIGEST,
