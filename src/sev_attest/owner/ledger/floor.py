@@ -11,7 +11,6 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders
@@ -97,6 +96,8 @@ def _opened(path: Path) -> int:
     flags = os.O_RDWR | os.O_NOFOLLOW
     with suppress(FileNotFoundError):
         return os.open(path, flags)
+    from tempfile import NamedTemporaryFile
+
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
         file.write(_line(EMPTY))
         file.flush()
