@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import shake_128
 from pathlib import Path
@@ -33,13 +33,6 @@ from sev_attest.testing.platform import FirmwareError
 from sev_attest.testing.qemu import GuestInputs, QemuError
 from sev_attest.testing.state import HostState, SavedGuest
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - not POSIX: tests/cli/test_posix.py tries it
-    _LOCKS = False
-else:
-    _LOCKS = True
-
 STATE = "simulated-host.json"
 """What makes a folder a simulated host."""
 _GUESTS = "guests"
@@ -53,6 +46,7 @@ _REFUSALS: dict[Status, tuple[type[SevAttestError], str]] = {
         "a session is for one platform and one policy, a packet of secrets for one launch",
     ),
     Status.INVALID_CERTIFICATE: (SevAttestError, "the GODH is damaged: make a new session"),
+    Status.INVALID_LEN: (SevAttestError, "the session or the packet is cut short, or another file"),
     Status.POLICY_FAILURE: (NotAttestable, "the policy demands a newer API than the host has"),
 }
 """Errors for the firmware's status codes, and hints; WrongState for others."""
@@ -90,16 +84,16 @@ class HostFolder:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
         try:
             staging = Path(tempfile.mkdtemp(prefix=".sev-attest.", dir=folder.parent))
-        except OSError as error:
+            try:
+                (staging / _GUESTS).mkdir(mode=0o700)
+                for name, data in files.items():
+                    _write(staging / name, data)
+                staging.rename(folder)
+            except BaseException:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
+        except OSError as error:  # name the folder that was asked for
             raise OSError(error.errno, error.strerror, str(folder)) from None
-        try:
-            (staging / _GUESTS).mkdir(mode=0o700)
-            for name, data in files.items():
-                _write(staging / name, data)
-            staging.rename(folder)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
         return cls(folder)
 
     def chain(self, fault: Fault | None = None) -> Chain:
@@ -110,9 +104,13 @@ class HostFolder:
         generation = Generation(self.state.generation)
         return Host(self.state.platform(), fault or self.state.fault, generation)
 
-    def names(self) -> list[str]:
-        """Return the names of its guests."""
-        return sorted(path.stem for path in (self.folder / _GUESTS).glob("*.json"))
+    def guests(self) -> dict[str, SavedGuest]:
+        """Return its guests by name."""
+        found = {}
+        for path in sorted((self.folder / _GUESTS).glob("*.json")):
+            with suppress(FileNotFoundError):  # ended since
+                found[path.stem] = SavedGuest(**SavedGuest.read(path))
+        return found
 
     def guest(self, name: str) -> SavedGuest:
         """Return a guest."""
@@ -183,8 +181,11 @@ class HostFolder:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Hold the folder's lock; the system drops it if the process is killed."""
-        if not _LOCKS:
-            raise Unsupported("a simulated host needs a POSIX system", check="simulate.posix")
+        try:
+            import fcntl
+        except ImportError:
+            words = "a simulated host needs a POSIX system"
+            raise Unsupported(words, check="simulate.posix") from None
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -193,11 +194,14 @@ class HostFolder:
             os.close(descriptor)
 
     def _replace(self, path: Path, data: bytes) -> None:
-        """Replace a file as a whole. What a killed process left of a new one is written over."""
+        """Replace a file as a whole. What a killed process left of a new one is removed."""
         new = self.folder / _NEW
         new.unlink(missing_ok=True)
-        _write(new, data)
-        new.replace(path)
+        try:
+            _write(new, data)
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -168,14 +168,16 @@ def destroy(*, host: HostFolder, name: str, output: OutputOptions) -> None:
 @OutputOptions.given("output")
 def list_guests(*, host: HostFolder, output: OutputOptions) -> None:
     """Describe the host DIR, and list its guests."""
-    guests = {name: host.guest(name) for name in host.names()}
+    guests = host.guests()
     if output.as_json:
         listed = [_guest(name, guest) for name, guest in guests.items()]
         _tell(output, "list", "", guests=listed, **_facts(host))
         return
     click.echo(f"simulated: {_described(host)}")
     for name, guest in guests.items():
-        click.echo(f"{_state(guest):<8} {name}  policy {GuestPolicy(guest.policy)}")
+        click.echo(
+            f"{_state(guest):<8} {render.one_line(name)}  policy {GuestPolicy(guest.policy)}"
+        )
 
 
 @command.command("guest")
