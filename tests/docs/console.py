@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-_COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ |```).*\n)*)", re.MULTILINE)
+_COMMAND = re.compile(
+    r"^\$ ((?:.*\\\n)*(?:.*<<EOF\n(?:.*\n)*?EOF|.*))\n((?:(?!\$ |```).*\n)*)", re.MULTILINE
+)
 _MARK = "@@@\n"
 
 
