@@ -13,6 +13,7 @@ import pytest
 
 from conftest import Ran, Run
 from sev_attest import NotVerified, sev
+from sev_attest.cli.options import simulated
 from sev_attest.owner import LaunchRecord
 from sev_attest.sev.secret import secret_packet
 from sev_attest.sev.spec import SECRET_LUKS
@@ -339,6 +340,12 @@ def test_a_binary_packet_is_taken_too(run: Run, here: Path) -> None:
 # what is refused
 
 
+@pytest.fixture
+def small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the memory for images of the largest size."""
+    monkeypatch.setattr(simulated, "_MAX_IMAGE", 8 << 20)
+
+
 def test_a_guest_takes_secrets_while_it_is_paused_alone(run: Run, here: Path) -> None:
     launched(run)
     release(run, "vm1", ES)
@@ -394,7 +401,7 @@ def test_a_session_of_another_platform_or_policy_is_refused(run: Run, here: Path
         (["--firmware", "bare"], 4, "guest firmware has no hashes table GUID"),
         (["--firmware", "nowhere"], 6, "nowhere: No such file or directory"),
         (["--firmware", "host"], 6, "host: Is a directory"),
-        (["--kernel", "/dev/zero"], 6, "/dev/zero: image: more than 536870912 bytes"),
+        (["--kernel", "/dev/zero"], 6, "/dev/zero: image: more than 8388608 bytes"),
         (["--cpu-model-name", "Opteron"], 2, "'Opteron' is not one of the CPU models EPYC, "),
         (["--num-cpus", "0"], 2, "0 is not in 1..4096"),
         (["--policy", "4294967296"], 2, "is not in 0..4294967295"),
@@ -409,7 +416,7 @@ def test_a_session_of_another_platform_or_policy_is_refused(run: Run, here: Path
     ],
 )
 def test_a_launch_that_cannot_be_is_refused_in_words(
-    run: Run, here: Path, change: list[str], code: int, words: str
+    run: Run, here: Path, small_images: None, change: list[str], code: int, words: str
 ) -> None:
     launched(run)
     Path("disk.key").write_bytes(b"a disk key!")
@@ -469,7 +476,7 @@ SECURITY = "<launchSecurity type='sev'><policy>{policy}</policy>{more}</launchSe
     ],
 )
 def test_a_domain_that_cannot_be_launched_is_refused_in_words(
-    run: Run, here: Path, change: tuple[str, str], code: int, words: str
+    run: Run, here: Path, small_images: None, change: tuple[str, str], code: int, words: str
 ) -> None:
     done(run("simulate", "host", "host"))
     xml = DOMAIN.format(name="vm2", security=SECURITY.format(policy="0x1", more=""))

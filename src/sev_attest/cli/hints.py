@@ -45,8 +45,7 @@ HINTS: Mapping[str, str] = {
     "simulate.exists": "choose another name, or `sev-attest simulate destroy` ends it",
     "simulate.folder": "{}; `sev-attest simulate host` makes one",
     "simulate.paused": "`sev-attest simulate resume` lets it run",
-    "simulate.running": "secrets arrive before a guest runs: `sev-attest simulate destroy`, then "
-    "begin with a new session",
+    "simulate.running": "`sev-attest simulate destroy` ends it; a new launch needs a new session",
     "simulate.unknown": "`sev-attest simulate list` shows its guests",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }

@@ -87,7 +87,10 @@ def host(*, folder: str, options: HostOptions, output: OutputOptions) -> None:
 @ExportOptions.given("options")
 @OutputOptions.given("output")
 def export(*, host: HostFolder, out: str, options: ExportOptions, output: OutputOptions) -> None:
-    """Write the certificates of DIR to OUT (host.chain), as `sevctl export --full` does."""
+    """Write the certificates of DIR to OUT.
+
+    As `sevctl export --full` does; OUT is host.chain by default.
+    """
     chain = host.chain(options.fault)
     write_all([(Path(out), chain.to_bytes())], force=options.force)
     links = [f"{link.role} {link.fingerprint}" for link in chain.certificates]
@@ -100,7 +103,11 @@ def export(*, host: HostFolder, out: str, options: ExportOptions, output: Output
 @StartOptions.given("options")
 @OutputOptions.given("output")
 def start(*, host: HostFolder, options: StartOptions, output: OutputOptions) -> None:
-    """Launch a guest on DIR, measure it and leave it paused, as `virsh start --paused` does."""
+    """Launch a guest, measured and paused.
+
+    As `virsh start --paused` does. With --kernel, the hashes of kernel, initrd and command line are
+    measured too.
+    """
     refuse(options.errors())
     name, inputs = options.guest()
     guest = host.start(name, inputs, options.fault)
@@ -112,9 +119,9 @@ def start(*, host: HostFolder, options: StartOptions, output: OutputOptions) -> 
 @click.argument("name")
 @OutputOptions.given("output")
 def domlaunchsecinfo(*, host: HostFolder, name: str, output: OutputOptions) -> None:
-    """Print the measurement of guest NAME on DIR, as `virsh domlaunchsecinfo` does.
+    """Print the measurement of guest NAME.
 
-    A line "simulated" is added, which `validate` ignores.
+    As `virsh domlaunchsecinfo` does. A line "simulated" is added, which `validate` ignores.
     """
     guest = host.guest(name)
     if output.as_json:
@@ -131,7 +138,10 @@ def domlaunchsecinfo(*, host: HostFolder, name: str, output: OutputOptions) -> N
 def domsetlaunchsecstate(
     *, host: HostFolder, name: str, packet: PacketOptions, output: OutputOptions
 ) -> None:
-    """Pass secrets to the paused guest NAME on DIR, as `virsh domsetlaunchsecstate` does."""
+    """Pass secrets to the paused guest NAME.
+
+    As `virsh domsetlaunchsecstate` does. The firmware checks that they are for this launch.
+    """
     refuse(stdin_errors(packet.secrethdr, packet.secret))
     with reading(packet.secrethdr):
         header = blob(read_small(packet.secrethdr, "header"), (_HEADER_SIZE,), "header")
@@ -148,7 +158,7 @@ def domsetlaunchsecstate(
 @click.argument("name")
 @OutputOptions.given("output")
 def resume(*, host: HostFolder, name: str, output: OutputOptions) -> None:
-    """Let the paused guest NAME on DIR run."""
+    """Let the paused guest NAME run."""
     host.resume(name)
     _tell(output, "resume", f"{name} runs", guest=name)
 
@@ -158,7 +168,7 @@ def resume(*, host: HostFolder, name: str, output: OutputOptions) -> None:
 @click.argument("name")
 @OutputOptions.given("output")
 def destroy(*, host: HostFolder, name: str, output: OutputOptions) -> None:
-    """End the guest NAME on DIR, and forget it."""
+    """End the guest NAME, and forget it."""
     host.destroy(name)
     _tell(output, "destroy", f"{name} is gone", guest=name)
 
@@ -186,9 +196,9 @@ def list_guests(*, host: HostFolder, output: OutputOptions) -> None:
 @SeenOptions.given("options")
 @OutputOptions.given("output")
 def guest_view(*, host: HostFolder, name: str, options: SeenOptions, output: OutputOptions) -> None:
-    """Print what the running guest NAME on DIR sees: whether SEV is active, and its secrets.
+    """Print what the running guest NAME sees.
 
-    Secrets are listed by GUID and size. --secret writes one to a file.
+    Whether SEV is active, and which secrets arrived: GUID and size. --secret writes one to a file.
     """
     guest = host.guest(name)
     if not guest.running:

@@ -39,7 +39,7 @@ from sev_attest.testing.state import GENERATIONS, HostState
 if TYPE_CHECKING:
     from sev_attest.domain_xml.domain import Domain
 
-_MAX_IMAGE = 512 << 20
+_MAX_IMAGE = 256 << 20
 _GODH_SIZE = 2084
 _MAX_POLICY = 0xFFFF_FFFF
 _GUEST = (
