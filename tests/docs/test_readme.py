@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conftest import Run
 from console import commands, outputs, show_what_they_print
 from sev_attest import Insecure, NotAttestable, NotVerified, Unsupported, sev
 from sev_attest.cli import exits, interrupts
@@ -60,6 +61,14 @@ def platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     Path("OVMF.amdsev.fd").write_bytes(OVMF)
     Path("vmlinuz").write_bytes(b"a kernel")
     return platform
+
+
+def test_on_a_real_platform_no_root_is_named(platform: Platform, run: Run) -> None:
+    ran = run("verify", "host.chain")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines[-1] == "OK: the chain leads to a trusted root: AMD Naples"
+    ran = run("session", "--name", "vm1", "host.chain", "0x5")
+    assert (ran.code, ran.err) == (0, "")
 
 
 def test_its_library_example_runs(platform: Platform) -> None:
