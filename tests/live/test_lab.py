@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from console import commands, outputs
 from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import prepare
 from sev_attest.domain_xml.rule import Severity, Subject
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() == 0, reason="libvirtd's session mode is not for root: see docs/lab.md"
 )
 
+PAGE = (Path(__file__).parents[2] / "docs" / "lab.md").read_text()
 OVMF = Path("/usr/share/ovmf/OVMF.fd")
 """Debian's generic build: since 2026.08 it has areas for kernel hashes and for secrets."""
 AMDSEV = OVMF.with_name("OVMF.amdsev.fd")
@@ -251,6 +253,23 @@ def test_the_whole_story(lab: Lab, owner: Owner, guest: Guest) -> None:
     assert lab.virsh("destroy", guest.name).code == 0
     gone = owner.sev_attest("validate", *known, *owner.connect(guest), code=5)
     assert "does not run" in gone.err
+
+
+def test_its_page_goes_as_it_stands_from_the_chain_to_the_secret(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, page = PAGE.partition("In another terminal")
+    (tmp_path / "lab").symlink_to(lab.folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", lab.uri)
+    (lab.folder / "standin.log").write_text("")
+    typed = commands(page)
+    printed = outputs([command for command, _ in typed], tmp_path)
+    for (command, shown), found in zip(typed, printed, strict=True):
+        show(f"$ {command}\n{found}")
+        assert "error:" not in found
+        assert shown in found
+    assert len(typed) > 10
 
 
 def test_the_host_is_asked_for_its_chain(lab: Lab, owner: Owner) -> None:
