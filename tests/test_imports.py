@@ -54,13 +54,18 @@ EXPECTED = {
     "demo": _CHAINS | _FILES | {"xml", "sev_attest.sev.secret", "sev_attest.testing"},
     "domain": _FILES | _RECORD | {"xml", "sev_attest.domain_xml"},
     "firmware": set(),
+    "launch": _VERIFY
+    | _FILES
+    | _RECORD
+    | _DIGEST
+    | {"xml", "sev_attest.domain_xml", "sev_attest.host"},
     "ledger": {"json", "pathlib", "sqlite3", "tempfile", "sev_attest.owner.ledger"},
     "measure": _DIGEST,
     "policy": set(),
     "report": _VERIFY | _DIGEST,
     "requirements": _FILES | _ADVISORIES | _RECORD | {"sev_attest.owner.requirements"},
     "secret": _FILES | {"cryptography", "sev_attest.sev.secret"},
-    "session": _VERIFY | _FILES | _RECORD | _DIGEST,
+    "session": _VERIFY | _FILES | _RECORD,
     "validate": _DIGEST,
     "verify": _VERIFY,
     "vmsa": _FILES | _DIGEST | {"sev_attest.guest.vmsa"},
