@@ -25,6 +25,7 @@ from sev_attest.domain_xml.rule import Subject
 from sev_attest.domain_xml.versions import Versions, dotted, read_version
 from sev_attest.errors import ChainInvalid, MalformedInput, Unsupported, reading
 from sev_attest.guest.firmware import Firmware
+from sev_attest.host.connection import HostError
 from sev_attest.host.launch import OneLaunch
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.sev.chain.verify import CHECKS
@@ -119,8 +120,10 @@ def session_for(
             render.steps(CHECKS, error.held, {f.check for f in error.failures}, err=True)
         raise
     platform = session.platform
-    root = "nothing: the platform is not verified" if platform is None else platform.root.name
-    steps.took("verify", f"the chain leads to {root}")
+    words = "the platform is not verified"
+    if platform is not None:
+        words = f"the chain leads to a trusted root: {platform.root.name}"
+    steps.took("verify", words)
     return session
 
 
@@ -182,7 +185,7 @@ def _domain(host: "HostConnection", target: TargetOptions) -> tuple[str, Domain]
     source = f"domain {target.domain}"
     found = host.find(str(target.domain))
     if found is None:
-        raise Unsupported(
+        raise HostError(
             f"there is no {source} on the host",
             check="host.domain",
             hint="`virsh list --all` lists the domains; --xml has one defined",

@@ -75,7 +75,7 @@ def command(
     with case.refusing():
         summary = finish_launch(
             verified,
-            owner,
+            owner if live is None else None,
             record=launch.record,
             requirements=requirements,
             whole=whole,

@@ -276,7 +276,7 @@ def _pass_on(
     try:
         if guest is not None:
             guest.release(packet)
-        elif files is not None:
+        if files is not None:
             files.write(packet)
     except BaseException as error:
         if ledger is not None and (guest is None or guest.refused):
