@@ -737,14 +737,14 @@ def test_an_interrupt_at_any_call_leaves_nothing(desk: Desk, call: str, when: st
     getattr(desk.host, when)[call] = KeyboardInterrupt()
     ran = desk.launch(*SECRET)
     assert (ran.code, ran.out, desk.left()) == (130, "", {})
-    assert bool(desk.host.sent) is ((call, when) in {("inject", "after")} or call == "resume")
+    assert bool(desk.host.sent) is ((call, when) == ("inject", "after") or call == "resume")
     kinds = desk.events()
     assert kinds[-1] in ("failed", "released")
     assert (kinds[-1] == "released") is (call in ("inject", "resume"))
     assert "Traceback" not in ran.err
     (note,) = [line for line in ran.err.splitlines() if line.startswith("note: ")]
     assert note.endswith(f"; its session is {kinds[-1]}")
-    if kinds[-1] == "failed" and call not in ("lookupByUUIDString",):
+    if kinds[-1] == "failed" and call != "lookupByUUIDString":
         assert desk.note() == "interrupted"
 
 
@@ -790,20 +790,24 @@ def test_a_second_signal_does_not_stop_the_clean_up(desk: Desk) -> None:
     assert (ran.code, desk.left(), desk.events()) == (130, {}, ["created", "failed"])
 
 
-def test_signals_are_held_back_once_for_blocks_in_blocks() -> None:
+def test_signals_are_held_back_by_the_outermost_block() -> None:
     state = Running()
-    with pytest.raises(KeyboardInterrupt), state.held():
-        with state.held(drop=True):
+
+    def nested(*, dropped: bool = False, error: type[Exception] | None = None) -> None:
+        with state.held(drop=dropped):
+            with state.held(drop=True):
+                state.interrupt()
             state.interrupt()
-        state.interrupt()
-        state.interrupt()
-    with state.held(drop=True):
-        state.interrupt()
-    with pytest.raises(ValueError, match="first"), state.held():
-        state.interrupt()
-        raise ValueError("first")
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        nested()
+    nested(dropped=True)
+    with pytest.raises(ZeroDivisionError):  # it comes first
+        nested(error=ZeroDivisionError)
     with state.held():
-        pass
+        pass  # and nothing is left over
     with pytest.raises(KeyboardInterrupt):
         state.interrupt()
 

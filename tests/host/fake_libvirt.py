@@ -1,4 +1,4 @@
-"""libvirt-python, simulated: domains that are defined, started on a simulated platform, and removed.
+"""libvirt-python, simulated: domains are defined, started on a simulated platform, and removed.
 
 As the library does, a call fails with an error of a code. A test can have any call fail, before or
 after it took effect (:attr:`Host.before`, :attr:`Host.after`).

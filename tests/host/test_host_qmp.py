@@ -473,7 +473,7 @@ def test_a_session_is_made_for_the_host_s_own_chain(lab: Lab) -> None:
 
 
 def test_a_qemu_tells_its_version_and_defines_no_domain(lab: Lab) -> None:
-    version = {"major": 9, "minor": 2, "micro": 0}
+    version: dict[str, object] = {"major": 9, "minor": 2, "micro": 0}
     lab.client.own["query-version"] = {"qemu": version, "package": "Debian"}
     with closing(QmpConnection(URI, 1)) as connection:
         assert connection.versions().qemu == (9, 2, 0)
