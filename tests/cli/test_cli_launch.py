@@ -40,7 +40,7 @@ GUID = "736869e5-84f0-4973-92ec-06879ce3da0b"
 SECRET = ("--inject-secret", "luks-key:key")
 ES = ("--policy", "5", "--num-cpus", "2", "--cpu-model-name", "EPYC-Milan")
 LOST = LibvirtError(RPC, "client socket is closed")
-STEPS = ["verify", "host", "prepare", "session", "define", "start", "measure", "run"]
+STEPS = ["verify", "host", "prepare", "session", "define", "start", "measure", "release", "run"]
 
 
 @dataclass
@@ -246,7 +246,7 @@ def untouched(desk: Desk, ran: Ran, code: int, words: str) -> None:
     ("options", "code", "words"),
     [
         (["--connect", "qmp+unix:///q"], 2, "names a QMP socket"),
-        (["--domain", "vm1", "--xml", "vm1.xml"], 2, "either --xml or --domain"),
+        (["--domain", "vm1", "--xml", "vm1.xml"], 2, "--xml excludes --domain"),
         (["--launch", "web"], 2, "--launch needs --requirements"),
         (["--policy", "0x100"], 2, "reserved"),
         (["--policy", "5"], 2, "--num-cpus"),
@@ -278,6 +278,9 @@ def test_a_host_must_be_named(desk: Desk) -> None:
     untouched(desk, ran, 2, "--connect is needed")
     ran = desk.run("launch", "--connect", URI, "--firmware", "fw", "--xml", "vm1.xml")
     untouched(desk, ran, 2, "--policy")
+    ran = desk.run("launch")
+    untouched(desk, ran, 2, "--xml or --domain is needed")
+    assert "chain" not in ran.err
 
 
 def test_an_untrusted_root_is_refused(desk: Desk) -> None:
@@ -389,6 +392,26 @@ def test_a_domain_of_the_host_gets_a_session_and_nothing_else(desk: Desk) -> Non
     assert before.split(cut)[1] != after.split(cut)[1]
 
 
+def test_a_password_in_a_definition_stays_and_is_not_shown(desk: Desk) -> None:
+    graphics = "<graphics type='vnc' passwd='pass\"word'/>\n  </devices>"
+    define(desk, CLEAN.replace("</devices>", graphics))
+    ran = desk.launch("--domain", "vm1", "-v")
+    assert ran.code == 0
+    assert graphics in desk.host.domains["vm1"].xml
+    assert "<graphics type='vnc' passwd='...'/>" in ran.err
+    assert "word" not in ran.err
+
+
+def test_a_note_is_not_made_twice(desk: Desk) -> None:
+    ran = desk.launch("--policy", "0")
+    assert ran.code == 4  # a policy that allows debugging
+    ran = desk.launch("--policy", "0", "--ignore-config")
+    notes = [line for line in ran.lines if line.startswith("note: ")]
+    assert len(notes) == len({*notes})
+    assert sum("debug commands" in note for note in notes) == 1
+    assert sum("not AMD's" in note for note in notes) == 1
+
+
 def test_a_domain_of_the_host_that_has_to_be_fixed_is_not_touched(desk: Desk) -> None:
     define(desk, CLEAN.replace("stateless='yes'", ""))
     untouched(desk, desk.launch("--domain", "vm1"), 5, "differs")
@@ -444,6 +467,7 @@ def test_a_dry_run_changes_nothing(desk: Desk) -> None:
     document = json.loads(desk.launch("--dry-run", "--json").out)
     assert (document["ok"], document["dry_run"], document["digests"]) == (True, True, [digest])
     assert desk.launch("--dry-run", "-q").out == ""
+    assert desk.launch("--dry-run", "--inject-secret", "luks-key:-").code == 0  # nothing is read
     define(desk)
     ran = desk.launch("--dry-run", "--domain", "vm1")
     assert "would put the session into domain vm1" in ran.lines
@@ -572,6 +596,14 @@ def test_a_refusal_leaves_no_guest_that_runs_and_no_secret(
     assert "virsh resume" not in ran.err or leave
 
 
+def test_a_domain_that_the_host_changed_is_not_to_be_ignored(desk: Desk) -> None:
+    desk.host.change = lambda xml: xml.replace("dhCert>", "gone>")
+    ran = desk.launch(*SECRET, "--ignore-config")
+    assert (ran.code, desk.left()) == (4, {})
+    assert "hint: the host started another domain than it was given\n" in ran.err
+    assert "--ignore-config" not in ran.err
+
+
 def test_json_tells_what_is_left(desk: Desk) -> None:
     desk.host.firmware = b"\1" + OVMF[1:]
     ran = desk.launch(*SECRET, "--json")
@@ -579,7 +611,7 @@ def test_json_tells_what_is_left(desk: Desk) -> None:
     assert (ran.code, ran.err, document["ok"]) == (1, "", False)
     assert document["guest"] == "destroyed"
     assert document["remains"] == f"{DESTROYED}; its session is failed"
-    assert [step["step"] for step in document["steps"]] == STEPS[:-2]
+    assert [step["step"] for step in document["steps"]] == STEPS[:-3]
     assert desk.note() == "refused: launch.measurement"
 
 
@@ -605,8 +637,13 @@ def test_a_secret_that_cannot_be_read_is_read_too_late_to_be_released(desk: Desk
 
 def test_no_secret_is_read_before_the_measurement_is_right(desk: Desk) -> None:
     Path("key").unlink()
+    untouched(desk, desk.launch(*SECRET), 6, "the file of secret luks-key: No such file")
+    Path("key").mkdir()  # it is there, and cannot be read
     desk.host.firmware = b"\1" + OVMF[1:]
     assert desk.launch(*SECRET).code == 1
+    desk.host.firmware = OVMF
+    ran = desk.launch(*SECRET, "--ledger", "other")
+    assert (ran.code, "the file of secret luks-key: Is a directory" in ran.err) == (6, True)
 
 
 def test_firmware_without_an_area_for_secrets_is_refused_before_it_starts(desk: Desk) -> None:

@@ -321,8 +321,7 @@ def test_a_launch_that_is_refused_leaves_no_guest_and_no_secret(
     finally:
         image.write_bytes(owner.path(guest.firmware).read_bytes())
         lab.virsh("undefine", guest.name)
-    missing = ("--inject-secret", f"luks-key:{owner.path('nothing')}")
-    ran = owner.whole_launch(guest, *missing, code=6)
+    ran = owner.whole_launch(guest, "--inject-secret", f"luks-key:{owner.folder}", code=6)
     assert "the measurement itself is right" in ran.err
     assert (state_of(lab, guest), owner.arrived()) == ("", [])
 

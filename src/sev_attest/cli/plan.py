@@ -1,6 +1,7 @@
 """What a launch is to be: all that is known before anything changes, on the host or elsewhere."""
 
 import base64
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from sev_attest.cli.inputs import read_small
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.guest import GuestOptions, Measured, measure_guest
+from sev_attest.cli.options.keys import find_secrets
 from sev_attest.cli.options.launch import LaunchOptions, TargetOptions
 from sev_attest.cli.options.owner import NO_AREA, DemandOptions
 from sev_attest.cli.sessions import chain_of, make_session
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from sev_attest.host import HostConnection
     from sev_attest.owner.requirements import Requirements
 
+_PASSWORD = re.compile("""(\\bpasswd=)("[^"]*"|'[^']*')""")
+"""A password of <graphics>: the definition of a domain on the host has it."""
 _SHOWN = 120
 """Characters of a line in a diff; the session's blobs are longer."""
 
@@ -45,13 +49,15 @@ class Wanted:
     """What the owner wants, read before the host is asked anything.
 
     ``whole`` are the requirements, ``requirements`` those of the launch that --launch names.
-    ``measured`` is None if the requirements alone say which guests are allowed.
+    ``measured`` is None if the requirements alone say which guests are allowed, ``xml`` if the
+    host has the domain.
     """
 
     policy: GuestPolicy
     whole: "Requirements | None"
     requirements: "Requirements | None"
     measured: Measured | None
+    xml: Domain | None
 
     @property
     def digests(self) -> tuple[bytes, ...]:
@@ -80,14 +86,20 @@ class Plan:
 
     @property
     def diff(self) -> list[str]:
-        """The lines of the diff from the domain's XML to what is defined."""
-        return [*self.prepared.diff(self.name, "prepared")]
+        """The lines of the diff from the domain's XML to what is defined, without passwords."""
+        lines = self.prepared.diff(self.name, "prepared")
+        return [_PASSWORD.sub(r"\1'...'", line) for line in lines]
 
 
 def read_wanted(
-    options: LaunchOptions, guest: GuestOptions, owner: DemandOptions, *, progress: bool
+    target: TargetOptions,
+    options: LaunchOptions,
+    guest: GuestOptions,
+    owner: DemandOptions,
+    *,
+    progress: bool,
 ) -> Wanted:
-    """Read the requirements and measure the owner's files."""
+    """Read the owner's XML and requirements, and measure his files; no secret is read yet."""
     policy = GuestPolicy(options.policy)
     policy.require_unreserved()
     whole = owner.read_requirements()
@@ -99,7 +111,12 @@ def read_wanted(
         measured = measure_guest(guest, guest.num_cpus, policy, progress=progress)
         if owner.sends and measured.lacks_secret_area:
             raise Unsupported(NO_AREA, check="secret.area")
-    return Wanted(policy=policy, whole=whole, requirements=requirements, measured=measured)
+    find_secrets(owner.inject_secret)
+    xml = None
+    if target.xml is not None:
+        with reading(target.xml):
+            xml = parse_domain(read_small(target.xml, "domain XML"))
+    return Wanted(policy=policy, whole=whole, requirements=requirements, measured=measured, xml=xml)
 
 
 def session_for(
@@ -142,7 +159,8 @@ def plan_launch(
     differs.
     """
     versions = _versions(host, options, steps)
-    source, domain = _domain(host, target)
+    source = target.xml or f"domain {target.domain}"
+    domain = wanted.xml or _domain_of(host, str(target.domain), source)
     name = _name_of(domain, source)
     _require_same_boot(domain, wanted.measured)
     record = LaunchRecord.of(
@@ -162,7 +180,7 @@ def plan_launch(
     launch = OneLaunch(host, name=name, xml=prepared.xml, session=blob)
     launch.check()
     there = "the host has it already" if launch.exists else "the host has none of this name"
-    steps.took("prepare", f"domain {name}: {len(prepared.mended)} changes; {there}")
+    steps.took("prepare", f"domain {name}, changes: {len(prepared.mended)}; {there}")
     return Plan(
         session=session, record=record, prepared=prepared, launch=launch, name=name, notes=notes
     )
@@ -177,21 +195,17 @@ def _versions(host: "HostConnection", options: LaunchOptions, steps: Steps) -> V
     return Versions(libvirt=asked.libvirt, qemu=asked.qemu, guest_kernel=kernel)
 
 
-def _domain(host: "HostConnection", target: TargetOptions) -> tuple[str, Domain]:
-    """Return the domain to launch, and what names it in errors: a file, or the host's domain."""
-    if target.xml is not None:
-        with reading(target.xml):
-            return target.xml, parse_domain(read_small(target.xml, "domain XML"))
-    source = f"domain {target.domain}"
-    found = host.find(str(target.domain))
+def _domain_of(host: "HostConnection", name: str, source: str) -> Domain:
+    """Return a domain that the host has defined; ``source`` names it in errors."""
+    found = host.find(name)
     if found is None:
         raise HostError(
-            f"there is no {source} on the host",
+            f"there is no domain {name} on the host",
             check="host.domain",
             hint="`virsh list --all` lists the domains; --xml has one defined",
         )
     with reading(source):
-        return source, parse_domain(found.xml().encode("utf-8", "surrogatepass"))
+        return parse_domain(found.xml().encode("utf-8", "surrogatepass"))
 
 
 def _name_of(domain: Domain, source: str) -> str:
@@ -230,6 +244,7 @@ def tell_dry(
 ) -> None:
     """Print what a launch would do; ``sends`` is whether it would release secrets."""
     digests = [digest.hex() for digest in wanted.digests]
+    notes = [*plan.notes, *render.policy_notes(wanted.policy)]
     would = [
         f"create session {plan.record.name} in the ledger",
         f"put the session into domain {plan.name}" if plan.launch.exists else f"define {plan.name}",
@@ -248,7 +263,7 @@ def tell_dry(
             digests=digests,
             diff=plan.diff,
             findings=[document(finding) for finding in plan.prepared.remaining],
-            notes=plan.notes,
+            notes=notes,
             steps=steps.taken,
         )
     elif output.text:
@@ -257,4 +272,4 @@ def tell_dry(
         for step in would:
             click.echo(f"would {render.one_line(step)}")
         show_plan(plan, err=False)
-        render.notes(plan.notes)
+        render.notes(notes)

@@ -80,10 +80,8 @@ def make_session(
     return Session.create(verified, policy=policy)
 
 
-def session_notes(session: Session) -> list[str]:
-    """Return notes on the platform and the policy of a session."""
+def platform_notes(session: Session) -> list[str]:
+    """Return notes on the platform of a session."""
     if session.platform is None:
-        notes = ["INSECURE: nothing shows that this PDH is an AMD platform's"]
-    else:
-        notes = render.platform_notes(session.platform)
-    return notes + render.policy_notes(session.policy)
+        return ["INSECURE: nothing shows that this PDH is an AMD platform's"]
+    return render.platform_notes(session.platform)

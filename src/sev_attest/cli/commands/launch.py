@@ -7,11 +7,10 @@ import click
 from sev_attest.cli.attempt import Attempt, Steps
 from sev_attest.cli.bundle import Command
 from sev_attest.cli.inputs import STDIN
-from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.connect import connect
 from sev_attest.cli.options.guest import FILES, GuestOptions
 from sev_attest.cli.options.keys import KeyOptions
-from sev_attest.cli.options.launch import LaunchOptions, TargetOptions
+from sev_attest.cli.options.launch import HostChainOptions, LaunchOptions, TargetOptions
 from sev_attest.cli.options.live import Live, check_guest
 from sev_attest.cli.options.owner import DemandOptions, finish_launch
 from sev_attest.cli.options.reported import Reported, ReportedOptions, read_reported
@@ -26,10 +25,10 @@ from sev_attest.cli.plan import (
     show_plan,
     tell_dry,
 )
-from sev_attest.cli.sessions import creation, session_notes
+from sev_attest.cli.sessions import creation, platform_notes
 from sev_attest.cli.usage import refuse
 from sev_attest.cli.verdict import Case, VerdictOptions, find_allowed
-from sev_attest.errors import SevAttestError, reading
+from sev_attest.errors import NotAttestable, SevAttestError, reading
 
 if TYPE_CHECKING:
     from sev_attest.cli.options.guest import Measured
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 @click.command("launch", cls=Command)
 @TargetOptions.given("target")
 @LaunchOptions.given("options")
-@ChainOptions.given("certificates")
+@HostChainOptions.given("certificates")
 @GuestOptions.given("guest")
 @DemandOptions.given("owner")
 @StoreOptions.given("ledger")
@@ -49,7 +48,7 @@ def command(
     *,
     target: TargetOptions,
     options: LaunchOptions,
-    certificates: ChainOptions,
+    certificates: HostChainOptions,
     guest: GuestOptions,
     owner: DemandOptions,
     ledger: StoreOptions,
@@ -66,13 +65,13 @@ def command(
     """
     _check_usage(target, certificates, guest, owner, ledger)
     steps = Steps(output)
-    wanted = read_wanted(options, guest, owner, progress=output.text)
+    wanted = read_wanted(target, options, guest, owner, progress=output.text)
     host, notes = connect(str(target.connect), target.timeout, insecure=target.insecure)
     session = session_for(
         host, certificates, wanted.policy, target=target, steps=steps, output=output
     )
     plan = plan_launch(host, session, target=target, options=options, wanted=wanted, steps=steps)
-    plan.notes.extend([*notes, *session_notes(session)])
+    plan.notes.extend([*notes, *platform_notes(session)])
     if options.dry_run:
         tell_dry(plan, wanted, steps, output, sends=owner.sends)
         return
@@ -108,6 +107,8 @@ def command(
             if not owner.sends:
                 attempt.close("launched without a secret")
                 live.run()
+        if summary.secrets:
+            steps.took("release", "the guest has its secrets")
         steps.took("run", "the guest runs")
     if output.text and not summary.secrets:
         summary.notes.append("the guest got no secret, and its session is closed")
@@ -118,7 +119,7 @@ def command(
 
 def _check_usage(
     target: TargetOptions,
-    certificates: ChainOptions,
+    certificates: HostChainOptions,
     guest: GuestOptions,
     owner: DemandOptions,
     ledger: StoreOptions,
@@ -145,8 +146,8 @@ def _reported(live: Live, plan: Plan, *, insecure: bool) -> Reported:
         kernel=plan.record.kernel_hashes,
         insecure=insecure,
     )
-    reported.notes.extend([*plan.notes, *live.notes])
-    return reported
+    # Those of the record say again what the plan's say of the platform.
+    return reported._replace(notes=[*plan.notes, *live.notes])
 
 
 def _measured(reported: Reported, plan: Plan, wanted: Wanted) -> "Measured":
@@ -160,7 +161,15 @@ def _started(attempt: Attempt, plan: Plan, *, insecure: bool) -> Live:
     """Start the guest, and check that it is paused and was started as it was defined."""
     guest = attempt.start()
     kernel = plan.record.kernel_hashes
-    notes = check_guest(guest, guest.config, kernel=kernel, insecure=insecure)
+    try:
+        notes = check_guest(guest, guest.config, kernel=kernel, insecure=insecure)
+    except NotAttestable as error:
+        # What was defined could be attested: the hint of `validate`, to ignore it, is wrong here.
+        error.check, error.hint = (
+            "launch.config",
+            "the host started another domain than it was given",
+        )
+        raise
     with reading("the host"):
         claims = guest.claims()
     return Live(guest, claims, notes, local=False, insecure=insecure)

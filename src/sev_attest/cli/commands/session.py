@@ -17,7 +17,7 @@ from sev_attest.cli.options.common import OutputOptions, give_up
 from sev_attest.cli.options.connect import ConnectOptions, connect
 from sev_attest.cli.options.store import StoreOptions
 from sev_attest.cli.outputs import check_writable, write_all
-from sev_attest.cli.sessions import chain_of, creation, make_session, session_notes
+from sev_attest.cli.sessions import chain_of, creation, make_session, platform_notes
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import ChainInvalid, Unsupported
 from sev_attest.owner.record import LaunchRecord
@@ -136,7 +136,13 @@ def command(
     record = LaunchRecord.of(session, options.name, now, kernel_hashes=options.kernel_hashes)
     files = options.files(session, record, stored=ledger.store is not None)
     _write(files, session, record, options, ledger)
-    _print(session, options, [*files], [*notes, *session_notes(session)], output)
+    _print(
+        session,
+        options,
+        [*files],
+        [*notes, *platform_notes(session), *render.policy_notes(session.policy)],
+        output,
+    )
 
 
 def _print(

@@ -1,11 +1,13 @@
 """The options of ``launch`` alone: the domain, its session, and what a refusal leaves."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 import click
 
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, OUTPUT, POLICY
+from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.connect import ConnectOptions, is_qmp
 from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported
@@ -30,18 +32,34 @@ class TargetOptions(ConnectOptions, title="Connection to the host"):
         help="Go on with an unverified platform, on the host itself, or with a risky domain.",
     )
 
+    @classmethod
+    def lacking(cls, given: AbstractSet[str]) -> Iterator[Unsupported]:
+        """Yield an error if no host is named, or no domain."""
+        if "connect" not in given:
+            yield usage("--connect is needed: the URI of the libvirt host")
+        if not given & {"xml", "domain"}:
+            yield usage("--xml or --domain is needed")
+
     def errors(self) -> Iterator[Unsupported]:
         """Yield an error for what is missing, contradicts another or is no libvirt host."""
-        if self.connect is None:
-            yield usage("--connect is needed: the URI of the libvirt host")
-        elif is_qmp(self.connect):
+        yield from self.lacking({name for name, given in vars(self).items() if given is not None})
+        if is_qmp(self.connect):
             yield usage(
                 "--connect names a QMP socket, which is that of a guest that runs already",
                 hint="name a libvirt host (qemu+ssh://HOST/system), or use `session`, QEMU's -S "
                 "and `validate --connect`",
             )
-        if (self.xml is None) == (self.domain is None):
-            yield usage("either --xml or --domain is needed, and not both")
+        if self.xml is not None and self.domain is not None:
+            yield usage("--xml excludes --domain")
+
+
+class HostChainOptions(ChainOptions, title="Certificates"):
+    """Certificates beside those that the host sends."""
+
+    @classmethod
+    def lacking(cls, _given: AbstractSet[str]) -> Iterator[Unsupported]:
+        """Yield nothing: the host has a chain."""
+        return iter(())
 
 
 class LaunchOptions(Options, title="Launch"):
