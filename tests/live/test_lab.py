@@ -173,8 +173,11 @@ class Owner:
             options += ("--cmdline", CMDLINE)
         return options
 
-    def whole_launch(self, guest: Guest, *options: object, code: int = 0) -> Ran:
-        """Launch a guest with one command, from XML without a session or a domain of the host."""
+    def launch_words(self, guest: Guest, *options: object) -> list[object]:
+        """Return the one command that launches a guest, from XML without a session.
+
+        With --domain among the options, it launches a domain of the host.
+        """
         where: tuple[object, ...] = ()
         if "--domain" not in options:
             xml = self.path(f"{guest.name}.xml")
@@ -183,9 +186,11 @@ class Owner:
         # The lab has no KVM and may lock no memory: these errors of the XML cannot be fixed.
         known = ("--no-prepare", "--ignore-config", "--insecure", "--policy", guest.policy)
         reached = ("--connect", self.lab.uri, *self.trust())
-        return self.sev_attest(
-            "launch", *reached, *where, *known, *self.describe(guest), *options, code=code
-        )
+        return ["launch", *reached, *where, *known, *self.describe(guest), *options]
+
+    def whole_launch(self, guest: Guest, *options: object, code: int = 0) -> Ran:
+        """Launch a guest with one command."""
+        return self.sev_attest(*self.launch_words(guest, *options), code=code)
 
     def secret(self) -> tuple[object, ...]:
         return ("--inject-secret", f"luks-key:{self.path('disk.key')}")
@@ -324,6 +329,38 @@ def test_a_launch_that_is_refused_leaves_no_guest_and_no_secret(
     ran = owner.whole_launch(guest, "--inject-secret", f"luks-key:{owner.folder}", code=6)
     assert "the measurement itself is right" in ran.err
     assert (state_of(lab, guest), owner.arrived()) == ("", [])
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_launch_that_a_signal_ends_releases_nothing(lab: Lab, owner: Owner, name: str) -> None:
+    guest = Guest(f"launch-{name}", policy=5)
+    pipe = owner.path(f"{name}.pipe")
+    os.mkfifo(pipe)
+    # Once the measurement is right, it waits for a secret that nobody writes.
+    words = owner.launch_words(guest, "--inject-secret", f"luks-key:{pipe}")
+    with subprocess.Popen(
+        [sys.executable, "-m", "sev_attest", *map(str, words)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        seen: list[str] = []
+        while not seen or not seen[-1].startswith("measure: "):
+            seen.append(process.stderr.readline())
+            assert seen[-1], seen
+        process.send_signal(getattr(signal, name))
+        rest = process.stderr.read()
+    show(f"$ sev-attest launch ...\n{''.join(seen)}{rest}")
+    killed = name == "SIGKILL"
+    assert process.wait() == (-signal.SIGKILL if killed else 130)
+    assert "Traceback" not in rest
+    assert ("the guest was destroyed" in rest) is not killed
+    # Who is killed can clean up nothing: the guest is paused, and has nothing.
+    assert (state_of(lab, guest), owner.arrived()) == ("paused" if killed else "", [])
+    (entry,) = [
+        line for line in owner.sev_attest("ledger", "list").out.splitlines() if guest.name in line
+    ]
+    assert ("created" if killed else "failed") in entry
+    lab.virsh("destroy", guest.name)
+    lab.virsh("undefine", guest.name)
 
 
 def test_a_launch_that_cannot_begin_changes_nothing(lab: Lab, owner: Owner) -> None:
