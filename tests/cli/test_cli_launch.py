@@ -412,6 +412,12 @@ def test_a_note_is_not_made_twice(desk: Desk) -> None:
     assert sum("not AMD's" in note for note in notes) == 1
 
 
+def test_the_host_does_not_name_another_domain(desk: Desk) -> None:
+    define(desk, CLEAN)
+    desk.host.domains["vm1"].xml = CLEAN.replace("<name>vm1", "<name>vm2")
+    untouched(desk, desk.launch("--domain", "vm1"), 6, "name: is that of another domain")
+
+
 def test_a_domain_of_the_host_that_has_to_be_fixed_is_not_touched(desk: Desk) -> None:
     define(desk, CLEAN.replace("stateless='yes'", ""))
     untouched(desk, desk.launch("--domain", "vm1"), 5, "differs")
@@ -556,7 +562,8 @@ REFUSALS = {
         events=(*RELEASED, "failed"),
     ),
     "inject, refused": Refusal(
-        5, "fw_error=11", TOOK, (*RELEASED, "failed"),
+        5, "fw_error=11\nhint: the guest is not the one that was measured",
+        TOOK, (*RELEASED, "failed"),
         before={"inject": LibvirtError(INTERNAL, "SEV: fw_error=11")},
     ),
     "inject, not sent": Refusal(

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _AGAIN = "launch it again: each launch has a session of its own"
 
+_LEFT = ("host.gone", "host.libvirt", "host.state", "host.timeout")
+"""Checks whose hints say what to do with a guest that is there."""
+
 
 class Steps:
     """The steps that were taken: a line of standard error for each, and a list for JSON."""
@@ -129,7 +132,7 @@ class Attempt:
         if isinstance(error, SevAttestError):
             facts = {"guest": remains.guest, "remains": words, "steps": self.steps.taken}
             error.facts = facts | error.facts
-            if error.check.startswith("host.") and remains.guest in ("none", "destroyed"):
+            if error.check in _LEFT and remains.guest in ("none", "destroyed"):
                 error.hint = _AGAIN
         if isinstance(error, Exception):
             error.add_note(words)

@@ -205,7 +205,10 @@ def _domain_of(host: "HostConnection", name: str, source: str) -> Domain:
             hint="`virsh list --all` lists the domains; --xml has one defined",
         )
     with reading(source):
-        return parse_domain(found.xml().encode("utf-8", "surrogatepass"))
+        domain = parse_domain(found.xml().encode("utf-8", "surrogatepass"))
+        if _name_of(domain, source) != name:  # it would be looked for, and defined, by this name
+            raise MalformedInput("domain XML", "name", "is that of another domain")
+    return domain
 
 
 def _name_of(domain: Domain, source: str) -> str:
