@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sev_attest._encoding import blob, from_base64, from_text, json_documents
 from sev_attest._wire import guid_bytes
 from sev_attest.domain_xml.capabilities import SevCapabilities
+from sev_attest.domain_xml.compare import same_but_session
 from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import SessionFiles, prepare
 from sev_attest.domain_xml.rule import Subject
@@ -68,6 +69,10 @@ def look(data: bytes) -> object:
 def mend(data: bytes) -> object:
     subject = Subject(domain=parse_domain(data), versions=OLD)
     return [*prepare(subject, FILES, everything=True).diff("old", "new")]
+
+
+def compare(data: bytes) -> object:
+    return same_but_session(parse_domain(data), parse_domain(data))
 
 
 def connect(data: bytes) -> object:
@@ -244,7 +249,7 @@ def encoded(make: Callable[[int], str]) -> Callable[[int], bytes]:
 CASES = {
     f"{parse.__name__}: {name}": Case(parse, encoded(make), memory, size)
     for name, make in DOMAINS.items()
-    for parse, memory, size in ((look, 160, 1 << 15), (mend, 240, 1 << 14))
+    for parse, memory, size in ((look, 160, 1 << 15), (mend, 240, 1 << 14), (compare, 240, 1 << 14))
 } | {
     # libvirt's capabilities, and a running domain
     "connect: a long name around many": Case(connect, encoded(named), 160, 1 << 16),

@@ -56,13 +56,18 @@ EXPECTED = {
     "firmware": set(),
     "guest": set(),
     "host": _FILES,
+    "launch": _VERIFY
+    | _FILES
+    | _RECORD
+    | _DIGEST
+    | {"xml", "sev_attest.domain_xml", "sev_attest.host"},
     "ledger": {"json", "pathlib", "sqlite3", "tempfile", "sev_attest.owner.ledger"},
     "measure": _DIGEST,
     "policy": set(),
     "report": _VERIFY | _DIGEST,
     "requirements": _FILES | _ADVISORIES | _RECORD | {"sev_attest.owner.requirements"},
     "secret": _FILES | {"cryptography", "sev_attest.sev.secret"},
-    "session": _VERIFY | _FILES | _RECORD | _DIGEST,
+    "session": _VERIFY | _FILES | _RECORD,
     "simulate": _CHAINS | _FILES | {"json", "xml", "sev_attest.sev.secret", "sev_attest.testing"},
     "validate": _DIGEST,
     "verify": _VERIFY,
