@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sev_attest.host.device import PlatformStatus
 from sev_attest.host.inspect import HOST, Live, Machine, Need, Status, Tree, check, inspect_host
 from sev_attest.host.inspect.tree import Unreadable
+from sev_attest.sev.spec import PlatformState
 from simulated_trees import (
     AMDSEV,
     CACHE,
@@ -524,14 +526,15 @@ def test_an_unknown_label_with_another_policy_package_is_not_told(tmp_path: Path
 # what the running machine adds
 
 
-@dataclass
-class Platform:
-    """What the firmware reports."""
-
-    api_major: int = 1
-    api_minor: int = 55
-    build: int = 30
-    guest_count: int = 3
+REPORTED = PlatformStatus(
+    api_major=1,
+    api_minor=55,
+    build=30,
+    state=PlatformState.WORKING,
+    externally_owned=False,
+    es=True,
+    guest_count=3,
+)
 
 
 def leaf(eax: int = 0b11111, *, ecx: int = 509, edx: int = 100) -> bytes:
@@ -540,12 +543,12 @@ def leaf(eax: int = 0b11111, *, ecx: int = 509, edx: int = 100) -> bytes:
 
 def test_the_firmware_itself_tells_its_version(tmp_path: Path) -> None:
     lay_out(tmp_path, host_files())
-    found = host(tmp_path, live=Live(platform_status=Platform))["host.firmware"]
+    found = host(tmp_path, live=Live(platform_status=lambda: REPORTED))["host.firmware"]
     assert found.found == "SEV API 1.55, build 30 (3 SEV guests now)"
 
 
 def test_firmware_that_does_not_answer_is_not_told(tmp_path: Path) -> None:
-    def fail() -> Platform:
+    def fail() -> PlatformStatus:
         raise Unreadable("/dev/sev", "Permission denied", hint="run this as root")
 
     lay_out(tmp_path, host_files())
