@@ -28,6 +28,7 @@ from queue import SimpleQueue
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "src/sev_attest"
 TESTS = {
+    "_https.py": "vault host_kds",
     "_crypto.py": "session report cli_certs chain sealing",
     "_encoding.py": "launch cli_certs",
     "_keys.py": "chain",
@@ -37,8 +38,13 @@ TESTS = {
     "domain_xml/prepare.py": "cli_domain domain_xml",
     "errors.py": "cli",
     "guest/": "measure cli_measure",
+    "host/certificates.py": "host_certificates",
     "host/config.py": "host_libvirt",
     "host/connection.py": "host_qmp host_libvirt",
+    "host/device.py": "host_device",
+    "host/device_errors.py": "host_device",
+    "host/inspect/": "inspect",
+    "host/kds.py": "host_kds",
     "host/launch.py": "host_launch cli_launch",
     "host/libvirt.py": "host_libvirt host_launch",
     "host/limits.py": "host_qmp host_libvirt",
