@@ -350,6 +350,22 @@ def test_a_launch_that_is_refused_leaves_no_guest_and_no_secret(
     assert (state_of(lab, guest), owner.arrived()) == ("", [])
 
 
+@pytest.mark.parametrize("policy", [1, 5], ids=["sev", "sev-es"])
+def test_a_launch_that_its_owner_does_not_accept_leaves_no_guest(
+    lab: Lab, owner: Owner, policy: int
+) -> None:
+    guest = Guest(f"launch-unmet-{policy}", policy=policy)
+    demands = owner.path(f"unmet-{policy}.toml")
+    owner.sev_attest("requirements", "init", demands)
+    ran = owner.whole_launch(guest, "--requirements", demands, *owner.secret(), code=1)
+    assert "the measurement itself is right" in ran.err
+    assert (state_of(lab, guest), owner.arrived()) == ("", [])
+    # Firmware that can take no secret is not started for one.
+    ran = owner.whole_launch(replace(guest, firmware="without.fd"), *owner.secret(), code=2)
+    assert "no area" in ran.err
+    assert (state_of(lab, guest), owner.arrived()) == ("", [])
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_a_launch_that_a_signal_ends_releases_nothing(lab: Lab, owner: Owner, name: str) -> None:
     guest = Guest(f"launch-{name}", policy=5)
