@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from sev_attest.owner._safe_path import UnsafePlace, check_folders
 from sev_attest.owner.ledger.errors import LedgerError
-from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders
+from sev_attest.owner.ledger.place import check_file
 from sev_attest.owner.ledger.story import EMPTY, Head
 
 _SECONDS = 5.0

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote_from_bytes  # Path.as_uri() imports an HTTP client (Python 3.14)
 
+from sev_attest.owner._safe_path import UnsafePlace, check_folders
 from sev_attest.owner.ledger.errors import LedgerError, message_of
-from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders, with_logs
+from sev_attest.owner.ledger.place import check_file, with_logs
 from sev_attest.owner.ledger.schema import TABLES, create_tables
 from sev_attest.owner.ledger.store import MAX_VALUE, Store, StoreConnection, names_for
 from sev_attest.owner.ledger.story import Head
