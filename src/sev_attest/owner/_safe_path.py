@@ -96,7 +96,7 @@ def check_program(path: Path) -> None:
         raise UnsafePlace(f"others can write to {path}", f"chmod go-w {quoted_path(path)}")
 
 
-def quoted_path(path: Path) -> str:
+def quoted_path(path: Path | str) -> str:
     """Return a path as a shell takes it."""
     from shlex import quote
 

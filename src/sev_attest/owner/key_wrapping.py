@@ -79,7 +79,7 @@ class KeyFile:
             raise KeyAccessError(
                 f"{path}: it has {len(key)} bytes, expected {KEY_SIZE}",
                 check=CHECK,
-                hint=f"make one: head -c {KEY_SIZE} /dev/urandom, with umask 077",
+                hint=f"make a new one: (umask 077; set -C; head -c {KEY_SIZE} /dev/urandom > FILE)",
             )
         self._key = key
         self.id: str = key_id(key)

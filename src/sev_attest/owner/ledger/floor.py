@@ -4,6 +4,7 @@ A database that lacks this event is an older copy: a restored backup, or a stand
 received everything. Releasing with it could release a second time.
 """
 
+import errno
 import os
 import re
 import stat
@@ -77,6 +78,8 @@ class Floor:
         except UnsafePlace as error:
             raise self._error(error.reason, error.hint) from None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise self._error("it is a symbolic link", "name the file itself") from None
             raise self._error(error.strerror or type(error).__name__) from None
 
     def _parsed(self, line: bytes) -> Head:

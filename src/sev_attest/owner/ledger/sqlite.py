@@ -67,6 +67,7 @@ class Sqlite(Store):
         *(table.replace("BIGINT", "INTEGER") for table in TABLES),
         *_GUARDS.values(),
     )
+    owned = "SELECT 1"  # a file of another user is not opened
     unguard: tuple[str, ...] = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _GUARDS)
     guard: tuple[str, ...] = (*_GUARDS.values(),)
 
