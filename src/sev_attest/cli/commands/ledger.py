@@ -193,7 +193,8 @@ def accept_head(*, reason: str, ledger: LedgerOptions, output: OutputOptions) ->
     """Go on with a ledger that lost events: an older copy, or a standby that lacked some.
 
     Any open session may have been released by what is lost, so this closes them all. --ledger-floor
-    is set to the head that it prints. Start the services that use the ledger again afterwards.
+    is set to the head that it prints. Run it once, while no service uses the ledger; on other
+    machines, remove the floor file then.
     """
     with _open(ledger.replace(floor=None)) as opened:
         head = opened.accept_head(reason, floor=ledger.floor)
