@@ -748,7 +748,7 @@ def test_a_file_that_is_no_sound_ledger_releases_nothing(place: Path, name: str)
 
 def test_a_ledger_of_another_user_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: place.parent.stat().st_uid + 1)
-    with pytest.raises(LedgerError, match="it belongs to another user"):
+    with pytest.raises(LedgerError, match="belongs to another user"):
         Ledger.open(place)
 
 

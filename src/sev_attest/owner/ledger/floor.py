@@ -12,7 +12,6 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from sev_attest.owner._safe_path import UnsafePlace, check_folders
 from sev_attest.owner.ledger.errors import LedgerError
@@ -101,6 +100,8 @@ def _opened(path: Path) -> int:
     flags = os.O_RDWR | os.O_NOFOLLOW
     with suppress(FileNotFoundError):
         return os.open(path, flags)
+    from tempfile import NamedTemporaryFile
+
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
         file.write(_line(EMPTY))
         file.flush()
