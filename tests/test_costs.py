@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import pytest
 from cryptography import x509
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sev_attest._encoding import blob, from_base64, from_text, json_documents
 from sev_attest._wire import guid_bytes
 from sev_attest.domain_xml.capabilities import SevCapabilities
+from sev_attest.domain_xml.compare import same_but_session
 from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import SessionFiles, prepare
 from sev_attest.domain_xml.rule import Subject
@@ -42,6 +43,7 @@ from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import read_report
 from sev_attest.testing import Platform
+from simulated_trees import both_of
 from test_domain_xml import BLOB_B64, GODH_B64, RECORD
 
 STEP = 16
@@ -67,6 +69,10 @@ def look(data: bytes) -> object:
 def mend(data: bytes) -> object:
     subject = Subject(domain=parse_domain(data), versions=OLD)
     return [*prepare(subject, FILES, everything=True).diff("old", "new")]
+
+
+def compare(data: bytes) -> object:
+    return same_but_session(parse_domain(data), parse_domain(data))
 
 
 def connect(data: bytes) -> object:
@@ -243,7 +249,7 @@ def encoded(make: Callable[[int], str]) -> Callable[[int], bytes]:
 CASES = {
     f"{parse.__name__}: {name}": Case(parse, encoded(make), memory, size)
     for name, make in DOMAINS.items()
-    for parse, memory, size in ((look, 160, 1 << 15), (mend, 240, 1 << 14))
+    for parse, memory, size in ((look, 160, 1 << 15), (mend, 240, 1 << 14), (compare, 240, 1 << 14))
 } | {
     # libvirt's capabilities, and a running domain
     "connect: a long name around many": Case(connect, encoded(named), 160, 1 << 16),
@@ -306,6 +312,16 @@ CASES = {
     # what a ledger's database may hold
     "box: whole": Case(Box.from_bytes, lambda size: b"\1\1k\1\0w" + bytes(size), size=1 << 16),
     "box: random": Case(Box.from_bytes, lambda size: bytes(range(256)) * (size // 256)),
+    # a host's or guest's files, each of them
+    **{
+        f"files: {name}": Case(both_of, encoded(partial(many, unit)), 240, 1 << 18)
+        for name, unit in {
+            "blanks": " ", "lines": "\n", "words": "kvm_amd.sev=1 ", "colons": "flags : x\n",
+            "packages": "Package: libvirt\n\n", "fields": "Package: libvirt\n",
+            "boots": "Linux version ",
+            "options": "options kvm_amd sev=1\n", "guests": "sev 1\n", "limits": "MemoryMax= ",
+        }.items()
+    },
     # firmware
     "firmware: entries": Case(firmware, footer, size=64_000),
 }  # fmt: skip

@@ -51,17 +51,24 @@ _VERIFY = _CHAINS | {"sev_attest.sev.chain.verify"}
 EXPECTED = {
     "advisories": _FILES | _ADVISORIES,
     "certs": _CHAINS | _FILES,
-    "demo": _CHAINS | _FILES | {"xml", "sev_attest.sev.secret", "sev_attest.testing"},
+    "demo": _FILES,
     "domain": _FILES | _RECORD | {"xml", "sev_attest.domain_xml"},
     "firmware": set(),
+    "guest": set(),
     "host": _FILES,
+    "launch": _VERIFY
+    | _FILES
+    | _RECORD
+    | _DIGEST
+    | {"xml", "sev_attest.domain_xml", "sev_attest.host"},
     "ledger": {"json", "pathlib", "sqlite3", "tempfile", "sev_attest.owner.ledger"},
     "measure": _DIGEST,
     "policy": set(),
     "report": _VERIFY | _DIGEST,
     "requirements": _FILES | _ADVISORIES | _RECORD | {"sev_attest.owner.requirements"},
     "secret": _FILES | {"cryptography", "sev_attest.sev.secret"},
-    "session": _VERIFY | _FILES | _RECORD | _DIGEST,
+    "session": _VERIFY | _FILES | _RECORD,
+    "simulate": _CHAINS | _FILES | {"json", "xml", "sev_attest.sev.secret", "sev_attest.testing"},
     "validate": _DIGEST,
     "verify": _VERIFY,
     "vmsa": _FILES | _DIGEST | {"sev_attest.guest.vmsa"},
@@ -201,6 +208,16 @@ def test_nothing_imports_upwards() -> None:
             if name.startswith("sev_attest.") and there is not None:
                 assert there <= here, f"{module} knows {name}"
     assert seen == set(range(len(ORDER)))
+
+
+def test_only_the_simulation_s_commands_import_it() -> None:
+    users = {
+        module
+        for module, tree in sources()
+        if any(name.startswith("sev_attest.testing") for name in names_imported(tree))
+    }
+    outside = {user for user in users if not user.startswith("testing")}
+    assert outside == {"cli.commands.simulate", "cli.options.simulated"}
 
 
 def users_of(*roots: str) -> set[str]:

@@ -707,10 +707,11 @@ def test_the_demo_tells_the_whole_story(run: Run, here: Path) -> None:
     ran = run("demo", "--keep", "kept")
     assert ran.code == 0
     assert ran.out.count("OK: Looks good to me") == 1
-    assert "in the guest: the disk key is there" in ran.out
+    assert "secret 736869e5-84f0-4973-92ec-06879ce3da0b (luks-key): 32 bytes" in ran.out
     assert ran.out.count("(exit code 1)") == 2
     assert "error: Measurement does not match, VM is not trustworthy" in ran.err
     assert (here / "kept" / "vm1_tik.bin").stat().st_size == 16
+    assert run("simulate", "list", "kept/host").out.count("policy 0x0005") == 2
     assert run("demo", "--keep", "kept").code == 6
     assert sorted(p.name for p in here.iterdir()) == ["kept"]
 

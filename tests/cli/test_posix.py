@@ -9,7 +9,7 @@ import pytest
 
 from sev_attest.errors import Unsupported
 from sev_attest.owner.ledger.stores import store_at
-from sev_attest.testing import Platform
+from sev_attest.testing import Platform, ovmf_image
 from test_imports import launch_options
 
 MISSING = {
@@ -104,3 +104,12 @@ def test_a_ledger_on_a_server_needs_no_posix(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(Unsupported) as refused:
         store_at("ledger", 1)
     assert refused.value.check == "ledger.platform"
+
+
+def test_a_simulated_host_says_what_it_needs(tmp_path: Path) -> None:
+    assert run(tmp_path, "simulate", "host", "host").returncode == 0
+    (tmp_path / "fw").write_bytes(ovmf_image(4096))
+    guest = ("--name", "vm1", "--policy", "1", "--firmware", "fw")
+    ran = run(tmp_path, "simulate", "start", "host", *guest)
+    words = "error: a simulated host needs a POSIX system\n"
+    assert (ran.returncode, ran.stderr) == (2, words)

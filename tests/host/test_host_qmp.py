@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from conftest import Ran, Run
-from sev_attest import Unsupported, sev
+from sev_attest import MalformedInput, Unsupported, sev
 from sev_attest.cli.hints import hint_for
 from sev_attest.host import HostError
 from sev_attest.host.qmp import QmpConnection, address
@@ -470,3 +470,21 @@ def test_a_session_is_made_for_the_host_s_own_chain(lab: Lab) -> None:
     trust = ("--trust-root", "root", "--cek", "cek")
     ran = lab.run("session", "--name", "vm1", "--connect", URI, "5", *trust)
     assert (ran.code, ran.out.splitlines()[0]) == (0, "<launchSecurity type='sev'>")
+
+
+def test_a_qemu_tells_its_version_and_defines_no_domain(lab: Lab) -> None:
+    version: dict[str, object] = {"major": 9, "minor": 2, "micro": 0}
+    lab.client.own["query-version"] = {"qemu": version, "package": "Debian"}
+    with closing(QmpConnection(URI, 1)) as connection:
+        assert connection.versions().qemu == (9, 2, 0)
+        assert connection.versions().libvirt is None
+        for call in (connection.find, connection.define):
+            with pytest.raises(Unsupported, match="no domain can be defined there"):
+                call("vm1")
+        for wrong in (-1, "9", 10**5000, None):
+            lab.client.own["query-version"] = {"qemu": version | {"major": wrong}}
+            with pytest.raises(MalformedInput):
+                connection.versions()
+        lab.client.own["query-version"] = []
+        with pytest.raises(MalformedInput):
+            connection.versions()

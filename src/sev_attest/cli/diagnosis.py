@@ -326,10 +326,10 @@ def _advice(
     elif "cpu_model_name" in changes:
         changes |= {"cpu_family": None, "cpu_model": None, "cpu_stepping": None}
     context = click.get_current_context()
-    if keys is not None and context.params["session"] is not None:
+    if keys is not None and context.params.get("session") is not None:
         changes |= {"session": None, "store": None, "kek": None, "requirements_now": False}
         changes["ledger"] = context.params["store"]
-    values = context.params | changes | _NO_SECRET
+    values = context.params | changes | _NO_SECRET | _dry(context)
     if any(value == STDIN or str(value).startswith(_ONCE) for value in values.values()):
         without = [
             f"without {option_name(n)}" for n in changes if changes[n] is None and context.params[n]
@@ -339,6 +339,11 @@ def _advice(
         return None, f"if you meant that: the same with {options}"
     command = " ".join(["sev-attest", str(context.info_name), *_words(context, values)])
     return command, f"if you meant that: {command}"
+
+
+def _dry(context: click.Context) -> dict[str, object]:
+    """Return what makes `launch` launch nothing."""
+    return {"dry_run": True} if "dry_run" in context.params else {}
 
 
 def _words(context: click.Context, values: dict[str, object]) -> Iterator[str]:

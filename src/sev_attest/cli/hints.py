@@ -49,6 +49,11 @@ HINTS: Mapping[str, str] = {
     "requirements.platform.pdhs": "{} (`sev-attest verify` prints fingerprints)",
     "secret.unbound": "{}; for tests, --insecure goes on",
     "secrets.source": "{}; --secret-source names the source",
+    "simulate.exists": "choose another name, or `sev-attest simulate destroy` ends it",
+    "simulate.folder": "{}; `sev-attest simulate host` makes one",
+    "simulate.paused": "`sev-attest simulate resume` lets it run",
+    "simulate.running": "`sev-attest simulate destroy` ends it; a new launch needs a new session",
+    "simulate.unknown": "`sev-attest simulate list` shows its guests",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }
 """What is shown; ``{}`` is the library's hint, ``{ledger}`` the ledger that was given."""

@@ -97,6 +97,20 @@ class FileName(ParamType[str]):
         return str(value)
 
 
+class Api(ParamType[tuple[int, int]]):
+    """An API version, "1.55"."""
+
+    name = "api"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Read MAJOR.MINOR."""
+        major, _, minor = str(value).partition(".")
+        return BYTE.convert(major, param, ctx), BYTE.convert(minor, param, ctx)
+
+
+API = Api()
 BYTE = Number(0xFF)
 FILE = FileName()
 FOLDER = click.Path(exists=True, file_okay=False)
@@ -104,12 +118,15 @@ OUTPUT = FileName(stdin=False)
 POLICY = Number(0xFFFF_FFFF)
 
 
-def read_small(path: str, what: str) -> bytes:
-    """Read a small file (``-``: standard input); raises OSError, MalformedInput if large."""
+def read_small(path: str, what: str, most: int = _MAX_SMALL) -> bytes:
+    """Read a file (``-``: standard input) of at most ``most`` bytes.
+
+    Raises OSError, MalformedInput if it is larger.
+    """
     with reading(path), nullcontext(stdin()) if path == STDIN else _opened(path) as file:
-        data = file.read(_MAX_SMALL + 1)
-        if len(data) > _MAX_SMALL:
-            raise MalformedInput(what, "length", f"more than {_MAX_SMALL} bytes")
+        data = file.read(most + 1)
+        if len(data) > most:
+            raise MalformedInput(what, "length", f"more than {most} bytes")
     return data
 
 

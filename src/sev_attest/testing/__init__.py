@@ -5,6 +5,7 @@ primitives, but not the code that it is meant to check.
 """
 
 from sev_attest.testing.authority import Authority
+from sev_attest.testing.folder import HostFolder
 from sev_attest.testing.host import Fault, Host
 from sev_attest.testing.images import ovmf_image
 from sev_attest.testing.platform import FirmwareError, Platform
@@ -16,6 +17,7 @@ from sev_attest.testing.qemu import (
     launch_guest,
     vcpu_pages,
 )
+from sev_attest.testing.state import HostState
 
 __all__ = [
     "Authority",
@@ -24,6 +26,8 @@ __all__ = [
     "Guest",
     "GuestInputs",
     "Host",
+    "HostFolder",
+    "HostState",
     "Platform",
     "QemuError",
     "guest_of_domain",

@@ -6,7 +6,7 @@ from typing import Unpack
 
 from sev_attest.sev.chain.certificate import Certificate, Signature
 from sev_attest.sev.chain.chain import Chain
-from sev_attest.sev.chain.roots import amd_roots
+from sev_attest.sev.chain.roots import Generation, amd_roots
 from sev_attest.sev.spec import GuestState, Usage
 from sev_attest.testing.authority import Authority
 from sev_attest.testing.platform import Platform
@@ -31,6 +31,11 @@ class Fault(Enum):
         """The check id of the refusal, or the name of the firmware's status code."""
         return self.value.partition(":")[0]
 
+    @property
+    def in_chain(self) -> bool:
+        """Whether it shows in the exported chain; otherwise in a launch."""
+        return self.check.startswith("chain.")
+
 
 @dataclass(slots=True)
 class Host:
@@ -51,6 +56,8 @@ class Host:
 
     platform: Platform
     fault: Fault | None = None
+    generation: Generation | None = None
+    """Whose root FORGED_ROOT passes for; None for any with keys of that size."""
 
     def chain(self) -> Chain:
         """Return the platform's certificates, as ``sevctl export --full`` writes them."""
@@ -66,7 +73,8 @@ class Host:
     def _forged_authority(self) -> Authority:
         """Return an authority of other keys, with the key ids of AMD's."""
         bits = self.platform.authority.ark.public_key.bits
-        amd = next(root for root in amd_roots() if root.ark.public_key.bits == bits)
+        roots = [root for root in amd_roots() if root.ark.public_key.bits == bits]
+        amd = next((root for root in roots if root.generation is self.generation), roots[0])
         ids = (amd.ark.key_id, amd.ask.key_id if amd.ask else b"")
         return Authority(bits, key_ids=ids, forged=True)
 
@@ -93,7 +101,7 @@ class Host:
             inputs["godh"] = inputs["session"] = None
         if fault is Fault.WRONG_FIRMWARE_BYTE:
             firmware = inputs["firmware"]
-            inputs["firmware"] = bytes((firmware[0] ^ 1,)) + firmware[1:]
+            inputs["firmware"] = bytes(byte ^ 1 for byte in firmware[:1]) + firmware[1:]
         if fault is Fault.OTHER_VCPU_COUNT:
             inputs["vcpus"] = inputs.get("vcpus", 1) + 1
         build = platform.build
@@ -107,7 +115,7 @@ class Host:
             earlier["godh"] = earlier["session"] = None
             guest.measurement = launch_guest(platform, **earlier).measurement
         if fault is Fault.SWAPPED_KEYS:
-            context = platform._guests[guest.handle]  # noqa: SLF001 - its own side of the model
+            context = platform.guest_context(guest.handle)
             context.tek, context.tik = context.tik, context.tek
             context.state = GuestState.LUPDATE
             guest.measurement = platform.launch_measure(guest.handle)

@@ -69,15 +69,20 @@ class GuestStatus:
 
 
 @dataclass(slots=True)
-class _GuestContext:
-    """What the firmware keeps of a guest."""
+class GuestContext:
+    """What the firmware keeps of a guest.
+
+    ``digest`` and ``measure`` (32 bytes each) are the launch digest and the HMAC over it; both are
+    empty before LAUNCH_MEASURE.
+    """
 
     policy: int
     tek: bytes = field(repr=False)
     tik: bytes = field(repr=False)
     state: GuestState = GuestState.LUPDATE
-    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    digest: bytes = b""
     measure: bytes = b""
+    measured: "hashlib._Hash" = field(default_factory=hashlib.sha256, repr=False, compare=False)
 
 
 class Platform:
@@ -103,7 +108,7 @@ class Platform:
         self.api: tuple[int, int] = api
         self.build: int = build
         self.state: PlatformState = PlatformState.UNINIT
-        self._guests: dict[int, _GuestContext] = {}
+        self._guests: dict[int, GuestContext] = {}
         self._handles = 0
         self._keys = {Usage.CEK: self._new_key()}
         self._external: tuple[Certificate, Certificate] | None = None
@@ -277,10 +282,7 @@ class Platform:
             tek, tik = self._random(16), self._random(16)
             if godh is not None:
                 tek, tik = self._open_session(policy, godh, session or b"", fail)
-            self._handles += 1
-            self._guests[self._handles] = _GuestContext(policy=policy, tek=tek, tik=tik)
-            self.state = PlatformState.WORKING
-            return self._handles
+            return self.add_guest(GuestContext(policy=policy, tek=tek, tik=tik))
 
     def _open_session(
         self, policy: int, godh: bytes, session: bytes, fail: "_Fail"
@@ -306,7 +308,7 @@ class Platform:
         with self._guest_command("LAUNCH_UPDATE_DATA", handle, GuestState.LUPDATE) as (guest, fail):
             if not data or len(data) % _BLOCK_SIZE:
                 raise fail(Status.INVALID_LEN)  # [MEM]
-            guest.digest.update(data)
+            guest.measured.update(data)
 
     def launch_update_vmsa(self, handle: int, page: bytes) -> None:
         """LAUNCH_UPDATE_VMSA: encrypt and measure one vCPU's page, 4096 bytes; for SEV-ES only."""
@@ -315,14 +317,15 @@ class Platform:
                 raise fail(Status.POLICY_FAILURE)  # [MEM]
             if len(page) != _PAGE_SIZE:
                 raise fail(Status.INVALID_LEN)
-            guest.digest.update(page)
+            guest.measured.update(page)
 
     def launch_measure(self, handle: int) -> bytes:
         """LAUNCH_MEASURE: return MEASURE (32 bytes) and MNONCE (16 bytes)."""
         with self._guest_command("LAUNCH_MEASURE", handle, GuestState.LUPDATE) as (guest, _):
             nonce = self._random(_NONCE_SIZE)
             numbers = bytes((4, *self.api, self.build)) + guest.policy.to_bytes(4, "little")
-            guest.measure = _hmac(guest.tik, numbers + guest.digest.digest() + nonce)
+            guest.digest = guest.measured.digest()
+            guest.measure = _hmac(guest.tik, numbers + guest.digest + nonce)
             guest.state = GuestState.LSECRET
             return guest.measure + nonce
 
@@ -356,7 +359,7 @@ class Platform:
         with self._guest_command("ATTESTATION", handle, *states) as (guest, fail):
             if len(mnonce) != _NONCE_SIZE:
                 raise fail(Status.INVALID_PARAM)  # [MEM]
-            body = mnonce + guest.digest.digest() + guest.policy.to_bytes(4, "little")
+            body = mnonce + guest.digest + guest.policy.to_bytes(4, "little")
             signature = self.sign(Usage.PEK, body)
             codes = (signature.usage.value, signature.algorithm.value, 0)
             tail = b"".join(code.to_bytes(4, "little") for code in codes)
@@ -374,6 +377,19 @@ class Platform:
             if not self._guests:
                 self.state = PlatformState.INIT
 
+    # what no command does
+
+    def guest_context(self, handle: int) -> GuestContext:
+        """Return what is kept of a guest, with its keys. For simulations: no command does this."""
+        return self._guests[handle]
+
+    def add_guest(self, context: GuestContext) -> int:
+        """Take in a guest, possibly of an earlier process. Returns its handle."""
+        self._handles += 1
+        self._guests[self._handles] = context
+        self.state = PlatformState.WORKING
+        return self._handles
+
     # what every command does
 
     @contextmanager
@@ -387,7 +403,7 @@ class Platform:
     @contextmanager
     def _guest_command(
         self, name: str, handle: int, *states: GuestState
-    ) -> Iterator[tuple[_GuestContext, "_Fail"]]:
+    ) -> Iterator[tuple[GuestContext, "_Fail"]]:
         with self._command(name, PlatformState.INIT, PlatformState.WORKING) as fail:
             guest = self._guests.get(handle)
             if guest is None:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -70,6 +70,18 @@ class GuestInputs(TypedDict):
     profile: NotRequired[str]
 
 
+def launch_text(measurement: bytes, api: tuple[int, int], build: int, policy: int) -> str:
+    """Return the values of a launch as ``virsh domlaunchsecinfo`` prints them."""
+    values = {
+        "sev-measurement": base64.b64encode(measurement).decode(),
+        "sev-api-major": api[0],
+        "sev-api-minor": api[1],
+        "sev-build-id": build,
+        "sev-policy": policy,
+    }
+    return "".join(f"{key:<15}: {value}\n" for key, value in values.items()) + "\n"
+
+
 @dataclass(slots=True, kw_only=True)
 class Guest:
     """A launched guest, paused before its first instruction."""
@@ -88,14 +100,7 @@ class Guest:
 
     def domlaunchsecinfo(self) -> str:
         """Return what ``virsh domlaunchsecinfo`` prints."""
-        values = {
-            "sev-measurement": base64.b64encode(self.measurement).decode(),
-            "sev-api-major": self.api[0],
-            "sev-api-minor": self.api[1],
-            "sev-build-id": self.build,
-            "sev-policy": self.policy,
-        }
-        return "".join(f"{key:<15}: {value}\n" for key, value in values.items()) + "\n"
+        return launch_text(self.measurement, self.api, self.build, self.policy)
 
     def inject(self, header: bytes, secret: bytes) -> dict[str, bytes]:
         """Pass a packet to the firmware. Returns the secrets that the guest reads: bytes by GUID.
@@ -273,11 +278,18 @@ def _area(firmware: bytes, wanted: UUID) -> tuple[int, int]:
     return base, size
 
 
-def guest_of_domain(xml: str, *, profile: str = "qemu-legacy") -> GuestInputs:
-    """Return what libvirt starts QEMU with for a domain's XML; reads the files that it names.
+def _read_file(path: str) -> bytes:
+    return Path(path).read_bytes()
 
-    For trusted XML only. ``profile`` is the host's. Raises QemuError for a domain that is not an
-    SEV guest, or that leaves the CPU model to the host; OSError for its files.
+
+def guest_of_domain(
+    xml: str, *, profile: str = "qemu-legacy", read: Callable[[str], bytes] = _read_file
+) -> GuestInputs:
+    """Return what libvirt starts QEMU with for a domain's XML.
+
+    For trusted XML only. ``profile`` is the host's. ``read`` returns the content of a file that the
+    XML names. Raises QemuError for a domain that is not an SEV guest, or that leaves the CPU model
+    to the host; OSError for its files.
     """
     domain = ET.fromstring(xml)  # noqa: S314 - the tester's own XML
     security = domain.find("launchSecurity[@type='sev']")
@@ -290,7 +302,7 @@ def guest_of_domain(xml: str, *, profile: str = "qemu-legacy") -> GuestInputs:
 
     def file(path: str) -> bytes:
         name = domain.findtext(path)
-        return Path(name).read_bytes() if name else b""
+        return read(name) if name else b""
 
     def blob(path: str) -> bytes | None:
         value = domain.findtext(path)

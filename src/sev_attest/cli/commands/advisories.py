@@ -7,7 +7,7 @@ import click
 
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
-from sev_attest.cli.inputs import BYTE, POLICY, ParamType
+from sev_attest.cli.inputs import API, BYTE, POLICY
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.owner.advisories import (
     GENERATIONS,
@@ -23,19 +23,6 @@ from sev_attest.owner.advisories import (
 from sev_attest.sev.policy import GuestPolicy
 
 
-class _Api(ParamType[tuple[int, int]]):
-    """An API version, "1.55"."""
-
-    name = "api"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Read MAJOR.MINOR."""
-        major, _, minor = str(value).partition(".")
-        return BYTE.convert(major, param, ctx), BYTE.convert(minor, param, ctx)
-
-
 class LaunchOptions(Options, title="What is known of the launch"):
     """The facts that decide whether a weakness touches a launch; None is unknown."""
 
@@ -45,7 +32,7 @@ class LaunchOptions(Options, title="What is known of the launch"):
         help="The platform's generation, as `verify` names it.",
     )
     api: tuple[int, int] | None = option(
-        "--api", type=_Api(), metavar="MAJOR.MINOR", help="SEV API version."
+        "--api", type=API, metavar="MAJOR.MINOR", help="SEV API version."
     )
     build: int | None = option("--build", type=BYTE, help="SEV firmware build.")
     policy: int | None = option("--policy", type=POLICY, help="Guest policy.")

@@ -29,19 +29,14 @@ if TYPE_CHECKING:
 PACKET = ("secret_header", "secret_payload")
 
 
-class OwnerOptions(Options, title="Requirements and secrets"):
+class DemandOptions(Options, title="Requirements and secrets"):
     """What the owner demands of a launch, and the secrets that it gets."""
 
     requirements: str | None = option(
         "--requirements",
         type=FILE,
         metavar="FILE",
-        help="Hold the launch to this owner.toml too; needs --record.",
-    )
-    requirements_now: bool = option(
-        "--requirements-now",
-        is_flag=True,
-        help="Accept other --requirements than --session was made under.",
+        help="Hold the launch to this owner.toml too.",
     )
     launch: str | None = option(
         "--launch",
@@ -61,42 +56,20 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         help="Take the secrets from folder:PATH, vault:URL or command:PATH, for the launch that "
         "--requirements allow.",
     )
-    secret_header: str | None = option(
-        "--secret-header",
-        type=OUTPUT,
-        metavar="FILE",
-        help="Write the packet's header here, base64.",
-    )
-    secret_payload: str | None = option(
-        "--secret-payload", type=OUTPUT, metavar="FILE", help="Write its payload here, base64."
-    )
-    force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
-    def errors(self, *, record: bool, waiting: bool, hosted: bool) -> Iterator[Unsupported]:
-        """Yield an error for each option that is missing or contradicts another.
+    @property
+    def sends(self) -> bool:
+        """Whether the launch gets secrets."""
+        return bool(self.inject_secret) or self.secret_source is not None
 
-        ``record``: whether the launch has one; ``waiting``: whether its session is in a store;
-        ``hosted``: whether a host takes the packet.
-        """
-        if self.requirements_now and not waiting:
-            yield usage("--requirements-now needs --session")
+    def demand_errors(self) -> Iterator[Unsupported]:
+        """Yield an error for each of these options that needs or excludes another."""
         if self.requirements is None and self.launch is not None:
             yield usage("--launch needs --requirements")
-        if self.requirements is not None and not record:
-            yield usage("--requirements needs --record: it knows the platform of the session")
         if self.secret_source is not None and self.requirements is None:
             yield usage("--secret-source needs --requirements: they name the launch")
         if self.secret_source is not None and self.inject_secret:
             yield usage("--secret-source excludes --inject-secret")
-        files = self.stated(*PACKET)
-        secret = "--inject-secret" if self.secret_source is None else "--secret-source"
-        sends = bool(self.inject_secret) or self.secret_source is not None
-        if sends and not hosted and len(files) < len(PACKET):
-            yield usage(f"{secret} needs --secret-header and --secret-payload")
-        elif len(files) == 1:
-            yield usage("--secret-header and --secret-payload go together")
-        elif files and not sends:
-            yield usage(f"{files[0]} needs --inject-secret")
 
     def read_requirements(self) -> "Requirements | None":
         """Read --requirements; None without it."""
@@ -125,6 +98,46 @@ class OwnerOptions(Options, title="Requirements and secrets"):
 
         return secret_source(self.secret_source)
 
+
+class OwnerOptions(DemandOptions, title="Requirements and secrets"):
+    """The same, and where the packet of the secrets goes."""
+
+    requirements_now: bool = option(
+        "--requirements-now",
+        is_flag=True,
+        help="Accept other --requirements than --session was made under.",
+    )
+    secret_header: str | None = option(
+        "--secret-header",
+        type=OUTPUT,
+        metavar="FILE",
+        help="Write the packet's header here, base64.",
+    )
+    secret_payload: str | None = option(
+        "--secret-payload", type=OUTPUT, metavar="FILE", help="Write its payload here, base64."
+    )
+    force: bool = option("--force", is_flag=True, help="Write over files that exist.")
+
+    def errors(self, *, record: bool, waiting: bool, hosted: bool) -> Iterator[Unsupported]:
+        """Yield an error for each option that is missing or contradicts another.
+
+        ``record``: whether the launch has one; ``waiting``: whether its session is in a store;
+        ``hosted``: whether a host takes the packet.
+        """
+        if self.requirements_now and not waiting:
+            yield usage("--requirements-now needs --session")
+        yield from self.demand_errors()
+        if self.requirements is not None and not record:
+            yield usage("--requirements needs --record: it knows the platform of the session")
+        files = self.stated(*PACKET)
+        secret = "--inject-secret" if self.secret_source is None else "--secret-source"
+        if self.sends and not hosted and len(files) < len(PACKET):
+            yield usage(f"{secret} needs --secret-header and --secret-payload")
+        elif len(files) == 1:
+            yield usage("--secret-header and --secret-payload go together")
+        elif files and not self.sends:
+            yield usage(f"{files[0]} needs --inject-secret")
+
     def _places(self) -> "list[Path]":
         """Return where the packet's header and payload go."""
         from pathlib import Path
@@ -148,7 +161,7 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         write_all(zip(self._places(), encoded, strict=True), force=self.force)
 
 
-_NO_AREA = "the firmware image declares no area for secrets"
+NO_AREA = "the firmware image declares no area for secrets"
 
 
 class Summary:
@@ -167,7 +180,7 @@ class Summary:
 
 def finish_launch(
     launch: VerifiedLaunch,
-    options: OwnerOptions,
+    packet_files: OwnerOptions | None,
     *,
     record: "LaunchRecord | None",
     requirements: "Requirements | None",
@@ -182,9 +195,10 @@ def finish_launch(
 ) -> Summary:
     """Check a verified launch against requirements and ledger, and write the packet of its secrets.
 
-    A guest that is connected to is sent the packet instead, and runs then. ``pending`` is a session
-    that waited in a store: it is bound to the requirements that it was made under, and ``whole``
-    are those of now, before --launch narrowed them.
+    ``packet_files`` are the options that name files for the packet. A ``guest`` that is connected
+    to is sent the packet instead, and runs then. ``pending`` is a session that waited in a store
+    and is bound to the requirements that it was made under; ``whole`` are those of now, before
+    --launch narrowed them.
     """
     from sev_attest.owner.key_release import KeyRelease
 
@@ -209,16 +223,17 @@ def finish_launch(
             if record is None:
                 summary.notes += _platform_notes(session, opened, secret=bool(secrets))
             with steps:
-                if pending is not None and not options.requirements_now:
+                if pending is not None:
                     pending.require(whole)
                 steps.check()
                 steps.build()
                 if guest and secrets and measured.lacks_secret_area:
-                    raise Unsupported(_NO_AREA, check="secret.area")
-                options.check_packet()
+                    raise Unsupported(NO_AREA, check="secret.area")
+                if packet_files is not None:
+                    packet_files.check_packet()
                 packet = _commit(steps, session, sends=bool(secrets) and opened is not None)
             if packet is not None:
-                _pass_on(packet, opened, session, options, guest)
+                _pass_on(packet, opened, session, packet_files, guest)
     except SevAttestError as error:
         error.facts |= summary.facts
         raise
@@ -268,15 +283,15 @@ def _pass_on(
     packet: "SecretPacket",
     ledger: "Ledger | None",
     session: str,
-    options: OwnerOptions,
+    files: OwnerOptions | None,
     guest: "Live | None",
 ) -> None:
     """Write or send the packet; the ledger notes if it certainly did not leave."""
     try:
         if guest is not None:
             guest.release(packet)
-        else:
-            options.write(packet)
+        if files is not None:
+            files.write(packet)
     except BaseException as error:
         if ledger is not None and (guest is None or guest.refused):
             give_up(ledger, session, "the packet did not get out")
@@ -292,7 +307,7 @@ def _secret_notes(launch: VerifiedLaunch, measured: Measured, *, recorded: bool)
     if not binds(launch):
         notes.append("INSECURE: this firmware binds the secret to no launch; another could get it")
     if measured.lacks_secret_area:
-        notes.append(f"{_NO_AREA}: give the host an address")
+        notes.append(f"{NO_AREA}: give the host an address")
     if not recorded:
         notes.append("INSECURE: no ledger keeps that this secret leaves only once")
     return notes
