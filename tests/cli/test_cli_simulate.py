@@ -329,6 +329,24 @@ def test_a_guest_without_secrets_sees_none(run: Run, here: Path) -> None:
     assert (asked.code, asked.err) == (5, "error: no secret luks-key arrived in vm1\n")
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("foo:arrived", "'foo' is neither a GUID nor an alias (luks-key)"),
+        ("luks-key:", "a secret is given as ALIAS-OR-GUID:PATH"),
+        ("luks-key:-", "the secret luks-key is written to a file, not to standard output"),
+    ],
+)
+def test_a_secret_that_cannot_be_written_is_a_usage_error(
+    run: Run, here: Path, given: str, words: str
+) -> None:
+    lives(run)
+    before = sorted(path.name for path in here.iterdir())
+    asked = run("simulate", "guest", "host", "vm1", "--secret", given)
+    assert (asked.code, asked.err.splitlines()[0]) == (2, f"error: {words}")
+    assert sorted(path.name for path in here.iterdir()) == before
+
+
 def test_a_binary_packet_is_taken_too(run: Run, here: Path) -> None:
     launched(run)
     release(run, "vm1", ES)

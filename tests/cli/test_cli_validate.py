@@ -25,6 +25,7 @@ OVMF = ovmf_image()
 UNKNOWN_PLATFORM = (
     "note: INSECURE: without --record, nothing tells whether the platform was verified"
 )
+LUKS = "736869E5-84f0-4973-92ec-06879ce3da0b"
 SKU = ("--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1")
 PAGES = VmsaProfile(cpu=CpuModel.named("EPYC-Milan")).pages(0x80B004)
 
@@ -570,10 +571,15 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} {PACKET} -s hunter2", 2, "given as ALIAS-OR-GUID:PATH"),
         (f"{INFO} {PACKET} -s luks-key:tik -s luks-key:tek", 2, "two secrets for luks-key"),
         (f"{INFO} {PACKET} -s luks-key:- --firmware -", 2, "can be standard input"),
-        (f"{INFO} {PACKET} -s luks-key:nowhere", 6, "the file of secret luks-key: No such"),
+        (
+            f"{INFO} {PACKET} -s luks-key:nowhere",
+            6,
+            "nowhere, the file of secret luks-key: No such",
+        ),
         (f"{INFO} {PACKET} -s luks-key:folder", 6, "the file of secret luks-key: Is a directory"),
-        (f"{INFO} {PACKET} -s luks-key:empty", 2, "the secret luks-key is empty"),
-        (f"{INFO} {PACKET} -s disk:tik", 6, "'disk' is neither a GUID nor an alias"),
+        (f"{INFO} {PACKET} -s luks-key:empty", 2, "empty: the secret luks-key is empty"),
+        (f"{INFO} {PACKET} -s disk:tik", 2, "'disk' is neither a GUID nor an alias (luks-key)"),
+        (f"{INFO} {PACKET} -s {LUKS}:tik -s luks-key:tek", 2, "two secrets for luks-key"),
         # the guest
         (
             f"{INFO} -f nohashes -k kernel",
