@@ -168,6 +168,7 @@ def test_the_record_holds_the_launch_to_its_policy(es_lab: Lab) -> None:
         ran = es_lab.validate(*given)
         assert ran.code == 1
         assert "the session was made for 0x0005" in ran.err
+        assert "hint: do not trust this launch; make a new session\n" in ran.err
     ran = es_lab.validate(*given, "--policy", "1")
     assert ran.code == 2
     assert "--policy contradicts --record, which says 0x0005" in ran.err

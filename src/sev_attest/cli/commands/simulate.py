@@ -13,7 +13,7 @@ from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, read_small, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.keys import secret_errors
 from sev_attest.cli.options.simulated import HOST, HostOptions, StartOptions, fault_option
-from sev_attest.cli.outputs import write_all
+from sev_attest.cli.outputs import require_new, write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported, WrongState, reading
 from sev_attest.sev.policy import GuestPolicy
@@ -77,6 +77,7 @@ def host(*, folder: str, options: HostOptions, output: OutputOptions) -> None:
     (OVMF.fd, vmlinuz, initrd.img). With --seed, all are the same each time.
     """
     refuse(options.errors())
+    require_new(Path(folder))
     made = HostFolder.create(Path(folder), options.state())
     files = sorted(path.name for path in made.folder.iterdir())
     line = f"{_described(made)}, in {render.one_line(folder)}"

@@ -155,7 +155,7 @@ snp = check(
 def virtual(machine: Machine, _need: Need) -> Answer:
     """Look for the flag that hypervisors set."""
     if machine.cpu is None:
-        return unknown("/proc/cpuinfo is missing or empty", "copy it from the guest")
+        return unknown("/proc/cpuinfo is missing or empty", "copy /proc/cpuinfo from the guest")
     if "hypervisor" in machine.flags:
         return ok("a hypervisor runs this machine")
     return note("no CPU flag hypervisor: this is a physical machine, or no x86 guest")
