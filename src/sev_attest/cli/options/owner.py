@@ -8,7 +8,7 @@ from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, OUTPUT
 from sev_attest.cli.options.common import LedgerOptions, give_up
 from sev_attest.cli.options.guest import Measured
-from sev_attest.cli.options.keys import read_secrets
+from sev_attest.cli.options.keys import read_secrets, secret_errors
 from sev_attest.cli.usage import usage
 from sev_attest.errors import SevAttestError, Unsupported
 from sev_attest.owner.unverified import unverified
@@ -70,6 +70,8 @@ class DemandOptions(Options, title="Requirements and secrets"):
             yield usage("--secret-source needs --requirements: they name the launch")
         if self.secret_source is not None and self.inject_secret:
             yield usage("--secret-source excludes --inject-secret")
+        if self.inject_secret:
+            yield from secret_errors(self.inject_secret)
 
     def read_requirements(self) -> "Requirements | None":
         """Read --requirements; None without it."""
@@ -273,7 +275,7 @@ def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> l
         if root is None:
             notes.append(f"INSECURE: {unverified('ledger')}")
     if root == "" and secret:
-        notes.append("INSECURE: without --record, nothing tells whether the platform was verified")
+        notes.append("INSECURE: without --record, nothing says whether the platform was verified")
     if root and root not in AMD_ROOTS:
         notes.append(f"this session's platform has a root that is {root}")
     return notes
@@ -316,7 +318,7 @@ def _secret_notes(launch: VerifiedLaunch, measured: Measured, *, recorded: bool)
 def _exposures(
     launch: VerifiedLaunch, record: "LaunchRecord", requirements: "Requirements | None"
 ) -> tuple[dict[str, object], list[str]]:
-    """Return the known weaknesses that touch this launch, as JSON fields and as lines.
+    """Return the known weaknesses that affect this launch, as JSON fields and as lines.
 
     The lines leave out those that the requirements acknowledge.
     """
@@ -340,4 +342,4 @@ def _counted(lines: list[str], launch: VerifiedLaunch, record: "LaunchRecord") -
     numbers = f"--api {launch.info.api_major}.{launch.info.api_minor}"
     numbers += f" --build {launch.info.build_id} --policy {launch.policy}"
     command = f"`sev-attest advisories {known_as}{numbers}`"
-    return f"{len(lines)} known weaknesses touch this launch: {command} lists them"
+    return f"{len(lines)} known weaknesses affect this launch: {command} lists them"
