@@ -101,7 +101,7 @@ def _read_secret(name: str, path: str) -> bytes:
 
 @contextmanager
 def _file_of(name: str) -> Iterator[None]:
-    """Name the secret in an error of its file: what stands for the path may be the secret itself."""
+    """Name the secret in an error of its file; the path may be the secret itself."""
     try:
         yield
     except OSError as error:
