@@ -18,7 +18,7 @@ INPUT_ERROR = 6
 INTERNAL = 70
 
 _GROUPS = ("certs", "domain", "guest", "host", "ledger", "report", "requirements", "secret",
-           "simulate", "vmsa")  # fmt: skip
+           "simulate", "snp", "vmsa")  # fmt: skip
 
 
 def run(group: click.Group, arguments: list[str]) -> int:

@@ -25,6 +25,7 @@ _COMMANDS = {
     "requirements": "write and check owner.toml: what you demand of a launch",
     "secret": "wrap secrets for a launch that another tool verified",
     "session": "make the keys, the GODH and the session blob for one launch on one platform",
+    "snp": "SEV-SNP: show and verify reports, compute launch digests",
     "simulate": "a simulated SEV host in a folder, to try everything on",
     "validate": "check the measurement that a host reports of a launch",
     "verify": "check a platform's certificates up to AMD's pinned root",

@@ -1,0 +1,10 @@
+"""``sev-attest snp``: SEV-SNP guests."""
+
+import click
+
+from sev_attest.cli.bundle import Group
+
+
+@click.group("snp", cls=Group, no_args_is_help=False)
+def command() -> None:
+    """Verify SEV-SNP attestation reports, and compute launch digests."""
