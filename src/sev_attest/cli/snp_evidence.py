@@ -14,7 +14,7 @@ _DEPTH = 1
 """How many folders deep: snpguest leaves the certificates in a folder beside the report."""
 
 
-def read_report(path: str) -> Evidence:
+def evidence_at(path: str) -> Evidence:
     """Read a report from a file (``-``: standard input) or a folder.
 
     Raises MalformedInput, naming the file; OSError for an unreadable file. Verifies nothing.
@@ -23,29 +23,36 @@ def read_report(path: str) -> Evidence:
         data = read_small(path, STRUCTURE, MAX_FILE)
         with reading(path):
             return read_evidence(data)
-    files: dict[str, bytes] = {}
-    skipped: list[str] = []
-    with reading(path):
-        for name, place in _members(path, _DEPTH):
-            if len(files) + len(skipped) == _MOST_FILES:
-                raise MalformedInput(STRUCTURE, "length", f"more than {_MOST_FILES} files")
-            try:
-                files[name] = read_small(place, STRUCTURE, MAX_FILE)
-            except (OSError, MalformedInput):  # configfs-tsm has files that can only be written
-                skipped.append(name)
+    files, skipped = _files(path)
+    try:
         evidence = read_folder(files)
+    except MalformedInput as error:
+        error.source = f"{path}/{error.source}" if error.source else path
+        raise
     notes = [f"not read: {name}" for name in skipped if name not in _WRITE_ONLY]
     return replace(evidence, notes=(*evidence.notes, *notes))
 
 
 _WRITE_ONLY = (
-    "inblob",
-    "privlevel",
-    "service_provider",
-    "service_guid",
-    "service_manifest_version",
-)
+    "inblob", "privlevel", "service_provider", "service_guid", "service_manifest_version",
+)  # fmt: skip
 """Linux, Documentation/ABI/testing/configfs-tsm: these can be written, and not read."""
+
+
+def _files(folder: str) -> tuple[dict[str, bytes], list[str]]:
+    """Return the files of a folder by name, and the names of those that cannot be read."""
+    files: dict[str, bytes] = {}
+    skipped: list[str] = []
+    for name, place in _members(folder, _DEPTH):
+        if len(files) + len(skipped) == _MOST_FILES:
+            reason = f"more than {_MOST_FILES} files"
+            with reading(folder):
+                raise MalformedInput(STRUCTURE, "length", reason, hint="name the report's file")
+        try:
+            files[name] = read_small(place, STRUCTURE, MAX_FILE)
+        except (OSError, MalformedInput):  # configfs-tsm has files that can only be written
+            skipped.append(name)
+    return files, skipped
 
 
 def _members(folder: str, depth: int) -> Iterator[tuple[str, str]]:

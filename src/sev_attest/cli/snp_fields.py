@@ -119,7 +119,7 @@ def _vector(name: str) -> Callable[[AttestationReport], str]:
 
 
 _REMARKS: Mapping[str, Callable[[AttestationReport], str]] = {
-    "guest_svn": lambda report: "" if report.guest_svn else "also without ID block",
+    "guest_svn": lambda report: "" if report.guest_svn else "zero without ID block too",
     "vmpl": _vmpl,
     "signature_algo": lambda report: (
         "ECDSA P-384 with SHA-384" if report.signature_algo == SIGNATURE_ALGO else "unknown"

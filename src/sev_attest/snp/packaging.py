@@ -59,7 +59,7 @@ class Evidence:
 
 def is_certificate(data: bytes) -> bool:
     """Return whether ``data`` begins like a certificate or CRL: DER or PEM."""
-    return data[:2] == _DER or _PEM in data
+    return data[:2] == _DER or (_PEM in data and not looks_like_json(data))
 
 
 def read_evidence(data: bytes) -> Evidence:
@@ -237,7 +237,7 @@ def _request_notes(files: Mapping[str, bytes], evidence: Evidence) -> Iterator[s
 
 def _certificates(path: str, data: bytes) -> Iterator[CertificateBytes]:
     """Yield the certificates of another file in a folder; files of other kinds are ignored."""
-    if is_certificate(data) and not looks_like_json(data):
+    if is_certificate(data):
         yield CertificateBytes(path, data)
     elif looks_like_json(data):
         try:

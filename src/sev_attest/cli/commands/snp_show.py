@@ -8,7 +8,7 @@ from sev_attest.cli import render, snp_fields
 from sev_attest.cli.bundle import Command
 from sev_attest.cli.inputs import FILE, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
-from sev_attest.cli.snp_evidence import read_report
+from sev_attest.cli.snp_evidence import evidence_at
 from sev_attest.cli.usage import refuse
 from sev_attest.snp.packaging import Evidence
 
@@ -35,7 +35,7 @@ def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:
     as snpguest and configfs-tsm leave it.
     """
     refuse(stdin_errors(*inputs))
-    found = [(path, _report(read_report(path))) for path in inputs]
+    found = [(path, _report(evidence_at(path))) for path in inputs]
     if output.as_json:
         shown = [{"source": path, **one.facts, "notes": list(one.notes)} for path, one in found]
         render.document("snp-show", ok=True, inputs=shown, notes=[_CAUTION])
@@ -44,8 +44,10 @@ def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:
         click.echo(f"{render.one_line(path)}: {one.title}")
         for line in one.lines:
             click.echo(f"  {render.one_line(line)}")
-        render.notes(() if output.quiet else one.notes)
-    render.notes([_CAUTION])
+        if output.text:
+            render.notes(one.notes)
+    if output.text:
+        render.notes([_CAUTION])
 
 
 def _report(evidence: Evidence) -> Shown:
@@ -70,7 +72,7 @@ def _report(evidence: Evidence) -> Shown:
             "runtime_data": azure,
             "certificates": [{"source": c.source, "size": len(c.content)} for c in brought],
         },
-        title=f"an SEV-SNP report, version {report.version}",
+        title=f"an SEV-SNP report, version {report.version} (not verified)",
         lines=lines,
         notes=evidence.notes,
     )
