@@ -186,6 +186,7 @@ def _json_bytes(value: object, name: str) -> bytes:
 
 
 _SNPGUEST = "attestation-report.bin"
+_NAMED = 3
 _OUTBLOB, _AUXBLOB, _INBLOB = "outblob", "auxblob", "inblob"
 
 
@@ -211,9 +212,10 @@ def _only_report(files: Mapping[str, bytes]) -> str:
     found = [name for name, data in files.items() if _is_report(data)]
     if len(found) == 1:
         return found[0]
-    reason = f"these are several reports, name one: {', '.join(found)}" if found else (
-        f"no file of this folder is a report ({_SNPGUEST}, {_OUTBLOB}, or any other name)"
-    )  # fmt: skip
+    reason = f"no file of this folder is a report ({_SNPGUEST}, {_OUTBLOB}, or any other name)"
+    if found:
+        more = ", ..." if found[_NAMED:] else ""
+        reason = f"these are {len(found)} reports, name one: {', '.join(found[:_NAMED])}{more}"
     raise MalformedInput(STRUCTURE, "format", reason, hint=_FORMATS)
 
 
