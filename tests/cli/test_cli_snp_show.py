@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from conftest import Run
+from sev_attest.cli import snp_evidence
+from sev_attest.cli.inputs import read_small
+from sev_attest.errors import Unsupported
+from sev_attest.sev.launch_info import read_report
 from snp_reports import EXTRA, FIELDS, PACKAGINGS, RESERVED, VCEK, bound, hcl, report, table
 
 DER = b"\x30\x82a certificate"
@@ -45,9 +49,8 @@ def test_every_field_is_shown(run: Run, here: Path, version: int) -> None:
             shown = line(ran.out, name).split()[1]
             raw = data[offset : offset + size]
             number = int(shown, 0) if size <= 8 and not name.endswith("_tcb") else None
-            assert (
-                (raw.hex() == shown) if number is None else number == int.from_bytes(raw, "little")
-            )
+            expected = raw.hex() if number is None else int.from_bytes(raw, "little")
+            assert (shown if number is None else number) == expected
 
 
 def test_what_bits_mean_is_said(run: Run, here: Path) -> None:
@@ -240,14 +243,11 @@ def test_the_folder_of_configfs_tsm_is_read_though_it_has_files_to_write_only(
 
 def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let these files refuse to be read, for root too."""
-    from sev_attest.cli import snp_evidence
-
-    read = snp_evidence.read_small
 
     def refuse(path: str, what: str, most: int) -> bytes:
         if Path(path).name in names:
             raise PermissionError(13, "Permission denied", path)
-        return read(path, what, most)
+        return read_small(path, what, most)
 
     monkeypatch.setattr(snp_evidence, "read_small", refuse)
 
@@ -256,7 +256,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     ("files", "words"),
     [
         ({}, "error: d: SEV-SNP report: no file of this folder is a report"),
-        ({"outblob": b"?"}, "error: d/outblob: SEV-SNP report: 1 bytes, expected 1184"),
+        ({"outblob": b"\1"}, "error: d/outblob: SEV-SNP report: 1 bytes, expected 1184"),
         ({"outblob": report(), "auxblob": b"?"}, "error: d/auxblob: certificate table"),
         ({str(n): b"" for n in range(65)}, "error: d: SEV-SNP report: more than 64 files"),
         ({"a": report(), "b": report()}, "error: d: SEV-SNP report: these are 2 reports"),
@@ -317,9 +317,10 @@ def test_sev_s_own_commands_name_the_commands_for_snp(run: Run, here: Path) -> N
     assert ran.code == 6
     assert "this is an SEV-SNP attestation report" in ran.err
     assert "`sev-attest snp show`" in ran.err
-    (here / "info").write_text("sev-snp-policy: 0x30000\n")
-    ran = run("validate", "--launch-info", "info")
-    assert "`sev-attest snp verify`" in ran.err
+    for info in ("sev-snp-policy: 0x30000", '{"sev-type": "sev-snp"}'):
+        with pytest.raises(Unsupported) as caught:
+            read_report(info)
+        assert "`sev-attest snp verify`" in caught.value.hint
 
 
 # real ones

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import struct
 import uuid
+from collections.abc import Callable
 
 SIZE = 1184
 FIELDS = {
@@ -89,7 +90,7 @@ def url_safe(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-PACKAGINGS = {
+PACKAGINGS: dict[str, Callable[[bytes], bytes]] = {
     "binary": lambda data: data,
     "hex": lambda data: data.hex().encode(),
     "HEX in lines": lambda data: b"\r\n".join(

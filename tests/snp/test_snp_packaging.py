@@ -73,7 +73,7 @@ def test_a_plain_report_has_nothing_beside_it() -> None:
         (b'{"report": 5}', "field by field"),
         (b'{"report": [256]}', "the list has other values than bytes"),
         (b'{"report": [true]}', "the list has other values than bytes"),
-        (b'{"report": "?"}', "report: SEV-SNP report at byte"),
+        (b'{"report": "?"}', "SEV-SNP report (report) at byte"),
         (b'{"report": "\xed\xa0\x80"}', "not base64"),
         (b'{"report"', "this is no JSON"),
     ],

@@ -75,10 +75,12 @@ def test_no_field_can_be_given_another_value_than_its_bytes() -> None:
 
 def test_the_bytes_are_a_copy() -> None:
     data = bytearray(report())
-    parsed = READ(data)  # type: ignore[arg-type] # what somebody may give all the same
-    data[0x90] ^= 1
-    assert parsed.raw == report()
-    assert type(parsed.measurement) is bytes
+    for given in (data, memoryview(data)):
+        parsed = READ(given)  # type: ignore[arg-type] # what somebody may give all the same
+        data[0x90] ^= 1
+        assert (parsed.raw[0x90], type(parsed.measurement)) == (data[0x90] ^ 1, bytes)
+    with pytest.raises(TypeError):
+        READ(SIZE)  # type: ignore[arg-type]
 
 
 def test_its_repr_is_short() -> None:

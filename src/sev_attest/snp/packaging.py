@@ -149,8 +149,11 @@ def _json(data: bytes) -> Evidence:
         reason = f"the JSON has {len(found)} reports, one was expected (under {names})"
         raise MalformedInput(STRUCTURE, "format", reason)
     document, name = found[0]
-    with reading(name):
+    try:
         evidence = _binary(_json_bytes(document[name], name))
+    except MalformedInput as error:
+        error.part = name
+        raise
     certificates = tuple(json_certificates(document))
     notes = evidence.notes
     if "tpm_quote" in document or "quote" in document:
