@@ -68,6 +68,7 @@ EXPECTED = {
     "requirements": _FILES | _ADVISORIES | _RECORD | {"sev_attest.owner.requirements"},
     "secret": _FILES | {"cryptography", "sev_attest.sev.secret"},
     "session": _VERIFY | _FILES | _RECORD,
+    "snp": set(),
     "simulate": _CHAINS | _FILES | {"json", "xml", "sev_attest.sev.secret", "sev_attest.testing"},
     "validate": _DIGEST,
     "verify": _VERIFY,
@@ -154,6 +155,8 @@ SOURCE = Path(sev_attest.__file__).parent
 ORDER = (
     ("_lazy", "_seal"), ("errors",), ("_wire", "_encoding", "_keys"), ("_crypto",), ("_snp",),
     ("guest.spec",), ("guest",),
+    ("snp.spec",), ("snp.policy", "snp.tcb"), ("snp.report",),
+    ("snp.certificate_table", "snp.hcl"), ("snp.packaging",),
     ("sev.spec",), ("sev.policy", "sev.keys"), ("sev.chain",), ("sev.session",), ("sev.digest",),
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
@@ -168,7 +171,9 @@ ORDER = (
 """From the ground up, as in docs/development.md; within one line they may know each other."""
 
 
-FACES = ("__init__", "__main__", "_api", "owner", "owner._api", "sev", "sev._api")
+FACES = (
+    "__init__", "__main__", "_api", "owner", "owner._api", "sev", "sev._api", "snp", "snp._api",
+)  # fmt: skip
 """The public names, and `python -m`."""
 
 

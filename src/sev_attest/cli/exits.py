@@ -18,7 +18,7 @@ INPUT_ERROR = 6
 INTERNAL = 70
 
 _GROUPS = ("certs", "domain", "guest", "host", "ledger", "report", "requirements", "secret",
-           "simulate", "vmsa")  # fmt: skip
+           "simulate", "snp", "vmsa")  # fmt: skip
 
 
 def run(group: click.Group, arguments: list[str]) -> int:
@@ -89,7 +89,8 @@ def _report(
     arguments: list[str], code: int, failures: list[Failure], facts: dict[str, object]
 ) -> None:
     if "--json" in arguments:
-        command = " ".join(_command(arguments))
+        words = list(_command(arguments))
+        command = ("-" if words[:1] == ["snp"] else " ").join(words)  # sev-attest/snp-show/1
         render.document(command, ok=False, exit=code, errors=render.errors(failures), **facts)
         return
     for number, failure in enumerate(failures, 1):

@@ -2,12 +2,12 @@
 
 import os
 import sys
-from importlib import import_module
 from typing import TextIO
 
 import click
 
 from sev_attest.cli import exits, interrupts
+from sev_attest.cli.lazy import LazyGroup
 
 _COMMANDS = {
     "advisories": "list known weaknesses of the platform, and which of them affect a launch",
@@ -25,28 +25,12 @@ _COMMANDS = {
     "requirements": "write and check owner.toml: what you demand of a launch",
     "secret": "wrap secrets for a launch that another tool verified",
     "session": "make the keys, the GODH and the session blob for one launch on one platform",
+    "snp": "SEV-SNP: show and verify reports, compute launch digests",
     "simulate": "a simulated SEV host in a folder, to try everything on",
     "validate": "check the measurement that a host reports of a launch",
     "verify": "check a platform's certificates up to AMD's pinned root",
     "vmsa": "build, show and compare the measured state of SEV-ES vCPUs",
 }
-
-
-class _Commands(click.Group):
-    """Imports a command's file only when that command runs (or shows its help)."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        command: click.Command = import_module(f"sev_attest.cli.commands.{name}").command
-        return command
-
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
@@ -58,7 +42,8 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 @click.group(
-    cls=_Commands,
+    cls=LazyGroup,
+    commands_by_name=_COMMANDS,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 verified, 1 not verified, 2 usage, 3 refused as insecure, 4 guest cannot "

@@ -1,0 +1,18 @@
+"""SEV-SNP: attestation reports, their certificates, and launch digests.
+
+==========================  =====================================================================
+question                    names
+==========================  =====================================================================
+What does a report say?     :func:`read_evidence` -> :class:`Evidence`, or
+                            :class:`AttestationReport` with its :class:`GuestPolicy`,
+                            :class:`Product` and :class:`Tcb`; no trust yet
+==========================  =====================================================================
+"""
+
+from sev_attest._lazy import lazy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sev_attest.snp._api import *  # noqa: F403
+else:
+    __getattr__, __dir__ = lazy(__name__)
