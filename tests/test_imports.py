@@ -149,6 +149,7 @@ SOURCE = Path(sev_attest.__file__).parent
 ORDER = (
     ("_lazy", "_seal"), ("errors",), ("_wire", "_encoding", "_keys"), ("_crypto",), ("_snp",),
     ("guest.spec",), ("guest",),
+    ("snp.spec",), ("snp.policy", "snp.tcb"), ("snp.report",),
     ("sev.spec",), ("sev.policy", "sev.keys"), ("sev.chain",), ("sev.session",), ("sev.digest",),
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
@@ -162,7 +163,7 @@ ORDER = (
 """From the ground up, as in docs/development.md; within one line they may know each other."""
 
 
-FACES = ("__init__", "__main__", "_api", "owner", "owner._api", "sev", "sev._api")
+FACES = ("__init__", "__main__", "_api", "owner", "owner._api", "sev", "sev._api", "snp")
 """The public names, and `python -m`."""
 
 
