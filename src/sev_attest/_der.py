@@ -3,12 +3,13 @@
 The structure of a certificate is walked here, because the signed bytes have to be kept as they came
 and because AMD's certificates are not quite what X.509 libraries accept: their serial number is 0,
 and older ones state the default trailerField. The walk follows a fixed schema, so depth and time
-are bounded whatever the input claims. Values are decoded with ``pyasn1``, and have to encode to the
-same bytes again.
+are bounded whatever the input claims. What AMD's own extensions hold is decoded with ``pyasn1``, as
+are object ids, and has to encode to the same bytes again.
 
 Source: ITU-T X.690, 8 and 10 (DER: one definite, shortest length; one encoding of each value).
 """
 
+from functools import lru_cache
 from typing import Any
 
 from pyasn1.codec.der import decoder, encoder
@@ -80,11 +81,12 @@ class Der:
 
     def number(self, field: str) -> int:
         """Return the next INTEGER, which must not be negative."""
-        start = self._at
-        found = integer(self.whole(INTEGER, field))
-        if found is None:
-            raise self.error(field, "no INTEGER of 0 or more in DER", start)
-        return found
+        found = self.value(INTEGER, field)
+        if not found or found[0] >= _LONG:
+            raise self.error(field, "a negative number, or an empty one")
+        if found[0] == 0 and found[1:2] and found[1] < _LONG:
+            raise self.error(field, "the number is not in its shortest form")
+        return int.from_bytes(found, "big")
 
     def finish(self, field: str) -> None:
         """Raise MalformedInput if anything is left."""
@@ -140,6 +142,7 @@ def octet_string(data: bytes) -> bytes | None:
     return None if found is None else bytes(found)
 
 
+@lru_cache(maxsize=256)
 def dotted(contents: bytes) -> str:
     """Return an OBJECT IDENTIFIER, given by its contents, as "1.2.840"; "" if it is not DER."""
     found = _decoded(bytes([OID, len(contents) % _LONG]) + contents, univ.ObjectIdentifier())
