@@ -6,12 +6,10 @@ Source: AMD 56860, "Guest policy", PLATFORM_INFO and the key bits of ATTESTATION
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from sev_attest.errors import MalformedInput
 from sev_attest.snp.spec import PlatformBit, PolicyBit, SigningKey
-
-Bit = TypeVar("Bit", PolicyBit, PlatformBit)
 
 
 class Meaning(NamedTuple):
@@ -22,7 +20,7 @@ class Meaning(NamedTuple):
     when_clear: str
 
 
-PERMITS: dict[PolicyBit, Meaning] = {
+PERMITS: dict[int, Meaning] = {
     PolicyBit.SMT: Meaning(
         "smt", "the host may have SMT on", "the guest does not start on a host with SMT on"
     ),
@@ -44,7 +42,7 @@ PERMITS: dict[PolicyBit, Meaning] = {
 }
 """Bits that permit the host something: clear is the stronger value."""
 
-DEMANDS: dict[PolicyBit, Meaning] = {
+DEMANDS: dict[int, Meaning] = {
     PolicyBit.SINGLE_SOCKET: Meaning(
         "single-socket",
         "the guest runs on a single socket only",
@@ -73,7 +71,7 @@ DEMANDS: dict[PolicyBit, Meaning] = {
 }
 """Bits that demand something of the host: set is the stronger value."""
 
-PLATFORM: dict[PlatformBit, Meaning] = {
+PLATFORM: dict[int, Meaning] = {
     PlatformBit.SMT_EN: Meaning("smt-en", "SMT is on", "SMT is off"),
     PlatformBit.TSME_EN: Meaning(
         "tsme-en",
@@ -116,7 +114,7 @@ def unknown_bits(value: int, known: int) -> list[str]:
     return [f"bit-{at} (unknown)" for at in range(rest.bit_length()) if rest >> at & 1]
 
 
-def _named(value: int, meanings: Mapping[Bit, Meaning]) -> list[str]:
+def _named(value: int, meanings: Mapping[int, Meaning]) -> list[str]:
     return [meaning.name for bit, meaning in meanings.items() if value & bit]
 
 

@@ -6,9 +6,10 @@ src/firmware/guest/types/snp.rs, held against real reports of versions 2, 3 and 
 
 from enum import Enum, IntFlag
 
+from sev_attest._snp import REPORT_SIZE as REPORT_SIZE  # noqa: PLC0414 - others take it from here
+
 STRUCTURE = "SEV-SNP report"
 """What errors call the report."""
-REPORT_SIZE = 0x4A0
 SIGNED_SIZE = 0x2A0
 VERSIONS = (2, 3, 5)
 """Versions that real firmware writes. Version 4 was never seen, and what it adds is not public."""

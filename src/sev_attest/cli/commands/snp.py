@@ -2,9 +2,13 @@
 
 import click
 
-from sev_attest.cli.bundle import Group
+from sev_attest.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "show": "show what a report says, field by field; verifies nothing",
+}
 
 
-@click.group("snp", cls=Group, no_args_is_help=False)
+@click.group("snp", cls=LazyGroup, commands_by_name=_COMMANDS, prefix="snp_", no_args_is_help=False)
 def command() -> None:
     """Verify SEV-SNP attestation reports, and compute launch digests."""

@@ -1,0 +1,69 @@
+"""Reading a report of SEV-SNP, and what comes with it, from files and folders."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sev_attest.cli.inputs import STDIN, read_small
+from sev_attest.errors import MalformedInput, reading
+from sev_attest.snp.packaging import MAX_FILE, Evidence, read_evidence, read_folder
+from sev_attest.snp.spec import STRUCTURE
+
+_MOST_FILES = 64
+_DEPTH = 1
+"""How many folders deep: snpguest leaves the certificates in a folder beside the report."""
+
+
+def evidence_at(path: str) -> Evidence:
+    """Read a report from a file (``-``: standard input) or a folder.
+
+    Raises MalformedInput, naming the file; OSError for an unreadable file. Verifies nothing.
+    """
+    if path == STDIN or not os.path.isdir(path):  # noqa: PTH112 - pathlib is slow to import
+        data = read_small(path, STRUCTURE, MAX_FILE)
+        with reading(path):
+            return read_evidence(data)
+    files, skipped = _files(path)
+    try:
+        evidence = read_folder(files)
+    except MalformedInput as error:
+        error.source = f"{path}/{error.source}" if error.source else path
+        raise
+    notes = [f"not read: {name}" for name in skipped if name not in _WRITE_ONLY]
+    return replace(evidence, notes=(*evidence.notes, *notes))
+
+
+_WRITE_ONLY = (
+    "inblob", "privlevel", "service_provider", "service_guid", "service_manifest_version",
+)  # fmt: skip
+"""Linux, Documentation/ABI/testing/configfs-tsm: these can be written, and not read."""
+
+
+def _files(folder: str) -> tuple[dict[str, bytes], list[str]]:
+    """Return the files of a folder by name, and the names of those that cannot be read."""
+    files: dict[str, bytes] = {}
+    skipped: list[str] = []
+    for name, place in _members(folder, _DEPTH):
+        if len(files) + len(skipped) == _MOST_FILES:
+            reason = f"more than {_MOST_FILES} files"
+            with reading(folder):
+                raise MalformedInput(STRUCTURE, "length", reason, hint="name the report's file")
+        try:
+            files[name] = read_small(place, STRUCTURE, MAX_FILE)
+        except (OSError, MalformedInput):  # configfs-tsm has files that can only be written
+            skipped.append(name)
+    return files, skipped
+
+
+def _members(folder: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Yield the name in the folder, and the path, of every file; hidden ones are ignored."""
+    with os.scandir(folder) as found:
+        members = sorted(found, key=lambda one: one.name)
+    for member in members:
+        if member.name.startswith("."):
+            continue
+        if member.is_dir() and depth:
+            for name, place in _members(member.path, depth - 1):
+                yield f"{member.name}/{name}", place
+        elif member.is_file():
+            yield member.name, member.path
