@@ -23,7 +23,7 @@ def evidence_at(path: str) -> Evidence:
         data = read_small(path, STRUCTURE, MAX_FILE)
         with reading(path):
             return read_evidence(data)
-    files, skipped = _files(path)
+    files, skipped = files_in(path)
     try:
         evidence = read_folder(files)
     except MalformedInput as error:
@@ -39,7 +39,7 @@ _WRITE_ONLY = (
 """Linux, Documentation/ABI/testing/configfs-tsm: these can be written, and not read."""
 
 
-def _files(folder: str) -> tuple[dict[str, bytes], list[str]]:
+def files_in(folder: str) -> tuple[dict[str, bytes], list[str]]:
     """Return the files of a folder by name, and the names of those that cannot be read."""
     files: dict[str, bytes] = {}
     skipped: list[str] = []

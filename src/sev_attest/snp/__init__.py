@@ -1,1 +1,19 @@
-"""SEV-SNP: attestation reports, their certificates, and launch digests."""
+"""SEV-SNP: attestation reports, their certificates, and launch digests.
+
+===========================  ====================================================================
+question                     names
+===========================  ====================================================================
+What does the report say?    :class:`AttestationReport`, :func:`read_evidence`
+Is it AMD's?                 :func:`read_certificates`, :func:`verify_report`
+                             -> :class:`VerifiedReport`
+Is it what I asked for?      :class:`Expected`
+===========================  ====================================================================
+"""
+
+from sev_attest._lazy import lazy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sev_attest.snp._api import *  # noqa: F403
+else:
+    __getattr__, __dir__ = lazy(__name__)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from sev_attest.errors import Failure
-from sev_attest.snp import kds
 from sev_attest.snp.certificates import Certificate, Kind
 from sev_attest.snp.chain import Chain
+from sev_attest.snp.kds import AMD, crl_path, vcek_address
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import Root, amd_roots
@@ -21,7 +21,7 @@ _SHOWN = 16
 _FROM_PROVIDER = "a VLEK comes from the cloud provider, in the certificate table beside the report"
 
 
-def notes(chain: Chain, root: Root, at: datetime | None) -> Iterator[str]:
+def notes_on(chain: Chain, root: Root, at: datetime | None) -> Iterator[str]:
     """Yield what a verdict rests on; ``at`` is the time if the caller chose it."""
     if root.product is None:
         yield "this root is not AMD's: it was trusted only because it was named"
@@ -86,7 +86,7 @@ def no_list(
         message = f"the revocation list is out of date: the next was due {moment(last)}"
     hint = ""
     if chain.root is not None and chain.root.product is not None:
-        hint = f"AMD serves it at {kds.AMD}{kds.crl_path(chain.root.product, chain.vek.kind)}"
+        hint = f"AMD serves it at {AMD}{crl_path(chain.root.product, chain.vek.kind)}"
     return Failure("snp.ask.not-revoked", message, hint, certificate=chain.ca_kind.name)
 
 
@@ -202,4 +202,4 @@ def _served(report: AttestationReport, vek: Certificate) -> str:
     product = report.product or _product(vek)
     if product is None or not any(report.chip_id):
         return ""
-    return f"AMD serves the right one at {kds.vcek_address(report, product)}"
+    return f"AMD serves the right one at {vcek_address(report, product)}"

@@ -3,9 +3,13 @@
 Source: AMD 57230, as used by virtee/snpguest and google/go-sev-guest kds/. Nothing here connects.
 """
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 from sev_attest.sev.spec import CEK_ADDRESS
 from sev_attest.snp.certificates import Kind
 from sev_attest.snp.report import AttestationReport
+from sev_attest.snp.spec import SigningKey
 from sev_attest.snp.tcb import Product, Tcb
 
 AMD = CEK_ADDRESS.partition("/cek/")[0]
@@ -43,6 +47,34 @@ def crl_path(product: Product, kind: Kind) -> str:
 def vcek_address(report: AttestationReport, product: Product) -> str:
     """Return the address of the VCEK that signs a report, of a chip of this product."""
     return AMD + vcek_path(report.chip_id, report.tcb("reported", product))
+
+
+class Address(NamedTuple):
+    """A path at the server, and what it serves; ``product`` is one of several in version 2."""
+
+    what: str
+    product: Product
+    path: str
+
+
+VCEK = "VCEK"
+"""What :func:`addresses` calls the chip's own certificate."""
+
+
+def addresses(report: AttestationReport) -> Iterator[Address]:
+    """Yield where the certificates of a report are: for each product that it may be of.
+
+    The VCEK, unless a VLEK signs or the report names no chip; ASK or ASVK with the ARK; the
+    revocation list.
+    """
+    vlek = report.key_info.signing_key is SigningKey.VLEK
+    kind, ca = (Kind.VLEK, "ASVK, ARK") if vlek else (Kind.VCEK, "ASK, ARK")
+    for product in possible_products(report):
+        if not vlek and any(report.chip_id):
+            tcb = report.tcb("reported", product)
+            yield Address(VCEK, product, vcek_path(report.chip_id, tcb))
+        yield Address(ca, product, chain_path(product, kind))
+        yield Address("CRL", product, crl_path(product, kind))
 
 
 def possible_products(report: AttestationReport) -> tuple[Product, ...]:

@@ -30,9 +30,22 @@ from sev_attest import _crypto
 from sev_attest._keys import RsaPublicKey
 from sev_attest._seal import Seal
 from sev_attest.errors import Failure, ReportInvalid, Unsupported
-from sev_attest.snp import explain
 from sev_attest.snp.certificates import Certificate, Kind
 from sev_attest.snp.chain import Chain, choose, hwid_fits, in_date, kind_fits, tcb_fits
+from sev_attest.snp.explain import (
+    broken,
+    no_ca,
+    no_list,
+    notes_on,
+    out_of_date,
+    revoked,
+    untrusted,
+    wrong_chip,
+    wrong_kind,
+    wrong_product,
+    wrong_signature,
+    wrong_tcb,
+)
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import Root, amd_roots
@@ -101,7 +114,7 @@ class VerifiedReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the verdict rests on beside the certificates, a sentence each."""
-        return tuple(explain.notes(self.chain, self.root, None if self.at_is_now else self.at))
+        return tuple(notes_on(self.chain, self.root, None if self.at_is_now else self.at))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,9 +179,9 @@ def _ark_trusted(case: Case) -> Result:
     # 1. the ARK is a trusted root, by its key
     chain = case.chain
     if chain.root is None:
-        return explain.untrusted(chain)
+        return untrusted(chain)
     if chain.ark is not None and not _ca_signs(chain.root.ark, chain.ark):
-        return explain.broken("snp.ark.trusted", Kind.ARK, "its own")
+        return broken("snp.ark.trusted", Kind.ARK, "its own")
     return None
 
 
@@ -176,12 +189,12 @@ def _ask_signed(case: Case) -> Result:
     # 2. the ARK signs the ASK
     chain = case.chain
     if chain.ca is None and chain.pinned is None:
-        return explain.no_ca(chain)
+        return no_ca(chain)
     if chain.ark_key is None or (chain.ca is None and chain.root is None):
         return _NOT_MADE
     if chain.ca is None or _ca_signs(chain.ark_key, chain.ca):
         return None
-    return explain.broken("snp.ask.signed-by-ark", chain.ca.kind, "the ARK's")
+    return broken("snp.ask.signed-by-ark", chain.ca.kind, "the ARK's")
 
 
 def _not_revoked(case: Case) -> Result:
@@ -195,8 +208,8 @@ def _not_revoked(case: Case) -> Result:
     serial = chain.ca.serial if chain.ca else chain.pinned.serial if chain.pinned else None
     # An older list still counts against it: what was revoked stays so.
     if any(serial in crl.serials for crl in signed):
-        return explain.revoked(chain)
-    return None if dated else explain.no_list(chain, named, signed)
+        return revoked(chain)
+    return None if dated else no_list(chain, named, signed)
 
 
 def _vek_signed(case: Case) -> Result:
@@ -206,7 +219,7 @@ def _vek_signed(case: Case) -> Result:
         return _NOT_MADE
     if chain.vek.signed_by(chain.ca_key):
         return None
-    return explain.broken("snp.vek.signed-by-ask", chain.vek.kind, f"the {chain.ca_kind.name}'s")
+    return broken("snp.vek.signed-by-ask", chain.vek.kind, f"the {chain.ca_kind.name}'s")
 
 
 def _kind(case: Case) -> Result:
@@ -215,7 +228,7 @@ def _kind(case: Case) -> Result:
     issued = signer is not None and signer[0] is case.chain.ca_kind
     if issued and kind_fits(case.chain.vek, case.report):
         return None
-    return explain.wrong_kind(case.report, case.chain)
+    return wrong_kind(case.report, case.chain)
 
 
 def _product(case: Case) -> Result:
@@ -228,27 +241,27 @@ def _product(case: Case) -> Result:
         found.add(report.product.value if report.product else "")
     if len(found) == 1 and found < {product.value for product in Product}:
         return None
-    return explain.wrong_product(report, chain)
+    return wrong_product(report, chain)
 
 
 def _tcb(case: Case) -> Result:
     # 7. the reported TCB, in every component
     if tcb_fits(case.chain.vek, case.report):
         return None
-    return explain.wrong_tcb(case.report, case.chain.vek)
+    return wrong_tcb(case.report, case.chain.vek)
 
 
 def _hwid(case: Case) -> Result:
     # 8. the chip that the report names
     if hwid_fits(case.chain.vek, case.report):
         return None
-    return explain.wrong_chip(case.report, case.chain.vek)
+    return wrong_chip(case.report, case.chain.vek)
 
 
 def _validity(case: Case) -> Result:
     # 9. every certificate is in date
     outside = [one for one in case.chain.certificates if not in_date(one, case.when)]
-    return explain.out_of_date(outside, case.when) if outside else None
+    return out_of_date(outside, case.when) if outside else None
 
 
 def _signature(case: Case) -> Result:
@@ -260,7 +273,7 @@ def _signature(case: Case) -> Result:
         and _crypto.ecdsa_sha384_holds(point, report.signature, report.signed)
     ):
         return None
-    return explain.wrong_signature(report, case.chain.vek)
+    return wrong_signature(report, case.chain.vek)
 
 
 def _reserved(case: Case) -> Result:
