@@ -41,8 +41,11 @@ from sev_attest.owner.sealing import Box
 from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import read_report
+from sev_attest.snp.certificate_table import read_table
+from sev_attest.snp.packaging import read_evidence
 from sev_attest.testing import Platform
 from simulated_trees import both_of
+from snp_reports import VCEK, hcl, report, table
 from test_domain_xml import BLOB_B64, GODH_B64, RECORD
 
 STEP = 16
@@ -304,6 +307,19 @@ CASES = {
         read_contents,
         lambda size: b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----" % (b"A" * size),
     ),
+    # reports of SEV-SNP
+    "SNP: a table of many": Case(read_table, lambda size: (b"\1" * 24) * (size // 24)),
+    "SNP: a table that is large": Case(
+        read_evidence, lambda size: report() + table(*[(VCEK, bytes(size // 64))] * 64)
+    ),
+    "SNP: zeros after a report": Case(read_evidence, lambda size: report() + bytes(size)),
+    "SNP: an HCL blob": Case(read_evidence, lambda size: hcl(report(), b"{" * size)),
+    "SNP: base64": Case(read_evidence, lambda size: in_text(report(), size)),
+    "SNP: JSON, a list": Case(
+        read_evidence, lambda size: b'{"report":[%b0]}' % (b"0," * (size // 2))
+    ),
+    "SNP: JSON, base64": Case(read_evidence, lambda size: b'{"report":"%b"}' % (b"-" * size)),
+    "SNP: JSON, many": Case(read_evidence, lambda size: b'{"report":0}' * (size // 12)),
     # what a ledger's database may hold
     "box: whole": Case(Box.from_bytes, lambda size: b"\1\1k\1\0w" + bytes(size), size=1 << 16),
     "box: random": Case(Box.from_bytes, lambda size: bytes(range(256)) * (size // 256)),

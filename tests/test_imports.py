@@ -165,7 +165,9 @@ ORDER = (
 """From the ground up, as in docs/development.md; within one line they may know each other."""
 
 
-FACES = ("__init__", "__main__", "_api", "owner", "owner._api", "sev", "sev._api", "snp")
+FACES = (
+    "__init__", "__main__", "_api", "owner", "owner._api", "sev", "sev._api", "snp", "snp._api",
+)  # fmt: skip
 """The public names, and `python -m`."""
 
 

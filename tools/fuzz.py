@@ -50,6 +50,7 @@ from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import LaunchInfo, read_report
 from sev_attest.sev.report import AttestationReport
+from sev_attest.snp.packaging import read_evidence
 from sev_attest.testing import Platform, ovmf_image
 
 MOST = 1 << 20
@@ -432,6 +433,9 @@ def targets() -> dict[str, Target]:
     domains = (xml("domain"), amplified("domain"))
     hosts = (xml("domainCapabilities"), amplified("domainCapabilities"))
     pem = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n"
+    snp = (b"\3" + bytes(9) + b"\3").ljust(1184, b"\0")
+    header = bytes(4) + len(snp).to_bytes(4, "little") + bytes(24)
+    table = bytes(15) + b"\1" + bytes(8)
     return {
         "domain": Target(domain, domains),
         "connect": Target(lambda data: read_config(data.decode("latin-1")), domains),
@@ -454,6 +458,10 @@ def targets() -> dict[str, Target]:
         "firmware": Target(firmware, (binary(ovmf_image(4096)), footers)),
         "box": Target(Box.from_bytes, (binary(b"\1\5kek-1\4\0" + bytes(64), b"\1\5kek-1"),)),
         "report": Target(AttestationReport.from_bytes, (binary(bytes(sev.report.REPORT_SIZE)),)),
+        "snp-report": Target(read_evidence, (
+            binary(snp, table, header), text_of(binary(snp)), json_of({"hcl_report": snp.hex()}),
+            binary(b"HCLA", snp, bytes(28)),
+        )),
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The public names of :mod:`sev_attest`."""
 
-from sev_attest import guest, owner, sev
+from sev_attest import guest, owner, sev, snp
 from sev_attest.errors import (
     ChainInvalid,
     Failure,
@@ -19,5 +19,5 @@ from sev_attest.errors import (
 __all__ = [
     "ChainInvalid", "Failure", "Insecure", "LaunchRefused", "MalformedInput",
     "MeasurementMismatch", "NotAttestable", "NotVerified", "RequirementsNotMet", "SevAttestError",
-    "Unsupported", "WrongState", "guest", "owner", "sev",
+    "Unsupported", "WrongState", "guest", "owner", "sev", "snp",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ RESPONSE_HEADER = 32
 """Header of a SNP_GET_REPORT response: status, size, reserved bytes; the report follows."""
 HCL_MAGIC = b"HCLA"
 _VERSIONS = range(1, 16)
-_HINT = "`sev-attest snp show` and `sev-attest snp verify` are for SEV-SNP guests"
+SNP_HINT = "`sev-attest snp show` and `sev-attest snp verify` are for SEV-SNP guests"
 _SUBJECTS = {"SEV-VCEK": "VCEK", "SEV-VLEK": "VLEK"}
 
 
@@ -21,7 +21,7 @@ def refuse_snp(data: bytes, structure: str) -> None:
     kind = _report(data) or _certificate(data)
     if kind:
         reason = f"this is {kind}; SEV's or SEV-ES's was expected"
-        raise MalformedInput(structure, "snp", reason, hint=_HINT)
+        raise MalformedInput(structure, "snp", reason, hint=SNP_HINT)
 
 
 def _report(data: bytes) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 import sev_attest
 from conftest import Run
-from sev_attest import SevAttestError, Unsupported, errors, guest, owner, sev
+from sev_attest import SevAttestError, Unsupported, errors, guest, owner, sev, snp
 from sev_attest.cli import exits, inputs, interrupts, main, outputs
 from sev_attest.cli.outputs import write_all
 
@@ -326,7 +326,7 @@ PUBLIC = {
     sev_attest: """
         ChainInvalid Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
         NotAttestable NotVerified RequirementsNotMet SevAttestError Unsupported WrongState
-        guest owner sev
+        guest owner sev snp
     """,
     guest: "CpuModel Firmware KernelHashes VmsaPages VmsaProfile",
     sev: """
@@ -336,6 +336,7 @@ PUBLIC = {
         build_secret_unverified explain_mismatch launch_digest verify_chain verify_launch
         verify_report
     """,
+    snp: "AttestationReport Evidence GuestPolicy Product Tcb read_evidence",
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
         LedgerError Met Minimum PendingSession PendingSessions ReferenceValue Requirements SealError

@@ -119,7 +119,6 @@ def _vector(name: str) -> Callable[[AttestationReport], str]:
 
 
 _REMARKS: Mapping[str, Callable[[AttestationReport], str]] = {
-    "guest_svn": lambda report: "" if report.guest_svn else "zero without ID block too",
     "vmpl": _vmpl,
     "signature_algo": lambda report: (
         "ECDSA P-384 with SHA-384" if report.signature_algo == SIGNATURE_ALGO else "unknown"
@@ -142,22 +141,22 @@ def _policy(report: AttestationReport) -> Iterator[str]:
     policy: GuestPolicy = report.policy
     major, minor = policy.min_abi
     yield f"ABI at least {major}.{minor}" if major or minor else "ABI any"
-    yield from _bits("permits", policy.value, PERMITS)
-    yield from _bits("demands", policy.value, DEMANDS)
+    yield from _bits("permits ", policy.value, PERMITS)
+    yield from _bits("demands ", policy.value, DEMANDS)
     for name in unknown_bits(policy.reserved, 0):
         yield f"reserved, with a wrong value: {name.removesuffix(' (unknown)')}"
 
 
 def _platform(report: AttestationReport) -> Iterator[str]:
     info: PlatformInfo = report.platform_info
-    yield from _bits("says", info.value, PLATFORM)
+    yield from _bits("", info.value, PLATFORM)
     yield from (f"set   {name}" for name in info.unknown)
 
 
 def _bits(kind: str, value: int, table: Mapping[int, Meaning]) -> Iterator[str]:
     for bit, meaning in table.items():
         state, words = ("set", meaning.when_set) if value & bit else ("clear", meaning.when_clear)
-        yield f"{state:<6}{kind} {meaning.name:<26}{words}"
+        yield f"{state:<6}{kind}{meaning.name:<26}{words}"
 
 
 _SIGNERS = {

@@ -1,13 +1,15 @@
 """SEV-SNP: attestation reports, their certificates, and launch digests.
 
-===========================  ====================================================================
-question                     names
-===========================  ====================================================================
-What does the report say?    :class:`AttestationReport`, :func:`read_evidence`
-Is it AMD's?                 :func:`read_certificates`, :func:`verify_report`
-                             -> :class:`VerifiedReport`
-Is it what I asked for?      :class:`Expected`
-===========================  ====================================================================
+==========================  =====================================================================
+question                    names
+==========================  =====================================================================
+What does a report say?     :func:`read_evidence` -> :class:`Evidence`, or
+                            :class:`AttestationReport` with its :class:`GuestPolicy`,
+                            :class:`Product` and :class:`Tcb`; no trust yet
+Is it AMD's?                :func:`read_certificates`, :func:`verify_report`
+                            -> :class:`VerifiedReport`
+Is it what I asked for?     :class:`Expected`
+==========================  =====================================================================
 """
 
 from sev_attest._lazy import lazy

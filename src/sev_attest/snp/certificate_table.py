@@ -61,13 +61,13 @@ def read_table(data: bytes) -> tuple[Entry, ...]:
         return ()
     places = _places(data)
     end = (len(places) + 1) * _ENTRY
-    for offset, size, _guid in sorted(places):
-        if size and offset < end:
+    for offset, size, _guid in sorted(place for place in places if place[1]):
+        if offset < end:
             raise MalformedInput(_STRUCTURE, "offset", f"contents overlap at byte {offset:#x}")
-        if size > len(data) - offset:
+        end = offset + size
+        if end > len(data):
             reason = f"{size} bytes at {offset:#x} are outside of the table's {len(data)} bytes"
             raise MalformedInput(_STRUCTURE, "offset", reason)
-        end = max(end, offset + size)
     return tuple(Entry(guid, data[offset : offset + size]) for offset, size, guid in places if size)
 
 
@@ -76,7 +76,7 @@ def _places(data: bytes) -> list[tuple[int, int, str]]:
     reader = Reader(data, _STRUCTURE)
     found: list[tuple[int, int, str]] = []
     while any(guid := reader.raw(16, "GUID")):
-        offset, size = reader.number(4, "offset"), reader.number(4, "length")
+        offset, size = reader.number(4, "offset"), reader.number(4, "content length")
         if len(found) == _MOST_ENTRIES:
             raise MalformedInput(_STRUCTURE, "length", f"more than {_MOST_ENTRIES} entries")
         found.append((offset, size, _guid_text(guid)))

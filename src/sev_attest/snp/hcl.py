@@ -89,8 +89,8 @@ def _runtime_data(reader: Reader, left: int) -> RuntimeData:
     code = reader.number(4, "hash type")  # 0x4cc
     if code not in _HASHES:
         raise reader.error("hash type", f"unknown code {code:#x}", back=4)
-    length = reader.number(4, "length")  # 0x4d0
+    length = reader.number(4, "JSON length")  # 0x4d0
     if length != size - _DATA_HEADER:
         reason = f"{length} bytes; the data size leaves {size - _DATA_HEADER}"
-        raise reader.error("length", reason, back=4)
+        raise reader.error("JSON length", reason, back=4)
     return RuntimeData(content=reader.raw(length, "runtime data"), hash_name=_HASHES[code])

@@ -149,8 +149,11 @@ def _json(data: bytes) -> Evidence:
         reason = f"the JSON has {len(found)} reports, one was expected (under {names})"
         raise MalformedInput(STRUCTURE, "format", reason)
     document, name = found[0]
-    with reading(name):
+    try:
         evidence = _binary(_json_bytes(document[name], name))
+    except MalformedInput as error:
+        error.part = name
+        raise
     certificates = tuple(json_certificates(document))
     notes = evidence.notes
     if "tpm_quote" in document or "quote" in document:
@@ -186,6 +189,7 @@ def _json_bytes(value: object, name: str) -> bytes:
 
 
 _SNPGUEST = "attestation-report.bin"
+_NAMED = 3
 _OUTBLOB, _AUXBLOB, _INBLOB = "outblob", "auxblob", "inblob"
 
 
@@ -211,9 +215,10 @@ def _only_report(files: Mapping[str, bytes]) -> str:
     found = [name for name, data in files.items() if _is_report(data)]
     if len(found) == 1:
         return found[0]
-    reason = f"these are several reports, name one: {', '.join(found)}" if found else (
-        f"no file of this folder is a report ({_SNPGUEST}, {_OUTBLOB}, or any other name)"
-    )  # fmt: skip
+    reason = f"no file of this folder is a report ({_SNPGUEST}, {_OUTBLOB}, or any other name)"
+    if found:
+        more = ", ..." if found[_NAMED:] else ""
+        reason = f"these are {len(found)} reports, name one: {', '.join(found[:_NAMED])}{more}"
     raise MalformedInput(STRUCTURE, "format", reason, hint=_FORMATS)
 
 

@@ -104,8 +104,9 @@ PLATFORM: dict[int, Meaning] = {
 """What each bit of platform_info says of the host."""
 
 _MOST = 0xFFFF_FFFF_FFFF_FFFF
-_POLICY_BITS = sum(PERMITS) | sum(DEMANDS)
-_DEFINED = 0xFFFF | _POLICY_BITS | PolicyBit.RESERVED_ONE
+# As plain numbers: ~ of an IntFlag has no other bits than its members.
+_ONE = int(PolicyBit.RESERVED_ONE)
+_RESERVED = _MOST & ~(0xFFFF | sum(PERMITS) | sum(DEMANDS))
 
 
 def unknown_bits(value: int, known: int) -> list[str]:
@@ -173,7 +174,7 @@ class GuestPolicy:
     @property
     def reserved(self) -> int:
         """Bits with another value than the ABI's: bit 17 if clear, bits 26-63 if set; else 0."""
-        return (self.value ^ PolicyBit.RESERVED_ONE) & ~(_DEFINED ^ PolicyBit.RESERVED_ONE)
+        return (self.value ^ _ONE) & _RESERVED
 
 
 @dataclass(frozen=True, slots=True)

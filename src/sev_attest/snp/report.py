@@ -132,9 +132,10 @@ class AttestationReport:
 
     def __post_init__(self) -> None:
         """Read the fields from ``raw``; raises MalformedInput."""
-        reader = Reader(self.raw, STRUCTURE, REPORT_SIZE)
-        object.__setattr__(self, "raw", bytes(self.raw))
-        version = number_at(self.raw, 0)
+        raw = bytes(memoryview(self.raw))
+        reader = Reader(raw, STRUCTURE, REPORT_SIZE)
+        object.__setattr__(self, "raw", raw)
+        version = number_at(raw, 0)
         if version not in VERSIONS:
             known = "versions 2, 3 and 5 are known"
             raise MalformedInput(STRUCTURE, "version", f"version {version}: {known}", offset=0)

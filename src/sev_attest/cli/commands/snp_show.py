@@ -6,7 +6,7 @@ import click
 
 from sev_attest.cli import render, snp_fields
 from sev_attest.cli.bundle import Command
-from sev_attest.cli.inputs import FILE, stdin_errors
+from sev_attest.cli.inputs import FILE, STDIN, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.snp_evidence import evidence_at
 from sev_attest.cli.usage import refuse
@@ -41,7 +41,8 @@ def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:
         render.document("snp-show", ok=True, inputs=shown, notes=[_CAUTION])
         return
     for path, one in found:
-        click.echo(f"{render.one_line(path)}: {one.title}")
+        name = "standard input" if path == STDIN else render.one_line(path)
+        click.echo(f"{name}: {one.title}")
         for line in one.lines:
             click.echo(f"  {render.one_line(line)}")
         if output.text:
