@@ -17,7 +17,7 @@ from sev_attest._encoding import (
     looks_like_text,
 )
 from sev_attest.errors import MalformedInput, SevAttestError, reading
-from sev_attest.snp.certificate_table import CERTIFICATES, read_table
+from sev_attest.snp.certificate_table import CERTIFICATES, Entry, read_table
 from sev_attest.snp.certificates import STRUCTURE as X509
 from sev_attest.snp.certificates import Certificate
 from sev_attest.snp.packaging import json_certificates
@@ -60,15 +60,12 @@ def read_certificates(data: bytes) -> list[X509Value]:
 
 
 def _any(data: bytes) -> Iterator[X509Value]:
-    if _BEGIN in data:
-        return _pem(data)
-    if data[:1] == _SEQUENCE:
-        return _der(data)
+    # Text comes before DER: hex and base64 may begin with "0", which is the tag of a SEQUENCE.
     if looks_like_json(data):
         return _json(data)
-    if data.strip() and looks_like_text(data):
-        return _binary(_decoded(data))
-    return _binary(data)
+    if not data.strip() or not looks_like_text(data):
+        return _binary(data)
+    return _pem(data) if _BEGIN in data else _binary(_decoded(data))
 
 
 def _decoded(text: bytes) -> bytes:
@@ -81,17 +78,25 @@ def _decoded(text: bytes) -> bytes:
 
 def _binary(data: bytes) -> Iterator[X509Value]:
     if data[:1] == _SEQUENCE:
-        yield from _der(data)
-        return
+        return _der(data)
     try:
         entries = read_table(data)
-    except MalformedInput as error:
+    except MalformedInput:
+        if _BEGIN in data:  # PEM, with text around it that is not ASCII
+            return _pem(data)
         words = "this is neither a certificate nor a file format that holds one"
-        raise _other(data) or MalformedInput(_STRUCTURE, "format", words) from error
+        raise _other(data) or MalformedInput(_STRUCTURE, "format", words) from None
+    chosen = [entry for entry in entries if entry.guid in CERTIFICATES]
+    if not chosen:
+        raise _other(data) or MalformedInput(_STRUCTURE, "format", "there are none")
+    return _table(chosen)
+
+
+def _table(entries: list[Entry]) -> Iterator[X509Value]:
+    """Yield the contents of a certificate table: DER, or PEM as some hosts have it."""
     for entry in entries:
-        if entry.guid in CERTIFICATES:
-            with reading(f"certificate table, {entry.name}"):
-                yield from _pem(entry.content) if _BEGIN in entry.content else _der(entry.content)
+        with reading(f"certificate table, {entry.name}"):
+            yield from _pem(entry.content) if _BEGIN in entry.content else _der(entry.content)
 
 
 def _der(data: bytes) -> Iterator[X509Value]:

@@ -179,8 +179,9 @@ class SnpPlatform:
     @property
     def hwid(self) -> bytes:
         """The chip's id: 64 bytes, or 8 for Turin."""
-        size = _TURIN_CHIP_ID if self.authority.product is Product.TURIN else _CHIP_ID
-        return hashlib.shake_256(b"chip" + self.seed).digest(size)
+        product = self.authority.product
+        size = _TURIN_CHIP_ID if product is Product.TURIN else _CHIP_ID
+        return hashlib.shake_256(product.value.encode() + self.seed).digest(size)
 
     def key(self, kind: Kind) -> ec.EllipticCurvePrivateKey:
         """Return the VCEK or VLEK of the chip at its TCB."""
