@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from sev_attest.cli.inputs import STDIN, read_small
 from sev_attest.errors import MalformedInput, reading
@@ -14,22 +15,32 @@ _DEPTH = 1
 """How many folders deep: snpguest leaves the certificates in a folder beside the report."""
 
 
-def evidence_at(path: str) -> Evidence:
-    """Read a report from a file (``-``: standard input) or a folder.
+class Folder(NamedTuple):
+    """The files of a folder, by their names in it, and the names of those that are not read."""
 
-    Raises MalformedInput, naming the file; OSError for an unreadable file. Verifies nothing.
-    """
-    if path == STDIN or not os.path.isdir(path):  # noqa: PTH112 - pathlib is slow to import
-        data = read_small(path, STRUCTURE, MAX_FILE)
+    files: dict[str, bytes]
+    skipped: list[str]
+
+
+def content_at(path: str) -> bytes | Folder:
+    """Read a file (``-``: standard input) or a folder; raises OSError, MalformedInput."""
+    if path != STDIN and os.path.isdir(path):  # noqa: PTH112 - pathlib is slow to import
         with reading(path):
-            return read_evidence(data)
-    files, skipped = files_in(path)
+            return _folder(path)
+    return read_small(path, STRUCTURE, MAX_FILE)
+
+
+def evidence_of(path: str, content: bytes | Folder) -> Evidence:
+    """Parse what was read at a path; raises MalformedInput, naming the file. Verifies nothing."""
+    if isinstance(content, bytes):
+        with reading(path):
+            return read_evidence(content)
     try:
-        evidence = read_folder(files)
+        evidence = read_folder(content.files)
     except MalformedInput as error:
         error.source = f"{path}/{error.source}" if error.source else path
         raise
-    notes = [f"not read: {name}" for name in skipped if name not in _WRITE_ONLY]
+    notes = [f"not read: {name}" for name in content.skipped if name not in _WRITE_ONLY]
     return replace(evidence, notes=(*evidence.notes, *notes))
 
 
@@ -39,20 +50,18 @@ _WRITE_ONLY = (
 """Linux, Documentation/ABI/testing/configfs-tsm: these can be written, and not read."""
 
 
-def files_in(folder: str) -> tuple[dict[str, bytes], list[str]]:
-    """Return the files of a folder by name, and the names of those that cannot be read."""
+def _folder(path: str) -> Folder:
     files: dict[str, bytes] = {}
     skipped: list[str] = []
-    for name, place in _members(folder, _DEPTH):
+    for name, place in _members(path, _DEPTH):
         if len(files) + len(skipped) == _MOST_FILES:
             reason = f"more than {_MOST_FILES} files"
-            with reading(folder):
-                raise MalformedInput(STRUCTURE, "length", reason, hint="name the report's file")
+            raise MalformedInput(STRUCTURE, "length", reason, hint="name the report's file")
         try:
             files[name] = read_small(place, STRUCTURE, MAX_FILE)
         except (OSError, MalformedInput):  # configfs-tsm has files that can only be written
             skipped.append(name)
-    return files, skipped
+    return Folder(files, skipped)
 
 
 def _members(folder: str, depth: int) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from sev_attest._encoding import (
     looks_like_text,
 )
 from sev_attest._snp import HCL_MAGIC, RESPONSE_HEADER
-from sev_attest._wire import Reader
+from sev_attest._wire import Reader, number_at
 from sev_attest.errors import MalformedInput, reading
 from sev_attest.snp.certificate_table import CERTIFICATES, read_table
 from sev_attest.snp.hcl import RuntimeData, read_hcl
@@ -88,9 +88,8 @@ def _binary(data: bytes) -> Evidence:
 
 
 def _has_header(data: bytes) -> bool:
-    """Return whether the header of a response comes first: a report has its policy there."""
-    header = data[8:RESPONSE_HEADER]
-    return len(data) >= RESPONSE_HEADER + REPORT_SIZE and not any(header)
+    """Return whether the header of a response comes first: zeros where a report has its policy."""
+    return number_at(data, 4) == REPORT_SIZE and not any(data[8:RESPONSE_HEADER])
 
 
 def _response(data: bytes) -> AttestationReport:
@@ -99,12 +98,10 @@ def _response(data: bytes) -> AttestationReport:
     Source: google/go-sev-guest client; 32 bytes of status, size and zeros come first.
     """
     reader = Reader(data, _RESPONSE)
-    status, size = reader.number(4, "status"), reader.number(4, "size")
+    status = reader.number(4, "status")
     if status:
-        raise reader.error("status", f"firmware refused to report: status {status:#x}", back=8)
-    if size != REPORT_SIZE:
-        raise reader.error("size", f"{size} bytes, a report has {REPORT_SIZE}", back=4)
-    reader.zeros(RESPONSE_HEADER - 8, "reserved")
+        raise reader.error("status", f"firmware refused to report: status {status:#x}", back=4)
+    reader.raw(RESPONSE_HEADER - 4, "size")  # and zeros: _has_header()
     report = AttestationReport.from_bytes(reader.raw(REPORT_SIZE, "report"))
     left = len(data) - RESPONSE_HEADER - REPORT_SIZE
     reader.zeros(left, "padding", what="bytes after the report")
@@ -177,10 +174,10 @@ def _json_bytes(value: object, name: str) -> bytes:
     if isinstance(value, list):
         if all(type(one) is int and one in range(256) for one in value):
             return bytes(value)
-        raise MalformedInput(STRUCTURE, name, "the list has other values than bytes")
+        raise MalformedInput(STRUCTURE, "format", "the list has other values than bytes", part=name)
     if not isinstance(value, str):
         reason = "is no text; a report given field by field has lost what was signed"
-        raise MalformedInput(STRUCTURE, name, reason)
+        raise MalformedInput(STRUCTURE, "format", reason, part=name)
     text = value.encode("utf-8", "surrogatepass").translate(_URL_SAFE)
     try:
         return from_text(text, STRUCTURE)

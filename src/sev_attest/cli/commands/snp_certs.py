@@ -12,7 +12,7 @@ from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import FILE
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.outputs import check_writable, write_all
-from sev_attest.cli.snp_evidence import evidence_at
+from sev_attest.cli.snp_evidence import content_at, evidence_of
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported
 from sev_attest.snp.kds import AMD, addresses
@@ -71,7 +71,7 @@ def command(*, report: str, fetching: FetchOptions, output: OutputOptions) -> No
     DIR, for `snp verify REPORT DIR`.
     """
     refuse(fetching.errors())
-    evidence = evidence_at(report)
+    evidence = evidence_of(report, content_at(report))
     server = fetching.server()
     places = [*addresses(evidence.report)]
     notes = [*_notes(evidence.report)]

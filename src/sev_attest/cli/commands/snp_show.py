@@ -8,7 +8,7 @@ from sev_attest.cli import render, snp_fields
 from sev_attest.cli.bundle import Command
 from sev_attest.cli.inputs import FILE, STDIN, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
-from sev_attest.cli.snp_evidence import evidence_at
+from sev_attest.cli.snp_evidence import content_at, evidence_of
 from sev_attest.cli.usage import refuse
 from sev_attest.snp.packaging import Evidence
 
@@ -35,7 +35,7 @@ def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:
     as snpguest and configfs-tsm leave it.
     """
     refuse(stdin_errors(*inputs))
-    found = [(path, _report(evidence_at(path))) for path in inputs]
+    found = [(path, _shown(path)) for path in inputs]
     if output.as_json:
         shown = [{"source": path, **one.facts, "notes": list(one.notes)} for path, one in found]
         render.document("snp-show", ok=True, inputs=shown, notes=[_CAUTION])
@@ -49,6 +49,11 @@ def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:
             render.notes(one.notes)
     if output.text:
         render.notes([_CAUTION])
+
+
+def _shown(path: str) -> Shown:
+    content = content_at(path)
+    return _report(evidence_of(path, content))
 
 
 def _report(evidence: Evidence) -> Shown:

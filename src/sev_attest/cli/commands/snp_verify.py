@@ -11,7 +11,7 @@ from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import FILE
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.snp import HexBytes, SnpCertificateOptions
-from sev_attest.cli.snp_evidence import evidence_at
+from sev_attest.cli.snp_evidence import content_at, evidence_of
 from sev_attest.cli.usage import refuse
 from sev_attest.errors import ReportInvalid
 from sev_attest.snp.certificate_files import X509Value
@@ -83,7 +83,7 @@ def command(
     `snp certs` shows where AMD serves the VCEK.
     """
     refuse(options.errors(report, certificates))
-    evidence = evidence_at(report)
+    evidence = evidence_of(report, content_at(report))
     found, roots = options.read(evidence.certificates, certificates)
     checks = {**CHECKS, **owner.expected.checks}
     try:

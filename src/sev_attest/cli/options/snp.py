@@ -1,14 +1,13 @@
 """The options that name certificates of SEV-SNP, and the reading of them."""
 
-import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import click
 
 from sev_attest.cli.bundle import Options, option
-from sev_attest.cli.inputs import FILE, STDIN, ParamType, read_small, stdin_errors
-from sev_attest.cli.snp_evidence import files_in
+from sev_attest.cli.inputs import FILE, ParamType, read_small, stdin_errors
+from sev_attest.cli.snp_evidence import content_at
 from sev_attest.errors import MalformedInput, Unsupported, reading
 from sev_attest.snp.certificate_files import MAX_FILE, X509Value, read_certificates
 from sev_attest.snp.certificates import Certificate, Kind
@@ -118,14 +117,14 @@ def _read(source: str, data: bytes) -> list[X509Value]:
 
 def _contents(path: str) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of a file, or of the certificates among a folder's files."""
-    if path == STDIN or not os.path.isdir(path):  # noqa: PTH112 - pathlib is slow to import
-        yield path, read_small(path, "certificates", MAX_FILE)
+    content = content_at(path)
+    if isinstance(content, bytes):
+        yield path, content
         return
-    files, _ = files_in(path)
-    chosen = {n: data for n, data in files.items() if is_certificate(data) or n == _AUXBLOB}
+    chosen = {n: d for n, d in content.files.items() if is_certificate(d) or n == _AUXBLOB}
     if not chosen:
         with reading(path):
-            reason = "no file of this folder is a certificate"
+            reason = "no file of this folder is a certificate that can be read"
             raise MalformedInput("certificates", "format", reason)
     for name, data in chosen.items():
         yield f"{path}/{name}", data
