@@ -46,6 +46,7 @@ def files(here: Path) -> Path:
     }
     for name, data in contents.items():
         Path(name).write_bytes(data)
+    Path("large.pem").write_bytes(pem(AMD.ask) * 600)
     for folder, names in {"certs": ("vcek.der", "ask.pem", "root.der"), "other": ()}.items():
         Path(folder).mkdir()
         Path(folder, "README").write_text("no certificate", encoding="utf-8")
@@ -227,6 +228,7 @@ def test_revocation_lists_are_held_against_it(run: Run, files: Path) -> None:
         ("report.bin missing", 6, "missing"),
         ("report.bin --crl ask.pem", 6, "ask.pem: revocation list: there is none in this file"),
         ("report.bin --trust-root ask.pem", 6, "ask.pem: root ARK: there is no ARK certificate"),
+        ("report.bin large.pem", 6, "large.pem: certificates: more than 1048576 bytes"),
         ("report.bin --at yesterday", 2, "yesterday is no time: 2026-05-04 or"),
         ("report.bin --report-data 00", 2, "1 bytes, expected 64 (128 hex digits)"),
         ("report.bin --launch-digest xy", 2, "xy is not hex"),
@@ -337,12 +339,14 @@ def test_for_a_vlek_the_chain_is_fetched(run: Run, server: StandIn) -> None:
 
 def test_a_chip_that_is_not_served_leaves_nothing(run: Run, server: StandIn) -> None:
     Path("other.bin").write_bytes(MILAN.report(chip_id=bytes(range(64))))
-    ran = run(
-        "snp", "certs", "other.bin", "--fetch", "--out", "new", "--kds", f"http://{server.host}"
-    )
+    fetch = ("--fetch", "--out", "new", "--kds", f"http://{server.host}")
+    ran = run("snp", "certs", "other.bin", *fetch)
     assert (ran.code, ran.out) == (6, "")
     assert "no VCEK of this chip at this TCB (status 404)" in ran.err
-    assert not any(Path("new").iterdir())
+    assert not Path("new").exists()
+    Path("old").mkdir()
+    assert run("snp", "certs", "other.bin", *fetch[:2], "old", *fetch[3:]).code == 6
+    assert Path("old").exists()
 
 
 @pytest.mark.parametrize(

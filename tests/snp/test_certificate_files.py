@@ -69,7 +69,7 @@ def test_certificates_are_read_in_every_form(data: bytes, expected: str) -> None
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "there are none"),
+        (b"", "the file is empty"),
         (bytes(48), "there are none"),
         (b"{}", "there are none"),
         (table((EXTRA_GUID, bytes(8))), "there are none"),

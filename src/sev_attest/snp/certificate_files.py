@@ -46,6 +46,8 @@ def read_certificates(data: bytes) -> list[X509Value]:
 
     Raises MalformedInput for anything else, and if there are none.
     """
+    if not data:
+        raise MalformedInput(_STRUCTURE, "length", "the file is empty", hint=_FORMATS)
     if len(data) > MAX_FILE:
         raise MalformedInput(_STRUCTURE, "length", f"more than {MAX_FILE} bytes", hint=_FORMATS)
     try:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,11 +116,24 @@ def _fetch(
             render.notes([f"{address}: it asks to wait {seconds} seconds"], err=True)
         time.sleep(seconds)
 
-    folder = Path(str(fetching.out))
-    folder.mkdir(exist_ok=True)
-    check_writable([folder / _VEK, folder / _CHAIN], force=fetching.force)
-    found = fetch_certificates(server, report, wait=wait)
-    contents = {_VEK: found.vcek, _CHAIN: found.chain}
-    files = [(folder / name, data) for name, data in contents.items() if data]
-    write_all(files, force=fetching.force)
+    with _folder(Path(str(fetching.out))) as folder:
+        check_writable([folder / _VEK, folder / _CHAIN], force=fetching.force)
+        found = fetch_certificates(server, report, wait=wait)
+        contents = {_VEK: found.vcek, _CHAIN: found.chain}
+        files = [(folder / name, data) for name, data in contents.items() if data]
+        write_all(files, force=fetching.force)
     return [str(path) for path, _ in files]
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[Path]:
+    """Make a folder, unless it exists; after an error, a new one is removed again."""
+    new = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise

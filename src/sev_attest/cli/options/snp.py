@@ -117,7 +117,7 @@ def _read(source: str, data: bytes) -> list[X509Value]:
 
 def _contents(path: str) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of a file, or of the certificates among a folder's files."""
-    content = content_at(path)
+    content = content_at(path, "certificates")
     if isinstance(content, bytes):
         yield path, content
         return
