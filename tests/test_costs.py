@@ -42,10 +42,13 @@ from sev_attest.owner.sealing import Box
 from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import read_report
+from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.certificate_table import read_table
 from sev_attest.snp.packaging import read_evidence
 from sev_attest.testing import Platform
 from simulated_trees import both_of
+from snp_material import AMD, MILAN
+from snp_material import pem as label
 from snp_reports import VCEK, hcl, report, table
 from test_domain_xml import BLOB_B64, GODH_B64, RECORD
 
@@ -231,6 +234,17 @@ def footer(size: int) -> bytes:
     return entries + (len(entries) + 18).to_bytes(2, "little") + guid_bytes(OVMF_FOOTER) + bytes(32)
 
 
+@cache
+def vcek() -> bytes:
+    return MILAN.vek()
+
+
+def nested(size: int) -> bytes:
+    """Nest sequences: each contains the next, up to the end."""
+    ends = (at.to_bytes(4, "big") for at in range(size - 6, 0, -6))
+    return b"".join(b"\x30\x84" + end for end in ends)
+
+
 def in_text(data: bytes, size: int) -> bytes:
     return base64.b64encode(data * (size * 3 // 4 // len(data)))
 
@@ -324,6 +338,18 @@ CASES = {
         read_evidence, lambda size: b'{"report":[%b0]}' % (b"0," * (size // 2))
     ),
     "SNP: JSON, base64": Case(read_evidence, lambda size: b'{"report":"%b"}' % (b"-" * size)),
+    "SNP: certificates": Case(read_certificates, lambda size: vcek() * (size // len(vcek()))),
+    "SNP: PEM": Case(read_certificates, lambda size: label(vcek()) * (size // len(label(vcek())))),
+    "SNP: PEM that never ends": Case(
+        read_certificates, lambda size: b"-----BEGIN CERTIFICATE-----\n" * (size // 28)
+    ),
+    "SNP: PEM, long": Case(read_certificates, lambda size: label(bytes(size))),
+    "SNP: certificates in base64": Case(read_certificates, lambda size: in_text(vcek(), size)),
+    "SNP: nested DER": Case(read_certificates, nested),
+    "SNP: indefinite DER": Case(read_certificates, lambda size: b"\x30\x80" * (size // 2)),
+    "SNP: a revocation list": Case(
+        read_certificates, lambda size: AMD.crl(*range(size // 20)), 200
+    ),
     "SNP: JSON, many": Case(read_evidence, lambda size: b'{"report":0}' * (size // 12)),
     # what a ledger's database may hold
     "box: whole": Case(Box.from_bytes, lambda size: b"\1\1k\1\0w" + bytes(size), size=1 << 16),

@@ -153,12 +153,16 @@ def test_the_names_of_the_profiles_are_those_of_the_layouts() -> None:
 
 SOURCE = Path(sev_attest.__file__).parent
 ORDER = (
-    ("_lazy", "_seal"), ("errors",), ("_wire", "_encoding", "_keys"), ("_crypto",), ("_snp",),
+    ("_lazy", "_seal"), ("errors",), ("_wire", "_encoding", "_keys"), ("_crypto", "_der"),
+    ("_snp",),
     ("guest.spec",), ("guest",),
     ("snp.spec",), ("snp.policy", "snp.tcb"), ("snp.report",),
     ("snp.certificate_table", "snp.hcl"), ("snp.packaging",),
     ("sev.spec",), ("sev.policy", "sev.keys"), ("sev.chain",), ("sev.session",), ("sev.digest",),
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),
+    ("snp.x509", "snp.extensions"), ("snp.certificates", "snp.revocation"), ("snp._asvk_keys",),
+    ("snp.roots",), ("snp.certificate_files", "snp.kds"), ("snp.chain",), ("snp.explain",),
+    ("snp.verify",), ("snp.expected",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
     ("_https",), ("owner.key_errors",), ("owner._safe_path",),
     ("owner._answers", "owner._private_file"),
@@ -244,7 +248,17 @@ def test_below_owner_nothing_reads_a_clock_connects_or_logs() -> None:
     assert above is not None
     users = users_of("time", "datetime", "socket", "ssl", "http", "logging")
     low = {user for user in users if (floor(user) or 0) < above}
-    assert low == {"sev.diagnosis.search"}  # its search has a time budget
+    dates = {"certificates", "chain", "explain", "revocation", "verify", "x509"}
+    assert low == {
+        "sev.diagnosis.search",  # its search has a time budget
+        *(f"snp.{name}" for name in dates),  # certificates have dates
+    }
+    clocks = {module for module, tree in sources() if "datetime.now" in ast.unparse(tree)}
+    assert {user for user in clocks if (floor(user) or 0) < above} == {"snp.verify"}
+
+
+def test_one_module_imports_pyasn1() -> None:
+    assert users_of("pyasn1") == {"_der"}
 
 
 def test_no_type_of_click_is_subscripted_where_it_runs() -> None:

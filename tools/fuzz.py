@@ -50,8 +50,10 @@ from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import LaunchInfo, read_report
 from sev_attest.sev.report import AttestationReport
+from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.packaging import read_evidence
 from sev_attest.testing import Platform, ovmf_image
+from sev_attest.testing.snp import SnpPlatform
 
 MOST = 1 << 20
 """Bytes that are read of any file but firmware."""
@@ -436,6 +438,7 @@ def targets() -> dict[str, Target]:
     snp = (b"\3" + bytes(9) + b"\3").ljust(1184, b"\0")
     header = bytes(4) + len(snp).to_bytes(4, "little") + bytes(24)
     table = bytes(15) + b"\1" + bytes(8)
+    chip = SnpPlatform.of(b"a chip")
     return {
         "domain": Target(domain, domains),
         "connect": Target(lambda data: read_config(data.decode("latin-1")), domains),
@@ -461,6 +464,11 @@ def targets() -> dict[str, Target]:
         "snp-report": Target(read_evidence, (
             binary(snp, table, header), text_of(binary(snp)), json_of({"hcl_report": snp.hex()}),
             binary(b"HCLA", snp, bytes(28)),
+        )),
+        "snp-certificates": Target(read_certificates, (
+            binary(chip.vek(), chip.authority.crl(1), b"\x30\x82"), text_of(binary(chip.vek())),
+            binary(pem % base64.encodebytes(chip.vek()), pem, pem[:28]),
+            binary(table, chip.vek()),
         )),
     }  # fmt: skip
 

@@ -333,9 +333,9 @@ def test_what_goes_nowhere_is_lost_without_a_word() -> None:
 
 PUBLIC = {
     sev_attest: """
-        ChainInvalid Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
-        NotAttestable NotVerified RequirementsNotMet SevAttestError Unsupported WrongState
-        guest owner sev snp
+        ChainInvalid ChecksFailed Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
+        NotAttestable NotVerified ReportInvalid RequirementsNotMet SevAttestError Unsupported
+        WrongState guest owner sev snp
     """,
     guest: "CpuModel Firmware KernelHashes VmsaPages VmsaProfile",
     sev: """
@@ -345,7 +345,10 @@ PUBLIC = {
         build_secret_unverified explain_mismatch launch_digest verify_chain verify_launch
         verify_report
     """,
-    snp: "AttestationReport Evidence GuestPolicy Product Tcb read_evidence",
+    snp: """
+        AttestationReport Certificate Evidence Expected GuestPolicy Kind Product RevocationList Root
+        Tcb VerifiedReport amd_roots read_certificates read_evidence verify_report
+    """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
         LedgerError Met Minimum PendingSession PendingSessions ReferenceValue Requirements SealError

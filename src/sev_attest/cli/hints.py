@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 HINTS: Mapping[str, str] = {
+    "certificates.incomplete": "{}; `sev-attest snp certs` shows where",
     "chain.ark.trusted": "{} (--trust-root)",
     "chain.cek.unsigned": "{}; pass it with --cek",
     "device.already-owned": "{} (`sev-attest host reset`)",
@@ -54,6 +55,8 @@ HINTS: Mapping[str, str] = {
     "simulate.paused": "`sev-attest simulate resume` lets it run",
     "simulate.running": "`sev-attest simulate destroy` ends it; a new launch needs a new session",
     "simulate.unknown": "`sev-attest simulate list` shows its guests",
+    "snp.ark.trusted": "{} (--trust-root)",
+    "snp.vek.validity": "{} (--at)",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }
 """What is shown; ``{}`` is the library's hint, ``{ledger}`` the ledger that was given."""

@@ -22,12 +22,15 @@ class Folder(NamedTuple):
     skipped: list[str]
 
 
-def content_at(path: str) -> bytes | Folder:
-    """Read a file (``-``: standard input) or a folder; raises OSError, MalformedInput."""
+def content_at(path: str, what: str = STRUCTURE) -> bytes | Folder:
+    """Read a file (``-``: standard input) or a folder; raises OSError, MalformedInput.
+
+    ``what`` is what errors call it.
+    """
     if path != STDIN and os.path.isdir(path):  # noqa: PTH112 - pathlib is slow to import
         with reading(path):
             return _folder(path)
-    return read_small(path, STRUCTURE, MAX_FILE)
+    return read_small(path, what, MAX_FILE)
 
 
 def evidence_of(path: str, content: bytes | Folder) -> Evidence:

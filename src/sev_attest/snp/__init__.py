@@ -6,6 +6,9 @@ question                    names
 What does a report say?     :func:`read_evidence` -> :class:`Evidence`, or
                             :class:`AttestationReport` with its :class:`GuestPolicy`,
                             :class:`Product` and :class:`Tcb`; no trust yet
+Is it AMD's?                :func:`read_certificates`, :func:`verify_report`
+                            -> :class:`VerifiedReport`
+Is it what I asked for?     :class:`Expected`
 ==========================  =====================================================================
 """
 

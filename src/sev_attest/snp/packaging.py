@@ -58,8 +58,13 @@ class Evidence:
 
 
 def is_certificate(data: bytes) -> bool:
-    """Return whether ``data`` begins like a certificate or CRL: DER or PEM."""
-    return data[:2] == _DER or (_PEM in data and not looks_like_json(data))
+    """Return whether ``data`` begins like a certificate or CRL: DER or PEM.
+
+    PEM in a certificate table, or in JSON, does not count: the file is a table, or JSON.
+    """
+    if looks_like_json(data):
+        return False
+    return data[:2] == _DER or (_PEM in data and b"\0" not in data)
 
 
 def read_evidence(data: bytes) -> Evidence:

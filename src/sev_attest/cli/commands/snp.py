@@ -5,6 +5,8 @@ import click
 from sev_attest.cli.lazy import LazyGroup
 
 _COMMANDS = {
+    "verify": "verify a report up to AMD's pinned root",
+    "certs": "show where AMD serves the certificates of a report; fetch them when asked",
     "show": "show what a report says, field by field; verifies nothing",
 }
 
