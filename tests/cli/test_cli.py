@@ -19,6 +19,7 @@ import sev_attest
 from conftest import Run
 from sev_attest import SevAttestError, Unsupported, errors, guest, owner, sev
 from sev_attest.cli import exits, inputs, interrupts, main, outputs
+from sev_attest.cli.commands import demo
 from sev_attest.cli.outputs import write_all
 
 
@@ -712,12 +713,43 @@ def test_the_demo_tells_the_whole_story(run: Run, here: Path) -> None:
     assert "error: Measurement does not match, VM is not trustworthy" in ran.err
     assert (here / "kept" / "vm1_tik.bin").stat().st_size == 16
     assert run("simulate", "list", "kept/host").out.count("policy 0x0005") == 2
-    assert run("demo", "--keep", "kept").code == 6
+    again = run("demo", "--keep", "kept")
+    assert (again.code, again.err) == (
+        6,
+        "error: kept: exists already\nhint: choose another name\n",
+    )
     assert sorted(p.name for p in here.iterdir()) == ["kept"]
 
 
 def test_the_demo_leaves_nothing_unless_asked(run: Run, here: Path) -> None:
     assert run("demo").code == 0
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "where", ["sev_attest.cli.diagnosis.diagnose", "sev_attest.cli.commands.simulate.write_all"]
+)
+def test_a_signal_ends_the_demo_also_in_a_search(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(where, lambda *_, **__: interrupts._interrupt(signal.SIGINT, None))
+    ran = run("demo")
+    assert (ran.code, "That was the whole story" in ran.out) == (130, False)
+    assert list(here.iterdir()) == []
+
+
+def test_a_signal_between_the_commands_of_the_demo_ends_it_as_well(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = demo._say
+
+    def interrupted(text: str) -> None:
+        said(text)
+        if text.startswith("To go on"):
+            interrupts._interrupt(signal.SIGINT, None)
+
+    monkeypatch.setattr(demo, "_say", interrupted)
+    assert run("demo").code == 130
     assert list(here.iterdir()) == []
 
 

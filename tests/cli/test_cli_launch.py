@@ -259,6 +259,7 @@ def untouched(desk: Desk, ran: Ran, code: int, words: str) -> None:
         (["--guest-kernel", "new"], 2, "is not a version"),
         (["--xml", "-", "--firmware", "-"], 2, "only one input can be standard input"),
         (["--inject-secret", "luks-key:-", "--firmware", "-"], 2, "only one input"),
+        (["--inject-secret", "foo:key"], 2, "'foo' is neither a GUID nor an alias (luks-key)"),
         (["--sev", "fw"], 6, "fw"),
         (["--name", "x" * 20000], 2, "16384"),
     ],

@@ -131,6 +131,17 @@ def no_packet() -> bool:
     return not (Path("h").exists() or Path("p").exists())
 
 
+@pytest.mark.parametrize("secret", ["foo:key", "luks-key:nothing"])
+def test_a_secret_that_cannot_be_is_refused_before_the_session_is_bound(
+    opened: Desk, secret: str
+) -> None:
+    opened.start()
+    Path("nothing").touch()
+    assert opened.validate(*RECORD, "-s", secret, *SECRET[2:]).code == 2
+    assert opened.row().state == "created"
+    assert opened.validate(*RECORD, *SECRET).code == 0
+
+
 # session
 
 

@@ -111,6 +111,18 @@ def test_a_whole_run_without_a_file_of_keys(desk: Desk) -> None:
     assert (again.code, "is released" in again.err) == (5, True)
 
 
+def test_a_stored_session_with_kernel_hashes_is_held_to_a_kernel(desk: Desk) -> None:
+    desk.session("--kernel-hashes")
+    desk.start()
+    given = ("-f", "fw", "-s", "luks-key:key", *PACKET)
+    ran = desk.validate(*given)
+    assert (ran.code, Path("h").exists()) == (3, False)
+    assert "made with --kernel-hashes, but no kernel was given" in ran.err
+    assert desk.show()["state"] == "created"  # to be tried again, with the kernel
+    ran = desk.validate(*given, "--insecure")
+    assert (ran.code, "note: INSECURE: this session was made with" in ran.out) == (0, True)
+
+
 def test_a_session_in_the_store_may_be_looked_at_first(desk: Desk) -> None:
     desk.session()
     desk.start()

@@ -9,7 +9,8 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from sev_attest import MalformedInput, Unsupported, sev
 from sev_attest.cli.hints import hint_for
 from sev_attest.host import HostError
 from sev_attest.host.qmp import QmpConnection, address
+from sev_attest.owner import LaunchRecord
 from sev_attest.owner.ledger import Ledger, default_place
 from sev_attest.testing import Platform, launch_guest, ovmf_image
 from sev_attest.testing.lab.monitor import SevMonitor
@@ -188,6 +190,16 @@ def test_a_guest_behind_a_socket_is_attested_gets_its_secret_and_runs(lab: Lab) 
     lab.client.status = {"status": "running"}
     ran = lab.validate(*INJECT)
     assert (ran.code, "not paused, but running" in ran.err) == (5, True)
+
+
+def test_a_session_with_kernel_hashes_is_held_to_a_kernel(lab: Lab) -> None:
+    # QEMU does not say whether it measures kernel hashes: only the owner's options can.
+    record = LaunchRecord.of(lab.session, "vm", datetime(2026, 6, 30, tzinfo=UTC))
+    for hashes, code in ((False, 0), (True, 3)):
+        made = replace(record, root="AMD Milan", generation="milan", kernel_hashes=hashes)
+        Path("record").write_bytes(made.signed(lab.session.keys).to_bytes())
+        ran = lab.validate("--record", "record", "--ledger", "none")
+        assert (ran.code, "but no kernel was given" in ran.err) == (code, hashes)
 
 
 @pytest.mark.parametrize(

@@ -19,20 +19,30 @@ INTERRUPTED = 130
 
 
 class Running:
-    """Inside ``with running:`` a signal raises KeyboardInterrupt; elsewhere it exits (``code``)."""
+    """Inside ``with running:`` a signal raises KeyboardInterrupt; elsewhere it exits (``code``).
+
+    Blocks may be nested: ``demo`` runs other commands.
+    """
 
     def __init__(self) -> None:
         """Start outside of a command."""
-        self.inside: bool = False
+        self._depth: int = 0
         self.code: int = INTERRUPTED
+        self.signals: int = 0
+        """How many signals came inside of commands."""
         self._holding: int = 0
         self._came: bool = False
 
+    @property
+    def inside(self) -> bool:
+        """Whether a command runs."""
+        return self._depth > 0
+
     def __enter__(self) -> None:
-        self.inside = True
+        self._depth += 1
 
     def __exit__(self, *_error: object) -> None:
-        self.inside = False
+        self._depth -= 1
 
     @contextmanager
     def held(self, *, drop: bool = False) -> Iterator[None]:
@@ -54,6 +64,7 @@ class Running:
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt, now or when signals are no longer held back."""
+        self.signals += 1
         if not self._holding:
             raise KeyboardInterrupt
         self._came = True

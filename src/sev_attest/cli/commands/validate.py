@@ -70,6 +70,7 @@ def command(
         measured = find_allowed(launch, session, allowed.digests)
     else:
         measured = measure_guest(guest, guest.num_cpus, launch.policy, progress=output.text)
+    launch.require_kernel(measured, insecure=host.insecure)
     case = Case(reported=launch, measured=measured, output=output)
     verified = case.verify(session, Stated(reported, guest, keys, search))
     with case.refusing():

@@ -9,7 +9,7 @@ from sev_attest._encoding import blob
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, STDIN, read_small
 from sev_attest.cli.usage import usage
-from sev_attest.errors import Unsupported, reading
+from sev_attest.errors import MalformedInput, Unsupported, reading
 from sev_attest.sev.keys import TransportKeys
 
 _NEEDED = "the session's keys are needed: --tik and --tek, or --tk"
@@ -60,34 +60,50 @@ def read_secrets(texts: tuple[str, ...]) -> dict[str, bytes]:
 def find_secrets(texts: tuple[str, ...]) -> None:
     """Check that the secrets of such options have files, and read none; raises OSError."""
     for name, path in _places(texts).items():
-        with _file_of(name):
+        with _file_of(name, path):
             if path != STDIN:
                 os.stat(path)  # noqa: PTH116 - pathlib takes longer to import
 
 
-def _places(texts: tuple[str, ...]) -> dict[str, str]:
-    """Return the files of secrets by name; raises Unsupported for one that is given twice."""
-    places: dict[str, str] = {}
+def secret_errors(texts: tuple[str, ...]) -> Iterator[Unsupported]:
+    """Yield an error for each ALIAS-OR-GUID:PATH option that is malformed, or given twice."""
+    from sev_attest.sev.secret import guid_of
+
+    seen: set[bytes] = set()
     for text in texts:
         name, _, path = text.partition(":")
         if not path:
             # The text stays out of the message: it may be the secret itself.
-            raise usage("a secret is given as ALIAS-OR-GUID:PATH")
-        if name in places:
-            raise Unsupported(f"there are two secrets for {name}", check="secret.twice")
-        places[name] = path
-    return places
+            yield usage("a secret is given as ALIAS-OR-GUID:PATH")
+            continue
+        try:
+            guid = guid_of(name)
+        except MalformedInput as error:
+            yield usage(error.reason)
+            continue
+        if guid in seen:
+            yield Unsupported(f"there are two secrets for {name}", check="secret.twice")
+        seen.add(guid)
+
+
+def _places(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return the files of secrets by name; :func:`secret_errors` finds nothing wrong in them."""
+    return {name: path for name, _, path in (text.partition(":") for text in texts)}
 
 
 def _read_secret(name: str, path: str) -> bytes:
-    with _file_of(name):
-        return read_small(path, "secret")
+    with _file_of(name, path):
+        secret = read_small(path, "secret")
+    if not secret:
+        raise Unsupported(f"{path}: the secret {name} is empty", check="secret.empty")
+    return secret
 
 
 @contextmanager
-def _file_of(name: str) -> Iterator[None]:
-    """Name the secret, not its path, in an error of its file."""
+def _file_of(name: str, path: str) -> Iterator[None]:
+    """Name the secret and its path in an error of its file."""
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, f"the file of secret {name}") from None
+        where = f"{path}, the file of secret {name}"
+        raise OSError(error.errno, error.strerror, where) from None

@@ -8,7 +8,7 @@ from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, OUTPUT
 from sev_attest.cli.options.common import LedgerOptions, give_up
 from sev_attest.cli.options.guest import Measured
-from sev_attest.cli.options.keys import read_secrets
+from sev_attest.cli.options.keys import read_secrets, secret_errors
 from sev_attest.cli.usage import usage
 from sev_attest.errors import SevAttestError, Unsupported
 from sev_attest.owner.unverified import unverified
@@ -69,6 +69,8 @@ class DemandOptions(Options, title="Requirements and secrets"):
             yield usage("--secret-source needs --requirements: they name the launch")
         if self.secret_source is not None and self.inject_secret:
             yield usage("--secret-source excludes --inject-secret")
+        if self.inject_secret:
+            yield from secret_errors(self.inject_secret)
 
     def read_requirements(self) -> "Requirements | None":
         """Read --requirements; None without it."""
