@@ -22,14 +22,11 @@ from sev_attest.host.inspect.check import (
     unknown,
 )
 from sev_attest.host.inspect.machine import Machine, version_of
-from sev_attest.host.inspect.tree import MAX_FILE, Unreadable
+from sev_attest.host.inspect.packages import LIBVIRT, QEMU
+from sev_attest.host.inspect.tree import MAX_FILE, Tree, Unreadable
 
-LIBVIRT = ("libvirt-daemon-driver-qemu", "libvirt-daemon", "libvirt", "libvirt0", "libvirt-libs")
-"""Packages with libvirt's version; the first has the driver that starts guests."""
 _LIBVIRTD = ("/usr/sbin/libvirtd", "/usr/sbin/virtqemud", "/usr/bin/libvirtd", "/usr/bin/virtqemud",
              "/usr/local/sbin/libvirtd", "/usr/local/sbin/virtqemud")  # fmt: skip
-QEMU = ("qemu-system-x86", "qemu-system-x86-core", "qemu-kvm-core", "qemu-kvm", "qemu-x86",
-        "qemu-system-x86_64")  # fmt: skip
 _QEMU_PROGRAMS = ("/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/qemu-kvm",
                   "/usr/local/bin/qemu-system-x86_64")  # fmt: skip
 _LIBVIRT_LEAST: dict[Need, Version] = {Need.SEV: (4, 5), Need.ES: (4, 5), Need.SNP: (10, 5)}
@@ -39,8 +36,8 @@ _RECOMMENDED: Version = (5, 1, 1)
 _REPROBES: Version = (6, 5)
 """The first libvirt that notices that SEV was turned on (libvirt's guide)."""
 CACHE = "/var/cache/libvirt/qemu/capabilities"
-_MAX_CACHED = 64
-"""Files of the cache that are looked at: one for each QEMU binary."""
+_MAX_CACHED = 16 << 20
+"""Bytes of the cache: some 200 KB for each QEMU binary."""
 _BOOTED = re.compile(r"^btime ([0-9]{1,12})$", re.MULTILINE)
 _PARAMETER = "sev"
 _CLEAN = (
@@ -140,16 +137,18 @@ class _Cached:
     written: float
 
 
-def _cached(machine: Machine) -> Iterator[_Cached]:
-    """Yield what libvirt's cache has of each QEMU for x86_64.
+def _cached(machine: Machine) -> list[_Cached]:
+    """Return what libvirt's cache has of each QEMU for x86_64.
 
     Raises Unreadable if it cannot be read, as only root may.
     """
-    names = [name for name in machine.tree.names(CACHE) or () if name.endswith(".xml")]
-    for name in names[:_MAX_CACHED]:
-        path = f"{CACHE}/{name}"
-        data, info = machine.tree.read(path, MAX_FILE), machine.tree.stat(path)
-        if data is None or info is None:
+    return machine.facts.get("cache", lambda: [*_in_cache(machine.tree)])
+
+
+def _in_cache(tree: Tree) -> Iterator[_Cached]:
+    for path, data in tree.collected((CACHE,), ".xml", whole=_MAX_CACHED):
+        info = tree.stat(path)
+        if info is None:
             continue
         try:
             root = Document.parse(data, "capabilities cache").root
@@ -178,7 +177,7 @@ def _booted(machine: Machine) -> int | None:
 )  # fmt: skip
 def cache(machine: Machine, need: Need) -> Answer:
     """Look for QEMUs that libvirt probed when there was no SEV."""
-    found = [*_cached(machine)]
+    found = _cached(machine)
     stale = [one for one in found if not one.cbitpos]
     if not found:
         return Answer(Status.OK, "nothing is cached: libvirt probes when it starts", absent=True)
