@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -42,6 +43,13 @@ def test_the_help_lists_every_command(run: Run) -> None:
     for name in main.cli.list_commands(click.Context(main.cli)):
         assert f"\n  {name} " in shown.out
         assert run(name, "--help").code == 0
+
+
+def test_the_help_names_every_exit_code_of_the_readme(run: Run) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text().partition("## Exit codes")[2]
+    codes = re.findall(r"^\| ([0-9]+) \|", readme.partition("\n## ")[0], re.MULTILINE)
+    shown = run("--help").out.partition("Exit codes: ")[2]
+    assert re.findall(r"(?<!\w)([0-9]+)(?= )", " ".join(shown.split())) == codes
 
 
 def test_the_version_is_the_package_s(run: Run) -> None:

@@ -48,7 +48,7 @@ def test_list_explains_every_session_in_a_line(run: Run, ledger: Ledger) -> None
         [ONE[:12], "vm1", "created:"],
         [TWO[:12], "vm2", "released:"],
     ]
-    assert "created: not measured yet" in ran.out
+    assert "created: no launch was verified yet" in ran.out
     assert "if the guest never got it, make a new session" in ran.out
     assert "a test\\x1b[2J" in ran.out
     assert TWO in run("ledger", "list", "-v").out

@@ -509,6 +509,14 @@ def test_a_domain_that_cannot_be_launched_is_refused_in_words(
     assert words in refused.err
 
 
+def test_a_domain_with_an_unknown_cpu_is_refused_in_words(run: Run, here: Path) -> None:
+    done(run("simulate", "host", "host"))
+    xml = DOMAIN.format(name="vm2", security=SECURITY.format(policy="0x5", more=""))
+    Path("vm.xml").write_text(xml.strip().replace("EPYC-Milan", "Opteron"))
+    refused = run("simulate", "start", "host", "--xml", "vm.xml")
+    assert (refused.code, "'Opteron' is not one of the CPU models" in refused.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("files", "code", "words"),
     [

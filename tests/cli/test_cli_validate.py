@@ -23,7 +23,7 @@ from sev_attest.testing.images import with_footer
 
 OVMF = ovmf_image()
 UNKNOWN_PLATFORM = (
-    "note: INSECURE: without --record, nothing tells whether the platform was verified"
+    "note: INSECURE: without --record, nothing says whether the platform was verified"
 )
 LUKS = "736869E5-84f0-4973-92ec-06879ce3da0b"
 SKU = ("--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1")

@@ -441,6 +441,13 @@ def test_a_stale_cache_that_is_older_than_the_boot_is_said_to_be(tmp_path: Path)
     assert "older than this boot" not in host(tmp_path)["host.libvirt.cache"].found
 
 
+def test_a_link_to_nowhere_in_the_cache_is_left_out(tmp_path: Path) -> None:
+    lay_out(tmp_path, host_files() | {f"{CACHE}/3c76.xml": None})
+    (tmp_path / CACHE.lstrip("/")).mkdir(parents=True)
+    (tmp_path / CACHE.lstrip("/") / "gone.xml").symlink_to("nowhere")
+    assert host(tmp_path)["host.libvirt.cache"].found.startswith("nothing is cached")
+
+
 def test_a_fedora_host_is_ready(tmp_path: Path) -> None:
     lay_out(tmp_path, host_files() | {STATUS: None, "/var/lib/dpkg": None})
     headers = {

@@ -267,7 +267,9 @@ def test_a_release_is_not_undone_by_the_time(ledger: Ledger, clock: Clock) -> No
 
 
 def test_every_state_explains_itself(ledger: Ledger) -> None:
-    assert ledger.create(ONE, name="vm1").explain(ledger.now) == "created: not measured yet"
+    assert (
+        ledger.create(ONE, name="vm1").explain(ledger.now) == "created: no launch was verified yet"
+    )
     for step, words in {
         "bind": "measured: measured on 2026-01-02T12:00:00+00:00, no secret has left",
         "release": "released: its secret left on 2026-01-02T12:00:00+00:00; if the guest never",
@@ -1806,7 +1808,7 @@ def test_postgresql_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unsupported) as refused:
         Ledger.open("postgresql:///db")
     assert refused.value.check == "ledger.postgres"
-    assert "sev-attest[postgres]" in refused.value.hint
+    assert "pip install '.[postgres]'" in refused.value.hint
 
 
 FLUSHING = (

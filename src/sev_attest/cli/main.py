@@ -10,7 +10,7 @@ import click
 from sev_attest.cli import exits, interrupts
 
 _COMMANDS = {
-    "advisories": "list known weaknesses of the platform, and which of them touch a launch",
+    "advisories": "list known weaknesses of the platform, and which of them affect a launch",
     "certs": "show, split and join certificates; make an OCA, sign a PEK with it",
     "demo": "run a whole attestation on a simulated platform, from its chain to the verdict",
     "domain": "check and prepare libvirt's domain XML; read what a host offers",
@@ -62,7 +62,8 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 verified, 1 not verified, 2 usage, 3 refused as insecure, 4 guest cannot "
-    "be attested, 5 wrong state, 6 unreadable or malformed input, 70 internal error.",
+    "be attested, 5 wrong state, 6 unreadable or malformed input, 70 internal error, "
+    "130 interrupted by a signal.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,

@@ -38,7 +38,7 @@ def _module() -> Any:
         raise Unsupported(
             "libvirt-python is not installed",
             check="extra.libvirt",
-            hint="pip install 'sev-attest[libvirt]'",
+            hint="`pip install '.[libvirt]'` in sev-attest's folder installs it",
         ) from None
     # By default it prints every error, besides raising it.
     libvirt.registerErrorHandler(lambda *_error: None, None)

@@ -67,7 +67,7 @@ class QmpConnection:
             raise Unsupported(
                 "qemu.qmp is not installed",
                 check="extra.qmp",
-                hint="pip install 'sev-attest[qmp]'",
+                hint="`pip install '.[qmp]'` in sev-attest's folder installs it",
             ) from None
         self._refused, self._broken = ExecuteError, QMPError
         self._client = QMPClient("sev-attest")

@@ -386,7 +386,7 @@ def _keys(sealed: SealedKeys | None) -> dict[str, str | None]:
 
 def _platform(root: str | None) -> str:
     if root == UNKNOWN_ROOT:
-        return "nothing tells whether it was verified"
+        return "nothing says whether it was verified"
     return "NOT VERIFIED" if root is None else f"verified, root {root}"
 
 

@@ -261,7 +261,7 @@ def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> l
         if root is None:
             notes.append(f"INSECURE: {unverified('ledger')}")
     if root == "" and secret:
-        notes.append("INSECURE: without --record, nothing tells whether the platform was verified")
+        notes.append("INSECURE: without --record, nothing says whether the platform was verified")
     if root and root not in AMD_ROOTS:
         notes.append(f"this session's platform has a root that is {root}")
     return notes
@@ -304,7 +304,7 @@ def _secret_notes(launch: VerifiedLaunch, measured: Measured, *, recorded: bool)
 def _exposures(
     launch: VerifiedLaunch, record: "LaunchRecord", requirements: "Requirements | None"
 ) -> tuple[dict[str, object], list[str]]:
-    """Return the known weaknesses that touch this launch, as JSON fields and as lines.
+    """Return the known weaknesses that affect this launch, as JSON fields and as lines.
 
     The lines leave out those that the requirements acknowledge.
     """
@@ -328,4 +328,4 @@ def _counted(lines: list[str], launch: VerifiedLaunch, record: "LaunchRecord") -
     numbers = f"--api {launch.info.api_major}.{launch.info.api_minor}"
     numbers += f" --build {launch.info.build_id} --policy {launch.policy}"
     command = f"`sev-attest advisories {known_as}{numbers}`"
-    return f"{len(lines)} known weaknesses touch this launch: {command} lists them"
+    return f"{len(lines)} known weaknesses affect this launch: {command} lists them"

@@ -57,7 +57,7 @@ _UNSAID = "neither CPUID nor a kernel log says so"
 
 
 def active(machine: Machine) -> tuple[frozenset[Need], str] | None:
-    """Return what is active, and how that is known; None if nothing tells.
+    """Return what is active, and how that is known; None if nothing says so.
 
     Raises Unreadable if there are logs, and none can be read.
     """

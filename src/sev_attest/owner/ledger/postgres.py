@@ -131,7 +131,7 @@ class Postgres(Store):
             raise Unsupported(
                 "a ledger on PostgreSQL needs psycopg, which is not installed",
                 check="ledger.postgres",
-                hint="pip install 'sev-attest[postgres]'",
+                hint="`pip install '.[postgres]'` in sev-attest's folder installs it",
             ) from None
         self._driver = psycopg
 

@@ -53,7 +53,7 @@ _FINGERPRINT = re.compile("[0-9a-f]{64}")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NEW = "make a new session for another launch"
 _SAYS: Mapping[State, str] = {
-    State.CREATED: "not measured yet",
+    State.CREATED: "no launch was verified yet",
     State.MEASURED: "measured on {changed}, no secret has left",
     State.RELEASED: "its secret left on {changed}; if the guest never got it, make a new session",
     State.FAILED: f"failed on {{changed}}{{because}}; {_NEW}",

@@ -1,6 +1,6 @@
 """Differences in what was booted: kernel, vCPUs, firmware, SEV or SEV-ES.
 
-A kernel that was measured although none was stated cannot be tried: nothing tells which one.
+A kernel that was measured although none was stated cannot be tried: nothing says which one.
 """
 
 import hashlib
