@@ -215,7 +215,7 @@ def test_a_query_ends_with_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rpm_database(path, {f"p{number}": b"" for number in range(2000)})
     assert first(tmp_path) is None
     clock = iter(range(100))  # a second between two looks
-    monkeypatch.setattr(rpm, "process_time", lambda: next(clock))
+    monkeypatch.setattr(rpm, "thread_time", lambda: next(clock))
     with pytest.raises(Unreadable, match=r"no RPM database \(OperationalError\)"):
         first(tmp_path)
     assert next(clock) == rpm._SECONDS + 2
@@ -251,6 +251,13 @@ def test_a_database_is_read_once(
         else:
             found.first(names)
     assert reads.count("/var/lib/dpkg/status") == 1
+
+
+def test_packages_are_read_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "_MAX_PACKAGES", 1)
+    status = dpkg({"libvirt": "9", "libvirt-daemon": "9"})
+    lay_out(tmp_path, {"/var/lib/dpkg/status": status})
+    assert first(tmp_path) == ("libvirt", "9", "dpkg")
 
 
 def test_a_package_is_read_to_a_bound(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import re
 import sqlite3
 import struct
 from contextlib import closing
-from time import process_time
+from time import thread_time
 
 from sev_attest.host.inspect.tree import Tree, Unreadable
 
@@ -72,8 +72,8 @@ def _query(path: str, file: int, names: frozenset[str]) -> dict[str, str]:
         with closing(sqlite3.connect(uri, uri=True)) as database:
             for limit, most in _LIMITS.items():
                 database.setlimit(limit, most)
-            end = process_time() + _SECONDS
-            database.set_progress_handler(lambda: process_time() > end, _STEPS)
+            end = thread_time() + _SECONDS
+            database.set_progress_handler(lambda: thread_time() > end, _STEPS)
             database.execute("PRAGMA trusted_schema = OFF")
             _require_plain(database)
             for name in sorted(names):

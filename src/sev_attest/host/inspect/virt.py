@@ -6,6 +6,7 @@ Versions are those of the package database; no program of the tree is run.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 from sev_attest.domain_xml.versions import Version, before, dotted
 from sev_attest.domain_xml.xml import Document, short
@@ -148,8 +149,6 @@ def _cached(machine: Machine) -> list[_Cached]:
 def _in_cache(tree: Tree) -> Iterator[_Cached]:
     for path, data in tree.collected((CACHE,), ".xml", whole=_MAX_CACHED):
         info = tree.stat(path)
-        if info is None:
-            continue
         try:
             root = Document.parse(data, "capabilities cache").root
         except MalformedInput:
@@ -161,7 +160,7 @@ def _in_cache(tree: Tree) -> Iterator[_Cached]:
         yield _Cached(
             emulator=short(rows.get("emulator", "QEMU")),
             cbitpos=short(cbit.text.strip()) if cbit is not None else "",
-            written=info.st_mtime,
+            written=info.st_mtime if info else inf,  # None if it is gone since
         )
 
 
