@@ -178,8 +178,10 @@ COMPUTED = {
                      "CREATE VIEW x AS SELECT 'a' LIKE '%a%a%b'"],
     "trigger": ["CREATE TABLE Name AS SELECT 'libvirt' AS key, 1 AS hnum",
                 "CREATE TRIGGER x AFTER INSERT ON Name BEGIN SELECT 1; END"],
-    "virtual table": ["CREATE VIRTUAL TABLE x USING fts5(y)",
-                      "CREATE TABLE Name AS SELECT 'libvirt' AS key, 1 AS hnum"],
+    "virtual table": ["CREATE TABLE Name AS SELECT 'libvirt' AS key, 1 AS hnum",
+                      "PRAGMA writable_schema = ON",
+                      "INSERT INTO sqlite_master VALUES "
+                      "('table', 'x', 'x', 0, 'CREATE VIRTUAL TABLE x USING y(z)')"],
     **{
         kind: [GENERATED.format(kind), "INSERT INTO Name VALUES ('libvirt', 1, 0)"]
         for kind in ("VIRTUAL", "STORED")
