@@ -572,13 +572,9 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} {PACKET} -s hunter2", 2, "given as ALIAS-OR-GUID:PATH"),
         (f"{INFO} {PACKET} -s luks-key:tik -s luks-key:tek", 2, "two secrets for luks-key"),
         (f"{INFO} {PACKET} -s luks-key:- --firmware -", 2, "can be standard input"),
-        (
-            f"{INFO} {PACKET} -s luks-key:nowhere",
-            6,
-            "nowhere, the file of secret luks-key: No such",
-        ),
+        (f"{INFO} {PACKET} -s luks-key:nowhere", 6, "error: the file of secret luks-key: No such"),
         (f"{INFO} {PACKET} -s luks-key:folder", 6, "the file of secret luks-key: Is a directory"),
-        (f"{INFO} {PACKET} -s luks-key:empty", 2, "empty: the secret luks-key is empty"),
+        (f"{INFO} {PACKET} -s luks-key:empty", 2, "error: the secret luks-key is empty"),
         (f"{INFO} {PACKET} -s disk:tik", 2, "'disk' is neither a GUID nor an alias (luks-key)"),
         (f"{INFO} {PACKET} -s {LUKS}:tik -s luks-key:tek", 2, "two secrets for luks-key"),
         # the guest

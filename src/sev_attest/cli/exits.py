@@ -44,7 +44,9 @@ def _run(group: click.Group, arguments: list[str]) -> int:
         return INPUT_ERROR  # the reader of our output has gone
     except click.exceptions.Exit as error:
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        for note in getattr(error, "__notes__", ()):
+            _complain(f"interrupted: {render.one_line(note)}")
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
         code, failures = explain(error, arguments)

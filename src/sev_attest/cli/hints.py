@@ -20,7 +20,8 @@ HINTS: Mapping[str, str] = {
     "kds.cek": "{}; --cek reads the CEK from a file",
     "launch.name": "name it (--launch), or describe the guest (--firmware ...)",
     "ledger.connection": "{} (`sev-attest ledger show` shows a session)",
-    "ledger.lost": "{} (`sev-attest ledger accept-head` closes what is open and goes on)",
+    "ledger.lost": "{}. `sev-attest ledger accept-head`, run once, closes what is open and goes "
+    "on; on other machines, remove the floor file then",
     "ledger.missing": "`sev-attest session{ledger}` begins one",
     "ledger.old": "{} (`sev-attest ledger init`)",
     "ledger.permission": "{} (--ledger names another place)",
@@ -34,6 +35,7 @@ HINTS: Mapping[str, str] = {
     "pending.gone": "{} (`sev-attest session`)",
     "pending.kek": "{}; --kek names the key",
     "pending.key": "{}: --kek can be repeated",
+    "pending.name": "{} (`sev-attest ledger close{ledger}`)",
     "pending.none": "{} (--tik, --tek, --record)",
     "pending.several": "{} (`sev-attest ledger list --verbose{ledger}` shows ids)",
     "record.mac": "use the record and the keys that `sev-attest session` wrote together",

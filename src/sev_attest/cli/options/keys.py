@@ -60,7 +60,7 @@ def read_secrets(texts: tuple[str, ...]) -> dict[str, bytes]:
 def find_secrets(texts: tuple[str, ...]) -> None:
     """Check that the secrets of such options have files, and read none; raises OSError."""
     for name, path in _places(texts).items():
-        with _file_of(name, path):
+        with _file_of(name):
             if path != STDIN:
                 os.stat(path)  # noqa: PTH116 - pathlib takes longer to import
 
@@ -92,18 +92,17 @@ def _places(texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _read_secret(name: str, path: str) -> bytes:
-    with _file_of(name, path):
+    with _file_of(name):
         secret = read_small(path, "secret")
     if not secret:
-        raise Unsupported(f"{path}: the secret {name} is empty", check="secret.empty")
+        raise Unsupported(f"the secret {name} is empty", check="secret.empty")
     return secret
 
 
 @contextmanager
-def _file_of(name: str, path: str) -> Iterator[None]:
-    """Name the secret and its path in an error of its file."""
+def _file_of(name: str) -> Iterator[None]:
+    """Name the secret in an error of its file; the path may be the secret itself."""
     try:
         yield
     except OSError as error:
-        where = f"{path}, the file of secret {name}"
-        raise OSError(error.errno, error.strerror, where) from None
+        raise OSError(error.errno, error.strerror, f"the file of secret {name}") from None

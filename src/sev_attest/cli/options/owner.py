@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sev_attest.cli.options.live import Live
+    from sev_attest.owner.key_release import KeyRelease
     from sev_attest.owner.ledger import Ledger
     from sev_attest.owner.pending import PendingSession
     from sev_attest.owner.record import LaunchRecord
@@ -232,7 +233,7 @@ def finish_launch(
                     raise Unsupported(NO_AREA, check="secret.area")
                 if packet_files is not None:
                     packet_files.check_packet()
-                packet = steps.commit()
+                packet = _commit(steps, session, sends=bool(secrets) and opened is not None)
             if packet is not None:
                 _pass_on(packet, opened, session, packet_files, guest)
     except SevAttestError as error:
@@ -246,6 +247,19 @@ def finish_launch(
         summary.notes += _secret_notes(launch, measured, recorded=opened is not None)
     summary.notes += weaknesses
     return summary
+
+
+def _commit(steps: "KeyRelease", session: str, *, sends: bool) -> "SecretPacket | None":
+    """Commit the release; who interrupts it learns that it may have been taken."""
+    try:
+        return steps.commit()
+    except KeyboardInterrupt as error:
+        if sends:  # the commit waits for a standby, without limit
+            error.add_note(
+                "the session may be released, without its packet: look with "
+                f"`sev-attest ledger show {session[:12]}`"
+            )
+        raise
 
 
 def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> list[str]:

@@ -43,6 +43,8 @@ LEDGER = ""
 """The session id in events of the ledger itself."""
 CHECKPOINT = "checkpoint"
 """The kind of event, of the ledger itself, that logs that events were removed."""
+ACCEPTED = "accepted"
+"""The kind of event, of the ledger itself, that logs that somebody went on after a loss."""
 REQUIREMENTS = "requirements"
 """The kind of event that logs which requirements a launch did not meet."""
 MAX_REFUSED = 16
