@@ -172,6 +172,7 @@ def test_a_hostile_database_ends(tmp_path: Path, name: str) -> None:
 
 
 GENERATED = "CREATE TABLE Name (key TEXT, hnum INTEGER, idx INTEGER, x AS (hex(zeroblob(9))) {})"
+VIRTUAL = "CREATE VIRTUAL TABLE x USING y(z)"
 COMPUTED = {
     "view": ["CREATE VIEW Name AS SELECT 'libvirt' AS key, 1 AS hnum"],
     "another view": ["CREATE TABLE Name AS SELECT 'libvirt' AS key, 1 AS hnum",
@@ -180,8 +181,7 @@ COMPUTED = {
                 "CREATE TRIGGER x AFTER INSERT ON Name BEGIN SELECT 1; END"],
     "virtual table": ["CREATE TABLE Name AS SELECT 'libvirt' AS key, 1 AS hnum",
                       "PRAGMA writable_schema = ON",
-                      "INSERT INTO sqlite_master VALUES "
-                      "('table', 'x', 'x', 0, 'CREATE VIRTUAL TABLE x USING y(z)')"],
+                      f"INSERT INTO sqlite_master VALUES ('table', 'x', 'x', 0, '{VIRTUAL}')"],
     **{
         kind: [GENERATED.format(kind), "INSERT INTO Name VALUES ('libvirt', 1, 0)"]
         for kind in ("VIRTUAL", "STORED")
