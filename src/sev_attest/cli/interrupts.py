@@ -3,7 +3,7 @@
 While a command runs they raise KeyboardInterrupt, so that half-written files are removed. Before
 and after it there is nothing to remove: then they end the process at once. A signal never shows a
 traceback. While a command waits for an answer that decides what is true on a host, a signal is held
-back until the answer is there.
+back until the answer is there. A command that has something to undo lets one signal raise only.
 """
 
 import os
@@ -27,12 +27,27 @@ class Running:
         self.code: int = INTERRUPTED
         self._holding: int = 0
         self._came: bool = False
+        self._once: bool = False
+        self._spent: bool = False
 
     def __enter__(self) -> None:
+        self._holding, self._came, self._once, self._spent = 0, False, False, False
         self.inside = True
 
     def __exit__(self, *_error: object) -> None:
         self.inside = False
+
+    def once(self) -> None:
+        """Let only one more signal raise, in this command.
+
+        A second one could end the handler of the first before its first line. So two handlers, one
+        around the other, are enough for the inner or the outer one to run to its end.
+        """
+        self._once = True
+
+    def spend(self) -> None:
+        """Let no more signal raise, in this command: what was begun runs to its end."""
+        self._spent = True
 
     @contextmanager
     def held(self, *, drop: bool = False) -> Iterator[None]:
@@ -50,13 +65,16 @@ class Running:
             self._holding -= 1
             came, self._came = self._came and not self._holding, self._came and self._holding > 0
             if came and not drop:
+                self._spent = self._once
                 raise KeyboardInterrupt
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt, now or when signals are no longer held back."""
-        if not self._holding:
-            raise KeyboardInterrupt
-        self._came = True
+        if self._holding or self._spent:
+            self._came = True
+            return
+        self._spent = self._once
+        raise KeyboardInterrupt
 
 
 running: Running = Running()
