@@ -703,11 +703,8 @@ def test_a_guest_that_was_started_anew_in_another_session_is_not_touched(desk: D
     desk.host.before["launchSecurityInfo"] = anew
     ran = desk.launch(*SECRET)
     assert (ran.code, desk.left(), desk.host.sent) == (5, {"vm1": PAUSED}, {})
-    assert (
-        "domain vm1 runs in another session: its guest was not touched, and the domain is "
-        in ran.err
-    )
-    assert "still defined, in this session; no secret was sent" in ran.err
+    assert "domain vm1 runs in another session: its guest was not touched" in ran.err
+    assert ", and the domain is still defined, in this session; no secret was sent" in ran.err
 
 
 def test_a_guest_that_cannot_be_destroyed_is_named(desk: Desk) -> None:
@@ -904,10 +901,8 @@ def test_an_interrupt_at_any_call_leaves_nothing(desk: Desk, call: str, when: st
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Handle signals as the program does."""
-    old = {
-        number: signal.getsignal(number)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    old = {number: signal.getsignal(number) for number in numbers}
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"it exits with {code}"))
     interrupts.handle()
     yield
@@ -952,20 +947,24 @@ def test_a_signal_in_the_first_line_of_the_clean_up_does_not_end_it(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     call = "resume" if "secret" in first else "launchSecurityInfo"
-    desk.host.before[call] = KeyboardInterrupt() if first == "signal" else LOST
+    interrupted = first == "signal"
+    desk.host.before[call] = interrupts.running.interrupt if interrupted else LOST
+    desk.host.before["destroy"] = lambda: os.kill(os.getpid(), signal.SIGHUP)
     came: list[str] = []
 
     def early(frame: FrameType, event: str, _argument: object) -> None:
         if event == "call" and frame.f_code is Attempt.__exit__.__code__:
             came.append("signal")
-            os.kill(os.getpid(), signal.SIGHUP if len(came) > 1 else signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     sys.setprofile(early)
     try:
         ran = desk.launch(*SECRET)
     finally:
         sys.setprofile(None)
-    assert (ran.code, ran.out, desk.left(), len(came)) == (130, "", {}, 2)
+    # Python drops a profiler that raises, so then only the first of the two exits is seen.
+    assert len(came) == (2 if interrupted else 1)
+    assert (ran.code, ran.out, desk.left()) == (130, "", {})
     assert desk.events()[-1] == ("released" if "secret" in first else "failed")
     assert "note: the guest was destroyed, " in ran.err
 
