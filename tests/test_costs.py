@@ -9,6 +9,7 @@ import base64
 import datetime as dt
 import io
 import json
+import os
 import time
 import tracemalloc
 import zipfile
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -36,6 +38,9 @@ from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.spec import OVMF_FOOTER
 from sev_attest.host import qmp
 from sev_attest.host.config import read_config
+from sev_attest.host.inspect import Need
+from sev_attest.host.inspect.machine import LOGS
+from sev_attest.host.inspect.tree import MAX_FILE
 from sev_attest.host.place import public
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.sealing import Box
@@ -46,7 +51,7 @@ from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.certificate_table import read_table
 from sev_attest.snp.packaging import read_evidence
 from sev_attest.testing import Platform
-from simulated_trees import both_of
+from simulated_trees import CACHE, both_of, descriptor, guest, host, lay_out
 from snp_material import AMD, MILAN
 from snp_material import pem as label
 from snp_reports import VCEK, hcl, report, table
@@ -400,6 +405,88 @@ def test_it_is_linear(case: Case) -> None:
     finally:
         tracemalloc.stop()
     assert peak < case.memory * len(large) + CONSTANT
+
+
+# trees of files, each of them as large as it may be
+
+FEATURES = [*(f"{number:x}" for number in range(30_000)), "amd-sev", "amd-sev-es", "amd-sev-snp"]
+FULL = {
+    "modprobe.d, lines": ("/etc/modprobe.d/{}.conf", "\n" * MAX_FILE),
+    "modprobe.d, a line": ("/etc/modprobe.d/{}.conf", f"install kvm_amd {'x' * 1_000_000}"),
+    "modprobe.d, words": ("/etc/modprobe.d/{}.conf", f"options kvm_amd{' sev=1' * 170_000}"),
+    "machine.slice, lines": ("/etc/systemd/system/machine.slice.d/{}.conf", "\n" * MAX_FILE),
+    "machine.slice, a limit": (
+        "/etc/systemd/system/machine.slice.d/{}.conf", f"MemoryMax={'9' * 1_000_000}",
+    ),
+    "descriptors": ("/etc/qemu/firmware/{}.json", descriptor(FEATURES)),
+    "cache": (f"{CACHE}/{{}}.xml", f"<qemuCaps>{' ' * 1_000_000}</qemuCaps>"),
+    "secrets": ("/sys/kernel/security/secrets/coco/{}", "x" * MAX_FILE),
+    "pacman": ("/var/lib/pacman/local/libvirt-{}-1/desc", ""),
+}  # fmt: skip
+LARGE = {
+    "dpkg": ("/var/lib/dpkg/status", "Package: \n\n"),
+    "apk": ("/lib/apk/db/installed", "P:\n\n"),
+    "dmesg": ("/var/log/dmesg", f"SEV: Status: {'A ' * 490}\n"),
+    "kern.log": ("/var/log/kern.log", f"kvm_amd: SEV supported: 1 ASIDs {'😀' * 200}\n"),
+}
+"""Text that has a character of four bytes makes each of them take four."""
+
+
+def inspected(root: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> int:
+    """Check a host and a guest, and return the peak of memory; fail if they read more than that."""
+    read, left = os.read, most
+
+    def counted(file: int, size: int) -> bytes:
+        nonlocal left
+        data = read(file, size)
+        left -= len(data)
+        assert left >= 0
+        return data
+
+    monkeypatch.setattr(os, "read", counted)
+    tracemalloc.start()
+    try:
+        host(root, Need.SNP)
+        guest(root)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_folder_of_many_files_costs_no_more_than_its_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path, content = FULL[name]
+    lay_out(tmp_path, {path.format(0): content, "/proc/cmdline": "x", "/etc/x": "", "/sys/x": ""})
+    for number in range(1, 200):
+        link = tmp_path / path.format(number).lstrip("/")
+        link.parent.mkdir(exist_ok=True)
+        link.hardlink_to(tmp_path / path.format(0).lstrip("/"))
+    assert inspected(tmp_path, monkeypatch, 18 << 20) <= 64 << 20
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_file_is_read_once_and_takes_a_multiple_of_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path, unit = LARGE[name]
+    size = 8 << 20
+    content = ("Linux version 6.1 😀\n\n" + many(unit, size)).encode()[:size]
+    lay_out(tmp_path, {path: content, "/proc/cmdline": "x", "/etc/x": "", "/sys/x": ""})
+    once = 2 * size  # as a host, and as a guest
+    assert inspected(tmp_path, monkeypatch, once + MAX_FILE) <= 5 * size
+
+
+def test_a_file_that_is_too_large_is_not_read_for_every_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for log in LOGS:
+        place = tmp_path / log.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("wb") as file:
+            file.truncate((32 << 20) + 1)
+    inspected(tmp_path, monkeypatch, MAX_FILE)
 
 
 def test_what_is_measured_is_parsed() -> None:

@@ -47,6 +47,7 @@ TESTS = {
     "host/kds.py": "host_kds",
     "host/launch.py": "host_launch cli_launch",
     "host/libvirt.py": "host_libvirt host_launch",
+    "host/libvirt_domain.py": "host_libvirt host_launch",
     "host/limits.py": "host_qmp host_libvirt",
     "host/place.py": "host_place",
     "host/qmp.py": "host_qmp",

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,9 @@ from fake_libvirt import (
 )
 from sev_attest import sev
 from sev_attest.cli import interrupts
+from sev_attest.cli.attempt import Attempt
 from sev_attest.cli.interrupts import Running
+from sev_attest.cli.verdict import Case
 from sev_attest.owner import LaunchRecord, Ledger
 from sev_attest.testing import Platform, ovmf_image
 from test_cli_owner import OWNER
@@ -403,6 +407,25 @@ def test_a_password_in_a_definition_stays_and_is_not_shown(desk: Desk) -> None:
     assert "word" not in ran.err
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "passwd = 'hun&lt;ter2'",
+        "passwd\n=\n'hunter2'",
+        "passwd='hun\nter2'",
+        'passwd="hun\r\nter2"',
+    ],
+)
+def test_a_password_is_not_shown_however_it_is_written(desk: Desk, written: str) -> None:
+    decoy = "<!-- passwd=' passwd=\" -->\n<graphics type='spice' "
+    last = CLEAN[CLEAN.index("<launchSecurity") :]
+    xml = CLEAN.replace(last, f"{decoy}{written}/>\n{last}")
+    Path("vm1.xml").write_text(xml, newline="")
+    ran = desk.launch("--dry-run", "--ignore-config")
+    assert (ran.code, "..." in ran.out) == (0, True), ran.err
+    assert not [word for word in ("hun", "ter2", "\0") if word in ran.out]
+
+
 def test_a_note_is_not_made_twice(desk: Desk) -> None:
     ran = desk.launch("--policy", "0")
     assert ran.code == 4  # a policy that allows debugging
@@ -519,7 +542,7 @@ def set_to(name: str, value: object) -> Callable[[Host], None]:
 
 
 NOTHING = "no guest was started, and the domain is not defined any more; no secret was sent"
-TOOK = "the guest was destroyed, and the domain is not defined any more; the guest took no secret"
+TOOK = DESTROYED.replace("no secret was sent", "the host says that the guest took no secret")
 MAY = "the guest was destroyed, and the domain is not defined any more; it may have its secret"
 HAD = "the guest was destroyed, and the domain is not defined any more; it had its secret"
 RELEASED = ("created", "measured", "released")
@@ -612,6 +635,12 @@ def test_a_domain_that_the_host_changed_is_not_to_be_ignored(desk: Desk) -> None
     assert "--ignore-config" not in ran.err
 
 
+def test_the_ledger_has_a_refusal_of_the_packet_as_the_host_s(desk: Desk) -> None:
+    desk.host.before["inject"] = LibvirtError(INTERNAL, "SEV: fw_error=11")
+    assert desk.launch(*SECRET).code == 5
+    assert desk.note() == "the host refused the packet"
+
+
 def test_json_tells_what_is_left(desk: Desk) -> None:
     desk.host.firmware = b"\1" + OVMF[1:]
     ran = desk.launch(*SECRET, "--json")
@@ -675,7 +704,8 @@ def test_a_guest_that_was_started_anew_in_another_session_is_not_touched(desk: D
     desk.host.before["launchSecurityInfo"] = anew
     ran = desk.launch(*SECRET)
     assert (ran.code, desk.left(), desk.host.sent) == (5, {"vm1": PAUSED}, {})
-    assert "domain vm1 runs in another session: it was not touched; no secret was sent" in ran.err
+    assert "domain vm1 runs in another session: its guest was not touched" in ran.err
+    assert ", and the domain is still defined, in this session; no secret was sent" in ran.err
 
 
 def test_a_guest_that_cannot_be_destroyed_is_named(desk: Desk) -> None:
@@ -688,7 +718,9 @@ def test_a_guest_that_cannot_be_destroyed_is_named(desk: Desk) -> None:
 
 
 def test_a_host_that_is_gone_in_the_middle_may_have_a_guest_still(desk: Desk) -> None:
-    desk.host.before["launchSecurityInfo"] = lambda: desk.host.before.update(lookupByName=LOST)
+    calls = ("lookupByName", "lookupByUUIDString", "isActive", "XMLDesc 0", "destroy")
+    lost = dict.fromkeys(calls, LOST)
+    desk.host.before["launchSecurityInfo"] = lambda: desk.host.before.update(lost)
     desk.host.after["launchSecurityInfo"] = LOST
     ran = desk.launch(*SECRET)
     assert (ran.code, desk.left(), desk.host.sent) == (6, {"vm1": PAUSED}, {})
@@ -754,6 +786,80 @@ def test_a_start_that_is_not_answered_in_time_may_still_happen(
     assert "no guest was started yet, but may be still: look after domain vm1" in ran.err
 
 
+def test_a_define_that_is_not_answered_in_time_may_still_happen(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sev_attest.host import libvirt
+    from sev_attest.host.limits import call_within, no_answer
+
+    def late(seconds: float, what: str, call: Callable[[], object]) -> object:
+        if "defining" in what:
+            raise no_answer(what, seconds)
+        return call_within(seconds, what, call)
+
+    monkeypatch.setattr(libvirt, "call_within", late)
+    ran = desk.launch(*SECRET)
+    assert (ran.code, desk.left()) == (6, {})
+    assert "no guest was started, but domain vm1 may still be defined, in this session" in ran.err
+    assert "launch it again" not in ran.err
+
+
+def test_a_guest_that_somebody_else_starts_is_theirs_and_the_definition_comes_back(
+    desk: Desk,
+) -> None:
+    define(desk)
+    before = desk.host.domains["vm1"].xml
+
+    def start() -> None:
+        domain = desk.host.domains["vm1"]
+        if domain.xml != before:
+            domain.live, domain.id, domain.state = before, 99, RUNNING
+
+    desk.host.after["define"] = start
+    ran = desk.launch("--domain", "vm1", *SECRET)
+    assert (ran.code, desk.left(), desk.host.sent) == (5, {"vm1": RUNNING}, {})
+    assert desk.host.domains["vm1"].xml == before
+    assert "its guest was not touched, and the domain has the definition that it had" in ran.err
+
+
+@pytest.mark.parametrize("options", [SECRET, ("--ledger", "none")])
+def test_a_guest_that_runs_already_gets_nothing_even_with_insecure(
+    desk: Desk, options: tuple[str, ...]
+) -> None:
+    """It was started paused: the host has disobeyed."""
+    desk.host.after["create"] = lambda: setattr(desk.host.domains["vm1"], "state", RUNNING)
+    ran = desk.launch("--insecure", *options)
+    assert (ran.code, desk.left(), desk.host.sent) == (5, {}, {})
+    assert "the guest is not paused, but running" in ran.err
+
+
+@pytest.mark.parametrize("extra", [(), ("--json",)])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BrokenPipeError()])
+@pytest.mark.parametrize("secret", [SECRET, ()])
+def test_an_output_that_fails_does_not_hide_that_the_guest_runs(
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    extra: tuple[str, ...],
+    error: OSError,
+    secret: tuple[str, ...],
+) -> None:
+    import click
+
+    echo = click.echo
+
+    def full(message: object = None, *, nl: bool = True, err: bool = False) -> None:
+        if not err:
+            raise error
+        echo(message, nl=nl, err=err)
+
+    monkeypatch.setattr(click, "echo", full)
+    ran = desk.launch(*secret, *extra)
+    assert (ran.code, desk.left(), bool(desk.host.sent)) == (6, {"vm1": RUNNING}, bool(secret))
+    words = "has its secret" if secret else "no secret was sent"
+    assert f"note: the guest runs, and {words}\n" in ran.err
+    assert desk.events()[-1] == ("released" if secret else "closed")
+
+
 def test_what_a_refused_start_leaves_defined_is_named(desk: Desk) -> None:
     desk.host.before["create"] = LibvirtError(INTERNAL, "no memory")
     ran = desk.launch(*SECRET, "--on-refusal", "leave")
@@ -796,7 +902,8 @@ def test_an_interrupt_at_any_call_leaves_nothing(desk: Desk, call: str, when: st
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Handle signals as the program does."""
-    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    old = {number: signal.getsignal(number) for number in numbers}
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"it exits with {code}"))
     interrupts.handle()
     yield
@@ -833,6 +940,86 @@ def test_a_second_signal_does_not_stop_the_clean_up(desk: Desk) -> None:
     desk.host.before["destroy"] = lambda: os.kill(os.getpid(), signal.SIGINT)
     ran = desk.launch(*SECRET)
     assert (ran.code, desk.left(), desk.events()) == (130, {}, ["created", "failed"])
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("first", ["signal", "error", "error after the secret"])
+def test_a_signal_in_the_first_line_of_the_clean_up_does_not_end_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    call = "resume" if "secret" in first else "launchSecurityInfo"
+    interrupted = first == "signal"
+    desk.host.before[call] = interrupts.running.interrupt if interrupted else LOST
+    desk.host.before["destroy"] = lambda: os.kill(os.getpid(), signal.SIGHUP)
+    came: list[str] = []
+
+    def early(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code is Attempt.__exit__.__code__:
+            came.append("signal")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    sys.setprofile(early)
+    try:
+        ran = desk.launch(*SECRET)
+    finally:
+        sys.setprofile(None)
+    # Python drops a profiler that raises, so then only the first of the two exits is seen.
+    assert len(came) == (2 if interrupted else 1)
+    assert (ran.code, ran.out, desk.left()) == (130, "", {})
+    assert desk.events()[-1] == ("released" if "secret" in first else "failed")
+    assert "note: the guest was destroyed, " in ran.err
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_signal_while_the_verdict_is_printed_says_that_the_guest_runs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted = Case.accepted
+
+    def signalled(*arguments: Any, **more: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        accepted(*arguments, **more)
+
+    monkeypatch.setattr(Case, "accepted", signalled)
+    ran = desk.launch(*SECRET)
+    assert (ran.code, desk.left(), desk.events()[-1]) == (130, {"vm1": RUNNING}, "released")
+    assert "note: the guest runs, and has its secret\n" in ran.err
+
+
+def test_of_the_signals_after_once_only_one_raises() -> None:
+    state = Running()
+    with state:
+        state.once()
+        with pytest.raises(KeyboardInterrupt):
+            state.interrupt()
+        state.interrupt()
+    with state:  # another command
+        state.once()
+        with pytest.raises(KeyboardInterrupt), state.held():
+            state.interrupt()
+        state.interrupt()
+        state.spend()
+        state.interrupt()
+    with state, pytest.raises(KeyboardInterrupt):
+        state.interrupt()
+
+
+def test_a_signal_while_a_thread_starts_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sev_attest.host.limits import call_within
+
+    def start(hidden: type[BaseException]) -> Callable[[object], None]:
+        def fail(_: object) -> None:
+            try:
+                raise hidden
+            finally:
+                raise RuntimeError("release unlocked lock")
+
+        return fail
+
+    for hidden, seen in ((KeyboardInterrupt, KeyboardInterrupt), (ValueError, RuntimeError)):
+        monkeypatch.setattr("threading.Thread.start", start(hidden))
+        with pytest.raises(seen):
+            call_within(1, "asking", int)
 
 
 def test_signals_are_held_back_by_the_outermost_block() -> None:

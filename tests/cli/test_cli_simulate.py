@@ -675,6 +675,48 @@ def test_damaged_state_is_an_error_never_a_bug(run: Run, here: Path, path: str) 
     assert codes == {0, 6}  # what is not needed may have any value
 
 
+@pytest.mark.parametrize("path", ["host/simulated-host.json", "host/guests/vm1.json"])
+def test_state_is_read_from_regular_files_and_nothing_waits(
+    run: Run, here: Path, path: str
+) -> None:
+    launched(run)
+    Path(path).unlink()
+    os.mkfifo(path)
+    ran = run("simulate", "list", "host")
+    assert (ran.code, "this is no regular file" in ran.err) == (6, True)
+    Path(path).unlink()
+    Path(path).mkdir()
+    assert run("simulate", "list", "host").code == 6
+
+
+def test_no_name_of_a_secret_steers_a_terminal(run: Run, here: Path) -> None:
+    launched(run)
+    done(run("simulate", "resume", "host", "vm1"))
+    path = Path("host/guests/vm1.json")
+    document = json.loads(path.read_bytes())
+    for name in ("\x1b[2Jcleared", "736869e5-84f0-4973-92ec-06879ce3da0b\n", "luks-key"):
+        path.write_text(json.dumps(document | {"secrets": {name: "00"}}))
+        ran = run("simulate", "guest", "host", "vm1")
+        assert (ran.code, "secrets: is missing or damaged" in ran.err) == (6, True)
+        assert "\x1b" not in ran.out + ran.err
+
+
+def test_the_last_launch_that_can_be_counted_leaves_a_host_that_can_be_read(
+    run: Run, here: Path
+) -> None:
+    launched(run)
+    path = Path("host/simulated-host.json")
+    document = json.loads(path.read_bytes())
+    path.write_text(json.dumps(document | {"launches": (1 << 63) - 1}))
+    done(start(run, "vm1", ES, "--name", "vm2"))
+    ran = start(run, "vm1", ES, "--name", "vm3")
+    assert (ran.code, "cannot count another launch" in ran.err) == (5, True)
+    assert [line.split()[1] for line in done(run("simulate", "list", "host")).lines[1:]] == [
+        "vm1",
+        "vm2",
+    ]
+
+
 # several processes
 
 

@@ -18,7 +18,7 @@ from sev_attest.host.inspect import (
     inspect_guest,
     inspect_host,
 )
-from sev_attest.host.inspect.tree import MAX_FILE, Unreadable
+from sev_attest.host.inspect.tree import MAX_FILE, MAX_NAMES, Unreadable
 
 Content = str | bytes | None
 """The text of a file, or None for one that is not there."""
@@ -167,7 +167,7 @@ class Everywhere(Tree):
             raise Unreadable(path, f"more than {most} bytes")
         return self.content
 
-    def names(self, path: str) -> list[str] | None:
+    def names(self, path: str, most: int = MAX_NAMES) -> list[str] | None:
         return ["a.conf", "a.json", "a.xml", "libvirt-1-1"]
 
     def filled(self, path: str) -> bool:

@@ -500,3 +500,11 @@ def test_a_qemu_tells_its_version_and_defines_no_domain(lab: Lab) -> None:
         lab.client.own["query-version"] = []
         with pytest.raises(MalformedInput):
             connection.versions()
+
+
+def test_a_qemu_that_has_to_hurry_has_less_time(lab: Lab) -> None:
+    with closing(QmpConnection(URI, 86400)) as connection:
+        connection.hurry(0.01)
+        lab.client.broken["query-status"] = hangs
+        with pytest.raises(HostError, match=r"no answer in 0.01 seconds"):
+            connection.state()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sev_attest.host.inspect import Tree
+from sev_attest.host.inspect import Tree, packages, rpm
 from sev_attest.host.inspect.packages import Packages
 from sev_attest.host.inspect.rpm import version
-from sev_attest.host.inspect.tree import Unreadable
+from sev_attest.host.inspect.tree import MAX_FILE, Unreadable
 from simulated_trees import dpkg, lay_out, rpm_database, rpm_header
 
 NAMES = ("libvirt-daemon", "libvirt")
@@ -149,6 +149,9 @@ HOSTILE = {
         "INSERT INTO Name VALUES ('libvirt', 7)",
     ],
     "endless view": [ENDLESS],
+    "many tables": [f"CREATE TABLE t{number} (x)" for number in range(300)],
+    "a wide table": [f"CREATE TABLE x ({', '.join(f'c{number}' for number in range(40))})"],
+    "a long statement": [f"CREATE TABLE x (y CHECK (y != '{'y' * 5000}'))"],
     "huge blob": [
         "CREATE VIEW Name AS SELECT 'libvirt' AS key, 1 AS hnum",
         "CREATE VIEW Packages AS SELECT 1 AS hnum, zeroblob(900000000) AS blob",
@@ -166,6 +169,106 @@ def test_a_hostile_database_ends(tmp_path: Path, name: str) -> None:
         database.commit()
     with pytest.raises(Unreadable, match="no RPM database"):
         first(tmp_path)
+
+
+GENERATED = "CREATE TABLE Name (key TEXT, hnum INTEGER, idx INTEGER, x AS (hex(zeroblob(9))) {})"
+VIRTUAL = "CREATE VIRTUAL TABLE x USING y(z)"
+COMPUTED = {
+    "view": ["CREATE VIEW Name AS SELECT 'libvirt' AS key, 1 AS hnum"],
+    "another view": ["CREATE TABLE Name AS SELECT 'libvirt' AS key, 1 AS hnum",
+                     "CREATE VIEW x AS SELECT 'a' LIKE '%a%a%b'"],
+    "trigger": ["CREATE TABLE Name AS SELECT 'libvirt' AS key, 1 AS hnum",
+                "CREATE TRIGGER x AFTER INSERT ON Name BEGIN SELECT 1; END"],
+    "virtual table": ["CREATE TABLE Name AS SELECT 'libvirt' AS key, 1 AS hnum",
+                      "PRAGMA writable_schema = ON",
+                      f"INSERT INTO sqlite_master VALUES ('table', 'x', 'x', 0, '{VIRTUAL}')"],
+    **{
+        kind: [GENERATED.format(kind), "INSERT INTO Name VALUES ('libvirt', 1, 0)"]
+        for kind in ("VIRTUAL", "STORED")
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_database_that_computes_is_not_asked(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "var/lib/rpm/rpmdb.sqlite"
+    rpm_database(path, {"libvirt": rpm_header()})
+    with closing(sqlite3.connect(path)) as database:
+        for statement in ("DROP TABLE Name", *COMPUTED[name]):
+            database.execute(statement)
+        database.commit()
+    with pytest.raises(Unreadable, match=r"no RPM database \(ValueError\)"):
+        first(tmp_path)
+
+
+def test_the_indexes_of_a_database_are_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "var/lib/rpm/rpmdb.sqlite"
+    rpm_database(path, {"libvirt": rpm_header()})
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE INDEX Name_key_idx ON Name (key)")
+        database.execute("CREATE UNIQUE INDEX one ON Name (hnum)")
+        database.execute("CREATE TABLE x (y TEXT PRIMARY KEY, z INTEGER UNIQUE)")
+        database.commit()
+    assert first(tmp_path) == ("libvirt", "10.0.0", "rpm")
+
+
+def test_a_query_ends_with_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "var/lib/rpm/rpmdb.sqlite"
+    rpm_database(path, {f"p{number}": b"" for number in range(2000)})
+    assert first(tmp_path) is None
+    clock = iter(range(100))  # a second between two looks
+    monkeypatch.setattr(rpm, "thread_time", lambda: next(clock))
+    with pytest.raises(Unreadable, match=r"no RPM database \(OperationalError\)"):
+        first(tmp_path)
+    assert next(clock) == rpm._SECONDS + 2
+
+
+def test_a_header_of_any_size_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "var/lib/rpm/rpmdb.sqlite"
+    rpm_database(path, {"libvirt": bytes(rpm._MAX_HEADER + 1)})
+    with pytest.raises(Unreadable, match=r"no RPM database \(DataError\)"):
+        first(tmp_path)
+
+
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_a_database_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, unreadable: bool
+) -> None:
+    lay_out(tmp_path, {"/var/lib/dpkg/status": dpkg({"libvirt": "9"})})
+    if unreadable:
+        monkeypatch.setattr(packages, "_MAX_DATABASE", 5)
+    reads = []
+    read = Tree.read
+
+    def counted(self: Tree, path: str, most: int = MAX_FILE) -> bytes | None:
+        reads.append(path)
+        return read(self, path, most)
+
+    monkeypatch.setattr(Tree, "read", counted)
+    found = Packages(Tree(str(tmp_path)))
+    for names in (NAMES, packages.QEMU, packages.SELINUX):
+        if unreadable:
+            with pytest.raises(Unreadable, match="more than 5 bytes"):
+                found.first(names)
+        else:
+            found.first(names)
+    assert reads.count("/var/lib/dpkg/status") == 1
+
+
+def test_packages_are_read_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "_MAX_PACKAGES", 1)
+    status = dpkg({"libvirt": "9", "libvirt-daemon": "9"})
+    lay_out(tmp_path, {"/var/lib/dpkg/status": status})
+    assert first(tmp_path) == ("libvirt", "9", "dpkg")
+
+
+def test_a_package_is_read_to_a_bound(tmp_path: Path) -> None:
+    text = (
+        f"Package: libvirt\nVersion: {'1' * (1 << 20)}\nStatus: install ok installed\n\n"
+        f"Package: libvirt-daemon\nVersion: {'2' * 9999}\nStatus: install ok installed"
+    )
+    lay_out(tmp_path, {"/var/lib/dpkg/status": text})
+    assert first(tmp_path) == ("libvirt-daemon", "2" * 256, "dpkg")
 
 
 def test_rubbish_in_place_of_a_database_is_unreadable(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sev_attest.host.inspect import Tree, tree
-from sev_attest.host.inspect.tree import MAX_FILE, Unreadable
+from sev_attest.host.inspect.tree import MAX_FILE, MAX_SETTINGS, Unreadable
 from simulated_trees import lay_out
 
 
@@ -126,12 +126,94 @@ def test_a_huge_file_is_not_read(root: Path) -> None:
         Tree(str(root)).read("/etc/a", 5)
 
 
-def test_a_folder_of_many_names_is_not_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "MAX_NAMES", 2)
+def test_a_folder_of_many_names_is_not_listed(root: Path) -> None:
     lay_out(root, {f"/two/{name}": "" for name in "ab"} | {f"/three/{name}": "" for name in "abc"})
-    assert Tree(str(root)).names("/two") == ["a", "b"]
+    assert Tree(str(root)).names("/two", 2) == ["a", "b"]
     with pytest.raises(Unreadable, match="more than 2 names"):
-        Tree(str(root)).names("/three")
+        Tree(str(root)).names("/three", 2)
+
+
+SETTINGS = ("/etc/x.d", "/run/x.d", "/usr/x.d")
+
+
+def test_of_settings_the_first_folder_s_count(root: Path) -> None:
+    lay_out(root, {"/run/x.d/b.conf": "b", "/usr/x.d/b.conf": "2", "/usr/x.d/a.conf": "a",
+                   "/usr/x.d/c.txt": "c", "/usr/x.d/d.conf": "d", "/usr/x.d/e.conf": "e",
+                   "/dev/tty": ""})  # fmt: skip
+    (root / "run/x.d/d.conf").symlink_to("/dev/null")
+    assert [*Tree(str(root)).collected(SETTINGS, ".conf")] == [
+        ("/usr/x.d/a.conf", b"a"),
+        ("/run/x.d/b.conf", b"b"),
+        ("/usr/x.d/e.conf", b"e"),
+    ]
+
+
+def test_a_setting_that_is_the_null_device_is_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(root, {"/etc/x.d/a.conf": "a", "/usr/x.d/a.conf": "2"})
+    null = Path("/dev/null").stat()
+    monkeypatch.setattr(Tree, "stat", lambda *_: null)
+    assert [*Tree(str(root)).collected(SETTINGS, ".conf")] == []
+
+
+def test_settings_are_bounded_as_a_whole(root: Path) -> None:
+    lay_out(root, {f"/etc/x.d/{name}.conf": "12345" for name in "abc"})
+    assert len([*Tree(str(root)).collected(SETTINGS, ".conf", whole=15)]) == 3
+    with pytest.raises(Unreadable, match=r"^/etc/x.d/c.conf: with those before it, too many"):
+        [*Tree(str(root)).collected(SETTINGS, ".conf", whole=14)]
+    with pytest.raises(Unreadable, match=r"^/etc/x.d/a.conf: more than 4 bytes"):
+        [*Tree(str(root)).collected(SETTINGS, ".conf", 4)]
+    lay_out(root, {f"/usr/x.d/{number}": "" for number in range(MAX_SETTINGS + 1)})
+    with pytest.raises(Unreadable, match=f"^/usr/x.d: more than {MAX_SETTINGS} names"):
+        [*Tree(str(root)).collected(SETTINGS, ".conf")]
+
+
+def test_a_tree_is_bounded_as_a_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "_MAX_BYTES", 20)
+    looked = Tree(str(root))
+    for _ in range(3):
+        looked.read("/etc/a")
+    with pytest.raises(Unreadable, match=r"^/etc/a: after 20 bytes, nothing more is read$"):
+        looked.read("/etc/a")
+    assert looked.names("/etc") == ["a"]
+    monkeypatch.setattr(tree, "_MAX_STEPS", 7)
+    looked = Tree(str(root))
+    for _ in range(2):
+        looked.stat("/etc/a")
+    with pytest.raises(Unreadable, match=r"^/etc/a: too many folders and links on the way"):
+        looked.stat("/etc/a")
+    assert Tree(str(root)).exists("/etc/a")
+
+
+def test_the_way_to_a_file_is_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, count = os.open, 0
+
+    def counted(path: str, flags: int, **options: int) -> int:
+        nonlocal count
+        count += 1
+        return opened(path, flags, **options)
+
+    monkeypatch.setattr(os, "open", counted)
+    for number in range(30):
+        (root / f"k{number}").symlink_to(f"{'etc/../' * 300}k{number + 1}")
+    with pytest.raises(Unreadable, match=r"^/k0: too many folders and links on the way"):
+        Tree(str(root)).read("/k0")
+    assert count <= 513
+
+
+def test_a_size_that_is_too_large_is_known_without_reading(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(Unreadable, match="more than 5 bytes"):
+        Tree(str(root)).read("/etc/a", 5)
+
+
+def test_what_has_no_size_is_read_to_the_bound() -> None:
+    assert Tree().read("/proc/self/status")
+    with pytest.raises(Unreadable, match="more than 5 bytes"):
+        Tree().read("/proc/self/status", 5)
 
 
 def test_what_must_not_be_read_says_how(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

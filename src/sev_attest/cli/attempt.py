@@ -12,7 +12,7 @@ from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.store import StoreOptions
 from sev_attest.cli.outputs import check_writable, write_all
 from sev_attest.errors import SevAttestError
-from sev_attest.host.launch import OneLaunch, Remains
+from sev_attest.host.launch import UNDO_SECONDS, OneLaunch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,10 @@ class Steps:
     def took(self, step: str, words: str) -> None:
         """Note a step, in words; what nobody reads ends no launch."""
         self.taken.append({"step": step, "detail": words})
+        self.say(step, words)
+
+    def say(self, step: str, words: str) -> None:
+        """Print what is done, if anything is printed."""
         if self._output.text:
             with suppress(OSError):
                 click.echo(render.one_line(f"{step}: {words}"), err=True)
@@ -50,7 +54,10 @@ class Attempt:
     Inside ``with attempt:``, any exception is a refusal: the guest is destroyed, or left paused if
     that was asked for, and the session has ended in the ledger. What is told of that is added to
     the exception. A signal that comes while the host is asked to change something waits until it
-    has answered.
+    has answered. Once the guest runs, an exception is no refusal: it is only told that it runs.
+
+    One signal raises, later ones are ignored. ``with attempt, attempt:`` undoes a launch even if
+    that signal comes between an error and the first line that handles it.
     """
 
     def __init__(
@@ -69,18 +76,33 @@ class Attempt:
         self.steps: Steps = steps
         self._leave = leave
         self._created = False
+        self._ended = False
         self.live: Live | None = None
         """The guest, once it was started and is fit to be attested."""
 
     def __enter__(self) -> Self:
+        running.once()
         return self
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if error is None:
+        if error is None or self._ended:
             return
         with running.held(drop=True):
-            remains = self._launch.undo(leave=self._leave)
-            self._tell(error, remains, self._end_session(error))
+            running.spend()
+            if self.live is not None and self.live.runs:
+                self._tell(error, "running", f"the guest runs, and {self._secret()}")
+            else:
+                self._refuse(error)
+            self._ended = True
+
+    def _refuse(self, error: BaseException) -> None:
+        """Undo the launch because of an exception, and add to it what is left."""
+        self.steps.say("undo", f"the host has {UNDO_SECONDS} seconds to remove what was started")
+        remains = self._launch.undo(leave=self._leave)
+        session = self._end_session(error)
+        if isinstance(error, SevAttestError) and error.check in _LEFT and remains.over:
+            error.hint = _AGAIN
+        self._tell(error, remains.guest, f"{remains.words}; {self._secret()}; {session}")
 
     def create(self, create: "Callable[[Ledger], object]", out: str | None, *, force: bool) -> None:
         """Create the session in the ledger; then write its record, if a file takes it."""
@@ -126,15 +148,11 @@ class Attempt:
             return f"the ledger does not know that this launch was refused: {failure}"
         return "no ledger has this session" if entry is None else f"its session is {entry.state}"
 
-    def _tell(self, error: BaseException, remains: Remains, session: str) -> None:
-        """Add to an exception what is left of the launch; print it for one that nothing shows."""
-        words = f"{remains.words}; {self._secret()}; {session}"
+    def _tell(self, error: BaseException, guest: str, words: str) -> None:
+        """Add to an exception what is left of the launch; print it for one that may not show it."""
         if isinstance(error, SevAttestError):
-            facts = {"guest": remains.guest, "remains": words, "steps": self.steps.taken}
+            facts = {"guest": guest, "remains": words, "steps": self.steps.taken}
             error.facts = facts | error.facts
-            if error.check in _LEFT and remains.guest in ("none", "destroyed"):
-                error.hint = _AGAIN
-        if isinstance(error, Exception):
             error.add_note(words)
             return
         with suppress(OSError):
@@ -146,8 +164,10 @@ class Attempt:
         if live is None or not live.sending:
             return "no secret was sent"
         if live.refused:
-            return "the guest took no secret"
-        return "it had its secret" if live.injected else "it may have its secret"
+            return "the host says that the guest took no secret"
+        if live.injected:
+            return "has its secret" if live.runs else "it had its secret"
+        return "it may have its secret"
 
 
 def _reason(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 While a command runs they raise KeyboardInterrupt, so that half-written files are removed. Before
 and after it there is nothing to remove: then they end the process at once. A signal never shows a
 traceback. While a command waits for an answer that decides what is true on a host, a signal is held
-back until the answer is there.
+back until the answer is there. A command that has something to undo lets one signal raise only.
 """
 
 import os
@@ -32,6 +32,8 @@ class Running:
         """How many signals came inside of commands."""
         self._holding: int = 0
         self._came: bool = False
+        self._once: bool = False
+        self._spent: bool = False
 
     @property
     def inside(self) -> bool:
@@ -39,10 +41,24 @@ class Running:
         return self._depth > 0
 
     def __enter__(self) -> None:
+        if not self.inside:
+            self._holding, self._came, self._once, self._spent = 0, False, False, False
         self._depth += 1
 
     def __exit__(self, *_error: object) -> None:
         self._depth -= 1
+
+    def once(self) -> None:
+        """Let only one more signal raise, in this command.
+
+        A second one could end the handler of the first before its first line. So two handlers, one
+        around the other, are enough for the inner or the outer one to run to its end.
+        """
+        self._once = True
+
+    def spend(self) -> None:
+        """Let no more signal raise, in this command: what was begun runs to its end."""
+        self._spent = True
 
     @contextmanager
     def held(self, *, drop: bool = False) -> Iterator[None]:
@@ -60,14 +76,17 @@ class Running:
             self._holding -= 1
             came, self._came = self._came and not self._holding, self._came and self._holding > 0
             if came and not drop:
+                self._spent = self._once
                 raise KeyboardInterrupt
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt, now or when signals are no longer held back."""
         self.signals += 1
-        if not self._holding:
-            raise KeyboardInterrupt
-        self._came = True
+        if self._holding or self._spent:
+            self._came = True
+            return
+        self._spent = self._once
+        raise KeyboardInterrupt
 
 
 running: Running = Running()

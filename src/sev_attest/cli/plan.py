@@ -2,7 +2,7 @@
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from sev_attest.host import HostConnection
     from sev_attest.owner.requirements import Requirements
 
-_PASSWORD = re.compile("""(\\bpasswd=)("[^"]*"|'[^']*')""")
-"""A password of <graphics>: the definition of a domain on the host has it."""
+_PASSWORD = re.compile(b"""(?<=\\bpasswd)(\\s*=\\s*)("[^"<]*"|'[^'<]*')""")
+"""A password of <graphics>: the definition of a domain on the host has it. No value has a "<"."""
+_MASK = "\0"
+"""What stands for a byte of a password: no XML has it."""
 _SHOWN = 120
 """Characters of a line in a diff; the session's blobs are longer."""
 
@@ -87,8 +89,20 @@ class Plan:
     @property
     def diff(self) -> list[str]:
         """The lines of the diff from the domain's XML to what is defined, without passwords."""
-        lines = self.prepared.diff(self.name, "prepared")
-        return [_PASSWORD.sub(r"\1'...'", line) for line in lines]
+        whole = self.prepared
+        # Before there are lines: a value may go over several. The offsets of the diff must stay.
+        masked = replace(whole, source=_masked(whole.source), xml=_masked(whole.xml))
+        return [re.sub(f"{_MASK}+", "...", line) for line in masked.diff(self.name, "prepared")]
+
+
+def _masked(xml: bytes) -> bytes:
+    """Return XML of the same length whose passwords are masked."""
+
+    def mask(found: re.Match[bytes]) -> bytes:
+        value = found[2]
+        return found[1] + value[:1] + _MASK.encode() * (len(value) - 2) + value[-1:]
+
+    return _PASSWORD.sub(mask, xml)
 
 
 def read_wanted(

@@ -98,6 +98,12 @@ class HostDomain(Protocol):
     def start_paused(self) -> None:
         """Start it, with no vCPU running. Raises WrongState if it is active."""
 
+    def started_here(self) -> bool:
+        """Return whether its guest is the one that :meth:`start_paused` started."""
+
+    def live_session(self) -> str:
+        """Return the session blob that its guest was started in (base64), "" if it has none."""
+
     def running(self) -> RunningGuest:
         """Return its guest. Raises WrongState if it is not active."""
 
@@ -113,6 +119,9 @@ class HostConnection(Protocol):
 
     def close(self) -> None:
         """Disconnect. Raises nothing."""
+
+    def hurry(self, seconds: float) -> None:
+        """Let all later answers together take ``seconds`` at most."""
 
     def is_local(self) -> bool:
         """Return whether the host is this machine, or cannot be told apart from it."""

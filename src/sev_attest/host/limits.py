@@ -48,7 +48,14 @@ def call_within(seconds: float, what: str, call: Callable[[], Value]) -> Value:
         except BaseException as error:  # noqa: BLE001 - raised again by the caller
             done.put((None, error))
 
-    threading.Thread(target=run, daemon=True).start()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError as failure:
+        # A signal while start() waits for its thread: its lock then hides the KeyboardInterrupt.
+        hidden = failure.__context__
+        if isinstance(hidden, KeyboardInterrupt):
+            raise hidden from None
+        raise
     try:
         value, error = done.get(timeout=seconds)
     except queue.Empty:

@@ -102,6 +102,10 @@ class QmpConnection:
             self._call("disconnecting", self._client.disconnect, min(self._timeout, _GRACE))
         self._runner.close()
 
+    def hurry(self, seconds: float) -> None:
+        """Let each later answer take ``seconds`` at most; it is asked to undo nothing."""
+        self._timeout = min(self._timeout, seconds)
+
     def _call(
         self,
         what: str,

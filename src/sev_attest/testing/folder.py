@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from hashlib import shake_128
 from pathlib import Path
 
@@ -135,8 +134,7 @@ class HostFolder:
             if place.exists():
                 raise WrongState(f"there is a guest {name} already", check="simulate.exists")
             # Counted first: no nonce is used twice, even if this process is killed.
-            state = HostState(**HostState.read(self.folder / STATE))
-            self.state = replace(state, launches=state.launches + 1)
+            self.state = HostState(**HostState.read(self.folder / STATE)).launched()
             self._replace(self.folder / STATE, self.state.to_bytes())
             with _refusals():
                 saved = SavedGuest.of(self._host(fault).launch(**inputs))

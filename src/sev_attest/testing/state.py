@@ -1,12 +1,15 @@
 """What a simulated host in a folder keeps between commands: JSON documents, and their reading."""
 
 import json
+import os
+import re
+import stat
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sev_attest.errors import MalformedInput, reading
+from sev_attest.errors import MalformedInput, WrongState, reading
 from sev_attest.sev.spec import GuestState
 from sev_attest.testing.authority import Authority
 from sev_attest.testing.host import Fault
@@ -15,6 +18,8 @@ from sev_attest.testing.qemu import Guest, launch_text
 
 _MAX_SIZE = 1 << 20
 """Bytes of a file. The secrets of a guest are 16 KiB at most."""
+_MAX_LAUNCHES = 1 << 63
+_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,8 @@ def _fault(value: Any) -> Fault | None:
 
 
 def _secrets(value: Any) -> dict[str, bytes]:
+    if not all(map(_GUID.fullmatch, value)):
+        raise ValueError
     return {guid: bytes.fromhex(text) for guid, text in value.items()}
 
 
@@ -100,7 +107,9 @@ class _File:
     def read(cls, path: Path) -> dict[str, Any]:
         """Return the fields of a file. Raises OSError, MalformedInput."""
         with reading(str(path)):
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_open) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise MalformedInput(cls.WHAT, "format", "this is no regular file")
                 data = file.read(_MAX_SIZE)
             try:
                 document = json.loads(data)
@@ -118,6 +127,11 @@ class _File:
             return found
 
 
+def _open(path: str, flags: int) -> int:
+    # O_NONBLOCK: a FIFO without a writer must not hang.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _plain(value: bytes | Fault) -> str:
     return value.name if isinstance(value, Fault) else value.hex()
 
@@ -133,7 +147,14 @@ class HostState(_File):
     api: tuple[int, int] = field(metadata=_by(_pair(0xFF)))
     build: int = field(metadata=_by(_number(0xFF)))
     fault: Fault | None = field(metadata=_by(_fault))
-    launches: int = field(metadata=_by(_number(1 << 63)))
+    launches: int = field(metadata=_by(_number(_MAX_LAUNCHES)))
+
+    def launched(self) -> "HostState":
+        """Return the state with one launch more. Raises WrongState if it could not be read."""
+        if self.launches >= _MAX_LAUNCHES:
+            words = "this simulated host cannot count another launch: make a new one"
+            raise WrongState(words, check="simulate.launches")
+        return replace(self, launches=self.launches + 1)
 
     def platform(self) -> Platform:
         """Return the platform; its keys are always the same, its nonces those of a new launch."""

@@ -11,7 +11,7 @@ from sev_attest.cli.options.connect import connect
 from sev_attest.cli.options.guest import FILES, GuestOptions
 from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.launch import HostChainOptions, LaunchOptions, TargetOptions
-from sev_attest.cli.options.live import Live, check_guest
+from sev_attest.cli.options.live import Live, check_domain, check_paused
 from sev_attest.cli.options.owner import DemandOptions, finish_launch
 from sev_attest.cli.options.reported import Reported, ReportedOptions, read_reported
 from sev_attest.cli.options.search import GuestSearchOptions, SearchOptions, Stated
@@ -78,7 +78,8 @@ def command(
     if output.steps and output.text:
         show_plan(plan, err=True)
     attempt = Attempt(plan.launch, plan.record, ledger, steps, leave=options.on_refusal == "leave")
-    with attempt:
+    # Twice: a signal may end an exit before its first line, but only one signal raises.
+    with attempt, attempt:
         create = creation(session, plan.record, ledger, requirements=wanted.whole)
         attempt.create(create, options.out, force=options.force)
         steps.took("session", f"{plan.record.name}, policy {session.policy}")
@@ -110,11 +111,11 @@ def command(
         if summary.secrets:
             steps.took("release", "the guest has its secrets")
         steps.took("run", "the guest runs")
-    if output.text and not summary.secrets:
-        summary.notes.append("the guest got no secret, and its session is closed")
-    case.accepted(
-        summary, "launch", dry_run=False, domain=plan.name, guest="running", steps=steps.taken
-    )
+        if output.text and not summary.secrets:
+            summary.notes.append("the guest got no secret, and its session is closed")
+        case.accepted(
+            summary, "launch", dry_run=False, domain=plan.name, guest="running", steps=steps.taken
+        )
 
 
 def _check_usage(
@@ -161,8 +162,10 @@ def _started(attempt: Attempt, plan: Plan, *, insecure: bool) -> Live:
     """Start the guest, and check that it is paused and was started as it was defined."""
     guest = attempt.start()
     kernel = plan.record.kernel_hashes
+    # Also with --insecure: it was started paused, so a host that lets it run has disobeyed.
+    check_paused(guest, insecure=False)
     try:
-        notes = check_guest(guest, guest.config, kernel=kernel, insecure=insecure)
+        notes = check_domain(guest.config, kernel=kernel, insecure=insecure)
     except NotAttestable as error:
         # What was defined could be attested: the hint of `validate`, to ignore it, is wrong here.
         error.check, error.hint = (

@@ -225,7 +225,7 @@ def guest_view(*, host: HostFolder, name: str, options: SeenOptions, output: Out
               **_guest(name, guest))  # fmt: skip
         return
     for line in (f"simulated: what {name} sees", *lines):
-        click.echo(line)
+        click.echo(render.one_line(line))
 
 
 def _place_errors(texts: tuple[str, ...]) -> Iterator[Unsupported]:

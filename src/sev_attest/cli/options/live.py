@@ -87,11 +87,13 @@ class Live:
         self.local: bool = local
         self.insecure: bool = insecure
         self.refused: bool = False
-        """Whether the host certainly did not take the secret."""
+        """Whether the secret was not sent, or the host says that it was not taken."""
         self.sending: bool = False
         """Whether the host was asked to take the secret."""
         self.injected: bool = False
         """Whether the host took the secret."""
+        self.runs: bool = False
+        """Whether the host let the guest run, because it was asked to."""
 
     def complete(self, options: GuestOptions, policy: GuestPolicy) -> GuestOptions:
         """Return the options with what they leave to the host; it is noted in ``notes``.
@@ -196,6 +198,7 @@ class Live:
         try:
             with running.held(drop=True):
                 self.guest.resume()
+                self.runs = True
         except SevAttestError as error:
             error.hint = f"{true}: {self.guest.resumes} lets it run"
             raise
@@ -238,36 +241,40 @@ def attach(options: HostOptions, *, kernel: bool) -> Live | None:
     local = bool(notes)
     guest = host.guest(options.domain)
     config = None if options.ignore_config else guest.config
-    notes += check_guest(guest, config, kernel=kernel, insecure=insecure)
+    notes += check_paused(guest, insecure=insecure)
+    notes += check_domain(config, kernel=kernel, insecure=insecure)
     with reading("the host"):
         claims = guest.claims()
     return Live(guest, claims, notes, local=local, insecure=insecure)
 
 
-def check_guest(
-    guest: "RunningGuest", config: "DomainConfig | None", *, kernel: bool, insecure: bool
-) -> list[str]:
-    """Check that a guest is paused, and that ``config`` can be attested; return notes.
+def check_paused(guest: "RunningGuest", *, insecure: bool) -> list[str]:
+    """Check that a guest is paused; return notes. Raises WrongState, unless ``insecure``."""
+    state = guest.state()
+    if state == "paused":
+        return []
+    message = f"the guest is not paused, but {state}"
+    if insecure:
+        return [f"INSECURE: {message}"]
+    raise WrongState(
+        message,
+        check="host.state",
+        hint=f"only a guest that has not run yet can be attested: {guest.starts}",
+    )
+
+
+def check_domain(config: "DomainConfig | None", *, kernel: bool, insecure: bool) -> list[str]:
+    """Check that a domain can be attested; return notes. None, unknown, is accepted.
 
     ``kernel``: whether the owner names a kernel, which the domain must have measured. ``insecure``
-    turns a refusal into a note. Raises WrongState, and what ``check_config`` raises.
+    turns a risk into a note. Raises what ``check_config`` raises.
     """
-    notes: list[str] = []
-    state = guest.state()
-    if state != "paused" and not insecure:
-        raise WrongState(
-            f"the guest is not paused, but {state}",
-            check="host.state",
-            hint=f"only a guest that has not run yet can be attested: {guest.starts}",
-        )
-    if state != "paused":
-        notes.append(f"INSECURE: the guest is not paused, but {state}")
-    if config is not None:
-        from sev_attest.host.config import check_config
+    if config is None:
+        return []
+    from sev_attest.host.config import check_config
 
-        try:
-            notes += check_config(config, kernel=kernel, insecure=insecure)
-        except Insecure as error:
-            error.hint = "for tests, --insecure goes on"
-            raise
-    return notes
+    try:
+        return check_config(config, kernel=kernel, insecure=insecure)
+    except Insecure as error:
+        error.hint = "for tests, --insecure goes on"
+        raise

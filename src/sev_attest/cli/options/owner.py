@@ -296,9 +296,15 @@ def _pass_on(
             files.write(packet)
     except BaseException as error:
         if ledger is not None and (guest is None or guest.refused):
-            give_up(ledger, session, "the packet did not get out")
+            give_up(ledger, session, _not_out(guest))
             error.add_note("the one release of this session is spent: make a new session")
         raise
+
+
+def _not_out(guest: "Live | None") -> str:
+    """Return why a packet did not leave, for the ledger: what a host says is its claim."""
+    sent = guest is not None and guest.sending
+    return "the host refused the packet" if sent else "the packet did not get out"
 
 
 def _secret_notes(launch: VerifiedLaunch, measured: Measured, *, recorded: bool) -> list[str]:

@@ -8,7 +8,7 @@ from sev_attest.host.inspect.machine import Machine
 from sev_attest.host.inspect.tree import Unreadable
 
 _MAX_TEXT = 400
-"""Characters of what was found: it may quote files of any content."""
+"""Characters of what was found, and of what to do: they may quote files of any content."""
 _HIDDEN = "not seen from inside a container, which may hide it"
 
 
@@ -136,7 +136,7 @@ class Check:
             subject=subject,
             status=answer.status,
             found=_shortened(answer.found),
-            fix=answer.fix,
+            fix=_shortened(answer.fix),
             essential=self.essential is not None and need >= self.essential,
             says=self.says,
             reads=self.reads,

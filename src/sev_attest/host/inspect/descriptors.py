@@ -5,8 +5,6 @@ file, or a link to /dev/null, masks without replacing. The file names give the o
 """
 
 import json
-import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sev_attest.host.inspect.check import Answer, Check, Need, check, missing, note, ok, unknown
@@ -16,6 +14,8 @@ from sev_attest.host.inspect.tree import Tree
 _FOLDERS = ("/etc/qemu/firmware", "/usr/local/share/qemu/firmware", "/usr/share/qemu/firmware")
 """The first wins."""
 _MAX_DESCRIPTOR = 1 << 18
+_SMM = "requires-smm"
+_FEATURES = (*(one.feature for one in Need), _SMM)
 _WITHIN = ("/etc", "/usr")
 _READS = "/etc/qemu/firmware, /usr/share/qemu/firmware"
 _PACKAGES = (
@@ -31,7 +31,10 @@ _STATELESS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """One descriptor: its file, the firmware's features, the image, and whether it has no store."""
+    """One descriptor: its file, the firmware's features, the image, and whether it has no store.
+
+    Of the features, only those of :data:`_FEATURES` are kept.
+    """
 
     path: str
     features: frozenset[str]
@@ -39,23 +42,13 @@ class Descriptor:
     stateless: bool
 
 
-def descriptors(tree: Tree) -> Iterator[Descriptor]:
-    """Yield the descriptors of a tree for x86_64, in their order; malformed ones are left out.
+def descriptors(tree: Tree) -> list[Descriptor]:
+    """Return the descriptors of a tree for x86_64, in their order; malformed ones are left out.
 
     Raises Unreadable if a folder or a file cannot be read.
     """
-    places: dict[str, str] = {}
-    for folder in _FOLDERS:
-        for name in tree.names(folder) or ():
-            if name.endswith(".json"):
-                places.setdefault(name, f"{folder}/{name}")
-    for _, path in sorted(places.items()):
-        info = tree.stat(path)
-        if info is None or stat.S_ISCHR(info.st_mode):
-            continue  # a link to /dev/null
-        found = _parse(path, tree.read(path, _MAX_DESCRIPTOR) or b"")
-        if found is not None:
-            yield found
+    files = tree.collected(_FOLDERS, ".json", _MAX_DESCRIPTOR)
+    return [found for path, data in files if (found := _parse(path, data))]
 
 
 def _parse(path: str, data: bytes) -> Descriptor | None:
@@ -67,7 +60,7 @@ def _parse(path: str, data: bytes) -> Descriptor | None:
         mode = mapping.get("mode", "split")
         image = mapping["executable"]["filename"] if device == "flash" else mapping["filename"]
         targets = {target["architecture"] for target in whole["targets"]}
-        features = frozenset(map(str, whole["features"]))
+        features = frozenset(one for one in whole["features"] if one in _FEATURES)
     except Exception:  # noqa: BLE001 - a stranger's JSON: any type, any depth
         return None
     if "x86_64" not in targets or not isinstance(image, str):
@@ -79,7 +72,8 @@ def _parse(path: str, data: bytes) -> Descriptor | None:
 
 
 def _fitting(machine: Machine, need: Need) -> list[Descriptor]:
-    return [one for one in descriptors(machine.tree) if need.feature in one.features]
+    found = machine.facts.get("descriptors", lambda: descriptors(machine.tree))
+    return [one for one in found if need.feature in one.features]
 
 
 def _judge(machine: Machine, found: list[Descriptor], what: str, fix: str) -> Answer | None:
@@ -94,7 +88,7 @@ def _judge(machine: Machine, found: list[Descriptor], what: str, fix: str) -> An
             return unknown(what, f"`ls -l {chosen.image}` on the host")
         return missing(f"{named}, which is missing", fix)
     text = f"{what}: {chosen.image} ({chosen.path})"
-    if "requires-smm" in chosen.features:
+    if _SMM in chosen.features:
         return note(f"{text}, which needs SMM: bad for SEV, impossible for SEV-ES", fix)
     return ok(text)
 

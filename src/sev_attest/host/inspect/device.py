@@ -17,8 +17,8 @@ from sev_attest.host.inspect.check import (
 )
 from sev_attest.host.inspect.cpu import encryption, generation
 from sev_attest.host.inspect.machine import Machine, version_of
+from sev_attest.host.inspect.packages import LIBVIRT, SELINUX
 from sev_attest.host.inspect.tree import Unreadable
-from sev_attest.host.inspect.virt import LIBVIRT
 
 _DEVICE = "/dev/sev"
 _LABEL = "sev_device_t"
@@ -36,8 +36,6 @@ _ASIDS = re.compile(
 """What kvm_amd logs: the count, or, in later kernels, the first and the last."""
 _KINDS = {"SEV": "sev", "SEV-ES": "sev_es"}
 """Names in the misc cgroup."""
-_LINE = 1000
-"""Characters of a log line that are looked at."""
 _ASID_SETTING = (
     "in the BIOS setup, set the minimum SEV ASID (SEV-ES ASID space limit): guests of SEV-ES and "
     "SEV-SNP get the numbers below it, plain SEV guests the rest"
@@ -124,7 +122,7 @@ def selinux(machine: Machine, _need: Need) -> Answer:
     label = machine.tree.label(_DEVICE)
     if label and f":{_LABEL}" in label:
         return ok(f"{_DEVICE} has the label {label}")
-    package = machine.packages.first(["selinux-policy"])
+    package = machine.packages.first(SELINUX)
     old = package is not None and before(_with_release(package.whole), _POLICY)
     fix = "upgrade selinux-policy to 3.14.2.40 or later, then " if old else ""
     fix += f"`restorecon -v {_DEVICE}`; `ausearch -m avc -c qemu-kvm | audit2allow` shows refusals"
@@ -218,7 +216,7 @@ def _capacity(machine: Machine) -> tuple[dict[str, int], str]:
     if counts:
         return counts, _CAPACITY
     for line in machine.log or ():
-        found = _ASIDS.search(line[:_LINE])
+        found = _ASIDS.search(line)
         if found:
             several = int(found[2] or 0) or int(found[4] or 0) - int(found[3] or 0) + 1
             counts[_KINDS[found[1]]] = max(several, 0)

@@ -24,8 +24,6 @@ from sev_attest.host.inspect.tree import Unreadable
 from sev_attest.sev.spec import SECRET_LUKS
 
 _SEV_STATUS = 0xC001_0131
-_LINE = 1000
-"""Characters of a log line that are looked at."""
 _FEATURES = re.compile(
     r"Memory Encryption Features active: (?:AMD )?([A-Z -]*)|SEV: Status: ([A-Z -]*)"
 )
@@ -96,7 +94,7 @@ def _from_log(machine: Machine) -> tuple[frozenset[Need], str] | None:
         return None
     words: set[str] = set()
     for line in machine.log:
-        found = _FEATURES.search(line[:_LINE])
+        found = _FEATURES.search(line)
         if found:
             words.update((found[1] or found[2] or "").split())
         elif _ACTIVE in line:
@@ -190,7 +188,7 @@ def vmpl(machine: Machine, _need: Need) -> Answer:
     if level is not None and level.strip() in ("0", "1", "2", "3"):
         return ok(f"VMPL {level.strip()}")
     for line in machine.log or ():
-        found = _VMPL_LINE.search(line[:_LINE])
+        found = _VMPL_LINE.search(line)
         if found:
             return ok(f"VMPL {found[1]} (kernel log)")
     return note("not told: only SEV-SNP guests have one")

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from sev_attest.domain_xml.versions import Version, before, dotted
+from sev_attest.domain_xml.xml import short
 from sev_attest.host.inspect.check import (
     Answer,
     Check,
@@ -22,6 +24,7 @@ _MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d",
              "/usr/lib/modprobe.d", "/lib/modprobe.d")  # fmt: skip
 """Folders of module options, the first wins for a file name (modprobe.d(5))."""
 # Others write these files: the quantifiers are possessive, so no pattern backtracks.
+_KVM = re.compile("kvm")
 _OPTIONS = re.compile(r"\s*+options\s++kvm[_-]amd\s++(.*)")
 _BLACKLIST = re.compile(r"\s*+(?:blacklist\s++kvm[_-]amd\s*+$|install\s++kvm[_-]amd\s)")
 _ON_COMMAND_LINE = re.compile(r"kvm[_-]amd\.(.*)")
@@ -142,10 +145,11 @@ def sme(machine: Machine, _need: Need) -> Answer:
 )  # fmt: skip
 def settings(machine: Machine, need: Need) -> Answer:
     """Collect what the command line and modprobe.d set."""
-    found = [*_command_line(machine), *_modprobe(machine)]
+    # A file may say the same a million times: only what differs is kept.
+    found = dict.fromkeys(chain(_command_line(machine), _modprobe(machine)))
     wanted = [one.parameter for one in Need if one <= need]
     on = [where for where, name, value in found if name in wanted and value]
-    off = [where for where, name, value in found if name in wanted and value is False]
+    off = [where for where, name, value in found if name in wanted and not value]
     if on and off:
         what = f"{_list(on)}, but {_list(off)}: they contradict each other"
         return unknown(what, "keep one of them")
@@ -172,37 +176,35 @@ def _unseen(machine: Machine) -> str:
     return "modprobe.d"
 
 
-Setting = tuple[str, str, bool | None]
-"""Where it stands, the parameter, and whether it turns it on; None if the kernel refuses it."""
+Setting = tuple[str, str, bool]
+"""Where it stands, the parameter, and whether it turns it on."""
 
 
 def _command_line(machine: Machine) -> Iterator[Setting]:
     for word in machine.command_line or ():
         for found in _ON_COMMAND_LINE.finditer(word):
-            yield from _parsed(found[1], f"{word} on the command line")
+            yield from _parsed(found[1], f"{short(word)} on the command line")
 
 
 def _modprobe(machine: Machine) -> Iterator[Setting]:
     """Yield the settings of modprobe.d, each file name once, as modprobe does."""
-    places: dict[str, str] = {}
-    for folder in _MODPROBE:
-        for name in machine.tree.names(folder) or ():
-            if name.endswith(".conf"):
-                places.setdefault(name, f"{folder}/{name}")
-    for _, path in sorted(places.items()):
-        for line in (machine.tree.text(path) or "").replace("\\\n", " ").splitlines():
+    for path, data in machine.tree.collected(_MODPROBE, ".conf"):
+        lines = data.decode("utf-8", "replace").replace("\\\n", " ").splitlines()
+        for line in filter(_KVM.search, lines):
             if _BLACKLIST.match(line):
-                yield f"`{line.strip()}` in {path}", Need.SEV.parameter, False
+                yield f"`{short(line.strip())}` in {path}", Need.SEV.parameter, False
             found = _OPTIONS.match(line)
-            for word in found[1].split() if found else ():
+            for word in dict.fromkeys(found[1].split()) if found else ():
                 yield from _parsed(word, f"{word} in {path}")
 
 
 def _parsed(word: str, where: str) -> Iterator[Setting]:
+    """Yield what a word sets; nothing if the kernel refuses its value."""
     found = _SETTING.fullmatch(word)
     if found:
         value = (found[2] if found[2] is not None else "1").lower()
-        yield where, found[1], True if value in _YES else False if value in _NO else None
+        if value in _YES or value in _NO:
+            yield where, found[1], value in _YES
 
 
 def _list(places: list[str]) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sev_attest.errors import SevAttestError
-from sev_attest.host.inspect.machine import Live
+from sev_attest.host.inspect.machine import MAX_LINE, Live
 from sev_attest.host.inspect.tree import Unreadable
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _log() -> str:
                 break
             # "priority,sequence,time,flags;text", then lines that begin with a space.
             text = record.decode("utf-8", "replace").partition(";")[2]
-            lines.append(text.partition("\n")[0])
+            lines.append(text.partition("\n")[0][:MAX_LINE])
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from sev_attest._encoding import labelled_lines
 from sev_attest.domain_xml.versions import Version, read_version
 from sev_attest.errors import Unsupported
 from sev_attest.host.inspect.packages import Packages
-from sev_attest.host.inspect.tree import Tree, Unreadable
+from sev_attest.host.inspect.tree import Once, Tree, Unreadable
 
 if TYPE_CHECKING:
     from sev_attest.host.device import PlatformStatus
@@ -23,6 +23,8 @@ _MAX_PARAGRAPH = 1 << 16
 _MAX_LOG = 32 << 20
 _MAX_LINES = 1 << 17
 """Lines of the log since the boot; what matters comes early."""
+MAX_LINE = 1000
+"""Characters of a log line that are kept."""
 LOGS = ("/var/log/dmesg", "/var/log/kern.log", "/var/log/messages")
 _BOOT = "Linux version "
 """The first line of the kernel's log."""
@@ -66,6 +68,8 @@ class Machine:
 
     tree: Tree
     live: Live = field(default_factory=Live)
+    facts: Once = field(default_factory=Once, init=False, repr=False, compare=False)
+    """What several checks need, by any name."""
 
     @cached_property
     def cpu(self) -> Cpu | None:
@@ -119,28 +123,33 @@ class Machine:
         text = self.tree.text(f"{_MODULE}/{name}")
         return None if text is None else text.strip() in ("1", "Y", "y")
 
-    @cached_property
+    @property
     def log(self) -> tuple[str, ...] | None:
         """The lines of the kernel's log since it booted, None if no log has them.
 
-        Raises Unreadable if there are logs, and none can be read.
+        A line is cut after :data:`MAX_LINE` characters. Raises Unreadable if there are logs, and
+        none can be read.
         """
+        return self.facts.get("log", self._log)
+
+    def _log(self) -> tuple[str, ...] | None:
         failed: Unreadable | None = None
-        readers: list[Callable[[], str | None]] = [
-            lambda path=path: self.tree.text(path, _MAX_LOG)  # type: ignore[misc]
+        readers: list[Callable[[], bytes | None]] = [
+            lambda path=path: self.tree.read(path, _MAX_LOG)  # type: ignore[misc]
             for path in LOGS
         ]
-        if self.live.log is not None:
-            readers.insert(0, self.live.log)
+        running = self.live.log
+        if running is not None:
+            readers.insert(0, lambda: running().encode("utf-8", "replace"))
         for reader in readers:
             try:
-                text = reader() or ""
+                data = reader() or b""
             except Unreadable as error:
                 failed = failed or error
                 continue
-            start = text.rfind(_BOOT)
+            start = data.rfind(_BOOT.encode())
             if start >= 0:
-                return tuple(text[start:].split("\n", _MAX_LINES)[:_MAX_LINES])
+                return tuple(map(_log_line, data[start:].split(b"\n", _MAX_LINES)[:_MAX_LINES]))
         if failed is not None:
             raise failed
         return None
@@ -158,6 +167,10 @@ class Machine:
                 if name == "container" and value:
                     return value
         return ""
+
+
+def _log_line(line: bytes) -> str:
+    return line[:MAX_LINE].decode("ascii", "replace")
 
 
 def _number(text: str) -> int | None:

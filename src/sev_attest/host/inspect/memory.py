@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from sev_attest.domain_xml.xml import short
 from sev_attest.host.inspect.check import Answer, Check, Need, check, note, ok, unknown
 from sev_attest.host.inspect.machine import Machine
 
@@ -16,7 +17,9 @@ _DROP_INS = tuple(
     )
 )  # fmt: skip
 # Others write these files: the quantifiers are possessive, so no pattern backtracks.
-_SETTING = re.compile(r"\s*+(MemoryHigh|MemoryMax)\s*+=\s*+(\S*+)\s*+")
+_SETTING = re.compile(
+    r"^[ \t]*+(MemoryHigh|MemoryMax)[ \t]*+=[ \t]*+(\S*+)[ \t\r]*+$", re.MULTILINE
+)
 _NO_LIMIT = ("max", "infinity", "")
 _TOTAL = re.compile(r"^MemTotal:\s++([0-9]{1,15}) kB", re.MULTILINE)
 _LOCKED = re.compile(r"^Max locked memory\s++(\S++)\s++(\S++)", re.MULTILINE)
@@ -69,14 +72,9 @@ def limit(machine: Machine, _need: Need) -> Answer:
 
 
 def _drop_ins(machine: Machine) -> Iterator[tuple[str, str, str]]:
-    for folder in _DROP_INS:
-        for file in machine.tree.names(folder) or ():
-            if file.endswith(".conf"):
-                path = f"{folder}/{file}"
-                for line in (machine.tree.text(path) or "").splitlines():
-                    found = _SETTING.fullmatch(line)
-                    if found:
-                        yield found[1], found[2], path
+    for path, data in machine.tree.collected(_DROP_INS, ".conf"):
+        for found in _SETTING.finditer(data.decode("utf-8", "replace")):
+            yield found[1], short(found[2]), path
 
 
 @check(

@@ -6,15 +6,25 @@ Sources: deb-status(5), apk's and pacman's local databases; for RPM see
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from sev_attest.host.inspect.tree import Tree, Unreadable
+from sev_attest.host.inspect.tree import Once, Tree, Unreadable
 
+LIBVIRT = ("libvirt-daemon-driver-qemu", "libvirt-daemon", "libvirt", "libvirt0", "libvirt-libs")
+"""Packages with libvirt's version; the first has the driver that starts guests."""
+QEMU = ("qemu-system-x86", "qemu-system-x86-core", "qemu-kvm-core", "qemu-kvm", "qemu-x86",
+        "qemu-system-x86_64")  # fmt: skip
+SELINUX = ("selinux-policy",)
+KNOWN = frozenset((*LIBVIRT, *QEMU, *SELINUX))
+"""The packages that are looked for: a database is read once for all of them."""
 _MAX_DATABASE = 64 << 20
 """Bytes of dpkg's or apk's database: 1 KB and more for each package."""
 _MAX_PACKAGES = 100_000
 _MAX_PARAGRAPH = 1 << 20
-"""Characters of one package in it."""
+"""Bytes of one package in it."""
+_MAX_VALUE = 256
+"""Bytes of a package's name, version or state."""
 _DPKG = "/var/lib/dpkg/status"
 _INSTALLED = (["installed"], ["triggers-awaited"], ["triggers-pending"])
 _APK = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
@@ -37,18 +47,20 @@ class Packages:
     """The installed packages of a tree."""
 
     def __init__(self, tree: Tree) -> None:
-        """Take the tree; a database is read when it is asked."""
+        """Take the tree; a database is read when it is asked, and once."""
         self._tree = tree
+        self._read = Once()
 
     def first(self, names: Sequence[str]) -> Package | None:
         """Return the first of these packages that is installed, None if none is.
 
-        Raises Unreadable if there is no package database, or none that can be read.
+        Only those in :data:`KNOWN` are found. Raises Unreadable if there is no package database, or
+        none that can be read.
         """
         seen, failed = False, None
         for database, read in _DATABASES.items():
             try:
-                found = read(self._tree, frozenset(names))
+                found = self._read.get(database, partial(read, self._tree))
             except Unreadable as error:
                 failed = failed or error
                 continue
@@ -74,24 +86,25 @@ def upstream(version: str) -> str:
     return re.split(r"[-+~_^]", version.rpartition(":")[2], maxsplit=1)[0]
 
 
-def _dpkg(tree: Tree, names: frozenset[str]) -> Found | None:
-    text = tree.text(_DPKG, _MAX_DATABASE)
-    if text is None:
+def _dpkg(tree: Tree) -> Found | None:
+    data = tree.read(_DPKG, _MAX_DATABASE)
+    if data is None:
         return None
-    rows = _paragraphs(text, ("Package: ", "Version: ", "Status: "), names)
+    rows = _paragraphs(data, (b"Package: ", b"Version: ", b"Status: "))
     # "deinstall ok config-files" is a package that was removed.
     return {name: version for name, version, state in rows if state.split()[-1:] in _INSTALLED}
 
 
-def _apk(tree: Tree, names: frozenset[str]) -> Found | None:
-    texts = [text for path in _APK if (text := tree.text(path, _MAX_DATABASE)) is not None]
-    if not texts:
-        return None
-    rows = [row for text in texts for row in _paragraphs(text, ("P:", "V:"), names)]
-    return {row[0]: row[1] for row in rows}
+def _apk(tree: Tree) -> Found | None:
+    found: Found | None = None
+    for path in _APK:
+        data = tree.read(path, _MAX_DATABASE)
+        if data is not None:
+            found = (found or {}) | {row[0]: row[1] for row in _paragraphs(data, (b"P:", b"V:"))}
+    return found
 
 
-def _pacman(tree: Tree, names: frozenset[str]) -> Found | None:
+def _pacman(tree: Tree) -> Found | None:
     folders = tree.names(_PACMAN)
     if folders is None:
         return None
@@ -99,36 +112,43 @@ def _pacman(tree: Tree, names: frozenset[str]) -> Found | None:
     for folder in folders:
         # The folder's name is that of the package with its version: glibc-2.40-1.
         parts = _PACMAN_NAME.fullmatch(folder)
-        if parts and parts[1] in names and tree.exists(f"{_PACMAN}/{folder}/desc"):
+        if parts and parts[1] in KNOWN and tree.exists(f"{_PACMAN}/{folder}/desc"):
             found[parts[1]] = parts[2]
     return found
 
 
-def _rpm(tree: Tree, names: frozenset[str]) -> Found | None:
+def _rpm(tree: Tree) -> Found | None:
     from sev_attest.host.inspect.rpm import installed
 
-    return installed(tree, names)
+    return installed(tree, KNOWN)
 
 
-def _paragraphs(
-    text: str, labels: Sequence[str], names: frozenset[str]
-) -> Iterator[tuple[str, ...]]:
-    """Yield the values of these labels, for each paragraph whose first one is in ``names``.
+def _paragraphs(data: bytes, labels: Sequence[bytes]) -> Iterator[list[str]]:
+    """Yield the values of these labels, for each paragraph whose first one is in :data:`KNOWN`.
 
     The first line with a label counts; its value is "" if there is none.
     """
-    for paragraph in text.split("\n\n", _MAX_PACKAGES)[:_MAX_PACKAGES]:
-        if labels[0] in paragraph and len(paragraph) <= _MAX_PARAGRAPH:
-            lines = paragraph.split("\n")
-            values = [
-                next((line[len(label) :].strip() for line in lines if line.startswith(label)), "")
-                for label in labels
-            ]
-            if values[0] in names:
-                yield tuple(values)
+    start = 0
+    for _ in range(_MAX_PACKAGES):
+        end = data.find(b"\n\n", start)
+        paragraph = b"\n" + data[start : end if end >= 0 else len(data)]
+        if len(paragraph) <= _MAX_PARAGRAPH and _value(paragraph, labels[0]) in KNOWN:
+            yield [_value(paragraph, label) for label in labels]
+        if end < 0:
+            return
+        start = end + 2
 
 
-_DATABASES: dict[str, Callable[[Tree, frozenset[str]], Found | None]] = {
+def _value(paragraph: bytes, label: bytes) -> str:
+    start = paragraph.find(b"\n" + label)
+    if start < 0:
+        return ""
+    start += 1 + len(label)
+    line = paragraph[start : start + _MAX_VALUE].partition(b"\n")[0]
+    return line.decode("utf-8", "replace").strip()
+
+
+_DATABASES: dict[str, Callable[[Tree], Found | None]] = {
     "dpkg": _dpkg,
     "rpm": _rpm,
     "apk": _apk,

@@ -7,26 +7,42 @@ Source: rpm, lib/backend/sqlite.c and docs/manual/format_header.md. Other format
 are not read, nor what is only in the journal of a database in WAL mode.
 """
 
+import re
 import sqlite3
 import struct
 from contextlib import closing
+from time import thread_time
 
 from sev_attest.host.inspect.tree import Tree, Unreadable
 
 _PLACES = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
 _OTHERS = ("Packages", "Packages.db")
 """Berkeley DB, ndb."""
-_MAX_HEADER = 64 << 20
-"""Bytes of a header: it names every file of its package."""
+_MAX_HEADER = 4 << 20
+"""Bytes of a header: it names every file of its package, so that the largest have some 2 MB."""
+_MAX_SCHEMA = 256
+"""Tables and indexes: rpm makes some 20 of each."""
+_PLAIN = re.compile(r"CREATE (?:TABLE|(?:UNIQUE )?INDEX) ")
+"""How SQLite writes statements in its schema; views, triggers, virtual tables begin otherwise."""
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: _MAX_HEADER,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 4096,
+    sqlite3.SQLITE_LIMIT_COLUMN: 32,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 32,
+}
 _MAX_ENTRIES = 0xFFFF
 """As in rpm, lib/header.c."""
 _VERSION, _RELEASE = 1001, 1002
 _STRING = 6
 _MAX_STRING = 256
-_STEPS = 1000
-"""Instructions of SQLite between two looks at the budget."""
-_BUDGET = 2000
-"""Looks until a query is ended: the tables of a stranger may be views of any cost."""
+_STEPS = 100
+"""Instructions of SQLite between two looks at the clock: each may read a header."""
+_SECONDS = 2
+"""Processor time until the queries are ended. Those of a real database take milliseconds."""
+_SCHEMA = "SELECT sql FROM sqlite_master LIMIT ?"
+_COLUMNS = "PRAGMA table_xinfo({})"
+_GENERATED = (2, 3)
+"""What table_xinfo has as "hidden" of a column that is an expression, virtual or stored."""
 _FIND = "SELECT hnum FROM Name WHERE key = ? ORDER BY hnum DESC LIMIT 1"
 _HEADER = "SELECT blob FROM Packages WHERE hnum = ?"
 
@@ -51,13 +67,15 @@ def _query(path: str, file: int, names: frozenset[str]) -> dict[str, str]:
     """Read the packages from an open database."""
     # "immutable": no lock, no journal, nothing is written beside it.
     uri = f"file:/proc/self/fd/{file}?mode=ro&immutable=1"
-    budget = iter(range(_BUDGET))
     found = {}
     try:
         with closing(sqlite3.connect(uri, uri=True)) as database:
-            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_HEADER)
-            database.set_progress_handler(lambda: next(budget, None) is None, _STEPS)
+            for limit, most in _LIMITS.items():
+                database.setlimit(limit, most)
+            end = thread_time() + _SECONDS
+            database.set_progress_handler(lambda: thread_time() > end, _STEPS)
             database.execute("PRAGMA trusted_schema = OFF")
+            _require_plain(database)
             for name in sorted(names):
                 header = _header(database, name)
                 if header is not None:
@@ -65,6 +83,22 @@ def _query(path: str, file: int, names: frozenset[str]) -> dict[str, str]:
     except (sqlite3.Error, ValueError, struct.error, OverflowError) as error:
         raise Unreadable(path, f"no RPM database ({type(error).__name__})") from None
     return found
+
+
+def _require_plain(database: sqlite3.Connection) -> None:
+    """Raise ValueError if the schema has expressions that a query would have SQLite compute.
+
+    One instruction may then take hours: LIKE, or a function that makes a long string.
+    """
+    schema = database.execute(_SCHEMA, (_MAX_SCHEMA + 1,)).fetchall()
+    # sql is None for the index of a primary key.
+    if len(schema) > _MAX_SCHEMA or not all(
+        sql is None or _PLAIN.match(str(sql)) for (sql,) in schema
+    ):
+        raise ValueError
+    for table in ("Name", "Packages"):
+        if any(row[-1] in _GENERATED for row in database.execute(_COLUMNS.format(table))):
+            raise ValueError
 
 
 def _header(database: sqlite3.Connection, name: str) -> bytes | None:

@@ -1,5 +1,7 @@
 """Files below a root folder, read in bounded time and size, whatever is there.
 
+Each file is bounded, and so is all that is read from one tree: what comes after is unreadable.
+
 A path is resolved as after ``chroot``: an absolute link starts at the root again, and ``..`` at the
 root stays there. So no link leads out of the tree. Only regular files are opened; a device, a pipe
 or a socket is never touched.
@@ -9,10 +11,10 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
-from typing import Self
+from typing import Self, TypeVar, cast
 
 from sev_attest.errors import SevAttestError
 
@@ -20,15 +22,26 @@ MAX_FILE = 1 << 20
 """Bytes of most files."""
 MAX_NAMES = 4096
 """Names in a folder."""
+MAX_SETTINGS = 256
+"""Names in a folder of settings."""
+_MAX_COLLECTED = 4 << 20
+"""Bytes of all files of settings of one kind."""
+_MAX_BYTES = 256 << 20
+"""Bytes that are read from a tree in all: the largest package databases and logs fit."""
+_MAX_STEPS = 1 << 17
+"""Names that are looked up in a tree in all."""
+_MAX_WAY = 512
+"""Names that are looked up on the way to one file: each of them may be an open descriptor."""
 _MAX_LINKS = 40
 """Symbolic links on the way to one file, as in Linux (include/linux/namei.h, MAXSYMLINKS)."""
 _MAX_DEPTH = 64
-"""Folders on the way to one file: each of them is an open descriptor."""
+"""Folders on the way to one file."""
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _PASSING = getattr(os, "O_PATH", os.O_RDONLY)
 """How folders on the way are opened: on Linux that does not need the right to list them."""
 _CHUNK = 1 << 16
+_Fact = TypeVar("_Fact")
 
 
 class Unreadable(SevAttestError):
@@ -45,15 +58,38 @@ class Unreadable(SevAttestError):
         return cls(path, error.strerror or type(error).__name__, hint=hint)
 
 
-class Tree:
-    """The files below ``root``, which is a folder.
+class Once:
+    """Facts that are looked for once: what was found is kept, and so is why it is unreadable."""
 
-    A missing file is None. Everything else that prevents reading is :class:`Unreadable`.
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._kept: dict[object, object] = {}
+
+    def get(self, name: object, look: Callable[[], _Fact]) -> _Fact:
+        """Return what ``look`` found when it was called for this name. Raises Unreadable."""
+        if name not in self._kept:
+            try:
+                self._kept[name] = look()
+            except Unreadable as error:
+                self._kept[name] = error
+        found = self._kept[name]
+        if isinstance(found, Unreadable):
+            raise found.with_traceback(None)
+        return cast("_Fact", found)
+
+
+class Tree:
+    """The files below ``root``, which is a folder. One object is for one inspection.
+
+    A missing file is None. Everything else that prevents reading is :class:`Unreadable`, also that
+    :data:`_MAX_BYTES` were read, or :data:`_MAX_STEPS` names looked up.
     """
 
     def __init__(self, root: str = "/") -> None:
         """Take the root folder; it is opened for each file that is read."""
         self.root = root
+        self._bytes = _MAX_BYTES
+        self._steps = _MAX_STEPS
 
     @property
     def live(self) -> bool:
@@ -70,26 +106,56 @@ class Tree:
                 return None
             data = bytearray()
             with _named(path):
-                while chunk := os.read(file, _CHUNK):
+                # Files in /proc and /sys say that they have no bytes: those are read to know.
+                while max(os.fstat(file).st_size, len(data)) <= most:
+                    if self._bytes < 0:
+                        raise Unreadable(path, f"after {_MAX_BYTES} bytes, nothing more is read")
+                    chunk = os.read(file, _CHUNK)
+                    if not chunk:
+                        return bytes(data)
+                    self._bytes -= len(chunk)
                     data += chunk
-                    if len(data) > most:
-                        raise Unreadable(path, f"more than {most} bytes")
-            return bytes(data)
+            raise Unreadable(path, f"more than {most} bytes")
 
     def text(self, path: str, most: int = MAX_FILE) -> str | None:
         """Return a text file; bytes that are not UTF-8 are replaced. As :meth:`read` otherwise."""
         data = self.read(path, most)
         return None if data is None else data.decode("utf-8", "replace")
 
-    def names(self, path: str) -> list[str] | None:
+    def names(self, path: str, most: int = MAX_NAMES) -> list[str] | None:
         """Return the names in a folder, sorted, None if it is missing.
 
-        Raises Unreadable for more than :data:`MAX_NAMES`, and for what is no folder.
+        Raises Unreadable for more than ``most``, and for what is no folder.
         """
-        names = self._names(path, MAX_NAMES + 1)
-        if names is not None and len(names) > MAX_NAMES:
-            raise Unreadable(path, f"more than {MAX_NAMES} names")
+        names = self._names(path, most + 1)
+        if names is not None and len(names) > most:
+            raise Unreadable(path, f"more than {most} names")
         return names
+
+    def collected(
+        self, folders: Sequence[str], ending: str, most: int = MAX_FILE, whole: int = _MAX_COLLECTED
+    ) -> Iterator[tuple[str, bytes]]:
+        """Yield path and bytes of the files with this ending, by name; the first folder wins.
+
+        What is missing, or a link to /dev/null, is left out: so a file of another folder is masked.
+
+        Raises Unreadable for a file of more than ``most`` bytes, for more than ``whole`` of all of
+        them, and for more than :data:`MAX_SETTINGS` names in a folder.
+        """
+        places: dict[str, str] = {}
+        for folder in folders:
+            for name in self.names(folder, MAX_SETTINGS) or ():
+                if name.endswith(ending):
+                    places.setdefault(name, f"{folder}/{name}")
+        for _, path in sorted(places.items()):
+            info = self.stat(path)
+            if info is None or stat.S_ISCHR(info.st_mode):
+                continue
+            data = self.read(path, most) or b""
+            whole -= len(data)
+            if whole < 0:
+                raise Unreadable(path, "with those before it, too many bytes of settings")
+            yield path, data
 
     def filled(self, path: str) -> bool:
         """Return whether there is a folder with something in it. Raises Unreadable."""
@@ -155,9 +221,13 @@ class Tree:
         root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, root)
         way = [(root, ".")]  # every folder from the root on, and what is found in it
-        parts, links = deque(path.split("/")), 0
+        parts, links, steps = deque(path.split("/")), 0, 0
         while parts:
             part = parts.popleft()
+            steps += 1
+            self._steps -= 1
+            if steps > _MAX_WAY or self._steps < 0:
+                raise Unreadable(path, "too many folders and links on the way, or already before")
             if part in ("", "."):
                 continue
             if part == "..":

@@ -6,6 +6,7 @@ Versions are those of the package database; no program of the tree is run.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 from sev_attest.domain_xml.versions import Version, before, dotted
 from sev_attest.domain_xml.xml import Document, short
@@ -22,14 +23,11 @@ from sev_attest.host.inspect.check import (
     unknown,
 )
 from sev_attest.host.inspect.machine import Machine, version_of
-from sev_attest.host.inspect.tree import MAX_FILE, Unreadable
+from sev_attest.host.inspect.packages import LIBVIRT, QEMU
+from sev_attest.host.inspect.tree import MAX_FILE, Tree, Unreadable
 
-LIBVIRT = ("libvirt-daemon-driver-qemu", "libvirt-daemon", "libvirt", "libvirt0", "libvirt-libs")
-"""Packages with libvirt's version; the first has the driver that starts guests."""
 _LIBVIRTD = ("/usr/sbin/libvirtd", "/usr/sbin/virtqemud", "/usr/bin/libvirtd", "/usr/bin/virtqemud",
              "/usr/local/sbin/libvirtd", "/usr/local/sbin/virtqemud")  # fmt: skip
-QEMU = ("qemu-system-x86", "qemu-system-x86-core", "qemu-kvm-core", "qemu-kvm", "qemu-x86",
-        "qemu-system-x86_64")  # fmt: skip
 _QEMU_PROGRAMS = ("/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/qemu-kvm",
                   "/usr/local/bin/qemu-system-x86_64")  # fmt: skip
 _LIBVIRT_LEAST: dict[Need, Version] = {Need.SEV: (4, 5), Need.ES: (4, 5), Need.SNP: (10, 5)}
@@ -39,8 +37,8 @@ _RECOMMENDED: Version = (5, 1, 1)
 _REPROBES: Version = (6, 5)
 """The first libvirt that notices that SEV was turned on (libvirt's guide)."""
 CACHE = "/var/cache/libvirt/qemu/capabilities"
-_MAX_CACHED = 64
-"""Files of the cache that are looked at: one for each QEMU binary."""
+_MAX_CACHED = 16 << 20
+"""Bytes of the cache: some 200 KB for each QEMU binary."""
 _BOOTED = re.compile(r"^btime ([0-9]{1,12})$", re.MULTILINE)
 _PARAMETER = "sev"
 _CLEAN = (
@@ -140,17 +138,17 @@ class _Cached:
     written: float
 
 
-def _cached(machine: Machine) -> Iterator[_Cached]:
-    """Yield what libvirt's cache has of each QEMU for x86_64.
+def _cached(machine: Machine) -> list[_Cached]:
+    """Return what libvirt's cache has of each QEMU for x86_64.
 
     Raises Unreadable if it cannot be read, as only root may.
     """
-    names = [name for name in machine.tree.names(CACHE) or () if name.endswith(".xml")]
-    for name in names[:_MAX_CACHED]:
-        path = f"{CACHE}/{name}"
-        data, info = machine.tree.read(path, MAX_FILE), machine.tree.stat(path)
-        if data is None or info is None:
-            continue
+    return machine.facts.get("cache", lambda: [*_in_cache(machine.tree)])
+
+
+def _in_cache(tree: Tree) -> Iterator[_Cached]:
+    for path, data in tree.collected((CACHE,), ".xml", whole=_MAX_CACHED):
+        info = tree.stat(path)
         try:
             root = Document.parse(data, "capabilities cache").root
         except MalformedInput:
@@ -162,7 +160,7 @@ def _cached(machine: Machine) -> Iterator[_Cached]:
         yield _Cached(
             emulator=short(rows.get("emulator", "QEMU")),
             cbitpos=short(cbit.text.strip()) if cbit is not None else "",
-            written=info.st_mtime,
+            written=info.st_mtime if info else inf,  # None if it is gone since
         )
 
 
@@ -178,7 +176,7 @@ def _booted(machine: Machine) -> int | None:
 )  # fmt: skip
 def cache(machine: Machine, need: Need) -> Answer:
     """Look for QEMUs that libvirt probed when there was no SEV."""
-    found = [*_cached(machine)]
+    found = _cached(machine)
     stale = [one for one in found if not one.cbitpos]
     if not found:
         return Answer(Status.OK, "nothing is cached: libvirt probes when it starts", absent=True)
