@@ -15,7 +15,7 @@ from conftest import Run
 from sev_attest import MalformedInput, Unsupported, sev
 from sev_attest.guest import CpuModel, Firmware, VmsaProfile, vmsa
 from sev_attest.guest.cpu import QEMU_MODELS
-from sev_attest.guest.firmware import ENTRIES, SECTIONS
+from sev_attest.guest.footer import ENTRIES, SECTIONS
 from sev_attest.guest.spec import OVMF_SEV_METADATA, VMSA_PROFILES
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.policy import BITS, compose
