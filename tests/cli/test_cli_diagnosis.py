@@ -434,7 +434,7 @@ def test_firmware_and_keys_from_a_pipe_leave_no_folder_to_look_in(
 def test_a_terminal_shows_how_far_the_search_is(
     session: sev.Session, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sev_attest.sev.diagnosis.search._TELL_EVERY", 2)
+    monkeypatch.setattr("sev_attest.guest.diagnosis.search._TELL_EVERY", 2)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     ran = run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:])
     assert "\rlooking for what fits: 2 combinations" in ran.err

@@ -17,7 +17,8 @@ import click
 from sev_attest._encoding import blob
 from sev_attest.cli.bundle import option_name
 from sev_attest.cli.inputs import STDIN
-from sev_attest.cli.options.guest import KERNEL, GuestOptions, Measured
+from sev_attest.cli.options.boot import KERNEL
+from sev_attest.cli.options.guest import GuestOptions, Measured
 from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.owner import PACKET
 from sev_attest.cli.options.reported import NUMBERS

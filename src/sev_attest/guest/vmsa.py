@@ -173,6 +173,14 @@ _WITH_CPU = ("qemu-legacy", "qemu-init2", "svsm", "svsm-init2")
 _LAYOUTS = {name: name.removesuffix(_DEBUG_SWAP) for name in VMSA_PROFILES}
 SNP_ACTIVE = 0x1
 """Bit 0 of sev_features: KVM sets it for every SEV-SNP guest."""
+FEATURES = {
+    0x1: "SNP active", 0x2: "vTOM", 0x4: "reflect #VC", 0x8: "restricted injection",
+    0x10: "alternate injection", _DEBUG_SWAP_BIT: "debug swap", 0x40: "prevent host IBS",
+    0x80: "BTB isolation", 0x100: "VMPL SSS", 0x200: "secure TSC", 0x400: "VMGEXIT parameter",
+    0x1000: "IBS virtualization", 0x4000: "VMSA register protection", 0x8000: "SMT protection",
+    0x1_0000: "secure AVIC",
+}  # fmt: skip
+"""Names of the bits of sev_features. Source: QEMU's patches for sev_features, 2025 and 2026."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

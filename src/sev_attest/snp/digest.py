@@ -17,9 +17,8 @@ any other type            zero pages in ``qemu`` (QEMU 9.1 and later); refused f
 ========================  ==================================================================
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import sha384
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -145,9 +144,7 @@ class SnpGuest:
         for piece in self._pieces():
             digest = extend(digest, piece.kind, piece.address, piece.contents)
             found.append(
-                MeasuredPages(
-                    piece.what, piece.address, piece.pages, piece.kind.name, digest.hex()
-                )
+                MeasuredPages(piece.what, piece.address, piece.pages, piece.kind.name, digest.hex())
             )
         for number, one in enumerate(self.digests(vcpus)):
             what = f"VMSA of vCPU {number}"
@@ -160,26 +157,21 @@ class SnpGuest:
         if self.layout in _CPUID_LAST:
             sections = sorted(sections, key=lambda section: section.kind == CPUID)
         for section in sections:
+            kind = _TYPES.get(section.kind, PageType.ZERO)
+            if section.kind == SEC_MEM and self.layout in _UNMEASURED_MEMORY:
+                kind = PageType.UNMEASURED
+            contents: Iterable[bytes] = repeat(NO_CONTENTS, section.pages)
             if section.kind == KERNEL_HASHES and self.kernel is not None:
-                page = self._hash_page(section)
-                kind, contents = PageType.NORMAL, contents_of(page)
-            else:
-                kind, contents = self._kind(section), repeat(NO_CONTENTS, section.pages)
+                kind, contents = PageType.NORMAL, self._hash_pages(self.kernel, section)
             yield _Piece(section.name, kind, section.address, section.pages, contents)
 
-    def _kind(self, section: Section) -> PageType:
-        if section.kind == SEC_MEM and self.layout in _UNMEASURED_MEMORY:
-            return PageType.UNMEASURED
-        return _TYPES.get(section.kind, PageType.ZERO)
+    def _hash_pages(self, kernel: "KernelHashes", section: Section) -> list[bytes]:
+        """Return the hash of each page of the section for kernel hashes: zeros, the table in them.
 
-    def _hash_page(self, section: Section) -> bytes:
-        """Return the contents of the section for kernel hashes: zeros, and the table in it.
-
-        QEMU takes only the offset in the page from the firmware's kernel-hash area.
+        QEMU takes the table's offset in its page from the firmware's kernel-hash area.
         """
-        table = self.kernel.to_bytes() if self.kernel else b""
         offset = (self.firmware.hash_table or 0) % PAGE_SIZE
-        return (bytes(offset) + table).ljust(section.size, b"\0")
+        return contents_of((bytes(offset) + kernel.to_bytes()).ljust(section.size, b"\0"))
 
 
 def snp_pages_for(profile: SnpProfile, firmware: SnpFirmware) -> VmsaPages:
@@ -232,10 +224,11 @@ def launch_digest(
     return guest.digests(vcpus)[-1]
 
 
-def read_firmware(
-    source: Source, *, svsm: Source | None = None, vars_size: int = 0
-) -> SnpFirmware:
-    """Return the firmware of a guest, with an SVSM if there is one; raises as :func:`launch_digest`."""
+def read_firmware(source: Source, *, svsm: Source | None = None, vars_size: int = 0) -> SnpFirmware:
+    """Return the firmware of a guest, beside its SVSM if there is one.
+
+    Raises as :meth:`SnpFirmware.read` and :meth:`SnpFirmware.with_svsm`.
+    """
     if svsm is None:
         return SnpFirmware.read(source)
     return SnpFirmware.with_svsm(source, svsm, vars_size)

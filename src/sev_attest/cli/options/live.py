@@ -9,7 +9,8 @@ import click
 
 from sev_attest.cli.bundle import Options, option, option_name
 from sev_attest.cli.inputs import Number
-from sev_attest.cli.options.guest import KERNEL, GuestOptions
+from sev_attest.cli.options.boot import KERNEL
+from sev_attest.cli.options.guest import GuestOptions
 from sev_attest.cli.usage import usage
 from sev_attest.errors import (
     Insecure,
