@@ -87,7 +87,8 @@ def _report(
     arguments: list[str], code: int, failures: list[Failure], facts: dict[str, object]
 ) -> None:
     if "--json" in arguments:
-        command = " ".join(_command(arguments))
+        words = list(_command(arguments))
+        command = ("-" if words[:1] == ["snp"] else " ").join(words)  # sev-attest/snp-show/1
         render.document(command, ok=False, exit=code, errors=render.errors(failures), **facts)
         return
     for number, failure in enumerate(failures, 1):

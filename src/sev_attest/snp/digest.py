@@ -26,7 +26,7 @@ from sev_attest.errors import NotAttestable, Unsupported
 from sev_attest.guest.firmware import Source
 from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS
 from sev_attest.guest.vmsa import SnpProfile, VmsaPages
-from sev_attest.snp.firmware import Section, SnpFirmware
+from sev_attest.snp.firmware import Section, SnpFirmware, Svsm
 from sev_attest.snp.pages import (
     NO_CONTENTS,
     PAGE_SIZE,
@@ -210,8 +210,12 @@ def launch_digest(
 
     if kernel is None and (initrd is not None or cmdline is not None):
         raise Unsupported("an initrd or a command line needs a kernel", check="kernel.missing")
-    if not isinstance(firmware, SnpFirmware):
-        firmware = read_firmware(firmware, svsm=svsm, vars_size=vars_size)
+    if svsm is not None:
+        if isinstance(firmware, SnpFirmware):
+            raise Unsupported("this firmware has its SVSM already", check="svsm.twice")
+        firmware = SnpFirmware.with_svsm(firmware, Svsm.read(svsm), vars_size)
+    elif not isinstance(firmware, SnpFirmware):
+        firmware = SnpFirmware.read(firmware)
     if kernel is not None and not isinstance(kernel, KernelHashes):
         kernel = KernelHashes.of(kernel, initrd, cmdline)
     layout = "svsm" if firmware.svsm else "qemu"
@@ -222,13 +226,3 @@ def launch_digest(
         vmsa = snp_pages_for(vmsa, firmware)
     guest = SnpGuest(firmware=firmware, vmsa=vmsa, kernel=kernel, layout=layout)
     return guest.digests(vcpus)[-1]
-
-
-def read_firmware(source: Source, *, svsm: Source | None = None, vars_size: int = 0) -> SnpFirmware:
-    """Return the firmware of a guest, beside its SVSM if there is one.
-
-    Raises as :meth:`SnpFirmware.read` and :meth:`SnpFirmware.with_svsm`.
-    """
-    if svsm is None:
-        return SnpFirmware.read(source)
-    return SnpFirmware.with_svsm(source, svsm, vars_size)

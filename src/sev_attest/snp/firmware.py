@@ -56,6 +56,66 @@ class Section(NamedTuple):
         return self.size // PAGE_SIZE
 
 
+class _Image(NamedTuple):
+    """An image: what it declares, and the SHA-384 of each of its pages."""
+
+    footer: Footer
+    contents: list[bytes]
+
+    @property
+    def size(self) -> int:
+        return self.footer.size
+
+    @classmethod
+    def read(cls, source: Source, structure: str) -> "_Image":
+        """Read an image; raises OSError, and MalformedInput for a size that is not whole pages."""
+        ends, hasher = Ends(), PageHasher()
+
+        def consume(chunk: bytes) -> None:
+            ends.take(chunk)
+            if ends.size > MAX_IMAGE:
+                reason = f"more than {MAX_IMAGE >> 20} MiB: no guest starts from such an image"
+                raise MalformedInput(structure, "length", reason)
+            hasher.take(chunk)
+
+        stream(source, consume)
+        if hasher.rest:
+            reason = f"{ends.size} bytes are not whole pages of {PAGE_SIZE}"
+            raise MalformedInput(structure, "length", reason)
+        return cls(ends.footer(), hasher.contents)
+
+    def after(self, digest: bytes, address: int) -> bytes:
+        """Return the launch digest after this image's pages, the first at ``address``."""
+        return extend(digest, PageType.NORMAL, address, self.contents)
+
+
+class Svsm(NamedTuple):
+    """An SVSM, a module that runs below the guest's firmware.
+
+    ``entry`` is where its vCPUs start, in bytes from its start.
+    """
+
+    image: _Image
+    sections: Sequence[Section]
+    entry: int
+
+    @classmethod
+    def read(cls, source: Source) -> "Svsm":
+        """Read an SVSM.
+
+        Raises OSError; MalformedInput for another file, a length that is not whole pages or more
+        than 64 MiB, and metadata that lies; NotAttestable for one without SEV metadata.
+        """
+        image = _Image.read(source, "SVSM")
+        info = image.footer.tables().get(OVMF_SVSM_INFO)
+        if info is None:
+            raise MalformedInput("SVSM", "format", "this is not an SVSM: its footer names no entry")
+        entry = Reader(info, "SVSM info", 4).number(4, "entry")
+        if entry >= image.size:
+            raise MalformedInput("SVSM info", "entry", f"{entry:#x} is behind its end")
+        return cls(image, _sections(image.footer), entry)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnpFirmware:
     """A firmware image as SEV-SNP measures it.
@@ -113,35 +173,26 @@ class SnpFirmware:
         )
 
     @classmethod
-    def with_svsm(cls, source: Source, svsm: Source, vars_size: int) -> "SnpFirmware":
-        """Read an OVMF image and the SVSM that is loaded below it.
+    def with_svsm(cls, source: Source, svsm: "Svsm", vars_size: int) -> "SnpFirmware":
+        """Read an OVMF image that is loaded above an SVSM.
 
         ``vars_size`` is the size in bytes of the UEFI variables between the two, whole pages. The
-        sections, and where vCPUs start, are the SVSM's.
-
-        Raises as :meth:`read`; MalformedInput too if ``svsm`` is not an SVSM.
+        sections, and where vCPUs start, are the SVSM's. Raises as :meth:`read`.
         """
         image = _Image.read(source, "firmware")
         _require_ovmf(image.footer)
-        module = _Image.read(svsm, "SVSM")
-        info = module.footer.tables().get(OVMF_SVSM_INFO)
-        if info is None:
-            raise MalformedInput("SVSM", "format", "this is not an SVSM: its footer names no entry")
         if not 0 <= vars_size <= MAX_IMAGE or vars_size % PAGE_SIZE:
             reason = f"{vars_size} bytes of variables are not whole pages of {PAGE_SIZE}"
             raise MalformedInput("SVSM", "variables", reason)
-        offset = Reader(info, "SVSM info", 4).number(4, "entry")
-        if offset >= module.size:
-            raise MalformedInput("SVSM info", "entry", f"{offset:#x} is behind its end")
         top = FOUR_GIB - image.size
-        start = top - vars_size - module.size
+        start = top - vars_size - svsm.image.size
         return cls(
-            prefix=module.after(image.after(START, top), start),
-            sections=_sections(module.footer),
-            reset_address=start + offset,
+            prefix=svsm.image.after(image.after(START, top), start),
+            sections=svsm.sections,
+            reset_address=start + svsm.entry,
             svsm=True,
             start=start,
-            size=image.size + module.size,
+            size=image.size + svsm.image.size,
         )
 
     def require_reset_address(self) -> int:
@@ -171,39 +222,6 @@ class SnpFirmware:
                 hint="use an OVMF build for SEV direct boot (OvmfPkg/AmdSev), or leave out the "
                 "kernel",
             )
-
-
-class _Image(NamedTuple):
-    """An image: what it declares, and the SHA-384 of each of its pages."""
-
-    footer: Footer
-    contents: list[bytes]
-
-    @property
-    def size(self) -> int:
-        return self.footer.size
-
-    @classmethod
-    def read(cls, source: Source, structure: str) -> "_Image":
-        """Read an image; raises OSError, and MalformedInput for a size that is not whole pages."""
-        ends, hasher = Ends(), PageHasher()
-
-        def consume(chunk: bytes) -> None:
-            ends.take(chunk)
-            if ends.size > MAX_IMAGE:
-                reason = f"more than {MAX_IMAGE >> 20} MiB: no guest starts from such an image"
-                raise MalformedInput(structure, "length", reason)
-            hasher.take(chunk)
-
-        stream(source, consume)
-        if hasher.rest:
-            reason = f"{ends.size} bytes are not whole pages of {PAGE_SIZE}"
-            raise MalformedInput(structure, "length", reason)
-        return cls(ends.footer(), hasher.contents)
-
-    def after(self, digest: bytes, address: int) -> bytes:
-        """Return the launch digest after this image's pages, the first at ``address``."""
-        return extend(digest, PageType.NORMAL, address, self.contents)
 
 
 def _require_ovmf(footer: Footer) -> None:

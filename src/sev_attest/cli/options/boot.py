@@ -1,7 +1,7 @@
 """The options that say what a guest boots, and how its vCPUs are set up."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sev_attest._encoding import blob
@@ -101,9 +101,12 @@ class StateOptions(CpuOptions, title="vCPUs"):
         "-1", "--vmsa-cpu1", type=FILE, metavar="FILE", help="Other vCPUs' state."
     )
 
-    def state_errors(self) -> Iterator[Unsupported]:
-        """Yield an error for options that contradict each other, or make no profile."""
-        pages, built = self.stated(*PAGES), self.stated(*BUILT)
+    def state_errors(self, others: Sequence[str] = BUILT) -> Iterator[Unsupported]:
+        """Yield an error for options that contradict each other, or make no profile.
+
+        ``others`` are the fields that exclude pages.
+        """
+        pages, built = self.stated(*PAGES), self.stated(*others)
         if built and pages:
             yield usage(f"--vmsa-cpu0/1 exclude {', '.join(built)}")
         elif pages == ["--vmsa-cpu1"]:
@@ -190,3 +193,11 @@ def read_page(path: str) -> bytes:
         page = read_small(path, "VMSA page")
         VmsaPages(boot=page)  # here, so that an error names the file
     return page
+
+
+def no_state(what: str) -> Unsupported:
+    """Return the error for a guest whose vCPUs' state no option names."""
+    return usage(
+        f"{what} needs the vCPUs' state: --vmsa-cpu0 (and --vmsa-cpu1), "
+        "--cpu-model-name, or --cpu-family, --cpu-model and --cpu-stepping"
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sev_attest._encoding import blob
 from sev_attest.cli.bundle import option
 from sev_attest.cli.inputs import Number, NumberRange, large_file
-from sev_attest.cli.options.boot import BUILT, KERNEL, PAGES, KernelOptions, StateOptions
+from sev_attest.cli.options.boot import BUILT, KERNEL, PAGES, KernelOptions, StateOptions, no_state
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported, reading
 from sev_attest.guest.firmware import Firmware
@@ -194,11 +194,3 @@ def measure_guest(
 def no_firmware() -> Unsupported:
     """Return the error for a guest of which no firmware is named."""
     return usage("--firmware (or --launch-digest) is needed")
-
-
-def no_state(what: str) -> Unsupported:
-    """Return the error for a guest whose vCPUs' state no option names."""
-    return usage(
-        f"{what} needs the vCPUs' state: --vmsa-cpu0 (and --vmsa-cpu1), "
-        "--cpu-model-name, or --cpu-family, --cpu-model and --cpu-stepping"
-    )

@@ -11,8 +11,8 @@ from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.reported import ReportedOptions
 
 
-class SearchOptions(Options, title="After a mismatch"):
-    """Whether and where to look for the cause of a mismatch."""
+class FirmwareSearchOptions(Options, title="After a mismatch"):
+    """Whether, how long and where to look for the cause of a digest that differs."""
 
     no_diagnose: bool = option(
         "--no-diagnose", is_flag=True, help="After a mismatch, do not look for what would fit."
@@ -24,14 +24,19 @@ class SearchOptions(Options, title="After a mismatch"):
         metavar="SECONDS",
         help="Look no longer than this (default: 5).",
     )
-    keys: str | None = option(
-        "--keys", type=FOLDER, metavar="DIR", help="Look for the right keys in here too."
-    )
     firmware_dir: str | None = option(
         "--firmware-dir",
         type=FOLDER,
         metavar="DIR",
         help="Look for the right firmware in here too.",
+    )
+
+
+class SearchOptions(FirmwareSearchOptions, title="After a mismatch"):
+    """Whether and where to look for the cause of a mismatch."""
+
+    keys: str | None = option(
+        "--keys", type=FOLDER, metavar="DIR", help="Look for the right keys in here too."
     )
 
 
