@@ -6,7 +6,7 @@ from functools import partial
 
 from sev_attest.cli.advice import Told, corrected, told, with_progress
 from sev_attest.cli.at_hand import AtHand
-from sev_attest.cli.options.search import FirmwareSearchOptions
+from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.snp_guest import SnpGuestOptions, SnpMeasured
 from sev_attest.guest.diagnosis.search import Explanation
 from sev_attest.snp.diagnosis import SnpClues, explain_digest

@@ -4,7 +4,6 @@ A finding is words for people: the report stays as untrusted as it was. What is 
 :data:`RULED_OUT`; a digest after another vCPU costs a microsecond.
 """
 
-import hmac
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -248,9 +247,7 @@ class _Trial:
     def fits(self, launch: Launch) -> bool:
         """Return whether this launch would have that digest."""
         found = self._each(launch, launch.vcpus)
-        return len(found) >= launch.vcpus and hmac.compare_digest(
-            found[launch.vcpus - 1], self._expected
-        )
+        return len(found) >= launch.vcpus and found[launch.vcpus - 1] == self._expected
 
     def count(self, launch: Launch) -> int | None:
         """Return with how many vCPUs this launch would have that digest; None if with none."""

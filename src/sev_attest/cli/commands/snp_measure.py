@@ -1,7 +1,6 @@
 """``sev-attest snp measure``."""
 
 import binascii
-import hmac
 import os
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import stdin_errors
 from sev_attest.cli.options.common import DigestOptions, ManifestOptions
-from sev_attest.cli.options.search import FirmwareSearchOptions
+from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.snp_guest import (
     DIGEST_SIZE,
     SnpGuestOptions,
@@ -74,7 +73,7 @@ def command(
         _print_table(guest, counts, output)
         return
     measured = measure_snp_guest(guest, progress=output.text)
-    if expected is not None and not hmac.compare_digest(measured.digest, expected):
+    if expected is not None and measured.digest != expected:
         raise _differs(expected, measured, guest, search, output)
     if output.as_json:
         render.document("snp-measure", ok=True, **_facts(measured, expected))
