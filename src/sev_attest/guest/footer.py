@@ -253,17 +253,21 @@ class Footer:
         reader = Reader(self._tail[len(self._tail) - offset :], structure)
         if reader.raw(4, "signature") != b"ASEV":
             raise MalformedInput(structure, "signature", "is not ASEV")
-        reader.raw(4, "size")
+        size = reader.number(4, "size")
         version = reader.number(4, "version")
         if version != 1:
             raise MalformedInput(structure, "version", f"{version}, expected 1")
+        count = reader.number(4, "count")
+        # QEMU copies as many bytes as the size says, and then reads every section of the copy.
+        if size < 16 + 12 * count:
+            raise MalformedInput(structure, "size", f"{size} bytes do not hold {count} sections")
         return [
             (
                 reader.number(4, "address"),
                 reader.number(4, "section size"),
                 reader.number(4, "section type"),
             )
-            for _ in range(reader.number(4, "count"))
+            for _ in range(count)
         ]
 
 
