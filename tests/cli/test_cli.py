@@ -328,7 +328,7 @@ PUBLIC = {
         NotAttestable NotVerified RequirementsNotMet SevAttestError Unsupported WrongState
         guest owner sev
     """,
-    guest: "CpuModel Firmware KernelHashes VmsaPages VmsaProfile",
+    guest: "CpuModel Firmware KernelHashes SnpProfile VmsaPages VmsaProfile",
     sev: """
         AmdCaCertificate AttestationReport Certificate Chain Clues Diagnosis Explanation Generation
         GuestPolicy LaunchInfo MeasuredGuest MeasuredRange OwnerKey Root SecretPacket Session

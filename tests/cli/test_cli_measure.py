@@ -459,7 +459,7 @@ def test_sev_metadata_is_read_and_held_to_its_form(run: Run) -> None:
     for body, offset, words in (
         (b"VESA" + good[4:], 1024, "signature"),
         (good[:8] + b"\2" + good[9:], 1024, "version: 2, expected 1"),
-        (good[:12] + b"\xff\xff" + good[14:], 1024, "bytes left"),
+        (good[:12] + b"\xff\xff" + good[14:], 1024, "28 bytes do not hold 65535 sections"),
         (good, 5000, "its offset from the end is 5000"),
         (good, 2, "2 bytes left, 4 needed"),
     ):

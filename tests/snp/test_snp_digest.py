@@ -244,7 +244,7 @@ def test_the_table_of_hashes_may_end_where_its_page_ends() -> None:
 def test_an_initrd_needs_a_kernel() -> None:
     for given in ({"initrd": b"x"}, {"cmdline": "x"}):
         with pytest.raises(Unsupported, match="needs a kernel"):
-            launch_digest(OVMF, vcpus=1, vmsa=MILAN, **given)  # type: ignore[arg-type] # one each
+            launch_digest(OVMF, vcpus=1, vmsa=MILAN, **given)
 
 
 def test_sections_that_only_new_qemu_knows_are_refused_elsewhere() -> None:
@@ -434,10 +434,8 @@ def test_an_svsm_on_hardware(vcpus: int, digest: str) -> None:
     """COCONUT-SVSM, January 2024: the values in sev-snp-measure's history."""
     firmware = SnpFirmware(
         prefix=bytes.fromhex(
-
-                "ebf48785b708f9397dd8098fd64ba2d961aa6fcb15ee55616d19208f236a2828"
-                "c50ebee83800be4d54bb3ac0ae1fcc7e"
-
+            "ebf48785b708f9397dd8098fd64ba2d961aa6fcb15ee55616d19208f236a2828"
+            "c50ebee83800be4d54bb3ac0ae1fcc7e"
         ),
         sections=sections((0, 0x9E000, 1), (0x9E000, 0x1000, 2), (0x9F000, 0x1000, 3)),
         reset_address=0xFFAE_A000,

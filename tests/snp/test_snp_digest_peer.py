@@ -166,5 +166,10 @@ def test_the_peer_s_svsm_page_has_half_of_the_fpu_s_state(tmp_path: Path) -> Non
     theirs = peer.svsm_calc_launch_digest(2, MILAN.signature, *paths, dump_vmsa=False)
     for name in ("svsm", "svsm-init2"):
         profile = SnpProfile(name=name, cpu=MILAN)
-        given = {"svsm": svsm_image(), "vars_size": 0x2000, "vcpus": 2, "vmsa": profile}
-        assert launch_digest(ovmf_image(8192), **given) != theirs  # type: ignore[arg-type] # mixed
+        given: dict[str, Any] = {
+            "svsm": svsm_image(),
+            "vars_size": 0x2000,
+            "vcpus": 2,
+            "vmsa": profile,
+        }
+        assert launch_digest(ovmf_image(8192), **given) != theirs

@@ -1,25 +1,23 @@
 """``sev-attest snp measure``."""
 
 import binascii
-import os
 from collections.abc import Iterator
 
 import click
 
-from sev_attest._encoding import blob
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import stdin_errors
 from sev_attest.cli.options.common import DigestOptions, ManifestOptions
 from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.snp_guest import (
-    DIGEST_SIZE,
     SnpGuestOptions,
     SnpMeasured,
     measure_snp_guest,
+    read_digest,
 )
 from sev_attest.cli.usage import refuse, usage
-from sev_attest.errors import NotVerified, Unsupported, reading
+from sev_attest.errors import NotVerified, Unsupported
 
 
 class ExpectOptions(Options, title="Comparison"):
@@ -35,9 +33,7 @@ class ExpectOptions(Options, title="Comparison"):
         """Return the digest, 48 bytes; None without the option."""
         if self.expect is None:
             return None
-        with reading("--expect"):
-            text = os.fsencode(self.expect)
-            return blob(text, (DIGEST_SIZE,), "launch digest", only_text=True)
+        return read_digest("--expect", self.expect, "launch digest")
 
 
 @click.command("measure", cls=Command)

@@ -1,6 +1,7 @@
 """The options that describe an SEV-SNP guest, and what is measured of it."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from sev_attest.cli.bundle import option
 from sev_attest.cli.inputs import FILE, Number, NumberRange, large_file
 from sev_attest.cli.options.boot import BUILT, KERNEL, KernelOptions, StateOptions, no_state
 from sev_attest.cli.usage import usage
-from sev_attest.errors import Unsupported, reading
+from sev_attest.errors import MalformedInput, Unsupported, reading
 from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS
 from sev_attest.guest.vmsa import SNP_ACTIVE, SnpProfile, VmsaPages
 from sev_attest.snp.digest import MeasuredPages, SnpGuest, snp_pages_for
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 _FEATURES = Number(0xFFFF_FFFF_FFFF_FFFF)
 _IMAGE = Number(0xFFFF_FFFF)
-DIGEST_SIZE = 48
+_DIGEST_SIZE = 48
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
@@ -117,9 +119,7 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
                 module = Svsm.read(file)
         prefix = None
         if self.firmware_digest is not None:
-            with reading("--firmware-digest"):
-                text = os.fsencode(self.firmware_digest)
-                prefix = blob(text, (DIGEST_SIZE,), "firmware digest", only_text=True)
+            prefix = read_digest("--firmware-digest", self.firmware_digest, "firmware digest")
         path = str(self.firmware)
         with reading(path), large_file(path, progress=progress) as file:
             if module is not None:
@@ -210,6 +210,18 @@ class SnpMeasured:
                 hashes = hashes_of(self.guest.kernel) or {}
                 found += [f"{indent}{name}: sha256 {value}" for name, value in hashes.items()]
         return [*found, f"launch digest: {self.digest.hex()}"]
+
+
+def read_digest(name: str, text: str, what: str) -> bytes:
+    """Return the digest that an option holds, 48 bytes as hex or base64.
+
+    Raises MalformedInput; for 64 hex digits too, which would be base64 of 48 bytes.
+    """
+    with reading(name):
+        if _SHA256.fullmatch(text.strip()):
+            reason = "32 bytes, expected 48: this is a SHA-256, SEV-SNP's digests are SHA-384"
+            raise MalformedInput(what, "length", reason)
+        return blob(os.fsencode(text), (_DIGEST_SIZE,), what, only_text=True)
 
 
 def hashes_of(kernel: "KernelHashes | None") -> dict[str, str] | None:
