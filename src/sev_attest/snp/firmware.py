@@ -228,7 +228,10 @@ def _require_ovmf(footer: Footer) -> None:
     """Raise MalformedInput or NotAttestable if no SEV-SNP guest starts from this file."""
     if footer.kind == "SVSM":
         raise MalformedInput(
-            "firmware", "format", "this is an SVSM, which is loaded beside the firmware"
+            "firmware",
+            "format",
+            "this is an SVSM, which is loaded beside the firmware",
+            hint="name the OVMF image as firmware, and this file as SVSM",
         )
     footer.require_firmware(es=False)
     if not footer.tables():

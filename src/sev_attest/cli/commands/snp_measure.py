@@ -7,7 +7,7 @@ import click
 
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
-from sev_attest.cli.inputs import stdin_errors
+from sev_attest.cli.inputs import OUTPUT, stdin_errors
 from sev_attest.cli.options.common import DigestOptions, ManifestOptions
 from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.snp_guest import (
@@ -36,12 +36,32 @@ class ExpectOptions(Options, title="Comparison"):
         return read_digest("--expect", self.expect, "launch digest")
 
 
+class SnpManifestOptions(ManifestOptions, title="Manifest"):
+    """Where every digest is written."""
+
+    manifest: str | None = option(
+        "--manifest",
+        type=OUTPUT,
+        metavar="FILE",
+        help="Write every digest to this file; then --cpu-model-name and --vmsa-profile take "
+        "several names, with commas.",
+    )
+
+
+class SnpOutputOptions(DigestOptions, title="Output"):
+    """How a digest is printed."""
+
+    explain: bool = option(
+        "--explain", is_flag=True, help="List everything measured, and the digest after it."
+    )
+
+
 @click.command("measure", cls=Command)
 @SnpGuestOptions.given("guest")
 @ExpectOptions.given("expect")
 @FirmwareSearchOptions.given("search")
-@ManifestOptions.given("manifest")
-@DigestOptions.given("output")
+@SnpManifestOptions.given("manifest")
+@SnpOutputOptions.given("output")
 def command(
     *,
     guest: SnpGuestOptions,
