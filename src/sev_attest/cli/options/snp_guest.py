@@ -4,8 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest._encoding import blob
 from sev_attest.cli.bundle import option
@@ -164,8 +163,7 @@ _STATE = tuple(name for name in BUILT if name != "vmsa_profile")
 """What excludes pages; a profile does not: it also says how the VMM loads the firmware."""
 
 
-@dataclass(frozen=True, slots=True)
-class SnpInputs:
+class SnpInputs(NamedTuple):
     """The files of a guest, read and hashed."""
 
     firmware: SnpFirmware
@@ -173,8 +171,7 @@ class SnpInputs:
     svsm: Svsm | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnpMeasured:
+class SnpMeasured(NamedTuple):
     """A launch digest, and the guest that it was computed of."""
 
     digest: bytes
