@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sev_attest._encoding import blob, from_base64, from_text, json_documents
 from sev_attest._wire import guid_bytes
 from sev_attest.domain_xml.capabilities import SevCapabilities
+from sev_attest.domain_xml.compare import same_but_session
 from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import SessionFiles, prepare
 from sev_attest.domain_xml.rule import Subject
@@ -41,10 +42,16 @@ from sev_attest.owner.sealing import Box
 from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import read_report
+from sev_attest.snp.certificate_files import read_certificates
+from sev_attest.snp.certificate_table import read_table
 from sev_attest.snp.firmware import SnpFirmware
+from sev_attest.snp.packaging import read_evidence
 from sev_attest.testing import Platform, ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS
 from simulated_trees import both_of
+from snp_material import AMD, MILAN
+from snp_material import pem as label
+from snp_reports import VCEK, hcl, report, table
 from test_domain_xml import BLOB_B64, GODH_B64, RECORD
 
 STEP = 16
@@ -70,6 +77,10 @@ def look(data: bytes) -> object:
 def mend(data: bytes) -> object:
     subject = Subject(domain=parse_domain(data), versions=OLD)
     return [*prepare(subject, FILES, everything=True).diff("old", "new")]
+
+
+def compare(data: bytes) -> object:
+    return same_but_session(parse_domain(data), parse_domain(data))
 
 
 def connect(data: bytes) -> object:
@@ -239,6 +250,17 @@ def sections(size: int) -> bytes:
     return ovmf_image(max(size, 1 << 16), sections=found)
 
 
+@cache
+def vcek() -> bytes:
+    return MILAN.vek()
+
+
+def nested(size: int) -> bytes:
+    """Nest sequences: each contains the next, up to the end."""
+    ends = (at.to_bytes(4, "big") for at in range(size - 6, 0, -6))
+    return b"".join(b"\x30\x84" + end for end in ends)
+
+
 def in_text(data: bytes, size: int) -> bytes:
     return base64.b64encode(data * (size * 3 // 4 // len(data)))
 
@@ -260,7 +282,7 @@ def encoded(make: Callable[[int], str]) -> Callable[[int], bytes]:
 CASES = {
     f"{parse.__name__}: {name}": Case(parse, encoded(make), memory, size)
     for name, make in DOMAINS.items()
-    for parse, memory, size in ((look, 160, 1 << 15), (mend, 240, 1 << 14))
+    for parse, memory, size in ((look, 160, 1 << 15), (mend, 240, 1 << 14), (compare, 240, 1 << 14))
 } | {
     # libvirt's capabilities, and a running domain
     "connect: a long name around many": Case(connect, encoded(named), 160, 1 << 16),
@@ -320,6 +342,31 @@ CASES = {
         read_contents,
         lambda size: b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----" % (b"A" * size),
     ),
+    # reports of SEV-SNP
+    "SNP: a table of many": Case(read_table, lambda size: (b"\1" * 24) * (size // 24)),
+    "SNP: a table that is large": Case(
+        read_evidence, lambda size: report() + table(*[(VCEK, bytes(size // 64))] * 64)
+    ),
+    "SNP: zeros after a report": Case(read_evidence, lambda size: report() + bytes(size)),
+    "SNP: an HCL blob": Case(read_evidence, lambda size: hcl(report(), b"{" * size)),
+    "SNP: base64": Case(read_evidence, lambda size: in_text(report(), size)),
+    "SNP: JSON, a list": Case(
+        read_evidence, lambda size: b'{"report":[%b0]}' % (b"0," * (size // 2))
+    ),
+    "SNP: JSON, base64": Case(read_evidence, lambda size: b'{"report":"%b"}' % (b"-" * size)),
+    "SNP: certificates": Case(read_certificates, lambda size: vcek() * (size // len(vcek()))),
+    "SNP: PEM": Case(read_certificates, lambda size: label(vcek()) * (size // len(label(vcek())))),
+    "SNP: PEM that never ends": Case(
+        read_certificates, lambda size: b"-----BEGIN CERTIFICATE-----\n" * (size // 28)
+    ),
+    "SNP: PEM, long": Case(read_certificates, lambda size: label(bytes(size))),
+    "SNP: certificates in base64": Case(read_certificates, lambda size: in_text(vcek(), size)),
+    "SNP: nested DER": Case(read_certificates, nested),
+    "SNP: indefinite DER": Case(read_certificates, lambda size: b"\x30\x80" * (size // 2)),
+    "SNP: a revocation list": Case(
+        read_certificates, lambda size: AMD.crl(*range(size // 20)), 200
+    ),
+    "SNP: JSON, many": Case(read_evidence, lambda size: b'{"report":0}' * (size // 12)),
     # what a ledger's database may hold
     "box: whole": Case(Box.from_bytes, lambda size: b"\1\1k\1\0w" + bytes(size), size=1 << 16),
     "box: random": Case(Box.from_bytes, lambda size: bytes(range(256)) * (size // 256)),

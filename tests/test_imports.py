@@ -56,14 +56,19 @@ EXPECTED = {
     "firmware": set(),
     "guest": set(),
     "host": _FILES,
+    "launch": _VERIFY
+    | _FILES
+    | _RECORD
+    | _DIGEST
+    | {"xml", "sev_attest.domain_xml", "sev_attest.host"},
     "ledger": {"json", "pathlib", "sqlite3", "tempfile", "sev_attest.owner.ledger"},
     "measure": _DIGEST,
     "policy": set(),
     "report": _VERIFY | _DIGEST,
     "requirements": _FILES | _ADVISORIES | _RECORD | {"sev_attest.owner.requirements"},
     "secret": _FILES | {"cryptography", "sev_attest.sev.secret"},
-    "session": _VERIFY | _FILES | _RECORD | _DIGEST,
-    "snp": {"sev_attest.guest.vmsa"},
+    "session": _VERIFY | _FILES | _RECORD,
+    "snp": set(),
     "simulate": _CHAINS | _FILES | {"json", "xml", "sev_attest.sev.secret", "sev_attest.testing"},
     "validate": _DIGEST,
     "verify": _VERIFY,
@@ -149,13 +154,20 @@ def test_the_names_of_the_profiles_are_those_of_the_layouts() -> None:
 
 SOURCE = Path(sev_attest.__file__).parent
 ORDER = (
-    ("_lazy", "_seal"), ("errors",), ("_wire", "_encoding", "_keys"), ("_crypto",), ("_snp",),
+    ("_lazy", "_seal"), ("errors",), ("_wire", "_encoding", "_keys"), ("_crypto", "_der"),
+    ("_snp",),
     ("guest.spec",), ("guest",),
     ("snp.pages",), ("snp.firmware",), ("snp.digest",), ("snp.diagnosis",),
+    ("snp.spec",), ("snp.policy", "snp.tcb"), ("snp.report",),
+    ("snp.certificate_table", "snp.hcl"), ("snp.packaging",),
     ("sev.spec",), ("sev.policy", "sev.keys"), ("sev.chain",), ("sev.session",), ("sev.digest",),
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),
+    ("snp.x509", "snp.extensions"), ("snp.certificates", "snp.revocation"), ("snp._asvk_keys",),
+    ("snp.roots",), ("snp.certificate_files", "snp.kds"), ("snp.chain",), ("snp.explain",),
+    ("snp.verify",), ("snp.expected",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
-    ("_https",), ("owner.key_errors",), ("owner._answers", "owner._private_file"),
+    ("_https",), ("owner.key_errors",), ("owner._safe_path",),
+    ("owner._answers", "owner._private_file"),
     ("owner._command", "owner._vault"), ("owner.key_wrapping", "owner.secret_sources"),
     ("owner.sealing",),
     ("owner.requirements", "owner.requirements_file"), ("owner.ledger",), ("owner.pending",),
@@ -165,7 +177,9 @@ ORDER = (
 """From the ground up, as in docs/development.md; within one line they may know each other."""
 
 
-FACES = ("__init__", "__main__", "_api", "owner", "owner._api", "sev", "sev._api", "snp")
+FACES = (
+    "__init__", "__main__", "_api", "owner", "owner._api", "sev", "sev._api", "snp", "snp._api",
+)  # fmt: skip
 """The public names, and `python -m`."""
 
 
@@ -236,8 +250,18 @@ def test_below_owner_nothing_reads_a_clock_connects_or_logs() -> None:
     assert above is not None
     users = users_of("time", "datetime", "socket", "ssl", "http", "logging")
     low = {user for user in users if (floor(user) or 0) < above}
-    # A search has a time budget.
-    assert low == {"guest.diagnosis.search", "sev.diagnosis.search", "snp.diagnosis"}
+    dates = {"certificates", "chain", "explain", "revocation", "verify", "x509"}
+    assert low == {
+        # A search has a time budget.
+        *("guest.diagnosis.search", "sev.diagnosis.search", "snp.diagnosis"),
+        *(f"snp.{name}" for name in dates),  # certificates have dates
+    }
+    clocks = {module for module, tree in sources() if "datetime.now" in ast.unparse(tree)}
+    assert {user for user in clocks if (floor(user) or 0) < above} == {"snp.verify"}
+
+
+def test_one_module_imports_pyasn1() -> None:
+    assert users_of("pyasn1") == {"_der"}
 
 
 def test_no_type_of_click_is_subscripted_where_it_runs() -> None:

@@ -50,9 +50,12 @@ from sev_attest.sev.chain.packaging import read_contents
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import LaunchInfo, read_report
 from sev_attest.sev.report import AttestationReport
+from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.firmware import SnpFirmware, Svsm
+from sev_attest.snp.packaging import read_evidence
 from sev_attest.testing import Platform, ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS, svsm_image
+from sev_attest.testing.snp import SnpPlatform
 
 MOST = 1 << 20
 """Bytes that are read of any file but firmware."""
@@ -429,7 +432,7 @@ class Target:
 def targets() -> dict[str, Target]:
     """List the parsers by name."""
     links = chain()
-    snp = ovmf_image(4096, sections=SNP_SECTIONS), svsm_image(4096)
+    images = ovmf_image(4096, sections=SNP_SECTIONS), svsm_image(4096)
     pdh, rest = links.pdh.to_bytes(), links.to_bytes()[len(links.pdh.to_bytes()) :]
     node = {name: base64.b64encode(data).decode() for name, data in
             {"pdh": pdh, "cert-chain": rest, "cpu0-id": bytes(64)}.items()}  # fmt: skip
@@ -444,6 +447,10 @@ def targets() -> dict[str, Target]:
     domains = (xml("domain"), amplified("domain"))
     hosts = (xml("domainCapabilities"), amplified("domainCapabilities"))
     pem = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n"
+    snp = (b"\3" + bytes(9) + b"\3").ljust(1184, b"\0")
+    header = bytes(4) + len(snp).to_bytes(4, "little") + bytes(24)
+    table = bytes(15) + b"\1" + bytes(8)
+    chip = SnpPlatform.of(b"a chip")
     return {
         "domain": Target(domain, domains),
         "connect": Target(lambda data: read_config(data.decode("latin-1")), domains),
@@ -464,9 +471,18 @@ def targets() -> dict[str, Target]:
         ),
         "text": Target(keys, (text_of(binary(bytes(16), bytes(48))), binary(b"a://b@c ", b"a"))),
         "firmware": Target(firmware, (binary(ovmf_image(4096)), footers)),
-        "snp-firmware": Target(snp_firmware, (binary(*snp), footers)),
+        "snp-firmware": Target(snp_firmware, (binary(*images), footers)),
         "box": Target(Box.from_bytes, (binary(b"\1\5kek-1\4\0" + bytes(64), b"\1\5kek-1"),)),
         "report": Target(AttestationReport.from_bytes, (binary(bytes(sev.report.REPORT_SIZE)),)),
+        "snp-report": Target(read_evidence, (
+            binary(snp, table, header), text_of(binary(snp)), json_of({"hcl_report": snp.hex()}),
+            binary(b"HCLA", snp, bytes(28)),
+        )),
+        "snp-certificates": Target(read_certificates, (
+            binary(chip.vek(), chip.authority.crl(1), b"\x30\x82"), text_of(binary(chip.vek())),
+            binary(pem % base64.encodebytes(chip.vek()), pem, pem[:28]),
+            binary(table, chip.vek()),
+        )),
     }  # fmt: skip
 
 

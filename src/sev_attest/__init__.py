@@ -1,9 +1,10 @@
-"""Guest attestation for AMD SEV and SEV-ES, on the guest owner's side.
+"""Guest attestation for AMD SEV, SEV-ES and SEV-SNP, on the guest owner's side.
 
 =========  ========================================================================
 package    what is in it
 =========  ========================================================================
 ``sev``    platform certificates, sessions, launch measurements, secrets
+``snp``    SEV-SNP: attestation reports
 ``guest``  firmware, kernel hashes and vCPU state: what is measured of a guest
 ``owner``  an owner's requirements, the ledger, and key release in one call
 =========  ========================================================================

@@ -1,8 +1,9 @@
 """The public names of :mod:`sev_attest`."""
 
-from sev_attest import guest, owner, sev
+from sev_attest import guest, owner, sev, snp
 from sev_attest.errors import (
     ChainInvalid,
+    ChecksFailed,
     Failure,
     Insecure,
     LaunchRefused,
@@ -10,6 +11,7 @@ from sev_attest.errors import (
     MeasurementMismatch,
     NotAttestable,
     NotVerified,
+    ReportInvalid,
     RequirementsNotMet,
     SevAttestError,
     Unsupported,
@@ -17,7 +19,7 @@ from sev_attest.errors import (
 )
 
 __all__ = [
-    "ChainInvalid", "Failure", "Insecure", "LaunchRefused", "MalformedInput",
-    "MeasurementMismatch", "NotAttestable", "NotVerified", "RequirementsNotMet", "SevAttestError",
-    "Unsupported", "WrongState", "guest", "owner", "sev",
+    "ChainInvalid", "ChecksFailed", "Failure", "Insecure", "LaunchRefused", "MalformedInput",
+    "MeasurementMismatch", "NotAttestable", "NotVerified", "ReportInvalid", "RequirementsNotMet",
+    "SevAttestError", "Unsupported", "WrongState", "guest", "owner", "sev", "snp",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ bindings.
 import hmac
 import secrets
 import warnings
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -36,6 +37,7 @@ _HASHES: dict[Algorithm, hashes.HashAlgorithm] = {
     Algorithm.RSA_SHA384: hashes.SHA384(),
 }
 _ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
+_ECDSA_SHA384 = ec.ECDSA(hashes.SHA384())
 
 
 def p384_point(key: EccPublicKey) -> P384PublicKey | None:
@@ -53,8 +55,19 @@ def p384_point(key: EccPublicKey) -> P384PublicKey | None:
 
 def ecdsa_sha256_holds(key: P384PublicKey, numbers: tuple[int, int], message: bytes) -> bool:
     """Return whether (R, S) is ``key``'s ECDSA signature with SHA-256 over ``message``."""
+    return _ecdsa_holds(key, numbers, message, _ECDSA_SHA256)
+
+
+def ecdsa_sha384_holds(key: P384PublicKey, numbers: tuple[int, int], message: bytes) -> bool:
+    """Return whether (R, S) is ``key``'s ECDSA signature with SHA-384 over ``message``."""
+    return _ecdsa_holds(key, numbers, message, _ECDSA_SHA384)
+
+
+def _ecdsa_holds(
+    key: P384PublicKey, numbers: tuple[int, int], message: bytes, scheme: ec.ECDSA
+) -> bool:
     try:
-        key.verify(encode_dss_signature(*numbers), message, _ECDSA_SHA256)
+        key.verify(encode_dss_signature(*numbers), message, scheme)
     except InvalidSignature:
         return False
     return True
@@ -65,11 +78,16 @@ def rsa_pss_holds(key: RsaPublicKey, signature: bytes, message: bytes) -> bool:
     digest = _HASHES[key.algorithm]
     scheme = padding.PSS(padding.MGF1(digest), digest.digest_size)
     try:
-        public = rsa.RSAPublicNumbers(key.exponent, key.modulus).public_key()
-        public.verify(signature, message, scheme, digest)
+        _rsa_key(key).verify(signature, message, scheme, digest)
     except Exception:  # noqa: BLE001 - ValueError for what is no RSA key; more is not promised
         return False
     return True
+
+
+@lru_cache(maxsize=32)
+def _rsa_key(key: RsaPublicKey) -> rsa.RSAPublicKey:
+    """Return a key as OpenSSL takes it; the few of a process that sign are made once."""
+    return rsa.RSAPublicNumbers(key.exponent, key.modulus).public_key()
 
 
 def new_p384_key() -> P384PrivateKey:

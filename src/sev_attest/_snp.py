@@ -7,10 +7,12 @@ HCL blob begins with "HCLA". Does not verify: anything.
 from sev_attest._wire import number_at
 from sev_attest.errors import MalformedInput
 
-_REPORT_SIZE = 1184
-_VERSIONS = range(1, 16)
-_HEADER = 32
+REPORT_SIZE = 1184
+RESPONSE_HEADER = 32
 """Header of a SNP_GET_REPORT response: status, size, reserved bytes; the report follows."""
+HCL_MAGIC = b"HCLA"
+_VERSIONS = range(1, 16)
+SNP_HINT = "`sev-attest snp show` and `sev-attest snp verify` are for SEV-SNP guests"
 _SUBJECTS = {"SEV-VCEK": "VCEK", "SEV-VLEK": "VLEK"}
 
 
@@ -18,17 +20,17 @@ def refuse_snp(data: bytes, structure: str) -> None:
     """Raise MalformedInput if ``data`` is an SEV-SNP report or certificate; else do nothing."""
     kind = _report(data) or _certificate(data)
     if kind:
-        reason = f"this is {kind}; only SEV and SEV-ES are supported"
-        raise MalformedInput(structure, "snp", reason, hint="SEV-SNP guests need another tool")
+        reason = f"this is {kind}; SEV's or SEV-ES's was expected"
+        raise MalformedInput(structure, "snp", reason, hint=SNP_HINT)
 
 
 def _report(data: bytes) -> str:
-    if data[:4] == b"HCLA":
+    if data[:4] == HCL_MAGIC:
         return "an Azure HCL blob with an SEV-SNP attestation report"
-    for at in (0, _HEADER):
-        if len(data) >= at + _REPORT_SIZE and number_at(data, at) in _VERSIONS:
+    for at in (0, RESPONSE_HEADER):
+        if len(data) >= at + REPORT_SIZE and number_at(data, at) in _VERSIONS:
             # The version is followed by the guest SVN and the policy, whose bit 17 is always one.
-            whole = at == 0 or number_at(data, 4) == _REPORT_SIZE
+            whole = at == 0 or number_at(data, 4) == REPORT_SIZE
             if whole and number_at(data, at + 8, 8) >> 17 & 1:
                 return "an SEV-SNP attestation report"
     return ""

@@ -166,21 +166,35 @@ def _joined(failures: tuple[Failure, ...]) -> str:
     return "; ".join(failure.message for failure in failures)
 
 
-class ChainInvalid(NotVerified):
-    """A certificate chain that does not reach a trusted root.
+class ChecksFailed(NotVerified):
+    """Checks that failed, of several that were made.
 
-    ``failures`` holds every failed step in order; ``check`` and ``certificate`` are the first's.
-    ``held`` are the ids of the checks that held; any other failed or could not be made.
+    ``failures`` holds every one in order; ``check`` is the first's. ``held`` are the ids of the
+    checks that held; any other failed or could not be made.
     """
 
     def __init__(
         self, failures: tuple[Failure, ...] = (), held: frozenset[str] = frozenset()
     ) -> None:
-        """Collect the failed steps, at least one."""
+        """Collect the failed checks, at least one."""
         super().__init__(_joined(failures), check=failures[0].check, hint=failures[0].hint)
         self.failures: tuple[Failure, ...] = failures
         self.held: frozenset[str] = held
         self.certificate: str = failures[0].certificate
+
+
+class ChainInvalid(ChecksFailed):
+    """A certificate chain that does not reach a trusted root.
+
+    ``certificate`` is the role of the certificate that the first check failed for.
+    """
+
+
+class ReportInvalid(ChecksFailed):
+    """An SEV-SNP report that is not signed by a key of AMD's, or not by the one that it states.
+
+    ``certificate`` is the kind of the certificate that the first check failed for, or "".
+    """
 
 
 class RequirementsNotMet(NotVerified):

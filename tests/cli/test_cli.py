@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -17,8 +18,9 @@ import pytest
 
 import sev_attest
 from conftest import Run
-from sev_attest import SevAttestError, Unsupported, errors, guest, owner, sev
+from sev_attest import SevAttestError, Unsupported, errors, guest, owner, sev, snp
 from sev_attest.cli import exits, inputs, interrupts, main, outputs
+from sev_attest.cli.commands import demo
 from sev_attest.cli.outputs import write_all
 
 
@@ -41,6 +43,13 @@ def test_the_help_lists_every_command(run: Run) -> None:
     for name in main.cli.list_commands(click.Context(main.cli)):
         assert f"\n  {name} " in shown.out
         assert run(name, "--help").code == 0
+
+
+def test_the_help_names_every_exit_code_of_the_readme(run: Run) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text().partition("## Exit codes")[2]
+    codes = re.findall(r"^\| ([0-9]+) \|", readme.partition("\n## ")[0], re.MULTILINE)
+    shown = run("--help").out.partition("Exit codes: ")[2]
+    assert re.findall(r"(?<!\w)([0-9]+)(?= )", " ".join(shown.split())) == codes
 
 
 def test_the_version_is_the_package_s(run: Run) -> None:
@@ -324,9 +333,9 @@ def test_what_goes_nowhere_is_lost_without_a_word() -> None:
 
 PUBLIC = {
     sev_attest: """
-        ChainInvalid Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
-        NotAttestable NotVerified RequirementsNotMet SevAttestError Unsupported WrongState
-        guest owner sev
+        ChainInvalid ChecksFailed Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
+        NotAttestable NotVerified ReportInvalid RequirementsNotMet SevAttestError Unsupported
+        WrongState guest owner sev snp
     """,
     guest: "CpuModel Firmware KernelHashes SnpProfile VmsaPages VmsaProfile",
     sev: """
@@ -335,6 +344,11 @@ PUBLIC = {
         TransportKeys VerifiedChain VerifiedLaunch VerifiedReport amd_roots build_secret
         build_secret_unverified explain_mismatch launch_digest verify_chain verify_launch
         verify_report
+    """,
+    snp: """
+        AttestationReport Certificate Evidence Expected GuestPolicy Kind MeasuredPages Product
+        RevocationList Root Section SnpClues SnpFirmware SnpGuest Svsm Tcb VerifiedReport amd_roots
+        explain_digest launch_digest read_certificates read_evidence verify_report
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
@@ -712,12 +726,43 @@ def test_the_demo_tells_the_whole_story(run: Run, here: Path) -> None:
     assert "error: Measurement does not match, VM is not trustworthy" in ran.err
     assert (here / "kept" / "vm1_tik.bin").stat().st_size == 16
     assert run("simulate", "list", "kept/host").out.count("policy 0x0005") == 2
-    assert run("demo", "--keep", "kept").code == 6
+    again = run("demo", "--keep", "kept")
+    assert (again.code, again.err) == (
+        6,
+        "error: kept: exists already\nhint: choose another name\n",
+    )
     assert sorted(p.name for p in here.iterdir()) == ["kept"]
 
 
 def test_the_demo_leaves_nothing_unless_asked(run: Run, here: Path) -> None:
     assert run("demo").code == 0
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "where", ["sev_attest.cli.diagnosis.diagnose", "sev_attest.cli.commands.simulate.write_all"]
+)
+def test_a_signal_ends_the_demo_also_in_a_search(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(where, lambda *_, **__: interrupts._interrupt(signal.SIGINT, None))
+    ran = run("demo")
+    assert (ran.code, "That was the whole story" in ran.out) == (130, False)
+    assert list(here.iterdir()) == []
+
+
+def test_a_signal_between_the_commands_of_the_demo_ends_it_as_well(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = demo._say
+
+    def interrupted(text: str) -> None:
+        said(text)
+        if text.startswith("To go on"):
+            interrupts._interrupt(signal.SIGINT, None)
+
+    monkeypatch.setattr(demo, "_say", interrupted)
+    assert run("demo").code == 130
     assert list(here.iterdir()) == []
 
 

@@ -468,6 +468,11 @@ def test_files_that_are_something_else_are_malformed(host: Run, run: Run) -> Non
     )
     assert host("provision", "pek", "oca.pem", "--yes").code == 6
     assert host("provision", "pek", "nothing", "--yes").code == 6
+    missing = host("provision", "pek", "nothing")  # before it looks for a terminal
+    assert (missing.code, missing.err) == (6, "error: nothing: No such file or directory\n")
+    Path("empty").touch()
+    ran = host("provision", "empty", "oca", "--yes")
+    assert (ran.code, ran.err) == (6, "error: empty: PEK: the file is empty\n")
     assert host("provision", "-", "-", "--yes").code == 2
 
 
@@ -547,11 +552,16 @@ def test_without_a_terminal_nothing_is_lost(
     command: list[str],
     stdin: io.StringIO | None,
 ) -> None:
+    owner = OwnerKey.generate()
+    Path("oca").write_bytes(owner.certificate().to_bytes())
+    Path("pek").write_bytes(owner.sign_pek(driver.platform.pek_csr()).to_bytes())
     monkeypatch.setattr(sys, "stdin", stdin)
     ran = host(*command)
     assert ran.code == 2
     assert ran.err.startswith("error: there is no terminal to ask: this makes a new PDH")
     assert LOST in ran.err
+    owns = f"the OCA {owner.certificate().fingerprint} will own the platform"
+    assert (owns in ran.err) == ("provision" in command)
     assert ran.err.endswith("hint: --yes goes on without asking\n")
     assert not driver.seen
 

@@ -16,7 +16,9 @@ from sev_attest.cli import render
 from sev_attest.cli.hints import hint_for
 from sev_attest.cli.options.common import LedgerOptions
 from sev_attest.errors import Unsupported
-from sev_attest.owner.ledger import Ledger, LedgerError, default_place
+from sev_attest.owner.ledger import Ledger, LedgerError, book, default_place
+from sev_attest.owner.ledger.sqlite import Sqlite
+from sev_attest.owner.ledger.store import Store
 
 ONE, TWO, THREE = "aa" + "1" * 62, "ab" + "2" * 62, session_id(3)
 COMMANDS = (
@@ -48,7 +50,7 @@ def test_list_explains_every_session_in_a_line(run: Run, ledger: Ledger) -> None
         [ONE[:12], "vm1", "created:"],
         [TWO[:12], "vm2", "released:"],
     ]
-    assert "created: not measured yet" in ran.out
+    assert "created: no launch was verified yet" in ran.out
     assert "if the guest never got it, make a new session" in ran.out
     assert "a test\\x1b[2J" in ran.out
     assert TWO in run("ledger", "list", "-v").out
@@ -196,7 +198,9 @@ def test_verify_with_another_head_fails(run: Run, ledger: Ledger) -> None:
 def test_a_ledger_that_is_missing_is_not_made(run: Run, here: Path, command: str) -> None:
     ran = run("ledger", *command.split(), "--ledger", "folder/none.sqlite3")
     if command == "list":
-        assert (ran.code, ran.out, ran.err) == (0, "no launches yet\n", "")
+        told = "there is no ledger at folder/none.sqlite3 yet\n"
+        assert (ran.code, ran.out, ran.err) == (0, told, "")
+        assert run("ledger", "list").out == f"there is no ledger at {default_place()} yet\n"
         document = json.loads(run("ledger", "list", "--json").out)
         assert (document["ok"], document["sessions"]) == (True, [])
     else:
@@ -243,7 +247,10 @@ def test_a_server_is_named_without_its_url(run: Run, monkeypatch: pytest.MonkeyP
         "error: ledger PostgreSQL db.example/keys: the connection failed (no route to host)\n"
     )
     assert "sslmode" not in ran.err
-    assert "hint: nothing was released; check that the server answers (`sev-attest " in ran.err
+    assert (
+        "hint: nothing was released; check that the server answers, and the role, database "
+        in ran.err
+    )
     refused = run("ledger", "list", "--ledger", "postgresql://owner:hunter2@db.example/keys")
     assert refused.code == 2
     assert "hunter2" not in refused.err
@@ -402,12 +409,84 @@ def test_a_ledger_below_its_floor_is_refused_until_that_is_accepted(run: Run, he
     ran = run("ledger", "close", "vm0", *given)
     assert ran.code == 6
     assert "events that it had are missing (event 8; its last one is 7)" in ran.err
-    assert "`sev-attest ledger accept-head` closes what is open" in ran.err
+    assert "`sev-attest ledger accept-head`, run once, closes what is open" in ran.err
+    assert "on other machines, remove the floor file" in ran.err
+    for command in (
+        *("list", "show vm0", "export", "expire", "verify", "init", "close vm0"),
+        "prune --before 2026-01-01 -o gone.json",
+    ):
+        ran = run("ledger", *command.split(), *given)
+        assert ran.code == 6, command
+        assert "(event 8; its last one is 7)" in ran.err, command
+        assert "vm0" not in ran.out
+    ran = run("ledger", "accept-head", "--reason", " ", *given)
+    assert (ran.code, "a reason is needed" in ran.err) == (2, True)
     ran = run("ledger", "accept-head", "--reason", "restored", *given)
     assert (ran.code, ran.out[:35]) == (0, "OK: every open session is closed; h")
     assert run("ledger", "list", *given).out.count("closed on") == 2
     assert json.loads(run("ledger", "accept-head", "--reason", "x", *given, "--json").out)["ok"]
     assert run("ledger", "accept-head", "--reason", "x", *given, "-q").out == ""
+
+
+def test_a_floor_knows_that_there_was_a_ledger(run: Run, here: Path) -> None:
+    given = ("--ledger", "l", "--ledger-floor", "floor")
+    assert "there is no ledger at l yet" in run("ledger", "list", *given).out
+    assert not (here / "floor").exists()
+    old(here / "l")
+    assert run("ledger", "close", "vm3", *given).code == 0
+    (here / "l").unlink()
+    assert run("ledger", "list", *given).code == 6
+
+
+def test_verify_with_a_floor_needs_no_head(run: Run, here: Path) -> None:
+    given = ("--ledger", "l", "--ledger-floor", "floor")
+    old(here / "l")
+    assert "note: without --head" in run("ledger", "verify", *given).out  # it is new
+    assert run("ledger", "close", "vm3", *given).code == 0
+    assert "note: without --head" not in run("ledger", "verify", *given).out
+
+
+def test_a_prune_that_fails_leaves_no_export(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old(here / "l")
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    given = ("ledger", "prune", "--ledger", "l", "--before", today, "-o", "gone.json")
+    with monkeypatch.context() as patched:
+        patched.setattr(Sqlite, "owned", "SELECT 0")
+        ran = run(*given)
+        assert (ran.code, "hint: run this as the owner of the tables" in ran.err) == (6, True)
+        assert not (here / "gone.json").exists()
+    for problem, kept in (("moved", False), ("connection", True)):
+
+        def fail(store: Store, *_: object, problem: str = problem) -> None:
+            raise store.fault(problem)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(book, "remove", fail)
+            ran = run(*given)
+        assert (ran.code, (here / "gone.json").exists()) == (6, kept)
+        assert ("note: gone.json is kept: it is unknown whether" in ran.err) is kept
+    ran = run(*given)
+    assert (ran.code, "--force" in ran.err) == (6, False)
+    assert "hint: choose another name: it may be all that is left" in ran.err
+    (here / "gone.json").unlink()
+    assert run(*given).code == 0
+
+
+def test_hints_say_how_much_of_an_id_is_needed(run: Run, ledger: Ledger) -> None:
+    assert "'0400' is in the ledger" in run("ledger", "show", "0400").err
+    assert "(an id needs at least 8 digits)" in run("ledger", "show", "0400").err
+    assert "8 digits" not in run("ledger", "show", "vm9").err
+    assert "hint: give the id: at least 8 of its digits" in run("ledger", "show", "vm1").err
+
+
+def test_a_place_that_is_no_ledger_says_once_what_to_name(run: Run, here: Path) -> None:
+    for place in ("mysql://x", str(here)):
+        err = run("ledger", "init", "--ledger", place).err
+        assert err.count("place") + err.count("another") <= 3, err
+        assert "choose another place" not in err
+        assert err.endswith("(--ledger names another place)\n")
 
 
 def test_a_long_list_is_printed_in_parts(

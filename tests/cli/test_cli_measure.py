@@ -381,7 +381,7 @@ def test_it_says_what_an_image_cannot(run: Run) -> None:
     Path("bare").write_bytes(ovmf_image(hash_table=None, secret_area=None, reset_address=None))
     attests = json.loads(run("firmware", "bare", "--json").out)["attests"]
     assert attests == {"SEV": False, "SEV-ES": False, "kernel hashes": False, "secrets": False}
-    assert "nothing tells what it can do" in run("firmware", "kernel").out
+    assert "nothing says what it can do" in run("firmware", "kernel").out
 
 
 def test_a_reset_address_of_0_is_told(run: Run) -> None:

@@ -49,7 +49,7 @@ acknowledged = [{ALL}]
 
 
 DB = f'[[launch]]\nname = "db"\ndigest = "{"00" * 32}"\n'
-UNKNOWN = "without --record, nothing tells whether the platform was verified"
+UNKNOWN = "without --record, nothing says whether the platform was verified"
 UNVERIFIED = "nobody verified the platform that this session was made for"
 NAME_IT = "name the guest (--firmware ...) to learn what differs"
 
@@ -129,6 +129,17 @@ def packet() -> tuple[bytes, bytes]:
 
 def no_packet() -> bool:
     return not (Path("h").exists() or Path("p").exists())
+
+
+@pytest.mark.parametrize("secret", ["foo:key", "luks-key:nothing"])
+def test_a_secret_that_cannot_be_is_refused_before_the_session_is_bound(
+    opened: Desk, secret: str
+) -> None:
+    opened.start()
+    Path("nothing").touch()
+    assert opened.validate(*RECORD, "-s", secret, *SECRET[2:]).code == 2
+    assert opened.row().state == "created"
+    assert opened.validate(*RECORD, *SECRET).code == 0
 
 
 # session
@@ -303,7 +314,7 @@ def test_of_amd_s_own_roots_and_of_old_ledgers_notes_are_right(desk: Desk) -> No
             f"note: INSECURE: {words}" for words in told
         ]
     shown = desk.run("ledger", "show", session, "--ledger", "old")
-    assert "platform: nothing tells whether it was verified" in shown.lines
+    assert "platform: nothing says whether it was verified" in shown.lines
 
 
 def test_a_session_that_is_in_a_record_but_not_in_the_ledger_is_refused(desk: Desk) -> None:
@@ -614,7 +625,7 @@ def test_a_secret_for_one_of_several_launches_needs_its_name(opened: Desk) -> No
     ran = opened.validate(*given, *SECRET, guest=())
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.splitlines() == [
-        "error: nothing tells which launch the secret is for: web, db",
+        "error: nothing says which launch the secret is for: web, db",
         "hint: name it (--launch), or describe the guest (--firmware ...)",
     ]
     ran = opened.validate(*given, *SECRET, "--launch", "mail", guest=())

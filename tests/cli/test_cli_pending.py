@@ -12,6 +12,7 @@ from sev_attest import sev
 from sev_attest.cli.hints import hint_for
 from sev_attest.errors import Failure
 from sev_attest.owner import Ledger, PendingSessions, key_encryption
+from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.testing import Guest, Platform, launch_guest
 from test_cli_owner import DB, OVMF, OWNER
 
@@ -111,6 +112,18 @@ def test_a_whole_run_without_a_file_of_keys(desk: Desk) -> None:
     assert (again.code, "is released" in again.err) == (5, True)
 
 
+def test_a_stored_session_with_kernel_hashes_is_held_to_a_kernel(desk: Desk) -> None:
+    desk.session("--kernel-hashes")
+    desk.start()
+    given = ("-f", "fw", "-s", "luks-key:key", *PACKET)
+    ran = desk.validate(*given)
+    assert (ran.code, Path("h").exists()) == (3, False)
+    assert "made with --kernel-hashes, but no kernel was given" in ran.err
+    assert desk.show()["state"] == "created"  # to be tried again, with the kernel
+    ran = desk.validate(*given, "--insecure")
+    assert (ran.code, "note: INSECURE: this session was made with" in ran.out) == (0, True)
+
+
 def test_a_session_in_the_store_may_be_looked_at_first(desk: Desk) -> None:
     desk.session()
     desk.start()
@@ -120,6 +133,37 @@ def test_a_session_in_the_store_may_be_looked_at_first(desk: Desk) -> None:
     assert f"kek: {key_encryption('kek').id}\n" in shown
     desk.session(name="other", store=("--ledger", "store"))
     assert desk.show("other") == {"state": "created", "keys": None, "kek": None}
+
+
+def test_a_name_that_waits_is_not_given_again(desk: Desk) -> None:
+    assert desk.session().code == 0
+    Path("elsewhere").mkdir()
+    ran = desk.session("--out", "elsewhere")
+    assert (ran.code, [*Path("elsewhere").iterdir()]) == (5, [])
+    assert ran.err == (
+        "error: vm waits already in store\n"
+        "hint: choose another name, or close it (`sev-attest ledger close --ledger store`)\n"
+    )
+    assert desk.run("ledger", "close", "vm", "--ledger", "store").code == 0
+    assert desk.session("--out", "elsewhere").code == 0
+
+
+def test_who_interrupts_a_release_learns_that_it_may_be_taken(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    desk.session()
+    desk.start()
+    for given, told in (((), False), (("-s", "luks-key:key", *PACKET), True)):
+        with monkeypatch.context() as patched:
+            patched.setattr(Sqlite, "flush", interrupt)
+            ran = desk.validate("-f", "fw", *given)
+        assert ran.code == 130
+        assert ran.err.startswith("interrupted: the session may be released") is told
+        assert told or not ran.err
+        assert ("`sev-attest ledger show " in ran.err) is told
 
 
 def test_a_source_has_the_secrets_of_the_launch_that_is_allowed(desk: Desk) -> None:

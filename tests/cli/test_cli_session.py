@@ -143,6 +143,12 @@ def test_a_file_that_exists_stays_and_nothing_is_written(
     [
         ("--name vm1 chain 4294967296", 2, "4294967296 is not in 0..4294967295"),
         ("--name vm1 chain five", 2, "'five' is no number"),
+        (
+            "--name vm1 chain no-debug,es",
+            2,
+            "'no-debug,es' is no number: `sev-attest policy no-debug,es` prints it",
+        ),
+        ("--name vm1 chain api>=1.51", 2, "`sev-attest policy 'api>=1.51'` prints it"),
         ("--name vm1 chain", 2, "'chain' is no number"),
         ("--name vm1 5", 2, "no chain was given"),
         ("--name ../vm1 chain 5", 2, "cannot begin a file's name"),

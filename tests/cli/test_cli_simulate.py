@@ -329,6 +329,24 @@ def test_a_guest_without_secrets_sees_none(run: Run, here: Path) -> None:
     assert (asked.code, asked.err) == (5, "error: no secret luks-key arrived in vm1\n")
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("foo:arrived", "'foo' is neither a GUID nor an alias (luks-key)"),
+        ("luks-key:", "a secret is given as ALIAS-OR-GUID:PATH"),
+        ("luks-key:-", "the secret luks-key is written to a file, not to standard output"),
+    ],
+)
+def test_a_secret_that_cannot_be_written_is_a_usage_error(
+    run: Run, here: Path, given: str, words: str
+) -> None:
+    lives(run)
+    before = sorted(path.name for path in here.iterdir())
+    asked = run("simulate", "guest", "host", "vm1", "--secret", given)
+    assert (asked.code, asked.err.splitlines()[0]) == (2, f"error: {words}")
+    assert sorted(path.name for path in here.iterdir()) == before
+
+
 def test_a_binary_packet_is_taken_too(run: Run, here: Path) -> None:
     launched(run)
     release(run, "vm1", ES)
@@ -407,7 +425,8 @@ def test_a_session_of_another_platform_or_policy_is_refused(run: Run, here: Path
         (["--policy", "4294967296"], 2, "is not in 0..4294967295"),
         (["--name", "../vm1"], 2, "'../vm1' cannot be a guest's name here"),
         (["--name", ""], 2, "'' cannot be a guest's name here"),
-        (["--name", "a" * 101], 2, "cannot be a guest's name here"),
+        (["--name", "a" * 101], 2, "cannot be a guest's name here: 1 to 100 letters"),
+        (["--name", "-a"], 2, "the first a letter, a digit or _"),
         (["--fault", "forged-root"], 2, "'forged-root' is not one of"),
         (["--policy", "1", "--fault", "other-vcpu-count"], 2, "shows with an SEV-ES policy only"),
         (["--vmsa-profile", "ec2"], 2, "'ec2' is not one of"),
@@ -433,7 +452,7 @@ def test_a_launch_that_cannot_be_is_refused_in_words(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("", "--name, --policy, --firmware (or --xml) is needed"),
+        ("", "--name, --policy, --firmware (or --xml) are needed"),
         (
             "--name a --policy 1 --firmware host/OVMF.fd --godh g",
             "--godh and --session go together",
@@ -459,9 +478,9 @@ SECURITY = "<launchSecurity type='sev'><policy>{policy}</policy>{more}</launchSe
     [
         (("<domain", "<!DOCTYPE x><domain"), 6, "vm.xml: domain XML"),
         (("</domain>", ""), 6, "vm.xml: domain XML"),
-        (("type='sev'", "type='sev-snp'"), 2, "no <launchSecurity type='sev'> with a <policy>"),
-        (("<policy>0x1</policy>", ""), 2, "no <launchSecurity type='sev'> with a <policy>"),
-        (("0x1", "0x5"), 2, "'' is not one of the CPU models"),
+        (("type='sev'", "type='sev-snp'"), 4, "no <launchSecurity type='sev'> with a <policy>"),
+        (("<policy>0x1</policy>", ""), 4, "hint: `sev-attest domain prepare` puts a session in"),
+        (("0x1", "0x5"), 4, "needs: <cpu><model>EPYC-Milan</model></cpu>"),
         (("0x1", "zz"), 6, "its policy, dhCert, session or vcpu cannot be read"),
         (("0x1", "-5"), 6, "the policy has 32 bits"),
         (("0x1", "0x100000000"), 6, "the policy has 32 bits"),
@@ -488,6 +507,14 @@ def test_a_domain_that_cannot_be_launched_is_refused_in_words(
     refused = run("simulate", "start", "host", "--xml", "vm.xml")
     assert refused.code == code, refused.err
     assert words in refused.err
+
+
+def test_a_domain_with_an_unknown_cpu_is_refused_in_words(run: Run, here: Path) -> None:
+    done(run("simulate", "host", "host"))
+    xml = DOMAIN.format(name="vm2", security=SECURITY.format(policy="0x5", more=""))
+    Path("vm.xml").write_text(xml.strip().replace("EPYC-Milan", "Opteron"))
+    refused = run("simulate", "start", "host", "--xml", "vm.xml")
+    assert (refused.code, "'Opteron' is not one of the CPU models" in refused.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -556,7 +583,10 @@ def test_an_unknown_guest_is_named(run: Run, here: Path, name: str) -> None:
 def test_a_folder_that_is_no_host_is_named(run: Run, here: Path, name: str) -> None:
     more = {"list": (), "export": (), "start": ("--name", "a")}.get(name, ("vm1",))
     missing = run("simulate", name, "nowhere", *more)
-    assert (missing.code, missing.err) == (6, "error: nowhere: No such file or directory\n")
+    assert (missing.code, missing.err) == (
+        6,
+        ("error: nowhere: No such file or directory\nhint: `sev-attest simulate host` makes one\n"),
+    )
     assert run("simulate", name, "", *more).code == 2
     Path("file").touch()
     for path in (".", "file"):
@@ -575,12 +605,17 @@ def test_a_host_is_never_made_over_something(run: Run, here: Path) -> None:
     Path("link").symlink_to("nowhere")
     for name in ("there", "file", "link", "."):
         refused = run("simulate", "host", name)
-        assert (refused.code, refused.err) == (6, f"error: {name}: File exists\n")
+        assert (refused.code, refused.err) == (
+            6,
+            f"error: {name}: exists already\nhint: choose another name\n",
+        )
     refused = run("simulate", "host", "no/where")
     assert (refused.code, refused.err) == (6, "error: no/where: No such file or directory\n")
     for line in (["x", "--seed", ""], ["x", "--api", "1"], ["x", "--build", "256"],
                  ["x", "--generation", "zen"], ["-"], []):  # fmt: skip
         assert run("simulate", "host", *line).code == 2
+    refused = run("simulate", "host", "x", "--api", "1")
+    assert "'1' is no API version: MAJOR.MINOR, such as 1.55" in refused.err
     assert sorted(path.name for path in here.iterdir()) == ["file", "link", "there"]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Ran, Run
 from sev_attest import sev
-from sev_attest.guest import CpuModel, VmsaProfile
+from sev_attest.guest import CpuModel, KernelHashes, VmsaProfile
 from sev_attest.guest.spec import OVMF_SVSM_INFO
 from sev_attest.owner import LaunchRecord
 from sev_attest.sev.launch import expected_measure
@@ -23,8 +23,9 @@ from sev_attest.testing.images import with_footer
 
 OVMF = ovmf_image()
 UNKNOWN_PLATFORM = (
-    "note: INSECURE: without --record, nothing tells whether the platform was verified"
+    "note: INSECURE: without --record, nothing says whether the platform was verified"
 )
+LUKS = "736869E5-84f0-4973-92ec-06879ce3da0b"
 SKU = ("--cpu-family", "25", "--cpu-model", "1", "--cpu-stepping", "1")
 PAGES = VmsaProfile(cpu=CpuModel.named("EPYC-Milan")).pages(0x80B004)
 
@@ -145,7 +146,7 @@ def test_options_beside_the_report_win(sev_lab: Lab) -> None:
 
 def write_record(lab: Lab, **changes: Any) -> None:
     """Write the record of the lab's session, as if its platform had been verified."""
-    record = LaunchRecord.of(lab.session, "vm", datetime.now(UTC), kernel_hashes=True)
+    record = LaunchRecord.of(lab.session, "vm", datetime.now(UTC))
     verified = {"root": "AMD Milan", "generation": "milan"}
     made = replace(record, **(verified | changes)).signed(lab.session.keys)
     Path("record").write_bytes(made.to_bytes())
@@ -167,6 +168,7 @@ def test_the_record_holds_the_launch_to_its_policy(es_lab: Lab) -> None:
         ran = es_lab.validate(*given)
         assert ran.code == 1
         assert "the session was made for 0x0005" in ran.err
+        assert "hint: do not trust this launch; make a new session\n" in ran.err
     ran = es_lab.validate(*given, "--policy", "1")
     assert ran.code == 2
     assert "--policy contradicts --record, which says 0x0005" in ran.err
@@ -201,10 +203,53 @@ def test_the_record_of_an_unverified_platform_needs_insecure(sev_lab: Lab) -> No
 
 def test_a_session_without_kernel_hashes_is_noted_where_a_kernel_is_given(sev_lab: Lab) -> None:
     sev_lab.launch()
-    write_record(sev_lab, kernel_hashes=False)
+    write_record(sev_lab)
     ran = sev_lab.validate("--launch-info", "info", "--record", "record", "-k", "kernel")
     assert ran.code == 1
     assert "note: the record has no kernelHashes='yes'" in ran.err
+
+
+NO_KERNEL = (
+    "this session was made with --kernel-hashes, but no kernel was given: the host would choose it"
+)
+ADD_A_KERNEL = "add --kernel (and --initrd, --cmdline), or make a session without --kernel-hashes"
+
+
+def test_a_session_with_kernel_hashes_is_held_to_a_kernel_of_its_owner(sev_lab: Lab) -> None:
+    # The host started the guest without kernel hashes, so the firmware alone fits.
+    sev_lab.launch()
+    write_record(sev_lab, kernel_hashes=True)
+    Path("key").write_bytes(b"hunter2")
+    packet = ("--secret-header", "h", "--secret-payload", "p")
+    given = ("--launch-info", "info", "--record", "record", "-s", "luks-key:key", *packet)
+    ran = sev_lab.validate(*given)
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.splitlines() == [
+        f"error: {NO_KERNEL}",
+        f"hint: {ADD_A_KERNEL}; for tests, --insecure goes on",
+    ]
+    assert not Path("h").exists()
+    assert json.loads(sev_lab.validate(*given, "--json").out)["errors"][0]["check"] == (
+        "record.kernel-hashes"
+    )
+    assert sev_lab.validate(*given, "--kernel", "kernel").code == 1
+    ran = sev_lab.validate(*given, "--insecure")
+    assert (ran.code, f"note: INSECURE: {NO_KERNEL}" in ran.lines) == (0, True)
+
+
+@pytest.mark.parametrize("named", ["kernel", "kernel-hashes", "launch-digest"])
+def test_a_kernel_a_hash_or_a_digest_is_the_owner_s_word(sev_lab: Lab, named: str) -> None:
+    sev_lab.launch(kernel=b"a kernel")
+    write_record(sev_lab, kernel_hashes=True)
+    value = {
+        "kernel": "kernel",
+        "kernel-hashes": f"{hashlib.sha256(b'a kernel').hexdigest()}::",
+        "launch-digest": sev.launch_digest(OVMF, kernel=KernelHashes.of(b"a kernel")).hex(),
+    }[named]
+    firmware = named != "launch-digest"
+    given = ("--launch-info", "info", "--record", "record", f"--{named}", value)
+    ran = sev_lab.validate(*given, firmware=firmware)
+    assert (ran.code, "INSECURE" in ran.out, ran.err) == (0, False, "")
 
 
 def test_a_policy_of_yours_that_the_host_denies_is_noted(es_lab: Lab) -> None:
@@ -527,10 +572,11 @@ B64 = base64.b64encode(bytes(48)).decode()
         (f"{INFO} {PACKET} -s hunter2", 2, "given as ALIAS-OR-GUID:PATH"),
         (f"{INFO} {PACKET} -s luks-key:tik -s luks-key:tek", 2, "two secrets for luks-key"),
         (f"{INFO} {PACKET} -s luks-key:- --firmware -", 2, "can be standard input"),
-        (f"{INFO} {PACKET} -s luks-key:nowhere", 6, "the file of secret luks-key: No such"),
+        (f"{INFO} {PACKET} -s luks-key:nowhere", 6, "error: the file of secret luks-key: No such"),
         (f"{INFO} {PACKET} -s luks-key:folder", 6, "the file of secret luks-key: Is a directory"),
-        (f"{INFO} {PACKET} -s luks-key:empty", 2, "the secret luks-key is empty"),
-        (f"{INFO} {PACKET} -s disk:tik", 6, "'disk' is neither a GUID nor an alias"),
+        (f"{INFO} {PACKET} -s luks-key:empty", 2, "error: the secret luks-key is empty"),
+        (f"{INFO} {PACKET} -s disk:tik", 2, "'disk' is neither a GUID nor an alias (luks-key)"),
+        (f"{INFO} {PACKET} -s {LUKS}:tik -s luks-key:tek", 2, "two secrets for luks-key"),
         # the guest
         (
             f"{INFO} -f nohashes -k kernel",

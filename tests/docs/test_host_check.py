@@ -1,6 +1,7 @@
 """docs/host-check.md: its tables are the checks, and its options are the commands'."""
 
 import re
+import subprocess
 from pathlib import Path
 
 from conftest import Run
@@ -36,6 +37,18 @@ def test_every_step_of_sevctl_and_virt_host_validate_has_a_row() -> None:
     ):  # fmt: skip
         assert re.search(rf"sevctl ok(?: es)?: [^|;]*{re.escape(step)}", table), step
     assert table.count("virt-host-validate |") == 3  # the CPU's flag, kvm_amd, /dev/sev
+
+
+def test_its_copy_has_what_the_files_in_proc_hold(tmp_path: Path) -> None:
+    block = PAGE.partition("## A copy of a host")[2].partition("```console\n")[2]
+    lines = block.partition("$ sev-attest")[0].replace("\\\n", " ").splitlines()
+    script = "\n".join(line.removeprefix("# ") for line in lines if "dmesg" not in line)
+    # What this machine does not have is named, and does not end the copy.
+    subprocess.run(
+        ["sh", "-c", script.replace("/tmp/copy", str(tmp_path))], check=False, capture_output=True
+    )
+    copied = (tmp_path / "proc/cpuinfo").read_bytes()
+    assert copied.count(b"processor") == Path("/proc/cpuinfo").read_bytes().count(b"processor") > 0
 
 
 def test_its_options_exist(run: Run) -> None:

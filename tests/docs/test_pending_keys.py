@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import sys
 from base64 import b64decode
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from conftest import Run
 from sev_attest import sev
+from sev_attest.cli.options.store import _MAKE_ONE
 from sev_attest.owner import (
     _command,
     _vault,
@@ -67,6 +69,20 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
         assert words in PAGE, words
 
 
+def test_the_commands_that_make_a_kek_never_replace_one(here: Path) -> None:
+    made = re.findall(r"\(umask 077; .*\)", PAGE) + re.findall(r"\(umask.*?\)", _MAKE_ONE)
+    assert len(made) == 3
+    for line in made:
+        command = line.replace("/etc/sev-attest/kek", "kek")
+        Path("kek").unlink(missing_ok=True)
+        assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+        kek = Path("kek").read_bytes()
+        assert (len(kek), Path("kek").stat().st_mode & 0o777) == (32, 0o600)
+        again = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+        assert again.returncode != 0
+        assert Path("kek").read_bytes() == kek
+
+
 def test_the_commands_of_the_page_release_a_secret(run: Run, here: Path, milan: Platform) -> None:
     firmware = ovmf_image(1 << 13)
     authority = milan.authority
@@ -80,25 +96,26 @@ minimum.test = {{ api = "1.55", build = 24 }}
 launch = [{{ name = "web", digest = "{sev.launch_digest(firmware).hex()}" }}]
 advisories.acknowledged = [{advisories}]
 """)
-    Path("secrets").mkdir(mode=0o700)
-    for name in ("kek", "secrets/luks-key"):  # head -c 32 /dev/urandom
-        Path(name).touch(mode=0o600)
-        Path(name).write_bytes(bytes(range(32)))
+    Path("disk.key").write_bytes(bytes(range(32)))
     shown = (
         PAGE.partition("```console\n")[2]
         .partition("```")[0]
         .replace("\\\n", "")
-        .replace(" 0xf", " 1")
+        .replace(" 0x3701000f", " 1")
     )
-    _, session, validate = (shlex.split(line) for line in shown.strip().split("\n"))
-    ran = run(*session[2:], "--trust-root", "root")
+    kek, secrets, *lines = (line.removeprefix("$ ") for line in shown.strip().split("\n"))
+    for line in (kek, secrets):
+        subprocess.run(["sh", "-c", line], check=True)
+    session, report, validate = (shlex.split(line, comments=True) for line in lines)
+    assert report == ["virsh", "domlaunchsecinfo", "web", ">", "report.txt"]
+    ran = run(*session[1:], "--trust-root", "root")
     assert ran.code == 0, ran.err
     godh, blob = (
         b64decode(Path(f"web-17_{name}.b64").read_bytes()) for name in ("godh", "session")
     )
     guest = launch_guest(milan, policy=1, godh=godh, session=blob, firmware=firmware)
     Path("report.txt").write_text(guest.domlaunchsecinfo())
-    ran = run(*validate[2:])
+    ran = run(*validate[1:])
     assert ran.code == 0, ran.err
     header, payload = (b64decode(Path(name).read_bytes()) for name in "hp")
     assert [*guest.inject(header, payload).values()] == [bytes(range(32))]

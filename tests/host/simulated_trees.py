@@ -97,6 +97,7 @@ def host_files(generation: str = "milan") -> dict[str, Content]:
         "/dev/sev": "",
         "/dev/kvm": "",
         "/etc/default/grub": '# mem\nGRUB_CMDLINE_LINUX="mem_encrypt=on kvm_amd.sev=1"\n',
+        "/etc/modprobe.d/kvm.conf": "options kvm_amd nested=1\n",
         "/etc/group": "root:x:0:\nkvm:x:108:\n",
         "/var/log/dmesg": (
             "[    0.0] Linux version 6.12.38-amd64 (x@y)\n"

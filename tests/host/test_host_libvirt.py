@@ -263,7 +263,7 @@ def test_a_guest_on_a_host_is_attested_gets_its_secret_and_runs(lab: Lab) -> Non
     assert (ran.code, ran.err) == (0, "")
     assert ran.lines[:2] == ["OK: Looks good to me", "OK: Injected 1 secrets"]
     assert [line for line in ran.lines if "INSECURE" in line] == [
-        "note: INSECURE: without --record, nothing tells whether the platform was verified"
+        "note: INSECURE: without --record, nothing says whether the platform was verified"
     ]
     assert lab.secret == {GUID: b"the disk key"}
     assert lab.domain.calls[-2:] == ["inject", "resume"]
@@ -509,12 +509,13 @@ def test_a_digest_needs_nothing_of_the_host(lab: Lab) -> None:
     assert lab.secret == {GUID: b"the disk key"}
 
 
-def _verified(lab: Lab) -> None:
+def _verified(lab: Lab, *, kernel_hashes: bool = False) -> None:
     """Start the guest in a session for a verified platform, and write its record and demands."""
     platform = Platform(b"lab")
     verified = sev.verify_chain(platform.export(), roots=[platform.authority.root])
     session = sev.Session.create(verified, policy=sev.GuestPolicy(5))
-    record = LaunchRecord.of(session, "vm1", datetime(2026, 6, 30, tzinfo=UTC))
+    created = datetime(2026, 6, 30, tzinfo=UTC)
+    record = LaunchRecord.of(session, "vm1", created, kernel_hashes=kernel_hashes)
     Path("record").write_bytes(record.to_bytes())
     Path("tk").write_bytes(session.keys.tek + session.keys.tik)
     lab.domain.guest = launch(platform, session)
@@ -549,8 +550,29 @@ def test_what_a_host_says_of_a_guest_does_not_name_the_launch_of_a_secret(lab: L
     for options in ([], ["--insecure"]):
         ran = lab.validate(*DEMANDS, *INJECT, *options, known=False)
         assert (ran.code, ran.out) == (2, "")
-        assert "nothing tells which launch the secret is for: web, db" in ran.err
+        assert "nothing says which launch the secret is for: web, db" in ran.err
     assert lab.domain.calls == []
+
+
+@pytest.mark.parametrize("more", [[], ["--ignore-config"], ["--requirements", "owner.toml"]])
+def test_a_host_that_measures_no_kernel_gets_no_secret_of_a_session_with_kernel_hashes(
+    lab: Lab, more: list[str]
+) -> None:
+    _verified(lab, kernel_hashes=True)
+    given = ("--record", "record", "--ledger", "none", *more, *INJECT)
+    ran = lab.validate(*given)
+    assert (ran.code, lab.secret) == (3, {})
+    assert "but no kernel was given: the host would choose it" in ran.err
+    ran = lab.validate(*given, "--insecure")
+    assert (ran.code, "INSECURE: this session was made with --kernel-hashes" in ran.out) == (
+        0,
+        True,
+    )
+
+
+def test_a_digest_that_the_requirements_allow_stands_for_the_kernel(lab: Lab) -> None:
+    _verified(lab, kernel_hashes=True)
+    assert lab.validate(*DEMANDS, *INJECT, "--launch", "web", known=False).code == 0
 
 
 def test_hashes_stand_for_the_kernel(lab: Lab, here: Path) -> None:
@@ -758,7 +780,7 @@ def test_without_the_extra_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "libvirt", None)
     ran = lab.validate()
-    assert (ran.code, "pip install 'sev-attest[libvirt]'" in ran.err) == (2, True)
+    assert (ran.code, "`pip install '.[libvirt]'` in sev-attest's folder" in ran.err) == (2, True)
 
 
 def test_a_connection_is_to_many_domains(lab: Lab) -> None:

@@ -9,7 +9,8 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -17,10 +18,11 @@ from typing import Any
 import pytest
 
 from conftest import Ran, Run
-from sev_attest import Unsupported, sev
+from sev_attest import MalformedInput, Unsupported, sev
 from sev_attest.cli.hints import hint_for
 from sev_attest.host import HostError
 from sev_attest.host.qmp import QmpConnection, address
+from sev_attest.owner import LaunchRecord
 from sev_attest.owner.ledger import Ledger, default_place
 from sev_attest.testing import Platform, launch_guest, ovmf_image
 from sev_attest.testing.lab.monitor import SevMonitor
@@ -188,6 +190,16 @@ def test_a_guest_behind_a_socket_is_attested_gets_its_secret_and_runs(lab: Lab) 
     lab.client.status = {"status": "running"}
     ran = lab.validate(*INJECT)
     assert (ran.code, "not paused, but running" in ran.err) == (5, True)
+
+
+def test_a_session_with_kernel_hashes_is_held_to_a_kernel(lab: Lab) -> None:
+    # QEMU does not say whether it measures kernel hashes: only the owner's options can.
+    record = LaunchRecord.of(lab.session, "vm", datetime(2026, 6, 30, tzinfo=UTC))
+    for hashes, code in ((False, 0), (True, 3)):
+        made = replace(record, root="AMD Milan", generation="milan", kernel_hashes=hashes)
+        Path("record").write_bytes(made.signed(lab.session.keys).to_bytes())
+        ran = lab.validate("--record", "record", "--ledger", "none")
+        assert (ran.code, "but no kernel was given" in ran.err) == (code, hashes)
 
 
 @pytest.mark.parametrize(
@@ -455,7 +467,7 @@ def test_without_the_extra_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "qemu.qmp", None)
     ran = lab.validate()
-    assert (ran.code, "pip install 'sev-attest[qmp]'" in ran.err) == (2, True)
+    assert (ran.code, "`pip install '.[qmp]'` in sev-attest's folder" in ran.err) == (2, True)
 
 
 def test_a_socket_is_one_guest_s(lab: Lab) -> None:
@@ -470,3 +482,21 @@ def test_a_session_is_made_for_the_host_s_own_chain(lab: Lab) -> None:
     trust = ("--trust-root", "root", "--cek", "cek")
     ran = lab.run("session", "--name", "vm1", "--connect", URI, "5", *trust)
     assert (ran.code, ran.out.splitlines()[0]) == (0, "<launchSecurity type='sev'>")
+
+
+def test_a_qemu_tells_its_version_and_defines_no_domain(lab: Lab) -> None:
+    version: dict[str, object] = {"major": 9, "minor": 2, "micro": 0}
+    lab.client.own["query-version"] = {"qemu": version, "package": "Debian"}
+    with closing(QmpConnection(URI, 1)) as connection:
+        assert connection.versions().qemu == (9, 2, 0)
+        assert connection.versions().libvirt is None
+        for call in (connection.find, connection.define):
+            with pytest.raises(Unsupported, match="no domain can be defined there"):
+                call("vm1")
+        for wrong in (-1, "9", 10**5000, None):
+            lab.client.own["query-version"] = {"qemu": version | {"major": wrong}}
+            with pytest.raises(MalformedInput):
+                connection.versions()
+        lab.client.own["query-version"] = []
+        with pytest.raises(MalformedInput):
+            connection.versions()

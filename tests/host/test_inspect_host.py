@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sev_attest.host.device import PlatformStatus
 from sev_attest.host.inspect import HOST, Live, Machine, Need, Status, Tree, check, inspect_host
 from sev_attest.host.inspect.tree import Unreadable
+from sev_attest.sev.spec import PlatformState
 from simulated_trees import (
     AMDSEV,
     CACHE,
@@ -196,8 +198,12 @@ CASES = [
          {CMDLINE: "", "/etc/modprobe.d/b.conf": "install kvm_amd /bin/false"}),
     Case("default", "host.kvm.settings", OK, "by itself",
          {CMDLINE: "kvm_amd.sev=maybe kvm_amd.avic=1"}),
+    Case("no-cmdline", "host.kvm.settings", UNKNOWN, "no /proc/cmdline here, where it may be set",
+         {CMDLINE: None}, "/proc/cmdline"),
+    Case("no-modprobe", "host.kvm.settings", UNKNOWN, "no modprobe.d here, where it may be set",
+         {CMDLINE: "quiet", "/etc/modprobe.d/kvm.conf": None}, "modprobe -c"),
     Case("unset", "host.kvm.settings", NOTE, "nothing is set",
-         {CMDLINE: None, f"{PARAMETERS}/sev": "N",
+         {CMDLINE: "quiet", f"{PARAMETERS}/sev": "N",
          "/etc/modprobe.d/c.txt": "options kvm_amd sev=1"},
          "/etc/modprobe.d/sev.conf"),
     Case("grub", "host.boot", OK, "mem_encrypt=on is in"),
@@ -219,9 +225,10 @@ CASES = [
     Case("no-dev", "host.dev-sev", UNKNOWN, "no /dev here", {"/dev/kvm": None,
          "/dev/sev": None}),
     Case("folder", "host.dev-sev", MISSING, "is no character device",
-         {"/dev/sev": None, "/dev/sev/x": ""}, "rm /dev/sev"),
+         {"/dev/sev": None, "/dev/sev/x": ""}, "copy it as a regular file"),
     Case("none", "host.dev-sev.access", UNKNOWN, "no device /dev/sev", {"/dev/sev": None}, "ls -l"),
-    Case("stand-in", "host.dev-sev.access", UNKNOWN, "no device /dev/sev"),
+    Case("stand-in", "host.dev-sev.access", UNKNOWN,
+         "in this tree, a file stands for /dev/sev: it has no permissions to judge", fix="ls -l"),
     Case("off", "host.selinux", OK, "does not enforce"),
     Case("permissive", "host.selinux", OK, "does not enforce",
          {"/sys/fs/selinux/enforce": "0", "/etc/selinux/config": "SELINUX=enforcing"}),
@@ -258,8 +265,8 @@ CASES = [
     Case("old-log", "host.guests", NOTE, "410 of SEV, 0 of SEV-ES",
          {"/sys/fs/cgroup/misc.capacity": None, "/sys/fs/cgroup/misc.current": None,
           "/var/log/dmesg": "Linux version 5\nkvm_amd: SEV supported: 410 ASIDs\n"}),
-    Case("none", "host.guests", UNKNOWN, "no misc cgroup", {"/sys/fs/cgroup/misc.capacity": None},
-         "nodesevinfo"),
+    Case("none", "host.guests", UNKNOWN, "neither a misc cgroup, CPUID nor a kernel log says",
+         {"/sys/fs/cgroup/misc.capacity": None}, "nodesevinfo"),
     # virtualization
     Case("new", "host.libvirt", OK, "libvirt 11.3.0 (libvirt-daemon-driver-qemu, dpkg)"),
     Case("5.1", "host.libvirt", NOTE, "later than 5.1.0 is recommended",
@@ -273,7 +280,11 @@ CASES = [
          {STATUS: dpkg({"a": "1"}), "/usr/local/sbin/libvirtd": ""}, "--version"),
     Case("odd", "host.libvirt", UNKNOWN, "no version that can be compared",
          {STATUS: dpkg({"libvirt": "git"})}),
-    Case("no-database", "host.libvirt", UNKNOWN, "no package database", {STATUS: None}),
+    Case("no-database", "host.libvirt", UNKNOWN, "no package database", {STATUS: None},
+         "`virsh version` must print 4.5 or later"),
+    Case("no-database", "host.qemu", UNKNOWN, "no package database", {STATUS: None},
+         "`qemu-system-x86_64 --version` must print 2.12 or later"),
+    Case("folder", "host.qemu", UNKNOWN, "is a folder", {STATUS: None, f"{STATUS}/x": ""}),
     Case("new", "host.qemu", OK, "QEMU 10.0.2 (qemu-system-x86, dpkg)"),
     Case("2.11", "host.qemu", MISSING, "SEV needs 2.12",
          {STATUS: dpkg({"qemu-kvm": "1:2.11+dfsg-1"})}),
@@ -298,7 +309,12 @@ CASES = [
          "edk2-ovmf"),
     Case("others", "host.descriptor", NOTE, "has amd-sev-snp (there is amd-sev, amd-sev-es)",
          {DESCRIPTOR: descriptor()}, need=Need.SNP),
-    Case("image", "host.descriptor", MISSING, f"names {AMDSEV}, which is missing", {AMDSEV: None}),
+    Case("image", "host.descriptor", MISSING, f"names {AMDSEV}, which is missing",
+         {AMDSEV: None, AMDSEV.replace("amdsev", "other"): ""}, "Debian forky and later"),
+    Case("copy", "host.descriptor", UNKNOWN, f"names {AMDSEV}: its folder is not in this copy",
+         {AMDSEV: None}, f"`ls -l {AMDSEV}` on the host"),
+    Case("copy", "host.descriptor.stateless", UNKNOWN, "its folder is not in this copy",
+         {AMDSEV: None}),
     Case("masked", "host.descriptor", NOTE, "no firmware descriptor",
          {f"/etc/qemu/firmware/{DESCRIPTOR.rpartition('/')[2]}": ""}),
     Case("replaced", "host.descriptor", OK, "(/etc/qemu/firmware/60-edk2-x86_64-amdsev.json)",
@@ -330,7 +346,7 @@ CASES = [
          {DESCRIPTOR: descriptor(mapping={**FLASH, "mode": "combined"})}),
     # memory
     Case("total", "host.memory", OK, "125.0 GiB"),
-    Case("none", "host.memory", UNKNOWN, "does not tell", {"/proc/meminfo": None}, "free -h"),
+    Case("none", "host.memory", UNKNOWN, "does not say", {"/proc/meminfo": None}, "free -h"),
     Case("high", "host.memory.limit", OK, "MemoryHigh of machine.slice is 120000000000 bytes"),
     Case("max", "host.memory.limit", OK, "MemoryMax of machine.slice is 5 bytes",
          {"/sys/fs/cgroup/machine.slice/memory.high": "max",
@@ -387,6 +403,8 @@ def test_every_check_has_cases() -> None:
 def test_what_a_container_hides_is_not_missing(tmp_path: Path, mark: str) -> None:
     files = host_files() | {f"{PARAMETERS}/sev{kind}": None for kind in ("", "_es", "_snp")}
     gone = {"/dev/sev": None, STATUS: dpkg({"a": "1"}), "/dev/null": "", "/dev/kvm": None}
+    gone |= {CMDLINE: "quiet", "/etc/default/grub": None, DESCRIPTOR: None}
+    gone |= {f"{CACHE}/3c76.xml": None}
     lay_out(tmp_path, files | gone | {mark: ""})
     report = inspect_host(Machine(tree=Tree(str(tmp_path))))
     assert not report.missing
@@ -395,6 +413,13 @@ def test_what_a_container_hides_is_not_missing(tmp_path: Path, mark: str) -> Non
     hidden = {one.id for one in report.findings if "inside a container, which" in one.found}
     assert hidden == {
         "host.kvm.sev",
+        "host.kvm.sev-es",
+        "host.kvm.sev-snp",
+        "host.kvm.settings",
+        "host.boot",
+        "host.descriptor",
+        "host.descriptor.stateless",
+        "host.libvirt.cache",
         "host.dev-sev",
         "host.kvm.device",
         "host.libvirt",
@@ -414,6 +439,13 @@ def test_a_stale_cache_that_is_older_than_the_boot_is_said_to_be(tmp_path: Path)
     assert "older than this boot" in host(tmp_path)["host.libvirt.cache"].found
     (tmp_path / "proc/stat").write_text("btime x\n")
     assert "older than this boot" not in host(tmp_path)["host.libvirt.cache"].found
+
+
+def test_a_link_to_nowhere_in_the_cache_is_left_out(tmp_path: Path) -> None:
+    lay_out(tmp_path, host_files() | {f"{CACHE}/3c76.xml": None})
+    (tmp_path / CACHE.lstrip("/")).mkdir(parents=True)
+    (tmp_path / CACHE.lstrip("/") / "gone.xml").symlink_to("nowhere")
+    assert host(tmp_path)["host.libvirt.cache"].found.startswith("nothing is cached")
 
 
 def test_a_fedora_host_is_ready(tmp_path: Path) -> None:
@@ -442,6 +474,20 @@ def test_a_descriptor_is_masked_by_a_link_to_nowhere(
         Tree, "stat", lambda self, path: null if path.startswith("/etc/qemu") else found(self, path)
     )
     assert host(tmp_path)["host.descriptor"].status is NOTE
+
+
+def test_the_running_host_has_no_copy_s_gaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tree, "live", True)
+    gone = {AMDSEV: None, CMDLINE: "quiet", "/etc/modprobe.d/kvm.conf": None}
+    lay_out(tmp_path, host_files() | gone)
+    found = host(tmp_path)
+    assert (found["host.descriptor"].status, found["host.kvm.settings"].status) == (MISSING, OK)
+    # A regular file in place of the device: kvm_amd uses ccp, so both are removed first.
+    assert found["host.dev-sev"].status is MISSING
+    assert found["host.dev-sev"].fix.startswith("reboot, or, with no guest running, `modprobe -r")
+    assert found["host.dev-sev.access"].found == "no device /dev/sev"
 
 
 # /dev/sev as a device: making one needs root, so its stat is made up
@@ -524,14 +570,15 @@ def test_an_unknown_label_with_another_policy_package_is_not_told(tmp_path: Path
 # what the running machine adds
 
 
-@dataclass
-class Platform:
-    """What the firmware reports."""
-
-    api_major: int = 1
-    api_minor: int = 55
-    build: int = 30
-    guest_count: int = 3
+REPORTED = PlatformStatus(
+    api_major=1,
+    api_minor=55,
+    build=30,
+    state=PlatformState.WORKING,
+    externally_owned=False,
+    es=True,
+    guest_count=3,
+)
 
 
 def leaf(eax: int = 0b11111, *, ecx: int = 509, edx: int = 100) -> bytes:
@@ -540,12 +587,12 @@ def leaf(eax: int = 0b11111, *, ecx: int = 509, edx: int = 100) -> bytes:
 
 def test_the_firmware_itself_tells_its_version(tmp_path: Path) -> None:
     lay_out(tmp_path, host_files())
-    found = host(tmp_path, live=Live(platform_status=Platform))["host.firmware"]
+    found = host(tmp_path, live=Live(platform_status=lambda: REPORTED))["host.firmware"]
     assert found.found == "SEV API 1.55, build 30 (3 SEV guests now)"
 
 
 def test_firmware_that_does_not_answer_is_not_told(tmp_path: Path) -> None:
-    def fail() -> Platform:
+    def fail() -> PlatformStatus:
         raise Unreadable("/dev/sev", "Permission denied", hint="run this as root")
 
     lay_out(tmp_path, host_files())
@@ -577,7 +624,7 @@ def test_the_cpu_itself_tells_its_encryption(tmp_path: Path) -> None:
         (leaf(), "410 of SEV, 99 of SEV-ES and SEV-SNP (CPUID 8000001f)"),
         (leaf(edx=0), "509 of SEV, 0 of SEV-ES"),
         (leaf(ecx=5, edx=510), "0 of SEV, 509 of SEV-ES"),
-        (leaf(0), "no misc cgroup"),
+        (leaf(0), "neither a misc cgroup, CPUID nor"),
     ],
 )
 def test_the_cpu_counts_guests_if_nothing_else_does(

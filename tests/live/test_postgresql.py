@@ -509,8 +509,9 @@ def test_only_the_owner_prunes(server: Server, url: str) -> None:
     gone: list[object] = []
     with Ledger.open(url.replace("owner@", "other@")) as ledger:
         with pytest.raises(LedgerError) as refused:
-            ledger.prune(yesterday, lambda *_: None)
-        assert refused.value.check == "ledger.permission"
+            ledger.prune(yesterday, lambda *_: gone.append("exported"))
+        assert refused.value.check == "ledger.owner"
+        assert gone == []
     with Ledger.open(url) as ledger:
         done = ledger.prune(yesterday, lambda _head, going: gone.extend(going))
         assert (done.sessions, done.removed, len(gone)) == (20, 60, 20)

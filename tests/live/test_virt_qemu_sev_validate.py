@@ -261,6 +261,8 @@ def test_secrets_of_both_open_in_the_guest_and_read_the_same(
     def packet(whose: str) -> list[str]:
         return ["--secret-header", f"{whose}-h", "--secret-payload", f"{whose}-p"]
 
+    unknown = ["-s", "disk:one", *packet("no")]
+    assert theirs(tool, *command, *unknown)[0] == run("validate", *command, *unknown).code == 2
     code, out, _ = theirs(tool, *command, *packet("their"))
     ours = run("validate", *command, *packet("our"))
     assert (code, ours.code) == (0, 0)

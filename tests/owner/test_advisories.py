@@ -153,7 +153,7 @@ def test_a_generation_that_the_sources_do_not_name_may_be_affected() -> None:
             spared = one.not_affected.generations if one.not_affected else ()
             if one.generations and generation not in (*one.generations, *spared):
                 assert exposure.verdict is UNSEEN
-                assert exposure.reason == f"the sources do not say whether it touches {generation}"
+                assert exposure.reason == f"the sources do not say whether it affects {generation}"
     for name in ("one-glitch", "badfuse"):
         assert verdict(name, "genoa") is verdict(name, "turin") is UNSEEN
 
@@ -363,7 +363,7 @@ def test_a_condition_may_be_left_out(name: str) -> None:
 def test_without_generations_all_are_touched() -> None:
     (one,) = advisories.parse(table(generations=None, not_affected=None)).advisories
     assert not one.generations
-    with pytest.raises(MalformedInput, match="that it touches") as refused:
+    with pytest.raises(MalformedInput, match="that it affects") as refused:
         advisories.parse(table(generations=None))
     assert refused.value.check == "advisories.not_affected"
 

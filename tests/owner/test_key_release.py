@@ -78,7 +78,7 @@ class Setup:
             for kind in ("godh", "session")
         )
         inputs: dict[str, Any] = {
-            "policy": 0xF, "godh": godh, "session": session, "firmware": OVMF, "vcpus": 2,
+            "policy": 0x3701000F, "godh": godh, "session": session, "firmware": OVMF, "vcpus": 2,
         }  # fmt: skip
         return self.host.launch(**(inputs | changes))
 

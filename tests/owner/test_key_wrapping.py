@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sev_attest.errors import SevAttestError, Unsupported
-from sev_attest.owner import KeyAccessError, _command, _private_file, key_encryption
+from sev_attest.owner import (
+    KeyAccessError,
+    _command,
+    _private_file,
+    _safe_path,
+    key_encryption,
+    secret_source,
+)
 from sev_attest.owner._command import ask_command
 from sev_attest.owner.key_errors import SealError
 from vault_stand_in import TOKEN, StandIn, serving, told
@@ -126,6 +133,33 @@ def test_a_key_of_another_size_is_refused_without_reading_it_all(tmp_path: Path)
     assert refused(str(path)) == f"{path}: it has more than 32 bytes"
     os.truncate(path, 1 << 40)
     assert refused(str(path)) == f"{path}: it has more than 32 bytes"
+
+
+@pytest.mark.parametrize(
+    ("mode", "words", "hint"),
+    [
+        (0o777, "anybody can write in its folder", "chmod go-w "),
+        (0o770, "its group can write in its folder", "chmod go-w "),
+        (0o1777, "anybody can write in its folder", "keep it in a folder of your own"),
+    ],
+)
+def test_a_key_that_others_could_replace_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, words: str, hint: str
+) -> None:
+    (tmp_path / "loose").mkdir()
+    path = key_file(tmp_path / "loose")
+    (tmp_path / "loose").chmod(mode)
+    monkeypatch.chdir(tmp_path)
+    for text in (str(path), "file:loose/kek"):
+        with pytest.raises(KeyAccessError, match=words) as caught:
+            key_encryption(text)
+        assert hint in caught.value.hint
+    (tmp_path / "loose" / "inner").mkdir(mode=0o700)
+    inner = key_file(tmp_path / "loose" / "inner")
+    if mode & 0o1000:
+        assert key_encryption(str(inner)).id == KEY_ID
+    else:
+        assert "loose, on the way to it" in refused(str(inner))
 
 
 # credentials
@@ -388,6 +422,95 @@ def test_a_command_that_cannot_be_run_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"")
     plain = key_encryption(f"command:{tmp_path / 'data'}")
     assert fails(plain.wrap, DATA_KEY) == f"{tmp_path / 'data'} wrap: Permission denied"
+
+
+def _loose_file(folder: Path, path: Path) -> Path:
+    path.chmod(0o777)
+    return path
+
+
+def _group_s_file(folder: Path, path: Path) -> Path:
+    path.chmod(0o770)
+    return path
+
+
+def _loose_folder(folder: Path, path: Path) -> Path:
+    folder.chmod(0o777)
+    return path
+
+
+def _link_in_a_loose_folder(folder: Path, path: Path) -> Path:
+    (folder / "loose").mkdir()
+    (folder / "loose" / "kms-wrap").symlink_to(path)
+    (folder / "loose").chmod(0o777)
+    return folder / "loose" / "kms-wrap"
+
+
+def _link_to_a_loose_file(folder: Path, path: Path) -> Path:
+    (folder / "links").mkdir(mode=0o700)
+    (folder / "links" / "kms-wrap").symlink_to("../kms-wrap")
+    path.chmod(0o702)
+    return folder / "links" / "kms-wrap"
+
+
+def _round(folder: Path, path: Path) -> Path:
+    path.unlink()
+    path.symlink_to("kms-wrap")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "hint"),
+    [
+        (_loose_file, "others can write to {folder}/kms-wrap", "chmod go-w {folder}/kms-wrap"),
+        (_group_s_file, "others can write to {folder}/kms-wrap", "chmod go-w "),
+        (_loose_folder, "anybody can write in its folder", "chmod go-w {folder}"),
+        (_link_in_a_loose_folder, "anybody can write in its folder", "chmod go-w {folder}/loose"),
+        (_link_to_a_loose_file, "others can write to ", "chmod go-w "),
+        (lambda folder, _: folder, "{folder} is not a regular file", ""),
+        (_round, "Too many levels of symbolic links", "run the command by hand"),
+    ],
+)
+def test_a_command_that_others_could_change_or_replace_is_not_run(
+    tmp_path: Path, spoil: Callable[[Path, Path], Path], words: str, hint: str
+) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir(mode=0o700)
+    command(folder, f"open({str(tmp_path / 'ran')!r}, 'w')")
+    path = spoil(folder, folder / "kms-wrap")
+    for ask in (
+        lambda: key_encryption(f"command:{path}").wrap(DATA_KEY),
+        lambda: key_encryption(f"command:{path}").unwrap(DATA_KEY),
+        lambda: secret_source(f"command:{path}").secrets("web"),
+    ):
+        with pytest.raises(KeyAccessError) as caught:
+            ask()
+        assert words.format(folder=folder) in str(caught.value)
+        assert caught.value.hint.startswith(hint.format(folder=folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_command_of_another_user_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(tmp_path, XOR)
+    true_lstat = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        found = true_lstat(path)
+        return os.stat_result((*found[:4], 12345, *found[5:])) if path == owned else found
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    (tmp_path / "links").mkdir(mode=0o700)
+    link = tmp_path / "links" / "kms-wrap"
+    link.symlink_to(tmp_path / "kms-wrap")
+    for owned in (tmp_path / "kms-wrap", link):
+        asked = key_encryption(f"command:{link}")
+        assert f"{owned} belongs to another user" in fails(asked.wrap, DATA_KEY)
+    monkeypatch.setattr(_safe_path, "_HAS_OWNERS", False)  # Windows
+    (tmp_path / "kms-wrap").chmod(0o702)
+    kek = key_encryption(f"command:{link} --region 'eu north'")
+    assert kek.unwrap(kek.wrap(DATA_KEY)) == DATA_KEY
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from ledger_worker import MEASUREMENT, POINTS, die_and_restart, everything, run_
 from ledger_worker import command as worker_command
 from sev_attest import sev
 from sev_attest.errors import Insecure, SevAttestError, Unsupported, WrongState
+from sev_attest.owner import _safe_path
 from sev_attest.owner.ledger import (
     Head,
     Ledger,
@@ -267,7 +268,9 @@ def test_a_release_is_not_undone_by_the_time(ledger: Ledger, clock: Clock) -> No
 
 
 def test_every_state_explains_itself(ledger: Ledger) -> None:
-    assert ledger.create(ONE, name="vm1").explain(ledger.now) == "created: not measured yet"
+    assert (
+        ledger.create(ONE, name="vm1").explain(ledger.now) == "created: no launch was verified yet"
+    )
     for step, words in {
         "bind": "measured: measured on 2026-01-02T12:00:00+00:00, no secret has left",
         "release": "released: its secret left on 2026-01-02T12:00:00+00:00; if the guest never",
@@ -747,7 +750,7 @@ def test_a_file_that_is_no_sound_ledger_releases_nothing(place: Path, name: str)
 
 def test_a_ledger_of_another_user_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: place.parent.stat().st_uid + 1)
-    with pytest.raises(LedgerError, match="it belongs to another user"):
+    with pytest.raises(LedgerError, match="belongs to another user"):
         Ledger.open(place)
 
 
@@ -869,7 +872,8 @@ def test_what_another_user_owns_on_the_way_is_refused(
     with pytest.raises(LedgerError, match="belongs to another user") as refused:
         Ledger.open(place)
     assert refused.value.check == "ledger.place"
-    monkeypatch.setattr(place_module, "_HAS_OWNERS", False)  # Windows
+    for module in (place_module, _safe_path):  # Windows
+        monkeypatch.setattr(module, "_HAS_OWNERS", False)
     Ledger.open(place).disconnect()
 
 
@@ -1801,12 +1805,61 @@ def test_a_url_with_a_password_is_refused_and_not_shown(url: str) -> None:
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://service@db.example/keys",
+        "postgresql://db.example:5432/keys?target_session_attrs=read-write",
+        "postgresql://localhost,db.example/keys",
+        "postgresql:///keys?host=/run/pg,db.example",
+        "postgresql://localhost/keys?host=db.example",
+        "postgresql://localhost/keys?hostaddr=192.0.2.1",
+        "postgresql://[::2]:5432/keys",
+        "postgresql://127.evil.example/keys",
+        "postgresql://localhost.example/keys",
+    ],
+)
+def test_a_server_elsewhere_must_be_checked_or_not_by_a_word(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PGSSLMODE", "PGSERVICE", "PGHOST", "PGHOSTADDR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Unsupported) as refused:
+        Ledger.open(url)
+    assert (refused.value.check, refused.value.exit_code) == ("ledger.url", 2)
+    assert "sslmode=verify-full" in refused.value.hint
+    for word in ("sslmode=verify-full", "sslmode=disable", "service=keys"):
+        assert postgres.Postgres(f"{url}{'&' if '?' in url else '?'}{word}", 1).place
+    for name in ("PGSSLMODE", "PGSERVICE"):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, "x")
+            assert postgres.Postgres(url, 1).place
+
+
+def test_a_server_on_this_machine_is_not_asked_who_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGSSLMODE", "PGSERVICE", "PGHOST", "PGHOSTADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for host in (
+        *("", ":6432", "localhost", "LOCALHOST:5432", "127.0.0.1", "[::1]:5432", "%2Frun%2Fpg"),
+        "localhost,127.0.0.2:1",
+    ):
+        assert postgres.Postgres(f"postgresql://me@{host}/keys", 1).place
+    for host in ("/run/pg", "%40abstract", "::1", "localhost"):
+        assert postgres.Postgres(f"postgresql:///keys?host={host}", 1).place
+    for name in ("PGHOST", "PGHOSTADDR"):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, "db.example")
+            with pytest.raises(Unsupported, match=r"db\.example is checked"):
+                postgres.Postgres("postgresql:///keys", 1)
+            assert postgres.Postgres("postgresql:///keys?host=/run/pg", 1).place
+
+
 def test_postgresql_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(Unsupported) as refused:
         Ledger.open("postgresql:///db")
     assert refused.value.check == "ledger.postgres"
-    assert "sev-attest[postgres]" in refused.value.hint
+    assert "pip install '.[postgres]'" in refused.value.hint
 
 
 FLUSHING = (
@@ -1872,10 +1925,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def test_postgresql_takes_the_same_steps(server: Server) -> None:
     with pytest.raises(LedgerError) as refused:
-        Ledger.open("postgresql://owner@db.example:5432/keys", create=False)
+        Ledger.open("postgresql://owner@db.example:5432/keys?sslmode=require", create=False)
     assert refused.value.check == "ledger.missing"
     for _ in range(2):
-        with Ledger.open("postgresql://owner@db.example:5432/keys") as ledger:
+        with Ledger.open("postgresql://owner@db.example:5432/keys?sslmode=require") as ledger:
             assert repr(ledger) == "Ledger('PostgreSQL db.example:5432/keys')"
             with suppress(SevAttestError):
                 released(ledger)
@@ -1907,7 +1960,7 @@ def test_a_server_that_fails_before_the_ledger_is_open_is_named(
     [
         ("postgresql:///keys", "PostgreSQL the local socket/keys"),
         ("postgresql:///?host=/run/pg&dbname=keys", "PostgreSQL /run/pg/keys"),
-        ("postgres://a,b:5433/keys", "PostgreSQL a,b:5433/keys"),
+        ("postgres://a,b:5433/keys?sslmode=verify-full", "PostgreSQL a,b:5433/keys"),
         ("postgresql://", "PostgreSQL the local socket/"),
     ],
 )
@@ -1950,7 +2003,10 @@ def test_at_the_opening_nothing_was_under_way(server: Server) -> None:
         with pytest.raises(LedgerError) as refused:
             Ledger.open("postgresql:///keys")
         assert refused.value.check == "ledger.connection"
-        assert refused.value.hint == "nothing was released; check that the server answers"
+        assert refused.value.hint == (
+            "nothing was released; check that the server answers, and the role, database and "
+            "service name in the URL"
+        )
     denied = psycopg.errors.lookup("42501")("no rights")
     server.fails = {"CREATE TABLE": denied}
     with pytest.raises(LedgerError) as refused:
@@ -1970,7 +2026,7 @@ def test_a_url_that_the_driver_cannot_read_is_usage(
 
     monkeypatch.setattr(psycopg, "connect", connect)
     with pytest.raises(Unsupported, match="URL cannot be used") as refused:
-        Ledger.open("postgresql://host:port/keys")
+        Ledger.open("postgresql://host:port/keys?sslmode=require")
     assert refused.value.check == "ledger.url"
 
 
@@ -2151,7 +2207,7 @@ def test_a_server_out_of_reach_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(psycopg, "connect", fail)
     with pytest.raises(LedgerError, match="the connection failed") as refused:
-        Ledger.open("postgresql://host/keys")
+        Ledger.open("postgresql://localhost/keys")
     assert refused.value.check == "ledger.connection"
 
 

@@ -350,6 +350,13 @@ def test_a_ledger_that_lost_events_takes_no_step(place: Path, tmp_path: Path) ->
     assert floor.read_text().startswith(f"{accepted.count + 1:015}:")
 
 
+def test_a_floor_that_is_a_link_is_named(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("floor")
+    with pytest.raises(LedgerError, match="it is a symbolic link") as refused:
+        Ledger.open(place, floor=tmp_path / "link")
+    assert (refused.value.check, refused.value.hint) == ("ledger.floor", "name the file itself")
+
+
 def test_processes_share_a_floor_and_it_never_falls(place: Path, tmp_path: Path) -> None:
     floor = tmp_path / "floor"
     with Ledger.open(place, floor=floor) as one, Ledger.open(place, floor=floor) as other:
@@ -377,7 +384,7 @@ def test_a_floor_that_was_removed_is_refused(ledger: Ledger, clock: Clock) -> No
         assert idle._floor.head == ledger.verify()
         clock.ahead(days=2)
         prune(ledger, clock.time)
-        with pytest.raises(LedgerError) as refused:
+        with pytest.raises(LedgerError, match="its owner pruned it, or changed it") as refused:
             idle.create(session_id(9))
         assert refused.value.check == "ledger.lost"
 
@@ -447,8 +454,68 @@ def test_verify_holds_a_ledger_to_its_floor(place: Path, tmp_path: Path) -> None
         ledger.verify()
         ledger.disconnect()
         place.write_bytes(copy)
-        with pytest.raises(LedgerDamaged, match="does not have the event 2 that was noted"):
+        with pytest.raises(LedgerError, match="event 2; its last one is 1") as refused:
             ledger.verify()
+        assert (refused.value.check, refused.value.exit_code) == ("ledger.lost", 6)
+        with pytest.raises(LedgerError) as refused:
+            ledger.require_floor()
+        assert refused.value.check == "ledger.lost"
+        meddle(ledger, "UPDATE sev_attest_session SET state = 'measured'")
+        with pytest.raises(LedgerDamaged) as damaged:
+            ledger.verify()
+        assert "does not have the event 2 that was noted" in damaged.value.findings[0]
+        assert len(damaged.value.findings) == 2
+
+
+def test_a_ledger_that_was_restored_and_went_on_says_so(place: Path) -> None:
+    with Ledger.open(place) as ledger:
+        ledger.create(ONE)
+        ledger.disconnect()
+        copy = place.read_bytes()
+        ledger.create(TWO)
+        ledger.disconnect()
+        place.write_bytes(copy)
+        with Ledger.open(place) as other:
+            other.create(session_id(3))
+            other.require_floor()
+        words = "event 2 is not the one that was noted: it was restored, and went on"
+        looks = (ledger.verify, ledger.require_floor, lambda: ledger.create(session_id(4)))
+        for look in looks:
+            with pytest.raises(LedgerError, match=words) as refused:
+                look()
+            assert refused.value.check == "ledger.lost"
+
+
+def test_a_loss_that_was_accepted_is_an_event_of_the_ledger(ledger: Ledger, place: Path) -> None:
+    for reason in ("", "  "):
+        with pytest.raises(Unsupported) as refused:
+            ledger.accept_head(reason)
+        assert refused.value.check == "ledger.reason"
+    ledger.create(ONE)
+    ledger.close(ONE)
+    ledger.create(TWO)
+    for closed in (1, 0):
+        head = ledger.accept_head(" restored ")
+        last = [*ledger.events()][-1]
+        assert (last.head, last.session_id, last.kind) == (head, "", "accepted")
+        assert json.loads(last.detail) == {"reason": "restored", "closed": closed}
+        assert ledger.verify(head) == head
+    assert states(ledger) == ["closed", "closed"]
+    adopted = ledger.bind(session_id(9), MEASUREMENT, adopt=True)
+    assert adopted.note == "made by another tool"
+
+
+def test_who_does_not_own_the_tables_exports_nothing(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown(ledger, clock)
+    monkeypatch.setattr(ledger._store, "owned", "SELECT 1 = 0")
+    told: list[object] = []
+    with pytest.raises(LedgerError, match="its tables belong to another role") as refused:
+        ledger.prune(NOON + timedelta(days=4), lambda *given: told.append(given))
+    assert refused.value.check == "ledger.owner"
+    assert "run this as the owner of the tables" in refused.value.hint
+    assert told == []
 
 
 def test_a_floor_that_cannot_be_written_after_a_commit_is_an_unknown_outcome(

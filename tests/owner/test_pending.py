@@ -129,7 +129,7 @@ def desk(
     place = str(database)
     if request.param == "postgresql":
         monkeypatch.setattr(psycopg, "connect", Server(database).connect)
-        place = "postgresql://owner@db.example/keys"
+        place = "postgresql://owner@db.example/keys?sslmode=require"
     made: list[Desk] = []
     with Ledger.open(place, timeout=0, clock=lambda: made[0].now if made else NOON) as ledger:
         store = PendingSessions(ledger, key_encryption(str(kek)))
@@ -202,13 +202,51 @@ def test_a_session_that_cannot_be_opened_is_named(desk: Desk) -> None:
     for text in ("nobody", "0" * 64):
         error = desk.refusal(lambda text=text: desk.store.open(text))  # type: ignore[misc]
         assert (type(error), error.check) == (WrongState, "ledger.unknown")
-    desk.session("twice"), desk.session("twice")
-    assert desk.refusal(lambda: desk.store.open("twice")).check == "pending.several"
+    error = desk.refusal(lambda: desk.store.open("0" * 7))
+    assert "(an id needs at least 8 digits)" in str(error)
+    desk.session("twice"), desk.ledger.create("2" * 64, name="twice")
+    error = desk.refusal(lambda: desk.store.open("twice"))
+    assert (error.check, error.hint) == (
+        "pending.several",
+        "give the id: at least 8 of its digits",
+    )
     desk.ledger.create("1" * 64, name="elsewhere")
     assert desk.refusal(lambda: desk.store.open("elsewhere")).check == "pending.none"
     desk.session("gone")
     desk.tell("UPDATE sev_attest_pending SET box = NULL")
     assert desk.refusal(lambda: desk.store.open("gone")).check == "pending.gone"
+
+
+def test_a_name_that_waits_is_not_given_again(desk: Desk) -> None:
+    first = desk.session("web-53", expires=NOON + timedelta(hours=1))
+    before = [*desk.ledger.events()]
+    error = desk.refusal(lambda: desk.session("web-53"))
+    assert (type(error), error.check, error.exit_code) == (WrongState, "pending.name", 5)
+    assert str(error) == f"web-53 waits already in {desk.ledger.place}"
+    assert error.hint == "choose another name, or close it"
+    assert [*desk.ledger.events()] == before
+    assert desk.store.open("web-53").keys == first.keys
+    desk.ledger.bind(first.keys.session_id, MEASUREMENT)
+    assert desk.refusal(lambda: desk.session("web-53")).check == "pending.name"
+    desk.session("web-5"), desk.session("web-53 ")
+
+
+@pytest.mark.parametrize("end", ["closed", "over"])
+def test_a_name_is_free_again_when_its_session_has_ended(desk: Desk, end: str) -> None:
+    first = desk.session("web-53", expires=NOON + timedelta(hours=1))
+    if end == "closed":
+        desk.ledger.close(first.keys.session_id)
+    else:
+        desk.now += timedelta(hours=1)
+    second = desk.session("web-53")
+    assert desk.store.open("web-53").keys == second.keys
+    desk.ledger.close(second.keys.session_id)
+    assert desk.refusal(lambda: desk.store.open("web-53")).check == "pending.several"
+
+
+def test_sessions_without_a_name_wait_side_by_side(desk: Desk) -> None:
+    for number in "12":
+        desk.ledger.create(number * 64, sealed=SealedKeys(box=b"x"))
 
 
 def test_a_box_opens_in_its_own_row_and_with_its_own_requirements_only(desk: Desk) -> None:

@@ -547,7 +547,8 @@ def test_init_writes_a_file_that_check_takes_and_that_allows_nothing(run: Run, h
     made = run("requirements", "init")
     assert (made.code, made.err) == (0, "")
     ran = run("requirements", "check", "owner.toml")
-    assert (ran.code, ran.lines[0]) == (0, "OK: owner.toml can be used")
+    told = "OK: owner.toml is valid, but no launch can meet it yet"
+    assert (ran.code, ran.lines[0]) == (0, told)
     for name in ("generations", "ceks"):
         assert f"note: {name}: the list is empty, so no launch is allowed" in ran.lines
     assert "note: there is no launch that has not expired, so none is allowed" in ran.lines
@@ -594,11 +595,44 @@ def test_check_says_when_nothing_stands_in_the_way(run: Run, here: Path) -> None
     assert [line for line in ran.lines if line.startswith("note: ")] == [
         "note: there is no launch that has not expired, so none is allowed"
     ]
+    assert ran.lines[0] == "OK: owner.toml is valid, but no launch can meet it yet"
+    Path("owner.toml").write_text(Path("owner.toml").read_text().replace("2020-0", "2999-0"))
+    assert run("requirements", "check", "owner.toml").lines[0] == "OK: owner.toml can be used"
     every = text.replace('generations = ["milan", "test"]', 'generations = ["*"]')
     for name in ("naples", "rome", "genoa", "turin"):
         every += f'[minimum.{name}]\napi = "0.0"\nbuild = 0\n'
     Path("owner.toml").write_text(every)
     assert run("requirements", "check", "owner.toml").code == 0
+
+
+def test_check_says_whether_a_policy_needs_a_minimum_api(run: Run, here: Path) -> None:
+    ids = ALL - {"CVE-2019-9836"}
+    Path("db.json").write_bytes(MANIFEST)
+    needed = "policy without a minimum API, such as 0xf: refused"
+    for acknowledged, needs in ((ids, False), (ids - {"policy-min-api"}, True)):
+        listed = ", ".join(f'"{name}"' for name in sorted(acknowledged))
+        text = re.sub("acknowledged = .*", f"acknowledged = [{listed}]", FILE)
+        text = text.replace("2027", "2999").replace('"milan", "test"', '"milan"')
+        Path("owner.toml").write_text(text)
+        ran = run("requirements", "check", "owner.toml")
+        assert any(line.startswith(needed) for line in ran.lines) is needs
+        assert not [line for line in ran.lines if line.startswith("note: ")]
+        assert ran.lines[0] == "OK: owner.toml can be used"
+        document = json.loads(run("requirements", "check", "owner.toml", "--json").out)
+        assert document["possible"] is True
+        assert document["allows"]["policy"]["minimum_api"] is needs
+
+
+def test_one_generation_that_is_blocked_does_not_block_the_others(run: Run, here: Path) -> None:
+    Path("db.json").write_bytes(MANIFEST)
+    every = ", ".join(f'"{name}"' for name in sorted(ALL - {"CVE-2019-9836", "badfuse"}))
+    text = re.sub("acknowledged = .*", f"acknowledged = [{every}]", FILE)
+    Path("owner.toml").write_text(text.replace("2027", "2999"))
+    ran = run("requirements", "check", "owner.toml")
+    assert ran.lines[0] == "OK: owner.toml can be used"
+    (note,) = [line for line in ran.lines if line.startswith("note: ")]
+    assert note.startswith("note: milan: ")
+    assert note.endswith(": badfuse")
 
 
 def test_the_page_shows_a_file_that_can_be_used(run: Run, here: Path) -> None:

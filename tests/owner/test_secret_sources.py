@@ -88,6 +88,9 @@ def test_a_folder_that_others_can_write_in_is_refused(tmp_path: Path, mode: int)
     put(tmp_path / "own" / "luks-key")
     (tmp_path / "own").chmod(mode)
     assert refused(f"{tmp_path}/own") == f"{tmp_path}/own: others can change what is in it"
+    with pytest.raises(KeyAccessError) as caught:
+        secret_source(f"{tmp_path}/own").secrets("web")
+    assert caught.value.hint == f"chmod go-w {tmp_path}/own"
 
 
 def test_a_folder_of_another_user_is_refused(
@@ -98,6 +101,9 @@ def test_a_folder_of_another_user_is_refused(
         os.chown(tmp_path, 1234, -1)
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
     assert refused(str(tmp_path)).endswith(": others can change what is in it")
+    with pytest.raises(KeyAccessError) as caught:
+        secret_source(str(tmp_path)).secrets("web")
+    assert caught.value.hint == "make it a folder of your own"
 
 
 def test_what_is_no_private_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
@@ -128,6 +134,7 @@ def test_a_file_that_is_no_secret_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(KeyAccessError) as caught:
         secret_source(str(tmp_path)).secrets("web")
     assert str(caught.value) == f"{tmp_path}/{name}: this is not the name of a secret"
+    assert caught.value.hint == "rename the file to luks-key or a GUID, or remove it"
 
 
 def test_a_folder_has_one_to_64_files(tmp_path: Path) -> None:

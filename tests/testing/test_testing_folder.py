@@ -24,6 +24,13 @@ def host(here: Path) -> HostFolder:
     return HostFolder.create(Path("host"), a_state())
 
 
+def test_a_host_is_never_made_over_something(host: HostFolder) -> None:
+    before = {path: path.stat().st_mtime_ns for path in host.folder.iterdir()}
+    with pytest.raises(FileExistsError, match="host"):
+        HostFolder.create(host.folder, a_state())
+    assert {path: path.stat().st_mtime_ns for path in host.folder.iterdir()} == before
+
+
 def test_every_generation_with_a_root_of_amd_s_has_its_model() -> None:
     assert list(GENERATIONS) == [generation.value for generation in sev.Generation]
     for root in sev.amd_roots():

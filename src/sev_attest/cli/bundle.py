@@ -99,6 +99,11 @@ class Options:
         """
         return iter(())
 
+    @classmethod
+    def none(cls) -> Self:
+        """Return a bundle of which no option was given, whatever the defaults are."""
+        return cls(**dict.fromkeys(cls.declared()))
+
     def replace(self, **changes: object) -> Self:
         """Return a copy in which these fields have other values."""
         return type(self)(**vars(self) | changes)

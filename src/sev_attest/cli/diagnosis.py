@@ -179,8 +179,13 @@ def _advice(
         changes |= sessions[str(keys)].options
     if pages is not None:
         changes |= {"vmsa_cpu0": guest.vmsa_cpu1, "vmsa_cpu1": guest.vmsa_cpu0}
-    params = click.get_current_context().params
-    if keys is not None and params["session"] is not None:
+    context = click.get_current_context()
+    if keys is not None and context.params.get("session") is not None:
         changes |= {"session": None, "store": None, "kek": None, "requirements_now": False}
-        changes["ledger"] = params["store"]
-    return corrected(changes, _NO_SECRET)
+        changes["ledger"] = context.params["store"]
+    return corrected(changes, _NO_SECRET | _dry(context))
+
+
+def _dry(context: click.Context) -> dict[str, object]:
+    """Return what makes `launch` launch nothing."""
+    return {"dry_run": True} if "dry_run" in context.params else {}

@@ -11,7 +11,7 @@ from sev_attest.cli import render
 from sev_attest.cli.hints import hint_for
 from sev_attest.cli.interrupts import INTERRUPTED, running
 from sev_attest.cli.usage import UsageErrors
-from sev_attest.errors import ChainInvalid, Failure, RequirementsNotMet, SevAttestError
+from sev_attest.errors import ChecksFailed, Failure, RequirementsNotMet, SevAttestError
 
 USAGE = 2
 INPUT_ERROR = 6
@@ -44,7 +44,9 @@ def _run(group: click.Group, arguments: list[str]) -> int:
         return INPUT_ERROR  # the reader of our output has gone
     except click.exceptions.Exit as error:
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        for note in getattr(error, "__notes__", ()):
+            _complain(f"interrupted: {render.one_line(note)}")
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
         code, failures = explain(error, arguments)
@@ -64,7 +66,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> tuple[int, list[
         command = error.ctx.command_path if error.ctx else "sev-attest"
         hint = f"`{command} --help` shows the options"
         return USAGE, [Failure("usage", error.format_message(), hint)]
-    if isinstance(error, ChainInvalid | RequirementsNotMet | UsageErrors):
+    if isinstance(error, ChecksFailed | RequirementsNotMet | UsageErrors):
         return error.exit_code, [
             Failure(f.check, f.message, hint_for(f, arguments)) for f in error.failures
         ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 HINTS: Mapping[str, str] = {
+    "certificates.incomplete": "{}; `sev-attest snp certs` shows where",
     "chain.ark.trusted": "{} (--trust-root)",
     "chain.cek.unsigned": "{}; pass it with --cek",
     "device.already-owned": "{} (`sev-attest host reset`)",
@@ -21,7 +22,8 @@ HINTS: Mapping[str, str] = {
     "kds.cek": "{}; --cek reads the CEK from a file",
     "launch.name": "name it (--launch), or describe the guest (--firmware ...)",
     "ledger.connection": "{} (`sev-attest ledger show` shows a session)",
-    "ledger.lost": "{} (`sev-attest ledger accept-head` closes what is open and goes on)",
+    "ledger.lost": "{}. `sev-attest ledger accept-head`, run once, closes what is open and goes "
+    "on; on other machines, remove the floor file then",
     "ledger.missing": "`sev-attest session{ledger}` begins one",
     "ledger.old": "{} (`sev-attest ledger init`)",
     "ledger.permission": "{} (--ledger names another place)",
@@ -35,6 +37,7 @@ HINTS: Mapping[str, str] = {
     "pending.gone": "{} (`sev-attest session`)",
     "pending.kek": "{}; --kek names the key",
     "pending.key": "{}: --kek can be repeated",
+    "pending.name": "{} (`sev-attest ledger close{ledger}`)",
     "pending.none": "{} (--tik, --tek, --record)",
     "pending.several": "{} (`sev-attest ledger list --verbose{ledger}` shows ids)",
     "record.mac": "use the record and the keys that `sev-attest session` wrote together",
@@ -53,6 +56,8 @@ HINTS: Mapping[str, str] = {
     "simulate.paused": "`sev-attest simulate resume` lets it run",
     "simulate.running": "`sev-attest simulate destroy` ends it; a new launch needs a new session",
     "simulate.unknown": "`sev-attest simulate list` shows its guests",
+    "snp.ark.trusted": "{} (--trust-root)",
+    "snp.vek.validity": "{} (--at)",
     "svsm.layout": "with an SVSM, --vmsa-profile is svsm or svsm-init2",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }

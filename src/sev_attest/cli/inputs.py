@@ -13,7 +13,7 @@ import click
 
 from sev_attest.cli import render
 from sev_attest.cli.usage import usage
-from sev_attest.errors import MalformedInput, Unsupported, reading
+from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, reading
 
 if TYPE_CHECKING:
     from click import ParamType as ParamType  # noqa: PLC0414 - others take it from here
@@ -54,6 +54,40 @@ class Number(ParamType[int]):
         if not self.least <= number <= self.most:
             self.fail(f"{text} is not in {self.least}..{self.most}", param, ctx)
         return number
+
+
+class Policy(Number):
+    """A guest policy, 32 bits."""
+
+    def __init__(self) -> None:
+        """Accept 32 bits."""
+        super().__init__(0xFFFF_FFFF)
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Read the number; for the names of `sev-attest policy`, say what prints it."""
+        names = str(value)
+        if _composes(names):
+            from shlex import quote
+
+            self.fail(
+                f"{names!r} is no number: `sev-attest policy {quote(names)}` prints it", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
+def _composes(text: str) -> bool:
+    """Return whether a text has the names of a policy, joined by commas."""
+    if _NUMBER.fullmatch(text.strip()):
+        return False
+    from sev_attest.sev.policy import compose
+
+    try:
+        compose(text.split(","))
+    except SevAttestError:
+        return False
+    return True
 
 
 class NumberRange(ParamType[range]):
@@ -106,7 +140,9 @@ class Api(ParamType[tuple[int, int]]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
         """Read MAJOR.MINOR."""
-        major, _, minor = str(value).partition(".")
+        major, dot, minor = str(value).partition(".")
+        if not (major and dot and minor):
+            self.fail(f"{str(value)!r} is no API version: MAJOR.MINOR, such as 1.55", param, ctx)
         return BYTE.convert(major, param, ctx), BYTE.convert(minor, param, ctx)
 
 
@@ -115,7 +151,7 @@ BYTE = Number(0xFF)
 FILE = FileName()
 FOLDER = click.Path(exists=True, file_okay=False)
 OUTPUT = FileName(stdin=False)
-POLICY = Number(0xFFFF_FFFF)
+POLICY = Policy()
 
 
 def read_small(path: str, what: str, most: int = _MAX_SMALL) -> bytes:

@@ -2,11 +2,14 @@
 
 While a command runs they raise KeyboardInterrupt, so that half-written files are removed. Before
 and after it there is nothing to remove: then they end the process at once. A signal never shows a
-traceback.
+traceback. While a command waits for an answer that decides what is true on a host, a signal is held
+back until the answer is there.
 """
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,18 +19,55 @@ INTERRUPTED = 130
 
 
 class Running:
-    """Inside ``with running:`` a signal raises KeyboardInterrupt; elsewhere it exits (``code``)."""
+    """Inside ``with running:`` a signal raises KeyboardInterrupt; elsewhere it exits (``code``).
+
+    Blocks may be nested: ``demo`` runs other commands.
+    """
 
     def __init__(self) -> None:
         """Start outside of a command."""
-        self.inside: bool = False
+        self._depth: int = 0
         self.code: int = INTERRUPTED
+        self.signals: int = 0
+        """How many signals came inside of commands."""
+        self._holding: int = 0
+        self._came: bool = False
+
+    @property
+    def inside(self) -> bool:
+        """Whether a command runs."""
+        return self._depth > 0
 
     def __enter__(self) -> None:
-        self.inside = True
+        self._depth += 1
 
     def __exit__(self, *_error: object) -> None:
-        self.inside = False
+        self._depth -= 1
+
+    @contextmanager
+    def held(self, *, drop: bool = False) -> Iterator[None]:
+        """Hold signals back: one that came raises KeyboardInterrupt when the block has succeeded.
+
+        ``drop`` ignores it instead. An error of the block comes before it.
+        """
+        self._holding += 1
+        try:
+            yield
+        except BaseException:
+            drop = True
+            raise
+        finally:
+            self._holding -= 1
+            came, self._came = self._came and not self._holding, self._came and self._holding > 0
+            if came and not drop:
+                raise KeyboardInterrupt
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt, now or when signals are no longer held back."""
+        self.signals += 1
+        if not self._holding:
+            raise KeyboardInterrupt
+        self._came = True
 
 
 running: Running = Running()
@@ -43,5 +83,6 @@ def handle() -> None:
 
 def _interrupt(_number: int, _frame: "FrameType | None") -> None:
     if running.inside:
-        raise KeyboardInterrupt
+        running.interrupt()
+        return
     os._exit(running.code)

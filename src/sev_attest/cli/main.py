@@ -2,15 +2,15 @@
 
 import os
 import sys
-from importlib import import_module
 from typing import TextIO
 
 import click
 
 from sev_attest.cli import exits, interrupts
+from sev_attest.cli.lazy import LazyGroup
 
 _COMMANDS = {
-    "advisories": "list known weaknesses of the platform, and which of them touch a launch",
+    "advisories": "list known weaknesses of the platform, and which of them affect a launch",
     "certs": "show, split and join certificates; make an OCA, sign a PEK with it",
     "demo": "run a whole attestation on a simulated platform, from its chain to the verdict",
     "domain": "check and prepare libvirt's domain XML; read what a host offers",
@@ -33,23 +33,6 @@ _COMMANDS = {
 }
 
 
-class _Commands(click.Group):
-    """Imports a command's file only when that command runs (or shows its help)."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        command: click.Command = import_module(f"sev_attest.cli.commands.{name}").command
-        return command
-
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-
 def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
     if value:
         from sev_attest import __version__
@@ -59,11 +42,13 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 @click.group(
-    cls=_Commands,
+    cls=LazyGroup,
+    commands_by_name=_COMMANDS,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 verified, 1 not verified, 2 usage, 3 refused as insecure, 4 guest cannot "
-    "be attested, 5 wrong state, 6 unreadable or malformed input, 70 internal error.",
+    "be attested, 5 wrong state, 6 unreadable or malformed input, 70 internal error, "
+    "130 interrupted by a signal.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,

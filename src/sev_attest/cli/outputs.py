@@ -30,6 +30,7 @@ else:
 
 _PREFIX = ".sev-attest."
 _OLD = ".old"
+_REPLACE = "choose another name, or --force (which replaces files, but no folder)"
 _OURS = re.compile(rf"{re.escape(_PREFIX)}[a-z0-9_]{{8}}(?P<old>{re.escape(_OLD)})?")
 
 
@@ -222,9 +223,11 @@ def _same(path: Path, temporary: Path) -> bool:
         return False
 
 
-def _exists(path: Path) -> FileExists:
-    return FileExists(
-        f"{path}: exists already",
-        check="output.exists",
-        hint="choose another name, or --force (which replaces files, but no folder)",
-    )
+def require_new(folder: Path) -> None:
+    """Raise FileExists if something is where a new folder is to be made."""
+    if os.path.lexists(folder):
+        raise _exists(folder, "choose another name")
+
+
+def _exists(path: Path, hint: str = _REPLACE) -> FileExists:
+    return FileExists(f"{path}: exists already", check="output.exists", hint=hint)

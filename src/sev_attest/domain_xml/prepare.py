@@ -18,6 +18,9 @@ from sev_attest.owner.record import LaunchRecord
 
 NEEDED: frozenset[str] = frozenset({"domain.loader.stateless"})
 """Rules that are always mended, although not errors: attestation depends on them."""
+_SESSION = ("domain.launch-security.missing", "domain.kernel-hashes.differs", "domain.policy.",
+            "domain.session.")  # fmt: skip
+"""How the ids of the rules begin whose edits put a session in."""
 _PASSES = 64
 """An edit may reveal a finding; no XML in the tests takes more than a few passes."""
 
@@ -86,13 +89,18 @@ class Prepared:
 
 
 def prepare(
-    subject: Subject, session: SessionFiles, *, also: Collection[str] = (), everything: bool = False
+    subject: Subject,
+    session: SessionFiles,
+    *,
+    also: Collection[str] = (),
+    everything: bool = False,
+    fix: bool = True,
 ) -> Prepared:
     """Put a session into a domain's XML, and fix what prevents attestation.
 
     That is every error for which the XML and the session are enough, and what the rules in
     :data:`NEEDED` find. ``also`` names more rules; ``everything`` stands for all that can be fixed.
-    A second run changes nothing.
+    Without ``fix``, only the session is put in. A second run changes nothing.
 
     Raises MalformedInput for firmware whose footer table is malformed, and if the XML would become
     larger than ``parse_domain`` accepts.
@@ -111,6 +119,7 @@ def prepare(
         edits: list[Edit] = []
         for finding in apply_rules(subject):
             chosen = everything or finding.severity is Severity.ERROR or finding.id in wanted
+            chosen = chosen and (fix or finding.id.startswith(_SESSION))
             if chosen and finding.edits and all(_free(edit, edits) for edit in finding.edits):
                 mended.append(finding)
                 for edit in finding.edits:

@@ -3,6 +3,12 @@
 ``libvirt`` and ``qmp`` each need an extra, which is imported only when a connection is made.
 """
 
-from sev_attest.host.connection import DomainConfig, HostConnection, HostError, RunningGuest
+from sev_attest.host.connection import (
+    DomainConfig,
+    HostConnection,
+    HostDomain,
+    HostError,
+    RunningGuest,
+)
 
-__all__ = ["DomainConfig", "HostConnection", "HostError", "RunningGuest"]
+__all__ = ["DomainConfig", "HostConnection", "HostDomain", "HostError", "RunningGuest"]

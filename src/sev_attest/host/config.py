@@ -25,6 +25,7 @@ def read_config(xml: str) -> DomainConfig:
         cmdline=text("os/cmdline"),
         cpu_mode=(cpu is not None and cpu.get("mode")) or "",
         cpu_model=text("cpu/model") or "",
+        session=(text("launchSecurity/session") or "").strip(),
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from sev_attest.domain_xml.versions import Versions
 from sev_attest.errors import SevAttestError
 from sev_attest.sev.launch_info import Claims
 
@@ -36,6 +37,8 @@ class DomainConfig:
     cmdline: str | None = None
     cpu_mode: str = ""
     cpu_model: str = ""
+    session: str = ""
+    """Session blob, base64."""
 
 
 class RunningGuest(Protocol):
@@ -80,6 +83,31 @@ class RunningGuest(Protocol):
         """Let the guest run."""
 
 
+class HostDomain(Protocol):
+    """A domain that a host has defined. Its methods raise as those of :class:`RunningGuest` do."""
+
+    def xml(self) -> str:
+        """Return the XML that it would be started with, passwords included."""
+
+    def active(self) -> bool:
+        """Return whether it runs or is paused."""
+
+    def state(self) -> str:
+        """Return "paused", or the host's word for another state."""
+
+    def start_paused(self) -> None:
+        """Start it, with no vCPU running. Raises WrongState if it is active."""
+
+    def running(self) -> RunningGuest:
+        """Return its guest. Raises WrongState if it is not active."""
+
+    def destroy(self) -> None:
+        """End its guest at once. Raises WrongState if it is not active."""
+
+    def undefine(self) -> None:
+        """Remove its definition. Files that it names stay."""
+
+
 class HostConnection(Protocol):
     """A connection to a host. Its methods raise as those of :class:`RunningGuest` do."""
 
@@ -97,4 +125,19 @@ class HostConnection(Protocol):
 
         Raises HostError if there is no such guest, WrongState if it does not run, Unsupported if
         the host needs a name or takes none.
+        """
+
+    def versions(self) -> Versions:
+        """Return the versions of libvirt and QEMU, as far as the host reports them."""
+
+    def find(self, name: str, /) -> HostDomain | None:
+        """Return the domain of this name, None if there is none.
+
+        Raises Unsupported if a host of this kind defines no domains.
+        """
+
+    def define(self, xml: str, /) -> HostDomain:
+        """Define a domain, or replace the definition of one that has its name and UUID.
+
+        Raises Unsupported if a host of this kind defines no domains.
         """

@@ -1,12 +1,14 @@
-"""AMD's key distribution server: where the CEK that AMD signed is served.
+"""AMD's key distribution server: the CEK that AMD signed, and the certificates of SEV-SNP.
 
 Source: AMD does not describe its server for SEV. sevctl asks it for ``/cek/id/`` and the chip's id
-of 64 bytes in hex, and gets the certificate, 2084 bytes. To callers that ask too often, the same
-server answers 429 for SEV-SNP.
+of 64 bytes in hex, and gets the certificate, 2084 bytes. For SEV-SNP, AMD 57230 does; paths are in
+:mod:`sev_attest.snp.kds`. To callers that ask too often (about one VCEK in 10 seconds) it answers
+429.
 """
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -30,13 +32,29 @@ _DIGITS = re.compile(r"[0-9]{1,9}")
 _REDIRECTS = range(300, 400)
 _LATER = "try again later"
 _STATUS: Mapping[int, tuple[str, str]] = {
-    HTTPStatus.NOT_FOUND: ("it knows no chip with this id", "check that this chip is an AMD EPYC"),
     HTTPStatus.FORBIDDEN: ("it refuses the request", "check what is between"),
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the server is asked for.
+
+    ``check`` is the id of its errors; ``unknown`` says why it has nothing there (status 404), and
+    what to do.
+    """
+
+    path: str
+    check: str
+    unknown: tuple[str, str]
+
+
+class NotServed(HostError):
+    """The server has nothing at this address: status 404."""
+
+
 class KeyServer:
-    """AMD's key server, or a mirror of it."""
+    """AMD's key server, or a mirror of it. ``url`` is its address, without a slash at the end."""
 
     def __init__(self, url: str = AMD) -> None:
         """Read the address of a server: ``https://HOST[:PORT][/PREFIX]``.
@@ -63,51 +81,73 @@ class KeyServer:
             tls=tls_context() if parts.scheme == "https" else None,
         )
         self._netloc = parts.netloc
-        self._url = f"{parts.scheme}://{parts.netloc}{self._prefix}"
+        self.url: str = f"{parts.scheme}://{parts.netloc}{self._prefix}"
 
     def cek_address(self, chip: bytes) -> str:
         """Return the address of a chip's CEK; ``chip`` is its id, 64 bytes."""
-        return f"{self._url}{_PATH}{chip.hex()}"
+        return self.address(_cek(chip))
 
     def cek(self, chip: bytes, *, wait: Callable[[int], None]) -> bytes:
-        """Return what the server has for a chip, at most 64 KiB. Does not verify: anything.
+        """Return what the server has for a chip, as :meth:`fetch` does."""
+        return self.fetch(_cek(chip), wait=wait)
+
+    def address(self, wanted: Wanted) -> str:
+        """Return the address of what is wanted."""
+        return f"{self.url}{wanted.path}"
+
+    def fetch(self, wanted: Wanted, *, wait: Callable[[int], None]) -> bytes:
+        """Return what the server has, at most 64 KiB. Does not verify: anything.
 
         If the server asks to wait for at most a minute, ``wait`` is called with the seconds, once.
 
-        Raises HostError for any other answer, and if there is none.
+        Raises NotServed if it has nothing there; HostError for any other answer, and if there is
+        none.
         """
-        answer = self._ask(chip)
+        answer = self._ask(wanted)
         seconds = _seconds(answer)
         if seconds is not None and seconds <= MAX_WAIT:
             wait(seconds)
-            answer = self._ask(chip)
+            answer = self._ask(wanted)
         if answer.status != HTTPStatus.OK:
-            raise self._refused(chip, answer)
+            raise self._refused(wanted, answer)
         return answer.body
 
-    def _ask(self, chip: bytes) -> Answer:
+    def _ask(self, wanted: Wanted) -> Answer:
         headers = {"Host": self._netloc, "Accept": "*/*", "Connection": "close"}
-        where = f"{self._prefix}{_PATH}{chip.hex()}"
+        where = f"{self._prefix}{wanted.path}"
         try:
             return self._server.exchange(
                 "GET", where, seconds=SECONDS, most=_MAX_ANSWER, headers=headers
             )
         except ExchangeError as error:
             hint = "check the network (no proxy is used)"
-            raise self._error(chip, str(error), hint) from None
+            raise self._error(wanted, str(error), hint) from None
 
-    def _refused(self, chip: bytes, answer: Answer) -> HostError:
+    def _refused(self, wanted: Wanted, answer: Answer) -> HostError:
         words, hint = _STATUS.get(answer.status, ("it fails", _LATER))
+        kind = HostError
+        if answer.status == HTTPStatus.NOT_FOUND:
+            kind, (words, hint) = NotServed, wanted.unknown
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
             seconds = _seconds(answer)
             words = "too many requests"
             hint = _LATER if seconds is None else f"try again in {seconds} seconds"
         if answer.status in _REDIRECTS:
             words, hint = "it redirects, which is not followed", "name the server itself"
-        return self._error(chip, f"{words} (status {answer.status})", hint)
+        return self._error(wanted, f"{words} (status {answer.status})", hint, kind)
 
-    def _error(self, chip: bytes, reason: str, hint: str) -> HostError:
-        return HostError(f"{self.cek_address(chip)}: {reason}", check="kds.cek", hint=hint)
+    def _error(
+        self, wanted: Wanted, reason: str, hint: str, kind: type[HostError] = HostError
+    ) -> HostError:
+        return kind(f"{self.address(wanted)}: {reason}", check=wanted.check, hint=hint)
+
+
+def _cek(chip: bytes) -> Wanted:
+    return Wanted(
+        path=f"{_PATH}{chip.hex()}",
+        check="kds.cek",
+        unknown=("it knows no chip with this id", "check that this chip is an AMD EPYC"),
+    )
 
 
 def _seconds(answer: Answer) -> int | None:

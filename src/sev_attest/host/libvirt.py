@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from sev_attest.domain_xml.xml import Document, Element
+from sev_attest.domain_xml.versions import Version, Versions
+from sev_attest.domain_xml.xml import MAX_SIZE, Document, Element
 from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, WrongState
 from sev_attest.host.config import read_config
 from sev_attest.host.connection import NOT_TAKEN, UNSURE, DomainConfig, HostError
@@ -37,7 +38,7 @@ def _module() -> Any:
         raise Unsupported(
             "libvirt-python is not installed",
             check="extra.libvirt",
-            hint="pip install 'sev-attest[libvirt]'",
+            hint="`pip install '.[libvirt]'` in sev-attest's folder installs it",
         ) from None
     # By default it prints every error, besides raising it.
     libvirt.registerErrorHandler(lambda *_error: None, None)
@@ -133,6 +134,34 @@ class LibvirtConnection:
             hint="`virsh list --all` lists the domains",
         )
 
+    def versions(self) -> Versions:
+        """Return the versions of libvirt and QEMU on the host."""
+        connection = self._connection
+        return Versions(
+            libvirt=_version(self.call("its libvirt's version", connection.getLibVersion)),
+            qemu=_version(self.call("its QEMU's version", connection.getVersion)),
+        )
+
+    def find(self, name: str) -> "LibvirtDomain | None":
+        """Return the domain of this name, None if there is none."""
+        try:
+            domain = self.call(f"domain {name}", lambda: self._connection.lookupByName(name))
+        except WrongState as error:
+            if error.check != "host.gone":
+                raise
+            return None
+        return LibvirtDomain(self, domain)
+
+    def define(self, xml: str) -> "LibvirtDomain":
+        """Define a domain; libvirt refuses a name or a UUID that another domain has."""
+        return LibvirtDomain(
+            self, self.call("defining the domain", lambda: self._connection.defineXML(xml))
+        )
+
+    def flag(self, name: str) -> int:
+        """Return one of libvirt's constants."""
+        return int(getattr(self._libvirt, name))
+
     def same(self, domain: Any) -> Any:
         """Return the domain of the same UUID, as it is now."""
         return self.call(
@@ -144,7 +173,63 @@ class NotOffered(HostError):
     """A call that libvirt does not support for this guest or this QEMU. It did nothing."""
 
 
-class LibvirtGuest:
+def _version(number: object) -> Version:
+    """Return a version that libvirt reports as one number: 1000000 * major + 1000 * minor + ..."""
+    if type(number) is not int or number < 0:
+        raise MalformedInput("libvirt", "version", "is not a number")
+    return number // 1_000_000, number // 1000 % 1000, number % 1000
+
+
+class LibvirtDomain:
+    """A domain that is defined, whether it runs or not."""
+
+    def __init__(self, host: LibvirtConnection, domain: Any) -> None:
+        """Take a domain of the library's."""
+        self._host = host
+        self._domain: Any = domain
+
+    def _call(self, what: str, function: Callable[[], Value]) -> Value:
+        return self._host.call(f"the domain: {what}", function)
+
+    def xml(self) -> str:
+        """Return its definition, with passwords: they would be lost when it is defined again."""
+        flags = self._host.flag("VIR_DOMAIN_XML_INACTIVE") | self._host.flag(
+            "VIR_DOMAIN_XML_SECURE"
+        )
+        text: str = self._call("its XML", lambda: self._domain.XMLDesc(flags))
+        if len(text) > MAX_SIZE:
+            raise MalformedInput("domain XML", "length", f"more than {MAX_SIZE} bytes")
+        return text
+
+    def active(self) -> bool:
+        """Return whether it runs or is paused."""
+        return bool(self._call("its state", self._domain.isActive))
+
+    def state(self) -> str:
+        """Return its state, as virsh prints it."""
+        state = self._call("its state", lambda: int(self._domain.info()[0]))
+        return _STATES[state] if 0 <= state < len(_STATES) else f"in state {state}"
+
+    def start_paused(self) -> None:
+        """Start it without running its vCPUs."""
+        paused = self._host.flag("VIR_DOMAIN_START_PAUSED")
+        self._call("starting it", lambda: self._domain.createWithFlags(paused))
+
+    def running(self) -> "LibvirtGuest":
+        """Return its guest."""
+        return LibvirtGuest(self._host, self._domain)
+
+    def destroy(self) -> None:
+        """End its guest."""
+        self._call("destroying it", self._domain.destroy)
+
+    def undefine(self) -> None:
+        """Remove its definition; a store for UEFI variables stays."""
+        keep = self._host.flag("VIR_DOMAIN_UNDEFINE_KEEP_NVRAM")
+        self._call("undefining it", lambda: self._domain.undefineFlags(keep))
+
+
+class LibvirtGuest(LibvirtDomain):
     """A domain that runs."""
 
     starts: str = "`virsh start --paused`"
@@ -152,9 +237,8 @@ class LibvirtGuest:
 
     def __init__(self, host: LibvirtConnection, domain: Any) -> None:
         """Read its XML. Raises WrongState if it does not run, MalformedInput for its XML."""
-        self._host = host
-        self._domain: Any = domain
-        if not self._call("its state", domain.isActive):
+        super().__init__(host, domain)
+        if not self.active():
             raise WrongState(
                 "the domain does not run",
                 check="host.state",
@@ -162,14 +246,6 @@ class LibvirtGuest:
             )
         self._id: int = self._call("its id", domain.ID)
         self.config: DomainConfig = read_config(self._call("its XML", domain.XMLDesc))
-
-    def _call(self, what: str, function: Callable[[], Value]) -> Value:
-        return self._host.call(f"the domain: {what}", function)
-
-    def state(self) -> str:
-        """Return its state, as virsh prints it."""
-        state = self._call("its state", lambda: int(self._domain.info()[0]))
-        return _STATES[state] if 0 <= state < len(_STATES) else f"in state {state}"
 
     def claims(self) -> Claims:
         """Return its launch security info."""

@@ -10,9 +10,10 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from sev_attest.domain_xml.versions import Versions, read_version
 from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, WrongState
 from sev_attest.host.connection import NOT_TAKEN, UNSURE, DomainConfig, HostError
 from sev_attest.host.limits import UNREADABLE, call_within, excerpt, no_answer, within_limit
@@ -66,7 +67,7 @@ class QmpConnection:
             raise Unsupported(
                 "qemu.qmp is not installed",
                 check="extra.qmp",
-                hint="pip install 'sev-attest[qmp]'",
+                hint="`pip install '.[qmp]'` in sev-attest's folder installs it",
             ) from None
         self._refused, self._broken = ExecuteError, QMPError
         self._client = QMPClient("sev-attest")
@@ -143,6 +144,25 @@ class QmpConnection:
         if _field(self._ask("query-sev"), "enabled", bool) is not True:
             raise WrongState("the guest was started without SEV", check="host.state")
         return self
+
+    def versions(self) -> Versions:
+        """Return the version of QEMU."""
+        numbers = _field(self._ask("query-version"), "qemu", dict)
+        parts = [_field(numbers, name, int) for name in ("major", "minor", "micro")]
+        try:
+            return Versions(qemu=read_version(".".join(map(str, parts))))
+        except (Unsupported, ValueError):  # ValueError: a number of too many digits
+            raise MalformedInput("QMP reply", "query-version", "is not a version") from None
+
+    def find(self, _name: str) -> NoReturn:
+        """Raise Unsupported: there are no domains."""
+        raise Unsupported(
+            "a QMP socket is that of one guest which runs: no domain can be defined there",
+            check="usage",
+            hint="connect to libvirt (--connect qemu+ssh://HOST/system)",
+        )
+
+    define = find
 
     def state(self) -> str:
         """Return "paused" if the guest is paused and the firmware takes a secret, else its state.

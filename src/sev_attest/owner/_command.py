@@ -11,9 +11,11 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from sev_attest.errors import Unsupported
 from sev_attest.owner._answers import quoted
+from sev_attest.owner._safe_path import UnsafePlace, check_program
 from sev_attest.owner.key_errors import KeyAccessError
 
 SECONDS = 30.0
@@ -41,16 +43,20 @@ def ask_command(argv: Sequence[str], given: bytes, *, most: int, check: str) -> 
 
     ``given``, at most 4096 bytes, is its standard input. It may take 30 seconds.
 
-    Raises KeyAccessError, with the check id ``check``, if it cannot be run, takes longer, writes
-    more or fails. The message quotes the first line of its standard error.
+    Raises KeyAccessError, with the check id ``check``, if others could change or replace it, or if
+    it cannot be run, takes longer, writes more or fails. The message quotes the first line of its
+    standard error.
     """
+    hint = "run the command by hand"
     try:
+        check_program(Path(argv[0]))
         answer, reason = _run(argv, given, most)
+    except UnsafePlace as error:
+        reason, hint = error.reason, error.hint
     except OSError as error:
-        answer, reason = b"", str(error.strerror)
+        reason = str(error.strerror)
     if reason:
-        name = f"{argv[0]} {argv[-2]}"
-        raise KeyAccessError(f"{name}: {reason}", check=check, hint="run the command by hand")
+        raise KeyAccessError(f"{argv[0]} {argv[-2]}: {reason}", check=check, hint=hint)
     return answer
 
 

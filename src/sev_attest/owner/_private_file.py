@@ -3,7 +3,9 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
+from sev_attest.owner._safe_path import UnsafePlace, check_folders
 from sev_attest.owner.key_errors import KeyAccessError
 
 _FLAGS = (
@@ -13,11 +15,11 @@ _FLAGS = (
     | getattr(os, "O_NONBLOCK", 0)  # a FIFO without a writer must not hang
 )
 _HAS_OWNERS = hasattr(os, "geteuid")
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # systemd gives a credential to a service's user by an ACL. The mask of an ACL shows as the group's
 # bits: such a file is root's with mode 0440, though no group can read it.
 # Source: systemd issue 29435.
-NOT_A_CREDENTIAL = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
+_NOT_A_CREDENTIAL = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 
 
 def private_file(
@@ -25,15 +27,16 @@ def private_file(
     most: int,
     *,
     check: str,
-    forbidden: int = OTHERS,
+    credential: bool = False,
     folder: int | None = None,
     shown: str = "",
 ) -> bytes:
     """Return the content of a regular file of this user or root, at most ``most`` bytes.
 
-    ``forbidden`` are the bits that its mode must not have. ``folder`` is the descriptor of the
-    folder that ``path`` is in; ``shown`` then is its whole path, for messages. ``check`` is the id
-    of the error.
+    ``credential`` accepts the mode that systemd gives to credentials, in a folder of its own. Of
+    any other file, nobody else may be able to replace it: the folders on the way are checked.
+    ``folder`` is the descriptor of the folder that ``path`` is in, which the caller has checked;
+    ``shown`` then is its whole path, for messages. ``check`` is the id of the error.
 
     Raises KeyAccessError for anything else, a symbolic link too.
     """
@@ -41,10 +44,15 @@ def private_file(
     try:
         descriptor = os.open(path, _FLAGS, dir_fd=folder)
         try:
+            forbidden = _NOT_A_CREDENTIAL if credential else _OTHERS
             reason, hint = _unsafe(os.fstat(descriptor), name, forbidden)
+            if not (reason or credential or folder is not None):
+                check_folders(Path(path).absolute().parent, make=False)
             data = b"" if reason else _read(descriptor, most + 1)
         finally:
             os.close(descriptor)
+    except UnsafePlace as error:
+        reason, hint = error.reason, error.hint
     except OSError as error:
         reason, hint = str(error.strerror), ""
         if error.errno == errno.ELOOP:

@@ -201,7 +201,7 @@ def _missing(advisory: Advisory, facts: _Facts) -> str:
     if facts.generation is None and (advisory.generations or advisory.fixed):
         return "the generation is not known"
     if advisory.generations and facts.generation not in advisory.generations:
-        return f"the sources do not say whether it touches {facts.generation}"
+        return f"the sources do not say whether it affects {facts.generation}"
     if facts.policy is None and (advisory.if_policy or advisory.unless_policy):
         return "the policy is not known"
     return ""
@@ -281,12 +281,12 @@ def _contradictions(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     touched = set(row.get("generations", GENERATIONS))
     for name in ("fixed", "unfixed"):
         if not touched.issuperset(row.get(name, ())):
-            yield name, "names a generation that it does not touch"
+            yield name, "names a generation that it does not affect"
     if "unfixed" in row and ("fixed" in row or "unseen" not in row):
         yield "unfixed", "needs unseen, and has no meaning beside fixed"
     if "not_affected" in row:
         if not touched.isdisjoint(row["not_affected"]["generations"]):
-            yield "not_affected", "names a generation that it touches"
+            yield "not_affected", "names a generation that it affects"
         if row["not_affected"]["source"] not in row["sources"]:
             yield "not_affected", "its source is not among the sources"
     if not set(row.get("if_policy", ())).isdisjoint(row.get("unless_policy", ())):

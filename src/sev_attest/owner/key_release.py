@@ -91,7 +91,9 @@ def release(
     ``info`` is the host's report; everything else is the owner's.
     ``session`` is the name or the id of a session that waits in ``store``. Otherwise ``keys``,
     ``record`` and ``ledger`` are given: those of the session.
-    ``digest`` is the launch digest of the guest, 32 bytes (:func:`launch_digest`).
+    ``digest`` is the launch digest of the guest, 32 bytes (:func:`launch_digest`). Like a digest in
+    ``requirements``, it is taken as it is: that a kernel is in it where ``record`` has
+    ``kernel_hashes`` is for whoever computes it to see to.
     ``launch`` is the name in ``requirements`` of the launch that the secrets are for. It or
     ``digest`` is needed if the requirements allow several launches, unless a source has the
     secrets.

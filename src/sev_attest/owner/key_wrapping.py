@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sev_attest import _crypto
 from sev_attest.errors import Unsupported
-from sev_attest.owner._private_file import NOT_A_CREDENTIAL, OTHERS, private_file
+from sev_attest.owner._private_file import private_file
 from sev_attest.owner.key_errors import KeyAccessError, damaged
 
 if TYPE_CHECKING:
@@ -69,18 +69,17 @@ class KeyFile:
     """
 
     def __init__(self, path: str, *, credential: bool = False) -> None:
-        """Read the file, which must be a regular file of this user or root that no other can read.
+        """Read the file, a regular file of this user or root that no other can read or replace.
 
         ``credential`` accepts the mode that systemd gives to credentials.
         Raises KeyAccessError for any other file, and one that is not 32 bytes long.
         """
-        forbidden = NOT_A_CREDENTIAL if credential else OTHERS
-        key = private_file(path, KEY_SIZE, check=CHECK, forbidden=forbidden)
+        key = private_file(path, KEY_SIZE, check=CHECK, credential=credential)
         if len(key) != KEY_SIZE:
             raise KeyAccessError(
                 f"{path}: it has {len(key)} bytes, expected {KEY_SIZE}",
                 check=CHECK,
-                hint=f"make one: head -c {KEY_SIZE} /dev/urandom, with umask 077",
+                hint=f"make a new one: (umask 077; set -C; head -c {KEY_SIZE} /dev/urandom > FILE)",
             )
         self._key = key
         self.id: str = key_id(key)

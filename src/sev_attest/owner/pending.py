@@ -89,8 +89,9 @@ class PendingSessions:
         for :meth:`Ledger.create`. ``requirements`` binds the session to these requirements: a later
         release must be under the same.
 
-        Raises Insecure if the ledger has the session already, KeyAccessError if the key-encryption
-        key fails, LedgerError, and LaunchRefused if the record is another session's.
+        Raises Insecure if the ledger has the session already, WrongState if one of its name waits,
+        KeyAccessError if the key-encryption key fails, LedgerError, and LaunchRefused if the record
+        is another session's.
         """
         record.require(session.keys)
         fingerprint = None if requirements is None else requirements.fingerprint
@@ -109,7 +110,8 @@ class PendingSessions:
     def open(self, session: str) -> PendingSession:
         """Return the keys and the record of the session of this name or id.
 
-        As in :meth:`Ledger.find`, a name wins, and 8 digits of an id suffice.
+        As in :meth:`Ledger.find`, a name wins, and 8 digits of an id suffice. Of several sessions
+        of one name, the one that waits is meant.
 
         Raises WrongState if the session is unknown, has ended, or has no keys here; Unsupported if
         the name is that of several; SealError if the keys do not open, KeyAccessError if the
@@ -141,17 +143,15 @@ class PendingSessions:
         """Return the entry and the box of a session, as they are at one moment."""
         found = self.ledger.find(session)
         if not found:
-            raise WrongState(
-                f"no session {session[:80]!r} is in the ledger {self.ledger.place}",
-                check="ledger.unknown",
-                hint="open the ledger in which it was created",
-            )
+            raise self.ledger.unknown(session)
+        if len(found) > 1:
+            found = self.ledger.waiting(session) or found
         if len(found) > 1:
             ids = ", ".join(f"{entry.session_id[:12]} ({entry.state})" for entry in found)
             raise Unsupported(
                 f"several sessions are called {session[:80]!r}: {ids}",
                 check="pending.several",
-                hint="give the id, or more digits of it",
+                hint="give the id: at least 8 of its digits",
             )
         attempt = found[0].session_id
         entry, sealed = self.ledger.snapshot(

@@ -175,7 +175,7 @@ class Requirements:
         names = ", ".join(one.name for one in self.launches)
         if name is None:
             raise Unsupported(
-                f"nothing tells which launch the secret is for: {names}",
+                f"nothing says which launch the secret is for: {names}",
                 check="launch.name",
                 hint="name the launch, or give the digest of the guest",
             )

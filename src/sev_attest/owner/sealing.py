@@ -223,8 +223,11 @@ class DataKeys:
     def _new(self) -> _DataKey:
         key = _crypto.random_bytes(KEY_SIZE)
         wrapped = self._kek.wrap(key)
-        if not 1 <= len(wrapped) <= MAX_WRAPPED or key in wrapped:
-            raise self._wrong(self._kek, "it does not wrap a data key")
+        if key in wrapped:
+            raise _wrong(self._kek, "it returned the data key unwrapped")
+        if not 1 <= len(wrapped) <= MAX_WRAPPED:
+            told = f"it wraps a data key in {len(wrapped)} bytes, 1 to {MAX_WRAPPED} are possible"
+            raise _wrong(self._kek, told)
         self._shared(self._kek, wrapped, lambda: key)  # this process opens its own boxes, too
         return _DataKey(key, wrapped)
 
@@ -242,7 +245,7 @@ class DataKeys:
         def unwrap() -> bytes:
             key = kek.unwrap(box.wrapped)
             if len(key) != KEY_SIZE:
-                raise self._wrong(kek, f"it unwraps {len(key)} bytes, expected {KEY_SIZE}")
+                raise _wrong(kek, f"it unwraps {len(key)} bytes, expected {KEY_SIZE}")
             return key
 
         return self._shared(kek, box.wrapped, unwrap).get()
@@ -261,9 +264,10 @@ class DataKeys:
             memory.opening[name] = known
         return known
 
-    @staticmethod
-    def _wrong(kek: "KeyEncryption", reason: str) -> KeyAccessError:
-        return KeyAccessError(f"{kek.id}: {reason}", check=CHECK, hint="check what it is set up to")
+
+def _wrong(kek: "KeyEncryption", reason: str) -> KeyAccessError:
+    hint = "it must encrypt what it wraps, and return that again"
+    return KeyAccessError(f"{kek.id}: {reason}", check=CHECK, hint=hint)
 
 
 def _today() -> date:

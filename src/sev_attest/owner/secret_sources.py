@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from sev_attest.errors import Unsupported
 from sev_attest.owner._answers import json_object, table
 from sev_attest.owner._private_file import private_file
+from sev_attest.owner._safe_path import quoted_path
 from sev_attest.owner.key_errors import KeyAccessError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _MAX_ANSWER = 1 << 17
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
 _BASE64 = ".base64"
 _OTHERS_WRITE = 0o022
+_RENAME = "rename the file to luks-key or a GUID, or remove it"
 
 
 class SecretSource(Protocol):
@@ -82,7 +84,9 @@ class SecretFolder:
     def _read(path: str, folder: int) -> Mapping[str, bytes]:
         found = os.fstat(folder)
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & _OTHERS_WRITE:
-            raise _error(path, "others can change what is in it", "make it a folder of your own")
+            own = found.st_uid in (0, os.geteuid())
+            hint = f"chmod go-w {quoted_path(path)}" if own else "make it a folder of your own"
+            raise _error(path, "others can change what is in it", hint)
         names: list[str] = []
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -93,7 +97,7 @@ class SecretFolder:
         for name in names:
             shown = f"{path}/{name}"
             if not _NAME.fullmatch(name):
-                raise _error(shown, "this is not the name of a secret", "remove the file")
+                raise _error(shown, "this is not the name of a secret", _RENAME)
             read[name] = private_file(name, MAX_SECRET, check=CHECK, folder=folder, shown=shown)
         return _checked(path, read)
 

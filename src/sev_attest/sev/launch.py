@@ -73,6 +73,7 @@ def require_policy(info: LaunchInfo, policy: GuestPolicy) -> None:
         raise LaunchRefused(
             f"the host reports policy {info.policy:#06x}, the session was made for {policy}",
             check="launch.policy",
+            hint="do not trust this launch; make a new session",
         )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sev_attest._encoding import blob, json_documents, labelled_lines, looks_like_json
-from sev_attest._snp import refuse_snp
+from sev_attest._snp import SNP_HINT, refuse_snp
 from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.sev.spec import MEASUREMENT_SIZE
 
@@ -113,6 +113,7 @@ def read_report(text: str | bytes) -> Claims:
         raise Unsupported(
             "this is the report of an SEV-SNP guest; only SEV and SEV-ES are supported",
             check="launch-info.snp",
+            hint=SNP_HINT,
         )
     if not values:
         raise MalformedInput(
@@ -144,6 +145,7 @@ def _read_json(data: bytes) -> Claims:
             raise Unsupported(
                 "this is the report of an SEV-SNP guest; only SEV and SEV-ES are supported",
                 check="launch-info.snp",
+                hint=SNP_HINT,
             )
         if "measurement" in document:  # KubeVirt leaves out what is zero
             values = {"api_major": 0, "api_minor": 0, "build_id": 0, "policy": 0} | values

@@ -126,7 +126,7 @@ def table(secrets: Mapping[str, bytes]) -> bytes:
     """Return the table that the guest reads; raises as :func:`build_secret`."""
     entries: dict[bytes, bytes] = {}
     for name, secret in secrets.items():
-        guid = _guid(name)
+        guid = guid_of(name)
         if guid in entries:
             raise Unsupported(
                 f"there are two secrets with the GUID of {name}", check="secret.twice"
@@ -141,7 +141,8 @@ def table(secrets: Mapping[str, bytes]) -> bytes:
     return whole + bytes(-len(whole) % _BLOCK)
 
 
-def _guid(name: str) -> bytes:
+def guid_of(name: str) -> bytes:
+    """Return the GUID of a secret's name, 16 bytes; raises MalformedInput if it is none."""
     guid = ALIASES.get(name, name)
     try:
         raw = guid_bytes(guid)

@@ -79,5 +79,25 @@ PRIMES: Mapping[int, Mapping[str, tuple[str, str]]] = {
                 "5e19b5830b4581297c433c1383b8acc7"
             ),
         ),
+        "ASVK": (
+            (
+                "cb546c121588404c8dff209cc7925fa04babfca0549ce384a507d06ab2791051b7505c1ee117e43b"
+                "0a1cdbd44a673f304af628c80c6ddd9ab12e35bb7aa99074bd5e9bf2322c931491e6db1b7f282454"
+                "fad7481d38c0ffd412225eee3a0155e55b467821cdb7275dc97622de4516b0bc9af140e76eb6e1f8"
+                "075c095a9218b4fbb99dd76277b78cf319a17fcfdac0976e61f46b7e47373872120b0c0aaca02e1f"
+                "14e05b6bfb3584a088219cd5a4e8917868f3e7825094529038e2f034a1b0287278a21e48af23335f"
+                "0d07bd4327eaddb28bb893dded12b3cd6bea8fef645762544c0ea328c01bb56e6c852e777560ad76"
+                "89dc52005c1c1e6fd986f6b832e9b2a9"
+            ),
+            (
+                "d9a6836e0f8f6d53f7112d0f020da1c38f5d2ba28992b46d08dfee78778af6b91b8f77cfe22b8035"
+                "90f05842e01807365c311ca4a8d9ee3e821033feccf40cb8c1831241c38531a76d06f17241f9245f"
+                "0ddb0625e806041e5d6478c335699514cc4791ad0995aec61825a1bcfba698de00f5bcb016dcbbaa"
+                "b34574b00ef38be190241df75549eb6b9a252833067ccf0381c5f91c8a1d135714eed9f6927a554b"
+                "b920f933b92185a6680b4d802b851a74384eb6761f34f911b61cecbe262e734008c2349c6b674af2"
+                "2a73de5ba31fb758f37a4b014d934692a13f6d616e18cc6e0783b3221cc8eaeb95c55a1bec1f6be5"
+                "3b3339ab1564b4d1e19fef7f330104a1"
+            ),
+        ),
     },
 }

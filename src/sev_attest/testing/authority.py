@@ -16,20 +16,26 @@ _EXPONENT = 65537
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class SigningKey:
     """An RSA key. Its PSS salt is derived from the message, so that signatures are repeatable."""
 
     p: int
     q: int
 
+    @classmethod
+    def named(cls, bits: int, name: str) -> "SigningKey":
+        """Return the key of this size and name ("ARK")."""
+        return cls(*(int(prime, 16) for prime in PRIMES[bits][name]))
+
     @property
     def public(self) -> RsaPublicKey:
+        """The public key."""
         modulus = self.p * self.q
         return RsaPublicKey(modulus=modulus, exponent=_EXPONENT, bits=modulus.bit_length())
 
 
 @lru_cache(maxsize=256)
-def _sign(key: _Key, message: bytes) -> bytes:
+def rsa_pss_sign(key: SigningKey, message: bytes) -> bytes:
     """Return the RSA-PSS signature of a message, big-endian. The salt is as long as the hash.
 
     Signatures are cached, because RSA in pure Python is slow.
@@ -76,9 +82,7 @@ class Authority:
     ) -> None:
         """Build the two certificates."""
         names = ("ASK", "ARK") if forged else ("ARK", "ASK")
-        ark_key, self._ask_key = (
-            _Key(*(int(prime, 16) for prime in PRIMES[bits][name])) for name in names
-        )
+        ark_key, self._ask_key = (SigningKey.named(bits, name) for name in names)
         ark = AmdCaCertificate.build(
             usage=Usage.ARK, key_id=key_ids[0], certifying_id=key_ids[0], public_key=ark_key.public
         )
@@ -89,9 +93,9 @@ class Authority:
             public_key=self._ask_key.public,
         )
         if signed_ark:
-            ark = replace(ark, signature=_sign(ark_key, ark.body))
+            ark = replace(ark, signature=rsa_pss_sign(ark_key, ark.body))
         self.ark: AmdCaCertificate = ark
-        self.ask: AmdCaCertificate = replace(ask, signature=_sign(ark_key, ask.body))
+        self.ask: AmdCaCertificate = replace(ask, signature=rsa_pss_sign(ark_key, ask.body))
 
     @property
     def root(self) -> Root:
@@ -100,7 +104,7 @@ class Authority:
 
     def sign_cek(self, cek: Certificate) -> Certificate:
         """Return a CEK with the ASK's signature, as AMD's key server does."""
-        value = _sign(self._ask_key, cek.body)[::-1]
+        value = rsa_pss_sign(self._ask_key, cek.body)[::-1]
         signature = Signature(
             usage=Usage.ASK,
             algorithm=self._ask_key.public.algorithm,

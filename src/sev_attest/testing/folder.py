@@ -37,7 +37,8 @@ STATE = "simulated-host.json"
 """What makes a folder a simulated host."""
 _GUESTS = "guests"
 _NEW = ".new"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+_MAX_NAME = 100
+_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.+-]{{0,{_MAX_NAME - 1}}}")
 _FIRMWARE_SIZE = 4 << 20
 _IMAGE_SIZE = 1 << 20
 _REFUSALS: dict[Status, tuple[type[SevAttestError], str]] = {
@@ -62,7 +63,9 @@ class HostFolder:
         """Open a folder that :meth:`create` made."""
         self.folder: Path = folder
         if not (folder / STATE).exists():
-            folder.lstat()
+            if not os.path.lexists(folder):
+                words = f"{folder}: {os.strerror(errno.ENOENT)}"
+                raise SevAttestError(words, check="simulate.folder")
             hint = "".join(f"{path.parent} is one" for path in [*folder.glob(f"*/{STATE}")][:1])
             words = f"{folder} is no simulated host: it has no {STATE}"
             raise SevAttestError(words, check="simulate.folder", hint=hint)
@@ -173,7 +176,8 @@ class HostFolder:
     def _place(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise Unsupported(
-                f"{name!r} cannot be a guest's name here: letters, digits and _ . + - can",
+                f"{name!r} cannot be a guest's name here: 1 to {_MAX_NAME} letters, digits and "
+                "_ . + -, the first a letter, a digit or _",
                 check="name",
             )
         return self.folder / _GUESTS / f"{name}.json"

@@ -55,6 +55,14 @@ class QemuError(Exception):
     """What QEMU refuses."""
 
 
+class LacksSev(QemuError):
+    """A domain that is no SEV guest."""
+
+
+class LacksCpu(QemuError):
+    """A domain of an SEV-ES guest that leaves the CPU model to the host."""
+
+
 class GuestInputs(TypedDict):
     """The arguments of :func:`launch_guest`."""
 
@@ -288,15 +296,20 @@ def guest_of_domain(
     """Return what libvirt starts QEMU with for a domain's XML.
 
     For trusted XML only. ``profile`` is the host's. ``read`` returns the content of a file that the
-    XML names. Raises QemuError for a domain that is not an SEV guest, or that leaves the CPU model
-    to the host; OSError for its files.
+    XML names. Raises LacksSev, LacksCpu, QemuError for an unknown CPU model; OSError for its files.
     """
     domain = ET.fromstring(xml)  # noqa: S314 - the tester's own XML
     security = domain.find("launchSecurity[@type='sev']")
     policy = domain.findtext("launchSecurity/policy")
     if security is None or policy is None:
-        raise QemuError("the domain has no <launchSecurity type='sev'> with a <policy>")
-    cpu = cpu_signature(domain.findtext("cpu/model") or "") if int(policy, 16) & _ES else 0
+        raise LacksSev("the domain has no <launchSecurity type='sev'> with a <policy>")
+    model = domain.findtext("cpu/model")
+    if int(policy, 16) & _ES and not model:
+        raise LacksCpu(
+            "the domain names no CPU model, which SEV-ES needs: "
+            "<cpu><model>EPYC-Milan</model></cpu>"
+        )
+    cpu = cpu_signature(model or "") if int(policy, 16) & _ES else 0
     vcpu = domain.find("vcpu")
     count = "1" if vcpu is None else vcpu.get("current") or vcpu.text or "1"
 

@@ -24,7 +24,7 @@ from sev_attest.sev.policy import GuestPolicy
 
 
 class LaunchOptions(Options, title="What is known of the launch"):
-    """The facts that decide whether a weakness touches a launch; None is unknown."""
+    """The facts that decide whether a weakness affects a launch; None is unknown."""
 
     generation: str | None = option(
         "--generation",
@@ -42,11 +42,11 @@ class LaunchOptions(Options, title="What is known of the launch"):
 @LaunchOptions.given("launch")
 @OutputOptions.given("output")
 def command(*, launch: LaunchOptions, output: OutputOptions) -> None:
-    """List known weaknesses of SEV platforms, and which of them touch a launch.
+    """List known weaknesses of SEV platforms, and which of them affect a launch.
 
     The first line says when the list was last checked; later ones are not in it.
 
-    Without options, all are listed. With what is known of a launch: those that touch it, those
+    Without options, all are listed. With what is known of a launch: those that affect it, those
     that attestation cannot show, and those that do not. An option that is left out is unknown. No
     verdict on the launch comes from here: see `verify` and `validate`.
     """
@@ -70,7 +70,7 @@ def command(*, launch: LaunchOptions, output: OutputOptions) -> None:
 
 
 def affected_lines(exposures: Iterable[Exposure]) -> list[str]:
-    """Return one line for each weakness that touches a launch."""
+    """Return one line for each weakness that affects a launch."""
     return [
         f"advisory {exposure.advisory.id}: {exposure.advisory.title}: {exposure.advisory.action}"
         for exposure in exposures

@@ -10,6 +10,8 @@ from pathlib import Path
 import click
 
 from sev_attest.cli import exits
+from sev_attest.cli.interrupts import INTERRUPTED, running
+from sev_attest.cli.outputs import require_new
 from sev_attest.errors import SevAttestError
 
 _POLICY = 0x5
@@ -33,6 +35,7 @@ def command(*, keep: str | None) -> None:
     that you would type for a real platform.
     """
     if keep is not None:
+        require_new(Path(keep))
         Path(keep).mkdir(mode=0o700)
         _tell(Path(keep))
         host = shlex.quote(str(Path(keep, "host")))
@@ -128,7 +131,10 @@ def _run(line: str, *, expected: int = 0, output: str | None = None) -> None:
         if output:
             file = stack.enter_context(Path(output).open("w", encoding="utf-8"))
             stack.enter_context(redirect_stdout(file))
+        signals = running.signals
         code = exits.run(cli, shlex.split(line))
+    if code == INTERRUPTED or running.signals != signals:  # the search after a mismatch swallows it
+        raise KeyboardInterrupt
     _expect(f"exit code {expected}, not {code}", code == expected)
     if code:
         click.echo(f"(exit code {code})")

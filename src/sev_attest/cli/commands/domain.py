@@ -1,14 +1,17 @@
 """``sev-attest domain``."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Group, Options, option
+from sev_attest.cli.findings import document, errors_of, listed, refusal
 from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, large_file, read_small, stdin_errors
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
+from sev_attest.cli.options.connect import ConnectOptions, connect
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.domain_xml.capabilities import SevCapabilities
@@ -22,12 +25,12 @@ from sev_attest.guest.firmware import Firmware
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.unverified import unverified
 
-_NAMED = 4
-"""The number of rules that an error message names."""
 
+class SurroundingsOptions(ConnectOptions, title="Host and guest of the domain"):
+    """What is known of the host and the guest; versions that are not given are current ones.
 
-class SurroundingsOptions(Options, title="Host and guest of the domain"):
-    """What is known of the host and the guest; versions that are not given are current ones."""
+    A host that is connected to is asked for its versions.
+    """
 
     libvirt: str | None = option("--libvirt", metavar="V", help="The host's libvirt (9.0, 11.3.0).")
     qemu: str | None = option("--qemu", metavar="V", help="The host's QEMU.")
@@ -113,19 +116,19 @@ def check(
     record = _record(session) if session is not None else None
     subject = _subject(xml, known, ledger, record=record, progress=output.text)
     findings = apply_rules(subject)
-    failed = _errors(findings)
+    failed = errors_of(findings)
     if output.text:
         if not failed:
             counted = f" ({tally(findings)})" if findings else ""
             click.echo(f"OK: nothing in this domain prevents attestation{counted}")
-        _list(findings)
+        listed(findings)
         if output.verbose:
             _steps(findings)
-    facts: dict[str, object] = {"findings": [_document(finding) for finding in findings]}
+    facts: dict[str, object] = {"findings": [document(finding) for finding in findings]}
     if failed:
         can = any(finding.mendable for finding in failed)
         hint = "`sev-attest domain prepare` fixes what it can" if can else failed[0].fix
-        raise _refusal(xml, failed, facts, hint)
+        raise refusal(xml, failed, facts, hint)
     if output.as_json:
         render.document("domain check", ok=True, **facts)
 
@@ -166,19 +169,19 @@ def prepare_command(
     if output.text:
         render.raw("".join(f"{line}\n" for line in diff).encode(), err=True)
         if output.verbose:
-            _list(prepared.mended, "fixed: ", err=True)
-        _list(prepared.remaining, err=True)
+            listed(prepared.mended, "fixed: ", err=True)
+        listed(prepared.remaining, err=True)
         render.notes(notes, err=True)
     facts: dict[str, object] = {
         "output": place,
         "xml": prepared.xml.decode() if place is None else None,
         "diff": diff,
-        "mended": [_document(finding) for finding in prepared.mended],
-        "findings": [_document(finding) for finding in prepared.remaining],
+        "mended": [document(finding) for finding in prepared.mended],
+        "findings": [document(finding) for finding in prepared.remaining],
         "notes": notes,
     }
     if prepared.errors:
-        raise _refusal(xml, prepared.errors, facts, f"what is left: {prepared.errors[0].fix}")
+        raise refusal(xml, prepared.errors, facts, f"what is left: {prepared.errors[0].fix}")
     if output.as_json:
         render.document("domain prepare", ok=True, **facts)
 
@@ -257,8 +260,6 @@ def _subject(
     progress: bool,
 ) -> Subject:
     """Read the domain, and what is known of its host and guest."""
-    given = {name: getattr(known, name) for name in ("libvirt", "qemu", "guest_kernel")}
-    versions = Versions(**{name: read_version(v) for name, v in given.items() if v is not None})
     firmware = host = None
     if known.firmware is not None:
         with reading(known.firmware), large_file(known.firmware, progress=progress) as file:
@@ -272,12 +273,23 @@ def _subject(
         domain = parse_domain(read_small(xml, "domain XML"))
     return Subject(
         domain=domain,
-        versions=versions,
+        versions=_versions(known),
         record=record,
         firmware=firmware,
         capabilities=host,
         used=_used(record, ledger),
     )
+
+
+def _versions(known: SurroundingsOptions) -> Versions:
+    """Return the versions that are given, and those of the host if one is connected to."""
+    given = {name: getattr(known, name) for name in ("libvirt", "qemu", "guest_kernel")}
+    read = {name: read_version(v) for name, v in given.items() if v is not None}
+    if known.connect is None:
+        return Versions(**read)
+    # The rules prove nothing: it does not matter whether the host is this machine.
+    host, _ = connect(known.connect, known.timeout, insecure=True)
+    return replace(host.versions(), **read)
 
 
 def _record(name: str) -> LaunchRecord:
@@ -291,48 +303,6 @@ def _session_files(name: str) -> SessionFiles:
     record, godh, blob = (read_small(path, "file of the session") for path in paths)
     with reading(name):
         return SessionFiles.from_files(record, godh, blob)
-
-
-def _errors(findings: Sequence[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.severity is Severity.ERROR]
-
-
-def _refusal(
-    xml: str, errors: Sequence[Finding], facts: dict[str, object], hint: str
-) -> NotAttestable:
-    """Return the error that names the rules that prevent attestation."""
-    every = [*dict.fromkeys(f"{finding.id} (line {finding.line})" for finding in errors)]
-    named = every[:_NAMED]
-    more = [f"{len(every) - _NAMED} more"] if every[_NAMED:] else []
-    error = NotAttestable(
-        f"this domain cannot be attested: {', '.join([*named, *more])}",
-        check=errors[0].id,
-        hint=hint,
-    )
-    error.source = "standard input" if xml == STDIN else xml
-    error.facts = facts
-    return error
-
-
-def _document(finding: Finding) -> dict[str, object]:
-    return {
-        "id": finding.id,
-        "severity": finding.severity.value,
-        "line": finding.line,
-        "path": finding.path,
-        "message": finding.message,
-        "fix": finding.fix,
-        "source": finding.source,
-        "mendable": finding.mendable,
-    }
-
-
-def _list(findings: Sequence[Finding], head: str = "", *, err: bool = False) -> None:
-    for one in findings:
-        line = f"{head}{one.severity} {one.id}, line {one.line}, {one.path}: {one.message}"
-        click.echo(render.one_line(line), err=err)
-        if not head:
-            click.echo(f"    fix: {render.one_line(one.fix)}", err=err)
 
 
 def _steps(findings: Sequence[Finding]) -> None:

@@ -95,7 +95,7 @@ def _notes(firmware: Firmware) -> list[str]:
     if firmware.kind == "VARS":
         return ["this is a store for UEFI variables: it is never measured, and no firmware"]
     if firmware.kind == "unknown":
-        return ["this has no OVMF footer table: nothing tells what it can do"]
+        return ["this has no OVMF footer table: nothing says what it can do"]
     notes = []
     if not any(firmware.tables().get(OVMF_SEV_INFO, b"\1")):
         notes.append(

@@ -24,7 +24,7 @@ def check(*, tree: TreeOptions, output: OutputOptions) -> None:
     """Check, inside a guest, that SEV is active and which secrets arrived.
 
     Secrets are listed by GUID; their bytes are never read. The exit code is 4 if SEV is not active,
-    or nothing tells whether it is: outside of a guest, for example.
+    or nothing says whether it is: outside of a guest, for example.
     """
     from sev_attest.host.inspect import inspect_guest
 

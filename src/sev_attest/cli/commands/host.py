@@ -16,7 +16,7 @@ from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.device import ConfirmOptions, DeviceOptions
 from sev_attest.cli.outputs import check_writable, write_all
 from sev_attest.cli.usage import refuse
-from sev_attest.errors import SevAttestError, reading
+from sev_attest.errors import MalformedInput, SevAttestError, reading
 
 if TYPE_CHECKING:
     from sev_attest.host.device import Device, PlatformStatus
@@ -100,17 +100,18 @@ def provision(
     from sev_attest.host.certificates import verify_import
     from sev_attest.sev.spec import Usage
 
-    losses = ["this makes a new PDH", _SESSIONS]
-    refuse(confirm.errors(losses), stdin_errors(pek, oca))
+    refuse(stdin_errors(pek, oca))
     certificates = [
         _certificate(path, usage) for path, usage in ((pek, Usage.PEK), (oca, Usage.OCA))
     ]
+    owner = certificates[1].fingerprint
+    losses = ["this makes a new PDH", _SESSIONS, f"the OCA {owner} will own the platform"]
+    refuse(confirm.errors(losses))
     with device.open() as firmware:
         before = firmware.platform_status()
         verify_import(firmware, before, pek=certificates[0], oca=certificates[1])
         confirm.ask(losses, "Import this OCA?")
         firmware.pek_cert_import(*(certificate.to_bytes() for certificate in certificates))
-    owner = certificates[1].fingerprint
     _done("host provision", f"the platform is owned by the OCA {owner}", before, output, oca=owner)
 
 
@@ -172,7 +173,10 @@ def _certificate(path: str, usage: "Usage") -> "Certificate":
     from sev_attest.sev.chain.packaging import certificate_of
 
     with reading(path):
-        found = certificate_of(usage, read_small(path, "certificate"))
+        data = read_small(path, usage.name)
+        if not data:
+            raise MalformedInput(usage.name, "length", "the file is empty")
+        found = certificate_of(usage, data)
     return cast("Certificate", found)
 
 

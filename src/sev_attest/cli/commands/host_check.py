@@ -27,7 +27,7 @@ _KINDS = ("sev", "sev-es", "sev-snp")
 def command(*, kind: str, tree: TreeOptions, output: OutputOptions) -> None:
     """Check that this host is ready for SEV guests, step by step as in libvirt's guide.
 
-    Each check says what was found, whether that is OK, missing, or cannot be told, and what mends
+    Each check says what was found, whether that is OK, missing, or cannot be told, and what fixes
     it. Nothing is changed and no program is run: versions are those of the package database. If
     something is missing, or cannot be told and SEV depends on it, the exit code is 4.
     """

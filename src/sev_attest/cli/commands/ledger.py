@@ -14,9 +14,8 @@ from sev_attest.cli import render
 from sev_attest.cli.bundle import Group
 from sev_attest.cli.inputs import OUTPUT, ParamType
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
-from sev_attest.cli.outputs import write_all
+from sev_attest.cli.outputs import FileExists, write_all
 from sev_attest.cli.usage import usage
-from sev_attest.errors import WrongState
 from sev_attest.owner.ledger import (
     UNKNOWN_ROOT,
     Event,
@@ -27,8 +26,11 @@ from sev_attest.owner.ledger import (
     LedgerError,
     SealedKeys,
     State,
+    default_place,
 )
+from sev_attest.owner.ledger.checkpoint import Checkpoint
 from sev_attest.owner.ledger.reading import Reader
+from sev_attest.owner.ledger.stores import store_at
 from sev_attest.owner.ledger.upkeep import Going
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 _PAGE = 500
 _CANDIDATES = 8
 _ID_SHOWN = 12
+_NOTHING_REMOVED = frozenset(
+    f"ledger.{problem}" for problem in ("moved", "owner", "permission", "locked", "busy", "lost")
+)
+"""Errors after which a prune has certainly removed nothing."""
 _session = click.argument("session", metavar="NAME-OR-ID")
 
 
@@ -92,12 +98,14 @@ def list_(*, states: tuple[str, ...], ledger: LedgerOptions, output: OutputOptio
         try:
             opened = stack.enter_context(_open(ledger))
         except LedgerError as error:
-            if error.check != "ledger.missing":
+            # A floor says that there was one.
+            known = ledger.floor is not None and Path(ledger.floor).exists()
+            if error.check != "ledger.missing" or known:
                 raise
             found: Iterator[LedgerEntry] = iter(())
-            now = ""
+            now, none = "", f"there is no ledger at {_place(ledger)} yet"
         else:
-            found, now = opened.entries(), opened.now
+            found, now, none = opened.entries(), opened.now, "no launches yet"
         wanted = {State(state) for state in states} or {*State}
         first = next(found, None)
         every = chain(() if first is None else (first,), found)
@@ -115,7 +123,7 @@ def list_(*, states: tuple[str, ...], ledger: LedgerOptions, output: OutputOptio
                 shortened = entry.session_id[: None if output.verbose else _ID_SHOWN]
                 click.echo(f"{shortened}  {name:<{width}}  {render.one_line(entry.explain(now))}")
         if not (listed or output.quiet):
-            click.echo("no launches yet" if first is None else "no launches in that state")
+            click.echo(none if first is None else "no launches in that state")
 
 
 @command.command("show")
@@ -185,7 +193,8 @@ def accept_head(*, reason: str, ledger: LedgerOptions, output: OutputOptions) ->
     """Go on with a ledger that lost events: an older copy, or a standby that lacked some.
 
     Any open session may have been released by what is lost, so this closes them all. --ledger-floor
-    is set to the head that it prints. Start the services that use the ledger again afterwards.
+    is set to the head that it prints. Run it once, while no service uses the ledger; on other
+    machines, remove the floor file then.
     """
     with _open(ledger.replace(floor=None)) as opened:
         head = opened.accept_head(reason, floor=ledger.floor)
@@ -215,9 +224,7 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
     file: what a head that was noted earlier holds is in it. This takes the owner of the tables.
     """
     with _open(ledger) as opened:
-        done = opened.prune(
-            before.replace(tzinfo=UTC), partial(_write_segment, Path(place), opened.now)
-        )
+        done = _prune(opened, before.replace(tzinfo=UTC), Path(place))
         head = opened.snapshot(Reader.head)
     facts = {"sessions": done.sessions, "events": done.removed, "head": str(head)}
     files = [place] if done.sessions else []
@@ -228,16 +235,43 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
         click.echo(f"OK: {told}; head {head}" if files else "OK: there was nothing to remove")
 
 
-def _write_segment(path: Path, now: str, head: Head, going: Going) -> None:
+def _prune(ledger: Ledger, before: datetime, path: Path) -> Checkpoint:
+    """Prune a ledger; the file stays only if its sessions were removed, or may have been."""
+    written: list[Path] = []
+    now = ledger.now
+
+    def export(head: Head, going: Going) -> None:
+        if _write_segment(path, now, head, going):
+            written.append(path)
+
+    try:
+        return ledger.prune(before, export)
+    except BaseException as error:
+        if isinstance(error, FileExists):
+            error.hint = "choose another name: it may be all that is left of what was pruned then"
+        for file in written:
+            if getattr(error, "check", "") in _NOTHING_REMOVED:
+                file.unlink(missing_ok=True)
+            else:
+                error.add_note(
+                    f"{file} is kept: it is unknown whether its sessions were removed; `ledger "
+                    "verify` says so"
+                )
+        raise
+
+
+def _write_segment(path: Path, now: str, head: Head, going: Going) -> bool:
+    """Write the sessions that go to a new file; return whether there are any."""
     first = next(going, None)
     if first is None:
-        return
+        return False
     attempts = (
         _entry_facts(entry, now) | {"events": [_event_facts(event) for event in events]}
         for entry, events in chain((first,), going)
     )
     parts = render.document_parts("ledger segment", ok=True, head=str(head), sessions=attempts)
     write_all([(path, map(str.encode, parts))], force=False)
+    return True
 
 
 @command.command("export")
@@ -291,8 +325,8 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
     Its log must be complete, and the sessions must match it. Keep the head that this prints on
     another machine: only --head detects that the whole ledger was replaced by an older copy.
     """
-    with _open(ledger) as opened:
-        place = opened.place
+    with _open(ledger, require_floor=False) as opened:
+        place, floor = opened.place, opened.floor
         try:
             found = opened.verify(head)
             checkpoint = opened.snapshot(Reader.checkpoint)
@@ -301,7 +335,9 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
             for finding in error.findings[1:]:
                 error.add_note(finding)
             raise
-    notes = [] if head else ["without --head, an older copy of the ledger would pass too"]
+    notes = []
+    if head is None and not floor.count:
+        notes.append("without --head, an older copy of the ledger would pass too")
     if checkpoint is not None:
         notes.append(
             f"up to event {checkpoint.head.count}, {checkpoint.removed} events were removed, of "
@@ -323,12 +359,26 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
         render.notes(notes)
 
 
-def _open(options: LedgerOptions, *, create: bool = False) -> Ledger:
-    """Open a ledger; raises LedgerError if there is none, unless ``create``."""
+def _open(options: LedgerOptions, *, create: bool = False, require_floor: bool = True) -> Ledger:
+    """Open a ledger; raises LedgerError if there is none, unless ``create``, or if events are lost.
+
+    ``require_floor`` looks for the event of --ledger-floor.
+    """
     opened = options.open(create=create)
     if opened is None:
         raise usage("--ledger none leaves nothing to show")
+    if require_floor:
+        try:
+            opened.require_floor()
+        except BaseException:
+            opened.disconnect()
+            raise
     return opened
+
+
+def _place(options: LedgerOptions) -> str:
+    """Return the name of a ledger in messages, whether or not there is one."""
+    return render.one_line(store_at(options.ledger or default_place(), 0).place)
 
 
 def _find(ledger: Ledger, text: str) -> LedgerEntry:
@@ -338,10 +388,7 @@ def _find(ledger: Ledger, text: str) -> LedgerEntry:
     """
     found = ledger.find(text, most=_CANDIDATES + 1)
     if not found:
-        raise WrongState(
-            f"no session {text!r} is in the ledger {ledger.place}",
-            check="ledger.unknown",
-        )
+        raise ledger.unknown(text)
     if len(found) > 1:
         candidates = ", ".join(
             f"{e.session_id[:_ID_SHOWN]} ({e.state})" for e in found[:_CANDIDATES]
@@ -349,7 +396,7 @@ def _find(ledger: Ledger, text: str) -> LedgerEntry:
         count = len(found) if len(found) <= _CANDIDATES else f"more than {_CANDIDATES}"
         raise usage(
             f"{count} sessions are called {text!r}: {candidates}",
-            hint="give more digits of the id",
+            hint="give the id: at least 8 of its digits",
         )
     return found[0]
 
@@ -386,7 +433,7 @@ def _keys(sealed: SealedKeys | None) -> dict[str, str | None]:
 
 def _platform(root: str | None) -> str:
     if root == UNKNOWN_ROOT:
-        return "nothing tells whether it was verified"
+        return "nothing says whether it was verified"
     return "NOT VERIFIED" if root is None else f"verified, root {root}"
 
 

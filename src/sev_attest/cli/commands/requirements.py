@@ -15,7 +15,7 @@ from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import usage
 from sev_attest.errors import MalformedInput, reading
-from sev_attest.owner.advisories import GENERATIONS, AdvisoryVerdict, evaluate
+from sev_attest.owner.advisories import GENERATIONS, MIN_API, AdvisoryVerdict, evaluate, load
 from sev_attest.owner.requirements import ANY, Requirements
 from sev_attest.sev.policy import BITS, GuestPolicy
 
@@ -46,11 +46,13 @@ def check(*, path: str, output: OutputOptions) -> None:
     """Read owner.toml as `validate --requirements` does, and show what it allows."""
     found = read_requirements(path)
     now = datetime.now(UTC)
-    notes = _notes(found, now)
+    notes, possible = _notes(found, now)
     if output.as_json:
-        render.document("requirements check", ok=True, allows=_facts(found, now), notes=notes)
+        facts = _facts(found, now)
+        render.document("requirements check", ok=True, possible=possible, allows=facts, notes=notes)
     elif output.text:
-        click.echo(f"OK: {render.one_line(path)} can be used")
+        told = "can be used" if possible else "is valid, but no launch can meet it yet"
+        click.echo(f"OK: {render.one_line(path)} {told}")
         for line in _lines(found, now, verbose=output.verbose):
             click.echo(render.one_line(line))
         render.notes(notes)
@@ -87,6 +89,7 @@ def _facts(found: Requirements, now: datetime) -> dict[str, Any]:
         "policy": {
             "set": [name for bit, (name, _, _) in BITS.items() if bit in found.policy_set],
             "clear": [name for bit, (name, _, _) in BITS.items() if bit in found.policy_clear],
+            "minimum_api": _needs_min_api(found),
         },
         "launches": [
             {
@@ -110,9 +113,14 @@ def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str
             yield f"{name.replace('_', ' ')}: {words or 'none'}"
     for name, least in facts["minimum"].items():
         yield f"{name}: SEV API {least['api']} build {least['build']} or later"
-    for words, names in facts["policy"].items():
-        if names:
+    for words in ("set", "clear"):
+        if names := facts["policy"][words]:
             yield f"policy bits {words}: {', '.join(names)}"
+    if facts["policy"]["minimum_api"]:
+        yield (
+            "policy without a minimum API, such as 0xf: refused (0x3701000f has 1.55), unless "
+            "policy-min-api is acknowledged"
+        )
     for launch in facts["launches"]:
         end = f"expires {launch['expires']}" if launch["expires"] else "no end"
         end = "EXPIRED" if launch["expired"] else end
@@ -123,8 +131,8 @@ def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str
                 yield f"  {digest} {words}"
 
 
-def _notes(found: Requirements, now: datetime) -> list[str]:
-    """Return notes on requirements that no launch can meet."""
+def _notes(found: Requirements, now: datetime) -> tuple[list[str], bool]:
+    """Return notes on what no launch can meet, and whether some launch can meet the rest."""
     notes = [
         f"{name.replace('_', ' ')}: the list is empty, so no launch is allowed"
         for name in _LISTS
@@ -133,22 +141,36 @@ def _notes(found: Requirements, now: datetime) -> list[str]:
     if not any(not launch.expired(now) for launch in found.launches):
         notes.append("there is no launch that has not expired, so none is allowed")
     generations = GENERATIONS if ANY in found.generations else sorted(found.generations)
-    for generation in generations:
-        newest = evaluate(
-            generation=generation if generation in GENERATIONS else None,
-            api=(0xFF, 0xFF),
-            build=0xFF,
-            policy=GuestPolicy(0xFFFF_003F & ~int(found.policy_clear)),
-        )
-        ids = [
-            exposure.advisory.id
-            for exposure in newest
-            if exposure.verdict is AdvisoryVerdict.AFFECTED
-            and exposure.advisory.id not in found.acknowledged
-        ]
-        if ids:
-            notes.append(
-                f"{generation}: weaknesses of the newest firmware and the strictest policy are "
-                f"not acknowledged, so no launch is allowed: {', '.join(ids)}"
-            )
-    return notes
+    blocked = {generation: _blocking(found, generation) for generation in generations}
+    possible = not notes and not all(blocked.values())
+    notes += [
+        f"{generation}: weaknesses of the newest firmware and the strictest policy are "
+        f"not acknowledged, so no launch is allowed: {', '.join(ids)}"
+        for generation, ids in blocked.items()
+        if ids
+    ]
+    return notes, possible
+
+
+def _blocking(found: Requirements, generation: str) -> list[str]:
+    """Return the weaknesses that nothing but an acknowledgement lets pass."""
+    newest = evaluate(
+        generation=generation if generation in GENERATIONS else None,
+        api=(0xFF, 0xFF),
+        build=0xFF,
+        policy=GuestPolicy(0xFFFF_003F & ~int(found.policy_clear)),
+    )
+    return [
+        exposure.advisory.id
+        for exposure in newest
+        if exposure.verdict is AdvisoryVerdict.AFFECTED
+        and exposure.advisory.id not in found.acknowledged
+    ]
+
+
+def _needs_min_api(found: Requirements) -> bool:
+    """Return whether a policy without a minimum API is refused, however new the firmware is."""
+    return any(
+        MIN_API in advisory.unless_policy and advisory.id not in found.acknowledged
+        for advisory in load()
+    )

@@ -10,7 +10,7 @@ from sev_attest.cli import render
 from sev_attest.cli.bundle import Group
 from sev_attest.cli.inputs import OUTPUT, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
-from sev_attest.cli.options.keys import KeyOptions, read_secrets
+from sev_attest.cli.options.keys import KeyOptions, read_secrets, secret_errors
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import refuse
 from sev_attest.errors import Insecure, reading
@@ -48,7 +48,7 @@ def build(
 ) -> None:
     """Write the packet for a measurement that you verified elsewhere to HEADER and PAYLOAD."""
     files = (text.partition(":")[2] for text in secrets)
-    refuse(keys.errors(), stdin_errors(keys.tik, keys.tek, keys.tk, *files))
+    refuse(keys.errors(), secret_errors(secrets), stdin_errors(keys.tik, keys.tek, keys.tk, *files))
     if not insecure:
         raise Insecure(
             "nothing verifies here that this measurement is of the guest you meant",

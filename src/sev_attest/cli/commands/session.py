@@ -2,8 +2,8 @@
 
 import base64
 import re
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +14,19 @@ from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import FILE, POLICY
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import OutputOptions, give_up
-from sev_attest.cli.options.live import ConnectOptions, connect
+from sev_attest.cli.options.connect import ConnectOptions, connect
 from sev_attest.cli.options.store import StoreOptions
 from sev_attest.cli.outputs import check_writable, write_all
+from sev_attest.cli.sessions import chain_of, creation, make_session, platform_notes
 from sev_attest.cli.usage import refuse, usage
-from sev_attest.errors import ChainInvalid, Insecure, Unsupported
+from sev_attest.errors import ChainInvalid, Unsupported
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.sev.chain.verify import CHECKS, verify_chain
+from sev_attest.sev.chain.verify import CHECKS
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.session import Session
 
 if TYPE_CHECKING:
-    from sev_attest.owner.ledger import Ledger
+    from sev_attest.owner.requirements import Requirements
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
@@ -124,7 +125,9 @@ def command(
     )
     fetched, notes = _fetch(host, insecure=options.insecure)
     try:
-        session = _create(inputs, fetched, certificates, GuestPolicy(policy), options)
+        session = make_session(
+            inputs, fetched, certificates, GuestPolicy(policy), insecure=options.insecure
+        )
     except ChainInvalid as error:
         if output.verbose and output.text:
             render.steps(CHECKS, error.held, {f.check for f in error.failures}, err=True)
@@ -133,7 +136,13 @@ def command(
     record = LaunchRecord.of(session, options.name, now, kernel_hashes=options.kernel_hashes)
     files = options.files(session, record, stored=ledger.store is not None)
     _write(files, session, record, options, ledger)
-    _print(session, options, [*files], [*notes, *_notes(session)], output)
+    _print(
+        session,
+        options,
+        [*files],
+        [*notes, *platform_notes(session), *render.policy_notes(session.policy)],
+        output,
+    )
 
 
 def _print(
@@ -183,7 +192,13 @@ def _write(
     ledger: StoreOptions,
 ) -> None:
     """Create the session in the ledger, then write its files: keys never exist without a row."""
-    create = _creation(session, record, options, ledger)
+    create = creation(
+        session,
+        record,
+        ledger,
+        hours=options.valid_for,
+        requirements=_requirements(options),
+    )
     opened = ledger.open()
     if opened is None:
         write_all(files.items(), force=options.force)
@@ -198,66 +213,18 @@ def _write(
             raise
 
 
-def _creation(
-    session: Session, record: LaunchRecord, options: SessionOptions, ledger: StoreOptions
-) -> "Callable[[Ledger], object]":
-    """Return what creates the session in a ledger, with its keys if it is a store."""
-
-    def expires(opened: "Ledger") -> datetime | None:
-        """Return when it expires, by the ledger's clock."""
-        hours = options.valid_for
-        now = datetime.fromisoformat(opened.now)
-        return None if hours is None else now + timedelta(hours=hours)
-
-    if ledger.store is None:
-        name, root = record.name, record.root
-        return lambda opened: opened.create(
-            record.session_id, name=name, expires=expires(opened), root=root
-        )
-    requirements = None
-    if options.requirements is not None:
-        from sev_attest.cli.commands.requirements import read_requirements
-
-        requirements = read_requirements(options.requirements)
-    return lambda opened: ledger.sessions(opened).add(
-        session, record, expires=expires(opened), requirements=requirements
-    )
-
-
 def _fetch(host: ConnectOptions, *, insecure: bool) -> tuple[dict[str, bytes], list[str]]:
-    """Ask the host for its chain; return it by the host's address, and notes."""
+    """Ask the host, if one is named, for its chain; return it by the host's address, and notes."""
     if host.connect is None:
         return {}, []
-    from sev_attest.host.place import shown
-
     connected, notes = connect(host.connect, host.timeout, insecure=insecure)
-    return {shown(host.connect): connected.chain()}, notes
+    return chain_of(connected, host.connect), notes
 
 
-def _create(
-    inputs: tuple[str, ...],
-    fetched: dict[str, bytes],
-    certificates: ChainOptions,
-    policy: GuestPolicy,
-    options: SessionOptions,
-) -> Session:
-    """Verify the chain and make its session; raises ChainInvalid, Insecure for a bare PDH."""
-    collected = certificates.collect(inputs, fetched)
-    if collected.by_role.keys() == {"PDH"}:
-        if not options.insecure:
-            raise Insecure(
-                "this is a bare PDH: nothing shows that it is an AMD platform's",
-                check="session.bare-pdh",
-                hint="give the whole chain (`sevctl export` writes it); --insecure goes on without",
-            )
-        return Session.create_unverified(collected.pdh(), policy=policy)
-    verified = verify_chain(collected.chain(), roots=certificates.roots())
-    return Session.create(verified, policy=policy)
+def _requirements(options: SessionOptions) -> "Requirements | None":
+    """Read --requirements; None without it."""
+    if options.requirements is None:
+        return None
+    from sev_attest.cli.commands.requirements import read_requirements
 
-
-def _notes(session: Session) -> list[str]:
-    if session.platform is None:
-        notes = ["INSECURE: nothing shows that this PDH is an AMD platform's"]
-    else:
-        notes = render.platform_notes(session.platform)
-    return notes + render.policy_notes(session.policy)
+    return read_requirements(options.requirements)

@@ -1,6 +1,7 @@
 """``sev-attest simulate``: a simulated SEV host in a folder."""
 
 import base64
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -8,12 +9,13 @@ import click
 from sev_attest._encoding import blob, from_base64, looks_like_text
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Group, Options, option
-from sev_attest.cli.inputs import FILE, OUTPUT, read_small, stdin_errors
+from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, read_small, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
+from sev_attest.cli.options.keys import secret_errors
 from sev_attest.cli.options.simulated import HOST, HostOptions, StartOptions, fault_option
-from sev_attest.cli.outputs import write_all
+from sev_attest.cli.outputs import require_new, write_all
 from sev_attest.cli.usage import refuse, usage
-from sev_attest.errors import WrongState, reading
+from sev_attest.errors import Unsupported, WrongState, reading
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.secret import ALIASES
 from sev_attest.testing.folder import HostFolder
@@ -75,6 +77,7 @@ def host(*, folder: str, options: HostOptions, output: OutputOptions) -> None:
     (OVMF.fd, vmlinuz, initrd.img). With --seed, all are the same each time.
     """
     refuse(options.errors())
+    require_new(Path(folder))
     made = HostFolder.create(Path(folder), options.state())
     files = sorted(path.name for path in made.folder.iterdir())
     line = f"{_described(made)}, in {render.one_line(folder)}"
@@ -200,6 +203,7 @@ def guest_view(*, host: HostFolder, name: str, options: SeenOptions, output: Out
 
     Whether SEV is active, and which secrets arrived: GUID and size. --secret writes one to a file.
     """
+    refuse(secret_errors(options.secrets), _place_errors(options.secrets))
     guest = host.guest(name)
     if not guest.running:
         raise WrongState(
@@ -224,11 +228,17 @@ def guest_view(*, host: HostFolder, name: str, options: SeenOptions, output: Out
         click.echo(line)
 
 
+def _place_errors(texts: tuple[str, ...]) -> Iterator[Unsupported]:
+    """Yield an error for each secret that would go to standard output."""
+    for text in texts:
+        name, _, path = text.partition(":")
+        if path == STDIN:
+            yield usage(f"the secret {name} is written to a file, not to standard output")
+
+
 def _secret(name: str, guest: SavedGuest, text: str) -> tuple[Path, bytes]:
     """Return the file of an ALIAS-OR-GUID:FILE option, and the secret."""
     wanted, _, path = text.partition(":")
-    if not path:
-        raise usage("a secret is named as ALIAS-OR-GUID:FILE")
     guid = ALIASES.get(wanted, wanted).lower()
     if guid not in guest.secrets:
         raise WrongState(f"no secret {wanted} arrived in {name}", check="simulate.secret")

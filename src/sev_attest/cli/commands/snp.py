@@ -2,13 +2,16 @@
 
 import click
 
-from sev_attest.cli.bundle import Group
-from sev_attest.cli.commands.snp_measure import command as measure
+from sev_attest.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "verify": "verify a report up to AMD's pinned root",
+    "certs": "show where AMD serves the certificates of a report; fetch them when asked",
+    "measure": "compute the launch digest of an SEV-SNP guest",
+    "show": "show what a report says, field by field; verifies nothing",
+}
 
 
-@click.group("snp", cls=Group, no_args_is_help=False)
+@click.group("snp", cls=LazyGroup, commands_by_name=_COMMANDS, prefix="snp_", no_args_is_help=False)
 def command() -> None:
     """Verify SEV-SNP attestation reports, and compute launch digests."""
-
-
-command.add_command(measure)

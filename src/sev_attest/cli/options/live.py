@@ -5,11 +5,10 @@ import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import click
-
-from sev_attest.cli.bundle import Options, option, option_name
-from sev_attest.cli.inputs import Number
+from sev_attest.cli.bundle import option, option_name
+from sev_attest.cli.interrupts import running
 from sev_attest.cli.options.boot import KERNEL
+from sev_attest.cli.options.connect import ConnectOptions, connect, is_qmp
 from sev_attest.cli.options.guest import GuestOptions
 from sev_attest.cli.usage import usage
 from sev_attest.errors import (
@@ -24,32 +23,13 @@ from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
-    from sev_attest.host import HostConnection, RunningGuest
+    from sev_attest.host import DomainConfig, RunningGuest
     from sev_attest.sev.launch_info import Claims
     from sev_attest.sev.secret import SecretPacket
 
 _SYSTEM = "qemu:///system"
 _FILES = ("firmware", "kernel", "initrd")
 _MAX_FIRMWARE = 16 << 20
-
-
-class ConnectOptions(Options, title="Connection to the host"):
-    """The host to connect to."""
-
-    connect: str | None = option(
-        "-c",
-        "--connect",
-        metavar="URI",
-        help="The host: a URI of libvirt's, qmp+unix:///PATH or qmp+tcp://HOST:PORT.",
-    )
-    timeout: int = option(
-        "--timeout",
-        type=Number(86400, 1),
-        default=60,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long to wait for each of its answers.",
-    )
 
 
 class HostOptions(ConnectOptions, title="Connection to the host"):
@@ -80,38 +60,10 @@ class HostOptions(ConnectOptions, title="Connection to the host"):
         """Yield an error if the domain is missing, or for options (``beside``) that exclude one."""
         if not self.live:
             return
-        if self.domain is None and not _is_qmp(self.connect):
+        if self.domain is None and not is_qmp(self.connect):
             yield usage("--connect needs --domain (but for QMP)")
         if beside:
             yield usage(f"{', '.join(beside)} cannot be combined with --connect or --domain")
-
-
-def _is_qmp(uri: str | None) -> bool:
-    return uri is not None and uri.lower().startswith("qmp+")
-
-
-def connect(uri: str, timeout: float, *, insecure: bool) -> "tuple[HostConnection, list[str]]":
-    """Open a connection that closes when the command ends; return it, and notes.
-
-    ``timeout`` is in seconds. Raises Insecure if the host is this machine and ``insecure`` is
-    False.
-    """
-    from sev_attest.host import libvirt, qmp
-
-    kind = qmp.QmpConnection if _is_qmp(uri) else libvirt.LibvirtConnection
-    host: HostConnection = kind(uri, timeout)
-    click.get_current_context().call_on_close(host.close)
-    if not host.is_local():
-        return host, []
-    message = "this is the host itself, or cannot be told from it: it could change what you see"
-    if not insecure:
-        raise Insecure(
-            message,
-            check="host.local",
-            hint="run it on a machine that you trust, with the host's --launch-info or a remote "
-            "--connect; for tests, --insecure goes on",
-        )
-    return host, [f"INSECURE: {message}"]
 
 
 class Live:
@@ -137,6 +89,10 @@ class Live:
         self.insecure: bool = insecure
         self.refused: bool = False
         """Whether the host certainly did not take the secret."""
+        self.sending: bool = False
+        """Whether the host was asked to take the secret."""
+        self.injected: bool = False
+        """Whether the host took the secret."""
 
     def complete(self, options: GuestOptions, policy: GuestPolicy) -> GuestOptions:
         """Return the options with what they leave to the host; it is noted in ``notes``.
@@ -216,25 +172,42 @@ class Live:
         return dict(zip(("cpu_family", "cpu_model", "cpu_stepping"), numbers, strict=True))
 
     def release(self, packet: "SecretPacket") -> None:
-        """Inject the secret once, and resume the guest; raises WrongState, HostError."""
+        """Inject the secret once, and resume the guest; raises WrongState, HostError.
+
+        A signal waits until the host has answered. One that comes while the guest is resumed is
+        ignored: all is done then.
+        """
+        self.confirm()
+        try:
+            with running.held():
+                self.refused, self.sending = False, True
+                self.guest.inject(packet.header, packet.payload)
+                self.injected = True
+        except WrongState:
+            self.refused = True
+            raise
+        self._resume("the guest has its secret, do not send it again")
+
+    def run(self) -> None:
+        """Resume the guest without a secret; raises WrongState, HostError."""
+        self.confirm()
+        self._resume("the guest was verified")
+
+    def _resume(self, true: str) -> None:
+        try:
+            with running.held(drop=True):
+                self.guest.resume()
+        except SevAttestError as error:
+            error.hint = f"{true}: {self.guest.resumes} lets it run"
+            raise
+
+    def confirm(self) -> None:
+        """Check that this is still the guest that was measured; raises WrongState, HostError."""
         self.refused = True
         try:
             self.guest.confirm()
         except SevAttestError as error:
             error.hint = "nothing was sent: start the guest anew, with a new session"
-            raise
-        self.refused = False
-        try:
-            self.guest.inject(packet.header, packet.payload)
-        except WrongState:
-            self.refused = True
-            raise
-        try:
-            self.guest.resume()
-        except SevAttestError as error:
-            error.hint = (
-                f"the guest has its secret, do not send it again: {self.guest.resumes} lets it run"
-            )
             raise
 
 
@@ -265,6 +238,22 @@ def attach(options: HostOptions, *, kernel: bool) -> Live | None:
     host, notes = connect(uri, options.timeout, insecure=insecure)
     local = bool(notes)
     guest = host.guest(options.domain)
+    config = None if options.ignore_config else guest.config
+    notes += check_guest(guest, config, kernel=kernel, insecure=insecure)
+    with reading("the host"):
+        claims = guest.claims()
+    return Live(guest, claims, notes, local=local, insecure=insecure)
+
+
+def check_guest(
+    guest: "RunningGuest", config: "DomainConfig | None", *, kernel: bool, insecure: bool
+) -> list[str]:
+    """Check that a guest is paused, and that ``config`` can be attested; return notes.
+
+    ``kernel``: whether the owner names a kernel, which the domain must have measured. ``insecure``
+    turns a refusal into a note. Raises WrongState, and what ``check_config`` raises.
+    """
+    notes: list[str] = []
     state = guest.state()
     if state != "paused" and not insecure:
         raise WrongState(
@@ -274,14 +263,12 @@ def attach(options: HostOptions, *, kernel: bool) -> Live | None:
         )
     if state != "paused":
         notes.append(f"INSECURE: the guest is not paused, but {state}")
-    if guest.config is not None and not options.ignore_config:
+    if config is not None:
         from sev_attest.host.config import check_config
 
         try:
-            notes += check_config(guest.config, kernel=kernel, insecure=insecure)
+            notes += check_config(config, kernel=kernel, insecure=insecure)
         except Insecure as error:
             error.hint = "for tests, --insecure goes on"
             raise
-    with reading("the host"):
-        claims = guest.claims()
-    return Live(guest, claims, notes, local=local, insecure=insecure)
+    return notes

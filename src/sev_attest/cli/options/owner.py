@@ -8,7 +8,7 @@ from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, OUTPUT
 from sev_attest.cli.options.common import LedgerOptions, give_up
 from sev_attest.cli.options.guest import Measured
-from sev_attest.cli.options.keys import read_secrets
+from sev_attest.cli.options.keys import read_secrets, secret_errors
 from sev_attest.cli.usage import usage
 from sev_attest.errors import SevAttestError, Unsupported
 from sev_attest.owner.unverified import unverified
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sev_attest.cli.options.live import Live
+    from sev_attest.owner.key_release import KeyRelease
     from sev_attest.owner.ledger import Ledger
     from sev_attest.owner.pending import PendingSession
     from sev_attest.owner.record import LaunchRecord
@@ -28,19 +29,14 @@ if TYPE_CHECKING:
 PACKET = ("secret_header", "secret_payload")
 
 
-class OwnerOptions(Options, title="Requirements and secrets"):
+class DemandOptions(Options, title="Requirements and secrets"):
     """What the owner demands of a launch, and the secrets that it gets."""
 
     requirements: str | None = option(
         "--requirements",
         type=FILE,
         metavar="FILE",
-        help="Hold the launch to this owner.toml too; needs --record.",
-    )
-    requirements_now: bool = option(
-        "--requirements-now",
-        is_flag=True,
-        help="Accept other --requirements than --session was made under.",
+        help="Hold the launch to this owner.toml too.",
     )
     launch: str | None = option(
         "--launch",
@@ -60,42 +56,22 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         help="Take the secrets from folder:PATH, vault:URL or command:PATH, for the launch that "
         "--requirements allow.",
     )
-    secret_header: str | None = option(
-        "--secret-header",
-        type=OUTPUT,
-        metavar="FILE",
-        help="Write the packet's header here, base64.",
-    )
-    secret_payload: str | None = option(
-        "--secret-payload", type=OUTPUT, metavar="FILE", help="Write its payload here, base64."
-    )
-    force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
-    def errors(self, *, record: bool, waiting: bool, hosted: bool) -> Iterator[Unsupported]:
-        """Yield an error for each option that is missing or contradicts another.
+    @property
+    def sends(self) -> bool:
+        """Whether the launch gets secrets."""
+        return bool(self.inject_secret) or self.secret_source is not None
 
-        ``record``: whether the launch has one; ``waiting``: whether its session is in a store;
-        ``hosted``: whether a host takes the packet.
-        """
-        if self.requirements_now and not waiting:
-            yield usage("--requirements-now needs --session")
+    def demand_errors(self) -> Iterator[Unsupported]:
+        """Yield an error for each of these options that needs or excludes another."""
         if self.requirements is None and self.launch is not None:
             yield usage("--launch needs --requirements")
-        if self.requirements is not None and not record:
-            yield usage("--requirements needs --record: it knows the platform of the session")
         if self.secret_source is not None and self.requirements is None:
             yield usage("--secret-source needs --requirements: they name the launch")
         if self.secret_source is not None and self.inject_secret:
             yield usage("--secret-source excludes --inject-secret")
-        files = self.stated(*PACKET)
-        secret = "--inject-secret" if self.secret_source is None else "--secret-source"
-        sends = bool(self.inject_secret) or self.secret_source is not None
-        if sends and not hosted and len(files) < len(PACKET):
-            yield usage(f"{secret} needs --secret-header and --secret-payload")
-        elif len(files) == 1:
-            yield usage("--secret-header and --secret-payload go together")
-        elif files and not sends:
-            yield usage(f"{files[0]} needs --inject-secret")
+        if self.inject_secret:
+            yield from secret_errors(self.inject_secret)
 
     def read_requirements(self) -> "Requirements | None":
         """Read --requirements; None without it."""
@@ -124,6 +100,46 @@ class OwnerOptions(Options, title="Requirements and secrets"):
 
         return secret_source(self.secret_source)
 
+
+class OwnerOptions(DemandOptions, title="Requirements and secrets"):
+    """The same, and where the packet of the secrets goes."""
+
+    requirements_now: bool = option(
+        "--requirements-now",
+        is_flag=True,
+        help="Accept other --requirements than --session was made under.",
+    )
+    secret_header: str | None = option(
+        "--secret-header",
+        type=OUTPUT,
+        metavar="FILE",
+        help="Write the packet's header here, base64.",
+    )
+    secret_payload: str | None = option(
+        "--secret-payload", type=OUTPUT, metavar="FILE", help="Write its payload here, base64."
+    )
+    force: bool = option("--force", is_flag=True, help="Write over files that exist.")
+
+    def errors(self, *, record: bool, waiting: bool, hosted: bool) -> Iterator[Unsupported]:
+        """Yield an error for each option that is missing or contradicts another.
+
+        ``record``: whether the launch has one; ``waiting``: whether its session is in a store;
+        ``hosted``: whether a host takes the packet.
+        """
+        if self.requirements_now and not waiting:
+            yield usage("--requirements-now needs --session")
+        yield from self.demand_errors()
+        if self.requirements is not None and not record:
+            yield usage("--requirements needs --record: it knows the platform of the session")
+        files = self.stated(*PACKET)
+        secret = "--inject-secret" if self.secret_source is None else "--secret-source"
+        if self.sends and not hosted and len(files) < len(PACKET):
+            yield usage(f"{secret} needs --secret-header and --secret-payload")
+        elif len(files) == 1:
+            yield usage("--secret-header and --secret-payload go together")
+        elif files and not self.sends:
+            yield usage(f"{files[0]} needs --inject-secret")
+
     def _places(self) -> "list[Path]":
         """Return where the packet's header and payload go."""
         from pathlib import Path
@@ -147,7 +163,7 @@ class OwnerOptions(Options, title="Requirements and secrets"):
         write_all(zip(self._places(), encoded, strict=True), force=self.force)
 
 
-_NO_AREA = "the firmware image declares no area for secrets"
+NO_AREA = "the firmware image declares no area for secrets"
 
 
 class Summary:
@@ -166,7 +182,7 @@ class Summary:
 
 def finish_launch(
     launch: VerifiedLaunch,
-    options: OwnerOptions,
+    packet_files: OwnerOptions | None,
     *,
     record: "LaunchRecord | None",
     requirements: "Requirements | None",
@@ -181,9 +197,10 @@ def finish_launch(
 ) -> Summary:
     """Check a verified launch against requirements and ledger, and write the packet of its secrets.
 
-    A guest that is connected to is sent the packet instead, and runs then. ``pending`` is a session
-    that waited in a store: it is bound to the requirements that it was made under, and ``whole``
-    are those of now, before --launch narrowed them.
+    ``packet_files`` are the options that name files for the packet. A ``guest`` that is connected
+    to is sent the packet instead, and runs then. ``pending`` is a session that waited in a store
+    and is bound to the requirements that it was made under; ``whole`` are those of now, before
+    --launch narrowed them.
     """
     from sev_attest.owner.key_release import KeyRelease
 
@@ -208,16 +225,17 @@ def finish_launch(
             if record is None:
                 summary.notes += _platform_notes(session, opened, secret=bool(secrets))
             with steps:
-                if pending is not None and not options.requirements_now:
+                if pending is not None:
                     pending.require(whole)
                 steps.check()
                 steps.build()
                 if guest and secrets and measured.lacks_secret_area:
-                    raise Unsupported(_NO_AREA, check="secret.area")
-                options.check_packet()
-                packet = steps.commit()
+                    raise Unsupported(NO_AREA, check="secret.area")
+                if packet_files is not None:
+                    packet_files.check_packet()
+                packet = _commit(steps, session, sends=bool(secrets) and opened is not None)
             if packet is not None:
-                _pass_on(packet, opened, session, options, guest)
+                _pass_on(packet, opened, session, packet_files, guest)
     except SevAttestError as error:
         error.facts |= summary.facts
         raise
@@ -229,6 +247,19 @@ def finish_launch(
         summary.notes += _secret_notes(launch, measured, recorded=opened is not None)
     summary.notes += weaknesses
     return summary
+
+
+def _commit(steps: "KeyRelease", session: str, *, sends: bool) -> "SecretPacket | None":
+    """Commit the release; who interrupts it learns that it may have been taken."""
+    try:
+        return steps.commit()
+    except KeyboardInterrupt as error:
+        if sends:  # the commit waits for a standby, without limit
+            error.add_note(
+                "the session may be released, without its packet: look with "
+                f"`sev-attest ledger show {session[:12]}`"
+            )
+        raise
 
 
 def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> list[str]:
@@ -244,7 +275,7 @@ def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> l
         if root is None:
             notes.append(f"INSECURE: {unverified('ledger')}")
     if root == "" and secret:
-        notes.append("INSECURE: without --record, nothing tells whether the platform was verified")
+        notes.append("INSECURE: without --record, nothing says whether the platform was verified")
     if root and root not in AMD_ROOTS:
         notes.append(f"this session's platform has a root that is {root}")
     return notes
@@ -254,15 +285,15 @@ def _pass_on(
     packet: "SecretPacket",
     ledger: "Ledger | None",
     session: str,
-    options: OwnerOptions,
+    files: OwnerOptions | None,
     guest: "Live | None",
 ) -> None:
     """Write or send the packet; the ledger notes if it certainly did not leave."""
     try:
         if guest is not None:
             guest.release(packet)
-        else:
-            options.write(packet)
+        if files is not None:
+            files.write(packet)
     except BaseException as error:
         if ledger is not None and (guest is None or guest.refused):
             give_up(ledger, session, "the packet did not get out")
@@ -278,7 +309,7 @@ def _secret_notes(launch: VerifiedLaunch, measured: Measured, *, recorded: bool)
     if not binds(launch):
         notes.append("INSECURE: this firmware binds the secret to no launch; another could get it")
     if measured.lacks_secret_area:
-        notes.append(f"{_NO_AREA}: give the host an address")
+        notes.append(f"{NO_AREA}: give the host an address")
     if not recorded:
         notes.append("INSECURE: no ledger keeps that this secret leaves only once")
     return notes
@@ -287,7 +318,7 @@ def _secret_notes(launch: VerifiedLaunch, measured: Measured, *, recorded: bool)
 def _exposures(
     launch: VerifiedLaunch, record: "LaunchRecord", requirements: "Requirements | None"
 ) -> tuple[dict[str, object], list[str]]:
-    """Return the known weaknesses that touch this launch, as JSON fields and as lines.
+    """Return the known weaknesses that affect this launch, as JSON fields and as lines.
 
     The lines leave out those that the requirements acknowledge.
     """
@@ -311,4 +342,4 @@ def _counted(lines: list[str], launch: VerifiedLaunch, record: "LaunchRecord") -
     numbers = f"--api {launch.info.api_major}.{launch.info.api_minor}"
     numbers += f" --build {launch.info.build_id} --policy {launch.policy}"
     command = f"`sev-attest advisories {known_as}{numbers}`"
-    return f"{len(lines)} known weaknesses touch this launch: {command} lists them"
+    return f"{len(lines)} known weaknesses affect this launch: {command} lists them"

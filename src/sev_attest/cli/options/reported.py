@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sev_attest.cli.bundle import Options, option, option_name
 from sev_attest.cli.inputs import BYTE, FILE, POLICY, read_small
 from sev_attest.cli.usage import usage
-from sev_attest.errors import Unsupported, reading
+from sev_attest.errors import Insecure, Unsupported, reading
 from sev_attest.owner.unverified import unverified
 from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.launch import require_policy
@@ -22,6 +22,7 @@ from sev_attest.sev.launch_info import (
 from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
+    from sev_attest.cli.options.guest import Measured
     from sev_attest.owner.record import LaunchRecord
 
 NUMBERS = ("api_major", "api_minor", "build_id")
@@ -47,7 +48,7 @@ class ReportedOptions(Options, title="Launch values reported by the host"):
         "--record",
         type=FILE,
         metavar="FILE",
-        help="Hold the launch to the policy of NAME.launch.json.",
+        help="Hold the launch to the policy of NAME.launch.json, and to a kernel if it says so.",
     )
 
     def errors(self, *, hosted: bool, recorded: bool) -> Iterator[Unsupported]:
@@ -109,6 +110,29 @@ class Reported(NamedTuple):
     record: "LaunchRecord | None"
     notes: list[str]
 
+    def require_kernel(self, measured: "Measured", *, insecure: bool) -> None:
+        """Check that a session with kernel hashes is held to a kernel of the owner's choice.
+
+        Firmware alone would fit a guest that the host started without kernel hashes: such a guest
+        boots what the host likes. A launch digest is the owner's own word. Raises Insecure;
+        ``insecure`` turns that into a note.
+        """
+        hashed = self.record is not None and self.record.kernel_hashes
+        if not hashed or measured.guest is None or measured.guest.kernel is not None:
+            return
+        message = (
+            "this session was made with --kernel-hashes, but no kernel was given: "
+            "the host would choose it"
+        )
+        if not insecure:
+            raise Insecure(
+                message,
+                check="record.kernel-hashes",
+                hint="add --kernel (and --initrd, --cmdline), or make a session without "
+                "--kernel-hashes; for tests, --insecure goes on",
+            )
+        self.notes.append(f"INSECURE: {message}")
+
 
 def read_reported(
     options: ReportedOptions,
@@ -122,9 +146,8 @@ def read_reported(
     """Read what the host reports, and the policy that the launch must have.
 
     ``host`` is what a host that is connected to reports, ``record`` that of the session; ``kernel``
-    whether the owner's options
-    name a kernel. Raises LaunchRefused if the host reports another policy than the record, and
-    what :meth:`ReportedOptions.claims` and :func:`_check_record` raise.
+    whether the owner's options name a kernel. Raises LaunchRefused if the host reports another
+    policy than the record, and what :meth:`ReportedOptions.claims` and :func:`_check_record` raise.
     """
     claims = options.claims(host, recorded=record is not None)
     if record is None:

@@ -20,7 +20,7 @@ from sev_attest.cli.inputs import (
     stdin_errors,
 )
 from sev_attest.cli.usage import usage
-from sev_attest.errors import MalformedInput, Unsupported, reading
+from sev_attest.errors import MalformedInput, NotAttestable, Unsupported, reading
 from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.spec import SESSION_BLOB_SIZE
@@ -30,6 +30,8 @@ from sev_attest.testing.qemu import (
     CPUS,
     PROFILES,
     GuestInputs,
+    LacksCpu,
+    LacksSev,
     QemuError,
     cpu_signature,
     guest_of_domain,
@@ -171,7 +173,8 @@ class StartOptions(Options, title="Guest"):
             return
         missing = [n for n in ("name", "policy", "firmware") if not self.stated(n)]
         if missing:
-            yield usage(f"{', '.join(f'--{n}' for n in missing)} (or --xml) is needed")
+            verb = "is" if len(missing) == 1 else "are"
+            yield usage(f"{', '.join(f'--{n}' for n in missing)} (or --xml) {verb} needed")
         if len(self.stated("godh", "session")) == 1:
             yield usage("--godh and --session go together")
         if self.kernel is None and self.stated("initrd", "cmdline"):
@@ -184,8 +187,8 @@ class StartOptions(Options, title="Guest"):
     def guest(self) -> tuple[str, GuestInputs]:
         """Return the guest's name, and what it is launched with.
 
-        Raises OSError, MalformedInput; Unsupported for a domain without SEV, or a fault that would
-        not show.
+        Raises OSError, MalformedInput; NotAttestable for a domain without SEV, or of an SEV-ES
+        guest without a CPU model; Unsupported for a fault that would not show.
         """
         if self.xml is None:
             name, inputs = self.name or "", self._inputs()
@@ -220,6 +223,11 @@ class StartOptions(Options, title="Guest"):
                 inputs = guest_of_domain(
                     data.decode("utf-8-sig"), profile=self.vmsa_profile, read=_image
                 )
+            except LacksSev as error:
+                hint = "`sev-attest domain prepare` puts a session in"
+                raise NotAttestable(str(error), check="simulate.domain", hint=hint) from None
+            except LacksCpu as error:
+                raise NotAttestable(str(error), check="simulate.domain") from None
             except QemuError as error:
                 raise Unsupported(str(error), check="simulate.domain") from None
             except ValueError:

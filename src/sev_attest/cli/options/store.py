@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sev_attest.owner.ledger import Ledger
     from sev_attest.owner.pending import PendingSession, PendingSessions
 
-_MAKE_ONE = "`(umask 077; head -c 32 /dev/urandom > kek)` makes one: --kek kek"
+_MAKE_ONE = "`(umask 077; set -C; head -c 32 /dev/urandom > kek)` makes one: --kek kek"
 
 
 class StoreOptions(LedgerOptions, title="Ledger"):

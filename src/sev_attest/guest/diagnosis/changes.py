@@ -1,6 +1,6 @@
 """Differences in what was booted that SEV and SEV-SNP share: kernel, vCPUs, firmware images.
 
-A kernel that was measured although none was stated cannot be tried: nothing tells which one.
+A kernel that was measured although none was stated cannot be tried: nothing says which one.
 """
 
 import hashlib

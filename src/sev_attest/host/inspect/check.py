@@ -13,7 +13,7 @@ _HIDDEN = "not seen from inside a container, which may hide it"
 
 
 class Status(StrEnum):
-    """What became of a check."""
+    """The result of a check."""
 
     OK = "OK"
     MISSING = "missing"
@@ -63,7 +63,7 @@ def ok(found: str) -> Answer:
 
 
 def missing(found: str, fix: str, *, absent: bool = False) -> Answer:
-    """Return the answer for what prevents SEV, with the command or line that mends it."""
+    """Return the answer for what prevents SEV, with the command or line that fixes it."""
     return Answer(Status.MISSING, found, fix, absent)
 
 
@@ -72,14 +72,14 @@ def unknown(found: str, fix: str = "") -> Answer:
     return Answer(Status.UNKNOWN, found, fix)
 
 
-def note(found: str, fix: str = "") -> Answer:
+def note(found: str, fix: str = "", *, absent: bool = False) -> Answer:
     """Return the answer for what does not prevent SEV, but should be known."""
-    return Answer(Status.NOTE, found, fix)
+    return Answer(Status.NOTE, found, fix, absent)
 
 
 def needed(least: Need, need: Need, found: str, fix: str, *, absent: bool = False) -> Answer:
     """Return :func:`missing` if guests of ``need`` need it, else :func:`note`."""
-    return missing(found, fix, absent=absent) if need >= least else note(found, fix)
+    return (missing if need >= least else note)(found, fix, absent=absent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ _FLAG_FIXES = {
     Need.ES: f"{_BIOS} and SEV-ES (minimum SEV ASID above 1); Rome and later have it",
     Need.SNP: f"{_BIOS}, SEV-SNP and its RMP table; the IOMMU must be on. Milan and later have it",
 }
-_NO_CPUINFO = unknown(f"{CPUINFO} is missing or empty", "copy it from the host")
+_NO_CPUINFO = unknown(f"{CPUINFO} is missing or empty", f"copy {CPUINFO} from the host")
 _LEAF = 0x8000_001F
 
 

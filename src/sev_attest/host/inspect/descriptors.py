@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sev_attest.host.inspect.check import Answer, Check, Need, check, missing, note, ok
+from sev_attest.host.inspect.check import Answer, Check, Need, check, missing, note, ok, unknown
 from sev_attest.host.inspect.machine import Machine
 from sev_attest.host.inspect.tree import Tree
 
@@ -18,12 +18,13 @@ _FOLDERS = ("/etc/qemu/firmware", "/usr/local/share/qemu/firmware", "/usr/share/
 _MAX_DESCRIPTOR = 1 << 18
 _WITHIN = ("/etc", "/usr")
 _READS = "/etc/qemu/firmware, /usr/share/qemu/firmware"
-_INSTALL = (
-    "install one (Fedora: edk2-ovmf; Debian: ovmf, ovmf-amdsev), or name the firmware's file in "
-    "<loader> of the domain"
+_PACKAGES = (
+    "install one (Fedora: edk2-ovmf; Debian forky and later: ovmf-amdsev; for Debian 12 and 13, "
+    "build OVMF's AmdSev yourself)"
 )
+_INSTALL = f"{_PACKAGES}, or name the firmware's file in <loader> of the domain"
 _STATELESS = (
-    "install one (Fedora: edk2-ovmf; Debian: ovmf-amdsev), or name a build for SEV yourself: "
+    f"{_PACKAGES}, or name a build for SEV yourself: "
     "<loader type='rom'>/path/OVMF.amdsev.fd</loader>"
 )
 
@@ -87,7 +88,11 @@ def _judge(machine: Machine, found: list[Descriptor], what: str, fix: str) -> An
         return None
     chosen = found[0]
     if not machine.tree.exists(chosen.image):
-        return missing(f"{chosen.path} names {chosen.image}, which is missing", fix)
+        named, folder = f"{chosen.path} names {chosen.image}", chosen.image.rpartition("/")[0]
+        if not machine.tree.live and not machine.tree.exists(folder):
+            what = f"{named}: its folder is not in this copy"
+            return unknown(what, f"`ls -l {chosen.image}` on the host")
+        return missing(f"{named}, which is missing", fix)
     text = f"{what}: {chosen.image} ({chosen.path})"
     if "requires-smm" in chosen.features:
         return note(f"{text}, which needs SMM: bad for SEV, impossible for SEV-ES", fix)
@@ -103,7 +108,7 @@ def any_firmware(machine: Machine, need: Need) -> Answer:
     found = _judge(machine, _fitting(machine, need), need.feature, _INSTALL)
     others = ", ".join(one.feature for one in Need if _fitting(machine, one))
     only = f" (there is {others})" if others else ""
-    return found or note(f"no firmware descriptor has {need.feature}{only}", _INSTALL)
+    return found or note(f"no firmware descriptor has {need.feature}{only}", _INSTALL, absent=True)
 
 
 @check(
@@ -114,7 +119,9 @@ def stateless(machine: Machine, need: Need) -> Answer:
     """Look for firmware of that kind without a store for variables."""
     fitting = [one for one in _fitting(machine, need) if one.stateless]
     found = _judge(machine, fitting, "stateless", _STATELESS)
-    return found or note(f"no descriptor of stateless firmware has {need.feature}", _STATELESS)
+    return found or note(
+        f"no descriptor of stateless firmware has {need.feature}", _STATELESS, absent=True
+    )
 
 
 CHECKS: tuple[Check, ...] = (any_firmware, stateless)

@@ -48,6 +48,13 @@ _ABSENT = missing(
     absent=True,
 )
 
+_LIST = f"`ls -l {_DEVICE}` on the host"
+# kvm_amd uses ccp, so they are removed together.
+_REMAKE = (
+    f"reboot, or, with no guest running, `modprobe -r kvm_amd ccp && rm {_DEVICE} && "
+    "modprobe -a ccp kvm_amd`"
+)
+
 
 @check(
     "host.dev-sev", "the device of the SEV firmware is there", _DEVICE,
@@ -62,7 +69,8 @@ def device(machine: Machine, _need: Need) -> Answer:
     if stat.S_ISREG(info.st_mode) and not machine.tree.live:
         return ok(f"{_DEVICE} is there: in this tree, a file stands for the device")
     if not stat.S_ISCHR(info.st_mode):
-        return missing(f"{_DEVICE} is no character device", f"`rm {_DEVICE} && modprobe ccp`")
+        fix = _REMAKE if machine.tree.live else "copy it as a regular file"
+        return missing(f"{_DEVICE} is no character device", fix)
     return ok(f"{_DEVICE} is a character device")
 
 
@@ -74,8 +82,11 @@ def device(machine: Machine, _need: Need) -> Answer:
 def access(machine: Machine, _need: Need) -> Answer:
     """Compare the permissions with what the installed libvirt needs."""
     info = machine.tree.stat(_DEVICE)
+    if info is not None and stat.S_ISREG(info.st_mode) and not machine.tree.live:
+        found = f"in this tree, a file stands for {_DEVICE}: it has no permissions to judge"
+        return unknown(found, _LIST)
     if info is None or not stat.S_ISCHR(info.st_mode):
-        return unknown(f"no device {_DEVICE}", f"`ls -l {_DEVICE}` on the host")
+        return unknown(f"no device {_DEVICE}", _LIST)
     group = _group(machine, info.st_gid)
     found = f"mode {stat.S_IMODE(info.st_mode):04o}, user {info.st_uid}, group {group}"
     everyone = info.st_mode & (stat.S_IROTH | stat.S_IWOTH)
@@ -162,7 +173,7 @@ def firmware(machine: Machine, _need: Need) -> Answer:
     if refused is not None:
         raise refused
     return unknown(
-        "neither /dev/sev nor a kernel log tells",
+        "neither /dev/sev nor a kernel log says which",
         "`sev-attest host status` as root, or `dmesg | grep 'SEV.* API:'`",
     )
 
@@ -187,7 +198,8 @@ def guests(machine: Machine, need: Need) -> Answer:
     """Count them: SEV-SNP guests use those of SEV-ES."""
     counts, source = _capacity(machine)
     if not counts:
-        return unknown("no misc cgroup, CPUID or kernel log tells", "`virsh nodesevinfo`")
+        what = "neither a misc cgroup, CPUID nor a kernel log says how many"
+        return unknown(what, "`virsh nodesevinfo`")
     used = _counts((machine.tree.text(_CURRENT) or "").splitlines())
     parts = [
         f"{counts.get(name, 0)} of {title}" + (f" ({used[name]} in use)" if name in used else "")
@@ -238,7 +250,7 @@ def container(machine: Machine, _need: Need) -> Answer:
     """Look for the marks of containers, and the hypervisor's CPU flag."""
     if machine.container:
         return note(
-            f"inside a container ({machine.container}): what it hides counts as not told",
+            f"inside a container ({machine.container}): what it hides counts as unknown",
             "run this on the host itself",
         )
     if "hypervisor" in machine.flags:

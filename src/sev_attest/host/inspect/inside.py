@@ -55,10 +55,11 @@ _HOW_TO_START = (
     "does"
 )
 _LOG_FILES = ", ".join(LOGS)
+_UNSAID = "neither CPUID nor a kernel log says so"
 
 
 def active(machine: Machine) -> tuple[frozenset[Need], str] | None:
-    """Return what is active, and how that is known; None if nothing tells.
+    """Return what is active, and how that is known; None if nothing says so.
 
     Raises Unreadable if there are logs, and none can be read.
     """
@@ -117,7 +118,8 @@ def sev(machine: Machine, _need: Need) -> Answer:
     found = active(machine)
     if found is None:
         return unknown(
-            "neither the CPU nor a kernel log since the boot tells", "`dmesg | grep -i sev` as root"
+            "neither the CPU nor a kernel log since the boot says so",
+            "`dmesg | grep -i sev` as root",
         )
     kinds, source = found
     if kinds:
@@ -153,7 +155,7 @@ snp = check(
 def virtual(machine: Machine, _need: Need) -> Answer:
     """Look for the flag that hypervisors set."""
     if machine.cpu is None:
-        return unknown("/proc/cpuinfo is missing or empty", "copy it from the guest")
+        return unknown("/proc/cpuinfo is missing or empty", "copy /proc/cpuinfo from the guest")
     if "hypervisor" in machine.flags:
         return ok("a hypervisor runs this machine")
     return note("no CPU flag hypervisor: this is a physical machine, or no x86 guest")
@@ -173,7 +175,9 @@ def in_use(machine: Machine, _need: Need) -> Answer:
         return ok(f"the CPU encrypts pages whose bit {can.cbit} is set (C-bit)")
     if any(_BOUNCE in line for line in machine.log or ()):
         return ok("the kernel uses bounce buffers, because memory is encrypted")
-    return unknown("neither CPUID nor a kernel log tells", "`dmesg | grep -i encrypt` as root")
+    logged = machine.log is not None
+    found = "the kernel log does not mention it" if logged else _UNSAID
+    return unknown(found, "`dmesg | grep -i encrypt` as root")
 
 
 @check(

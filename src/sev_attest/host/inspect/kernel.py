@@ -42,6 +42,8 @@ _LOADING = (
     "running, `modprobe -r kvm_amd && modprobe kvm_amd`"
 )
 
+_SHOW_SETTINGS = "`grep -o 'kvm_amd[^ ]*' /proc/cmdline; modprobe -c | grep kvm_amd` on the host"
+
 
 @check(
     "host.kernel.version", "the kernel is new enough", "/proc/sys/kernel/osrelease, /proc/version",
@@ -152,9 +154,22 @@ def settings(machine: Machine, need: Need) -> Answer:
         return missing(_list(off), fix)
     if on:
         return ok(_list(on))
+    unseen = _unseen(machine)
+    if unseen:
+        return unknown(f"no {unseen} here, where it may be set", _SHOW_SETTINGS)
     if machine.parameter(need.parameter):
         return ok("nothing is set, and the kernel turns it on by itself")
-    return note("nothing is set", _LOADING)
+    return note("nothing is set", _LOADING, absent=True)
+
+
+def _unseen(machine: Machine) -> str:
+    """Return what a copy of few files lacks of the places for settings, "" if it has them."""
+    if machine.command_line is None:
+        return "/proc/cmdline"
+    # The running machine may have none of these folders; a copy of it may lack them all.
+    if machine.tree.live or any(map(machine.tree.exists, _MODPROBE)):
+        return ""
+    return "modprobe.d"
 
 
 Setting = tuple[str, str, bool | None]
@@ -209,7 +224,8 @@ def boot(machine: Machine, _need: Need) -> Answer:
     if any(re.search(r"\bmem_encrypt=on\b", line) for line in lines):
         return ok("mem_encrypt=on is in the boot loader's settings")
     if not lines:
-        return note("no /etc/default/grub or /etc/kernel/cmdline", "set it in your boot loader")
+        what = "no /etc/default/grub or /etc/kernel/cmdline"
+        return note(what, "set it in your boot loader", absent=True)
     return note("mem_encrypt=on is not in the boot loader's settings", _PERSISTENT)
 
 

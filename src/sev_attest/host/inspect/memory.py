@@ -44,7 +44,7 @@ def memory(machine: Machine, _need: Need) -> Answer:
     """Name it: guests pin all of theirs."""
     found = total(machine)
     if found is None:
-        return unknown("/proc/meminfo does not tell", "`free -h`")
+        return unknown("/proc/meminfo does not say", "`free -h`")
     return ok(f"{found / _GIB:.1f} GiB; SEV guests pin all of their memory")
 
 

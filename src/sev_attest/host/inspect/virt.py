@@ -10,9 +10,19 @@ from dataclasses import dataclass
 from sev_attest.domain_xml.versions import Version, before, dotted
 from sev_attest.domain_xml.xml import Document, short
 from sev_attest.errors import MalformedInput
-from sev_attest.host.inspect.check import Answer, Check, Need, check, missing, note, ok, unknown
+from sev_attest.host.inspect.check import (
+    Answer,
+    Check,
+    Need,
+    Status,
+    check,
+    missing,
+    note,
+    ok,
+    unknown,
+)
 from sev_attest.host.inspect.machine import Machine, version_of
-from sev_attest.host.inspect.tree import MAX_FILE
+from sev_attest.host.inspect.tree import MAX_FILE, Unreadable
 
 LIBVIRT = ("libvirt-daemon-driver-qemu", "libvirt-daemon", "libvirt", "libvirt0", "libvirt-libs")
 """Packages with libvirt's version; the first has the driver that starts guests."""
@@ -48,14 +58,26 @@ class _Program:
     packages: tuple[str, ...]
     files: tuple[str, ...]
     least: dict[Need, Version]
+    asked: str
+    """The command that prints its version."""
 
 
 _PROGRAMS = {
     "libvirt": _Program(
-        name="libvirt", packages=LIBVIRT, files=_LIBVIRTD, least=_LIBVIRT_LEAST
+        name="libvirt",
+        packages=LIBVIRT,
+        files=_LIBVIRTD,
+        least=_LIBVIRT_LEAST,
+        asked="virsh version",
     ),
-    "QEMU": _Program(name="QEMU", packages=QEMU, files=_QEMU_PROGRAMS, least=_QEMU_LEAST),
-}  # fmt: skip
+    "QEMU": _Program(
+        name="QEMU",
+        packages=QEMU,
+        files=_QEMU_PROGRAMS,
+        least=_QEMU_LEAST,
+        asked="qemu-system-x86_64 --version",
+    ),
+}
 
 
 def _installed(machine: Machine, program: _Program, need: Need) -> tuple[Version | None, Answer]:
@@ -78,13 +100,23 @@ def _installed(machine: Machine, program: _Program, need: Need) -> tuple[Version
     return version, ok(found)
 
 
+def _new_enough(machine: Machine, name: str, need: Need) -> tuple[Version | None, Answer]:
+    """Return the same; without a package database that can be read, say whom to ask."""
+    program = _PROGRAMS[name]
+    try:
+        return _installed(machine, program, need)
+    except Unreadable as error:
+        fix = f"`{program.asked}` must print {dotted(program.least[need])} or later"
+        return None, unknown(str(error), f"{error.hint}; or {fix}" if error.hint else fix)
+
+
 @check(
     "host.libvirt", "libvirt is new enough: 4.5.0, better 5.1.1; 10.5.0 for SEV-SNP",
     "package database (dpkg, rpm, apk, pacman)", "guide: Checking SEV support in the virt stack",
 )  # fmt: skip
 def libvirt(machine: Machine, need: Need) -> Answer:
     """Compare its version."""
-    version, answer = _installed(machine, _PROGRAMS["libvirt"], need)
+    version, answer = _new_enough(machine, "libvirt", need)
     if before(version, _RECOMMENDED) and answer == ok(answer.found):
         return note(f"{answer.found}: later than 5.1.0 is recommended", "upgrade libvirt")
     return answer
@@ -96,7 +128,7 @@ def libvirt(machine: Machine, need: Need) -> Answer:
 )  # fmt: skip
 def qemu(machine: Machine, need: Need) -> Answer:
     """Compare its version."""
-    return _installed(machine, _PROGRAMS["QEMU"], need)[1]
+    return _new_enough(machine, "QEMU", need)[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +181,7 @@ def cache(machine: Machine, need: Need) -> Answer:
     found = [*_cached(machine)]
     stale = [one for one in found if not one.cbitpos]
     if not found:
-        return ok("nothing is cached: libvirt probes when it starts")
+        return Answer(Status.OK, "nothing is cached: libvirt probes when it starts", absent=True)
     if not stale:
         return ok(f"libvirt's cache knows SEV of {', '.join(one.emulator for one in found)}")
     what = f"libvirt's cache has no SEV for {', '.join(one.emulator for one in stale)}"

@@ -7,7 +7,7 @@ part of its log: see :mod:`sev_attest.owner.pending`. The states of an attempt:
 =========  ===========================================  ========  ==============================
 state      meaning                                      step      from
 =========  ===========================================  ========  ==============================
-created    prepared, not measured yet                   create    (an attempt is created once)
+created    prepared, no launch was verified yet         create    (an attempt is created once)
 measured   bound to one measurement                     bind      created
 released   its secret has left                          release   measured
 failed     something went wrong                         fail      created, measured, released

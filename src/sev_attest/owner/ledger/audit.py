@@ -106,7 +106,7 @@ class _Log:
             if noted.count < self.begins.count:
                 yield f"{missing}look for it in what was exported before event {self.begins.count}"
             else:
-                yield f"{missing}this is an older copy of the ledger, or another ledger"
+                yield f"{missing}an older copy of the ledger, or another ledger, or it was mistyped"
 
 
 def _attempts(reader: Reader, log: _Log) -> Iterator[str]:

@@ -12,6 +12,7 @@ from sev_attest.errors import Insecure, Unsupported, WrongState
 from sev_attest.owner.ledger.arguments import check_id, clean, measurement_text, utc
 from sev_attest.owner.ledger.audit import LedgerDamaged, findings
 from sev_attest.owner.ledger.checkpoint import Checkpoint
+from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.floor import Floor
 from sev_attest.owner.ledger.reading import Reader
 from sev_attest.owner.ledger.schema import VERSION, upgrade, version_of
@@ -19,6 +20,7 @@ from sev_attest.owner.ledger.step import Step
 from sev_attest.owner.ledger.store import Store, StoreConnection
 from sev_attest.owner.ledger.stores import store_at
 from sev_attest.owner.ledger.story import (
+    ACCEPTED,
     REQUIREMENTS,
     UNKNOWN_ROOT,
     Event,
@@ -28,12 +30,13 @@ from sev_attest.owner.ledger.story import (
     State,
 )
 from sev_attest.owner.ledger.transactions import Transactions
-from sev_attest.owner.ledger.upkeep import Going, end_some, plan, remove
+from sev_attest.owner.ledger.upkeep import Going, end_some, log, plan, remove
 
 CONNECTIONS = 8
 """How many connections one process has to a ledger, at most."""
 
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
+_TOO_SHORT = re.compile(r"[0-9a-f]{1,7}")
 _T = TypeVar("_T")
 
 
@@ -150,7 +153,8 @@ class Ledger:
         ``root`` is the name of the root that its platform was verified up to. None means that
         nobody verified it, and :meth:`release` refuses it; empty means that this is unknown.
         ``sealed`` are its keys, which are stored in the same transaction, and removed in the one
-        that ends the attempt: see :class:`PendingSessions`.
+        that ends the attempt: see :class:`PendingSessions`. WrongState is raised then if an attempt
+        of this name is open and not over.
         """
         limit = None if expires is None else utc(expires)
         detail: dict[str, object] = {"name": clean(name), "expires": limit, "note": ""}
@@ -161,7 +165,7 @@ class Ledger:
             if step.entry is not None:
                 step.refuse_again(step.entry)
             if sealed is not None:
-                step.seal(sealed)
+                step.seal(sealed, clean(name))
             return step.note(State.CREATED, detail)
 
         return self._step(attempt, create)
@@ -236,16 +240,21 @@ class Ledger:
     def accept_head(self, reason: str, *, floor: str | os.PathLike[str] | None = None) -> Head:
         """Go on with a database that lost events: close every open attempt, and return its head.
 
-        Any of them may have been released. This object must have been opened without a floor; the
-        file ``floor`` gets the new one. Other processes keep theirs until they are started again.
+        Any of them may have been released. ``reason`` is kept in the log. This object must have
+        been opened without a floor; the file ``floor`` gets the new one. Other processes keep
+        theirs until they are started again.
+
+        Raises Unsupported if there is no reason.
         """
+        note = clean(reason).strip()
+        if not note:
+            raise Unsupported("a reason is needed, which the ledger keeps", check="ledger.reason")
 
-        def flushed_head(connection: StoreConnection) -> Head:
-            connection.head = self._reader_of(connection).head()
-            return connection.head
-
-        self._end_all(State.CLOSED, {"note": clean(reason)}, overdue=False)
-        head = self._transactions().write(flushed_head)
+        closed = self._end_all(State.CLOSED, {"note": note}, overdue=False)
+        at, detail = self.now, {"reason": note, "closed": closed}
+        head = self._transactions().write(
+            lambda connection: log(self._store, connection, at, ACCEPTED, detail)
+        )
         if floor is not None:
             Floor(Path(floor)).accept(head)
         return head
@@ -268,8 +277,9 @@ class Ledger:
         The checkpoint that is logged lets :meth:`verify` check the rest. Only the owner of the
         tables can do this.
 
-        Raises LedgerDamaged if the ledger is damaged, LedgerError also if one of these attempts
-        changes meanwhile. Nothing is removed then, or if there is no such attempt.
+        Raises LedgerDamaged if the ledger is damaged, LedgerError also if this role does not own
+        the tables, or one of these attempts changes meanwhile. Nothing is removed then, or if there
+        is no such attempt.
         """
         limit = utc(before)
         if limit > self.now:
@@ -277,6 +287,11 @@ class Ledger:
                 f"{limit} is in the future: only what has ended can be removed",
                 check="ledger.before",
             )
+        owned = self._store.owned
+        if not self._transactions().read(lambda connection: connection.execute(owned).fetchone())[
+            0
+        ]:
+            raise self._store.fault("owner")
         self.verify()
         planned = self.snapshot(lambda reader: plan(reader, limit, export))
         if planned.sessions:
@@ -313,6 +328,19 @@ class Ledger:
             found = self._reader.beginning(text, most)
         return tuple(found)
 
+    def waiting(self, name: str) -> tuple[LedgerEntry, ...]:
+        """Return the entries of this name that are open and not over, two at most."""
+        return tuple(self._reader.waiting(clean(name), self.now))
+
+    def unknown(self, text: str) -> WrongState:
+        """Return the error for a name or an id that :meth:`find` does not find."""
+        short = " (an id needs at least 8 digits)" if _TOO_SHORT.fullmatch(text) else ""
+        return WrongState(
+            f"no session {text[:80]!r} is in the ledger {self.place}{short}",
+            check="ledger.unknown",
+            hint="open the ledger in which it was created",
+        )
+
     def entries(self) -> Iterator[LedgerEntry]:
         """Read all entries in pages, oldest first. Others may take steps meanwhile."""
         return self._reader.entries()
@@ -331,13 +359,36 @@ class Ledger:
         """Check the log from its first event, compare the rows with it, and return its head.
 
         ``head`` was noted elsewhere. It must be part of the log, and so must the floor: nothing
-        else shows that the whole database was replaced. Raises LedgerDamaged with every finding.
+        else shows that the whole database was replaced. Raises LedgerDamaged with every finding,
+        LedgerError if the floor alone is missing.
         """
-        noted = [each for each in (head, self._floor.head) if each is not None]
-        end, found = self.snapshot(lambda reader: findings(reader, noted))
+        floor = self._floor.head
+        noted = [floor] if head is None else [floor, head]
+
+        def audit(reader: Reader) -> tuple[Head, list[str], LedgerError | None]:
+            end, found = findings(reader, noted)
+            checkpoint = reader.checkpoint()
+            # A checkpoint vouches for its own head, so that is no finding.
+            named = checkpoint is not None and checkpoint.head == floor
+            return end, found, reader.lost(floor) if len(found) == 1 and not named else None
+
+        end, found, lost = self.snapshot(audit)
+        if lost is not None:
+            raise lost
         if found:
             raise LedgerDamaged(tuple(found))
         return end
+
+    @property
+    def floor(self) -> Head:
+        """The last event that the log must have; its count is 0 if none is known."""
+        return self._floor.head
+
+    def require_floor(self) -> None:
+        """Raise LedgerError if the log lacks the event of the floor, as every step does."""
+        error = self.snapshot(lambda reader: reader.lost(self._floor.head))
+        if error is not None:
+            raise error
 
     # Transactions.
 

@@ -25,11 +25,15 @@ PROBLEMS: Mapping[str, tuple[str, str]] = {
         "this process was forked while its parent used the ledger",
         "open the ledger again in the child; nothing was released",
     ),
+    "owner": (
+        "its tables belong to another role",
+        "run this as the owner of the tables; nothing was removed",
+    ),
     "moved": ("a session changed meanwhile", "try again; nothing was removed"),
     "read-only": ("it can only be read", "make the file and its folder writable for its owner"),
     "full": ("the disk is full", "free some space and try again; nothing was released"),
     "permission": ("it cannot be opened", "run this as the ledger's owner"),
-    "place": ("this cannot be the ledger", "choose another place"),
+    "place": ("this cannot be the ledger", "name a file"),
     "damaged": (
         "this is not a ledger, or it is damaged",
         "keep it as evidence; restore a copy, and compare it with a head noted elsewhere",

@@ -4,6 +4,7 @@ A database that lacks this event is an older copy: a restored backup, or a stand
 received everything. Releasing with it could release a second time.
 """
 
+import errno
 import os
 import re
 import stat
@@ -12,8 +13,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from sev_attest.owner._safe_path import UnsafePlace, check_folders
 from sev_attest.owner.ledger.errors import LedgerError
-from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders
+from sev_attest.owner.ledger.place import check_file
 from sev_attest.owner.ledger.story import EMPTY, Head
 
 _SECONDS = 5.0
@@ -75,6 +77,8 @@ class Floor:
         except UnsafePlace as error:
             raise self._error(error.reason, error.hint) from None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise self._error("it is a symbolic link", "name the file itself") from None
             raise self._error(error.strerror or type(error).__name__) from None
 
     def _parsed(self, line: bytes) -> Head:

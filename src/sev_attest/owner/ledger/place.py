@@ -2,10 +2,9 @@
 
 A user who can delete a ledger, or put another file in its place, can release a session again. So
 the file, the files that SQLite keeps beside it, and every folder and link on its path must follow
-the rules of sshd's StrictModes. Windows has no such owners and modes: nothing is checked there.
+the rules of ``owner/_safe_path.py``. On Windows nothing is checked.
 """
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -13,22 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from sev_attest.errors import Unsupported
+from sev_attest.owner._safe_path import OTHERS_WRITE, UnsafePlace, quoted_path
 
-_MAX_LINKS = 40
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _HAS_OWNERS = hasattr(os, "geteuid")
 _BESIDE = ("-journal", "-wal", "-shm")
-_ELSEWHERE = "keep it in a folder of your own"
-
-
-class UnsafePlace(Exception):
-    """Others could change or replace the ledger here; ``reason`` says why, ``hint`` what to do."""
-
-    def __init__(self, reason: str, hint: str) -> None:
-        """Keep the reason and the hint apart."""
-        super().__init__(reason)
-        self.reason: str = reason
-        self.hint: str = hint
 
 
 def default_place() -> Path:
@@ -87,62 +74,13 @@ def _check_owned(name: str, path: Path, found: os.stat_result) -> None:
         raise UnsafePlace(
             f"{name} belongs to another user", "run this as its owner, or choose another file"
         )
-    if found.st_mode & _OTHERS:
-        raise UnsafePlace(f"others can write to {name}", f"chmod go-w {_quoted(path)}")
+    if found.st_mode & OTHERS_WRITE:
+        raise UnsafePlace(f"others can write to {name}", f"chmod go-w {quoted_path(path)}")
     # SQLite names its logs after the file: two names have two logs, and release twice.
     if found.st_nlink > 1:
         raise UnsafePlace(
             f"{name} has {found.st_nlink} names (hard links)",
-            f"`find DIR -samefile {_quoted(path)}` lists them: remove all but one",
-        )
-
-
-def check_folders(folder: Path, *, make: bool) -> None:
-    """Raise UnsafePlace if others could make the path of an absolute folder lead elsewhere.
-
-    Every folder and link on the path must belong to this user or root. Others may write only to
-    sticky folders above the last one (/tmp): nobody can rename another user's files there.
-    ``make`` creates missing folders with mode 0700; else a missing folder raises OSError.
-    """
-    here, way, links = Path(folder.anchor), [*reversed(folder.parts[1:])], 0
-    _check_folder(here, here.lstat(), last=not way)
-    while way:
-        name = way.pop()
-        there = here.parent if name == ".." else here / name
-        if make and not os.path.lexists(there):
-            there.mkdir(mode=0o700, exist_ok=True)
-        found = there.lstat()
-        is_link = stat.S_ISLNK(found.st_mode)
-        _check_folder(there, found, last=not (way or is_link))
-        if not is_link:
-            here = there
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        target = there.readlink()
-        if target.is_absolute():
-            here = Path(target.anchor)
-        way += reversed(target.parts[1:] if target.is_absolute() else target.parts)
-
-
-def _check_folder(path: Path, found: os.stat_result, *, last: bool) -> None:
-    if not _HAS_OWNERS:
-        return
-    if found.st_uid not in (0, os.geteuid()):
-        where = "its folder" if last else f"{path}, on the way to it,"
-        raise UnsafePlace(f"{where} belongs to another user", _ELSEWHERE)
-    mode = found.st_mode
-    if stat.S_ISLNK(mode) or not mode & _OTHERS:
-        return
-    if last:
-        # In a sticky folder, another user can create SQLite's log before the ledger exists.
-        who = "anybody" if mode & stat.S_IWOTH else "its group"
-        hint = _ELSEWHERE if mode & stat.S_ISVTX else f"chmod go-w {_quoted(path)}"
-        raise UnsafePlace(f"{who} can write in its folder", hint)
-    if not mode & stat.S_ISVTX:
-        raise UnsafePlace(
-            f"others can write in {path}, on the way to it", f"chmod go-w {_quoted(path)}"
+            f"`find DIR -samefile {quoted_path(path)}` lists them: remove all but one",
         )
 
 
@@ -150,9 +88,3 @@ def with_logs(path: Path) -> Iterator[Path]:
     """Yield the path of a database, and those of the files that SQLite may keep beside it."""
     for end in ("", *_BESIDE):
         yield path.with_name(path.name + end)
-
-
-def _quoted(path: Path) -> str:
-    from shlex import quote
-
-    return quote(str(path))

@@ -1,5 +1,6 @@
 """A ledger in a PostgreSQL database."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _URL = re.compile(
     r"postgres(?:ql)?://(?:[^:@/?#]+@)?(?P<hosts>[^@/?#]*)(?:/(?P<name>[^:@/?#]*))?(?:\?[^@#]*)?"
 )
+_HERE = re.compile(r"(localhost|127\.[0-9.]+|\[?::1\]?)?(:[0-9]*)?", re.IGNORECASE)
+"""This machine, or the local socket; each may have a port."""
 _SQLSTATE_PROBLEMS = {
     "55P03": "locked",  # lock_not_available
     "40P01": "locked",  # deadlock_detected
@@ -89,6 +92,10 @@ class Postgres(Store):
         """CREATE TRIGGER sev_attest_keeps BEFORE DELETE OR TRUNCATE
         ON sev_attest_session EXECUTE FUNCTION sev_attest_keeps()""",
     )
+    owned = (
+        "SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class WHERE relkind = 'r'"
+        " AND pg_table_is_visible(oid) AND relname LIKE 'sev_attest_%'"
+    )
     unguard: tuple[str, ...] = tuple(
         f"ALTER TABLE {table} DISABLE TRIGGER sev_attest_keeps" for table in _KEPT
     )
@@ -104,12 +111,15 @@ class Postgres(Store):
         "read-only": "this is a standby, or its owner made it read-only: use the primary server",
         "permission": "its role needs SELECT, INSERT and UPDATE on the tables sev_attest_*, and, "
         "to make them, CREATE on the schema: ask the database's owner",
+        "connection": "nothing was released; check that the server answers, and the role, database "
+        "and service name in the URL",
     }
 
     def __init__(self, url: str, timeout: float) -> None:
         """Take the URL, and how long to wait for other processes, in seconds.
 
-        Raises Unsupported for a URL that is malformed or has a password, and without psycopg.
+        Raises Unsupported for a URL that is malformed, has a password, or names a server elsewhere
+        without sslmode, and without psycopg.
         """
         parts = _URL.fullmatch(url)
         options = _options(url) if parts else None
@@ -120,6 +130,7 @@ class Postgres(Store):
                 check="ledger.url",
                 hint="keep passwords in ~/.pgpass (PGPASSFILE), or use service=...",
             )
+        _require_sslmode(parts["hosts"], options)
         host = parts["hosts"] or options.get("host") or "the local socket"
         place = f"PostgreSQL {host}/{parts['name'] or options.get('dbname', '')}"
         super().__init__(place, timeout)
@@ -131,7 +142,7 @@ class Postgres(Store):
             raise Unsupported(
                 "a ledger on PostgreSQL needs psycopg, which is not installed",
                 check="ledger.postgres",
-                hint="pip install 'sev-attest[postgres]'",
+                hint="`pip install '.[postgres]'` in sev-attest's folder installs it",
             ) from None
         self._driver = psycopg
 
@@ -199,6 +210,34 @@ def _options(url: str) -> dict[str, str] | None:
         return dict(parse_qsl(urlsplit(url).query))
     except ValueError:  # [ without ]
         return None
+
+
+def _require_sslmode(hosts: str, options: Mapping[str, str]) -> None:
+    """Raise Unsupported for a server elsewhere, if nothing says how it proves who it is.
+
+    libpq's default, sslmode=prefer, does not check the server: an impostor could claim that nothing
+    was released. A service of pg_service.conf, or the environment, may say it in place of the URL.
+    """
+    from urllib.parse import unquote
+
+    # libpq takes that of the query, if both are there.
+    named = [unquote(hosts), *(options.get(name, "") for name in ("host", "hostaddr"))]
+    if not any(named):
+        named = [os.environ.get(name, "") for name in ("PGHOST", "PGHOSTADDR")]
+    elsewhere = [*filter(_elsewhere, ",".join(named).split(","))]
+    told = options.keys() & {"sslmode", "service"} or os.environ.keys() & {"PGSSLMODE", "PGSERVICE"}
+    if elsewhere and not told:
+        raise Unsupported(
+            f"the ledger's URL does not say how the server {elsewhere[0]} is checked: anybody in "
+            "between could answer in its place",
+            check="ledger.url",
+            hint="add ?sslmode=verify-full to the URL (or another sslmode, if you are sure)",
+        )
+
+
+def _elsewhere(host: str) -> bool:
+    """Return whether a host, with or without a port, is neither a socket nor this machine."""
+    return not host.startswith(("/", "@")) and _HERE.fullmatch(host) is None
 
 
 class _PostgresDriver:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sev_attest.owner.ledger.checkpoint import Checkpoint
+from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.schema import NAME_INDEXED
 from sev_attest.owner.ledger.store import Store
 from sev_attest.owner.ledger.story import (
@@ -32,7 +33,13 @@ _EVENTS = "SELECT {event} FROM sev_attest_event"
 CREATED_AS = "SELECT {detail} FROM sev_attest_event WHERE session_id = ? AND kind = 'created'"
 _CHECKPOINTS = f"""SELECT {{detail}} FROM sev_attest_event
     WHERE session_id = '{LEDGER}' AND kind = '{CHECKPOINT}' ORDER BY seq DESC"""  # noqa: S608 - constants
+_EVENT_AT = """SELECT (SELECT {hash} FROM sev_attest_event WHERE seq = ?),
+    (SELECT max(seq) FROM sev_attest_event)"""
 LAST_CHECKPOINT = f"{_CHECKPOINTS} LIMIT 1"
+# SQLite would put the value of a plain `name = ?` into the indexed expression too, and then no
+# index has it.
+_NAMED = f"{NAME_INDEXED} = substr(?, 1, 64) AND name || '' = ?"
+_WAITING = "state IN ('created', 'measured') AND (expires IS NULL OR expires > ?)"
 _ID, _CREATED, _SEQ = 0, 3, 0  # columns of the key of a page
 _EVENT_ID = 2
 
@@ -56,6 +63,17 @@ class Reader:
         """Return the head of the log."""
         return head_of(self.store, self.head_row())
 
+    def lost(self, floor: Head) -> LedgerError | None:
+        """Return the error for a ledger that lacks the event ``floor``; None if it has it."""
+        found, last = self._fetch(_EVENT_AT, (floor.count,))[0]
+        return lost(self.store, floor, found, last or 0)
+
+    def waiting(self, name: str, now: str) -> list[LedgerEntry]:
+        """Return the entries of this name that are open and not over at ``now``, two at most."""
+        where = f"{_NAMED} AND {_WAITING} ORDER BY created LIMIT 2"
+        found = self._fetch(f"{_SESSIONS} WHERE {where}", (name, name, now))
+        return [self._entry(row) for row in found]
+
     def head_row(self) -> Row | None:
         """Return the row of the head of the log, or None if it is missing."""
         rows = self._fetch("SELECT {head} FROM sev_attest_ledger", ())
@@ -78,10 +96,7 @@ class Reader:
 
     def named(self, name: str, most: int) -> list[LedgerEntry]:
         """Return the entries of this name, ``most`` at most."""
-        # SQLite would put the value of a plain `name = ?` into the indexed expression too, and
-        # then no index has it.
-        exactly = f"{NAME_INDEXED} = substr(?, 1, 64) AND name || '' = ?"
-        where = f"WHERE {exactly} ORDER BY created LIMIT {most}"
+        where = f"WHERE {_NAMED} ORDER BY created LIMIT {most}"
         return [self._entry(row) for row in self._fetch(f"{_SESSIONS} {where}", (name, name))]
 
     def beginning(self, digits: str, most: int) -> list[LedgerEntry]:
@@ -165,6 +180,21 @@ def head_of(store: Store, row: Row | None) -> Head:
     if row is None or type(row[0]) is not int or not isinstance(row[1], str):
         raise store.fault("damaged", "the head of its log is missing")
     return Head(row[0], row[1])
+
+
+def lost(store: Store, floor: Head, found: str | None, last: int) -> LedgerError | None:
+    """Return the error for a log that lacks an event; None if it has it, or ``floor`` is EMPTY.
+
+    ``found`` is the hash of the event of that number in the log, ``last`` the number of its last.
+    """
+    if floor.count == 0 or found == floor.hash:
+        return None
+    detail = f"event {floor.count}; its last one is {last}"
+    if found is not None:
+        detail = f"event {floor.count} is not the one that was noted: it was restored, and went on"
+    elif floor.count <= last:
+        detail = f"event {floor.count} is not in it any more: its owner pruned it, or changed it"
+    return store.fault("lost", detail)
 
 
 def root_in(store: Store, rows: list[Any]) -> str | None:

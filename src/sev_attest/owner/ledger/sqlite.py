@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote_from_bytes  # Path.as_uri() imports an HTTP client (Python 3.14)
 
+from sev_attest.owner._safe_path import UnsafePlace, check_folders
 from sev_attest.owner.ledger.errors import LedgerError, message_of
-from sev_attest.owner.ledger.place import UnsafePlace, check_file, check_folders, with_logs
+from sev_attest.owner.ledger.place import check_file, with_logs
 from sev_attest.owner.ledger.schema import TABLES, create_tables
 from sev_attest.owner.ledger.store import MAX_VALUE, Store, StoreConnection, names_for
 from sev_attest.owner.ledger.story import Head
@@ -66,6 +67,7 @@ class Sqlite(Store):
         *(table.replace("BIGINT", "INTEGER") for table in TABLES),
         *_GUARDS.values(),
     )
+    owned = "SELECT 1"  # a file of another user is not opened
     unguard: tuple[str, ...] = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _GUARDS)
     guard: tuple[str, ...] = (*_GUARDS.values(),)
 

@@ -8,7 +8,9 @@ from sev_attest.errors import Insecure, WrongState
 from sev_attest.owner.ledger.reading import (
     CREATED_AS,
     LAST_CHECKPOINT,
+    Reader,
     head_of,
+    lost,
     root_in,
 )
 from sev_attest.owner.ledger.store import Store, StoreConnection
@@ -74,8 +76,8 @@ class Step:
         self._id = attempt
         self._head = head_of(store, row)
         self._count = self._head.count
-        if floor.count and row[2] != floor.hash:
-            raise store.fault("lost", f"event {floor.count}; its last one is {self._count}")
+        if (error := lost(store, floor, row[2], self._count)) is not None:
+            raise error
         found = None if row[4] is None else store.read(LedgerEntry.from_row, row[4:])
         self._before = found
         self.entry: LedgerEntry | None = found
@@ -158,8 +160,18 @@ class Step:
         if (to_json(detail),) not in told:
             self.note(kind, detail)
 
-    def seal(self, sealed: SealedKeys) -> None:
-        """Store the keys of the attempt beside its row, until it ends."""
+    def seal(self, sealed: SealedKeys, name: str) -> None:
+        """Store the keys of the attempt beside its row, until it ends.
+
+        Raises WrongState if one of this name waits: its name would find neither of them.
+        """
+        reader = Reader(self._store, lambda sql, row: self._connection.execute(sql, row).fetchall())
+        if name and reader.waiting(name, self._time):
+            raise WrongState(
+                f"{name} waits already in {self._store.place}",
+                check="pending.name",
+                hint="choose another name, or close it",
+            )
         self._connection.execute(_INSERT_SEALED, (self._id, *sealed.to_row()))
 
     def write(self) -> None:

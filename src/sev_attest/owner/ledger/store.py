@@ -114,6 +114,8 @@ class Store(ABC):
     """Lists the tables that exist."""
     unguard: tuple[str, ...]
     """Let rows be deleted; only the owner of the tables can do that."""
+    owned: str
+    """Selects whether this role owns the tables."""
     guard: tuple[str, ...]
     """Forbid again what ``unguard`` allowed."""
     names: ClassVar[Mapping[str, str]]

@@ -23,7 +23,7 @@ def store_at(place: str | os.PathLike[str], timeout: float) -> Store:
         raise Unsupported(
             "a ledger is a file or a postgresql:// database, and this is neither",
             check="ledger.place",
-            hint="choose another place",
+            hint="name a file or a database",
         )
     if not hasattr(os, "geteuid"):
         raise Unsupported(

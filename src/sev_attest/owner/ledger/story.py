@@ -43,6 +43,8 @@ LEDGER = ""
 """The session id in events of the ledger itself."""
 CHECKPOINT = "checkpoint"
 """The kind of event, of the ledger itself, that logs that events were removed."""
+ACCEPTED = "accepted"
+"""The kind of event, of the ledger itself, that logs that somebody went on after a loss."""
 REQUIREMENTS = "requirements"
 """The kind of event that logs which requirements a launch did not meet."""
 MAX_REFUSED = 16
@@ -53,7 +55,7 @@ _FINGERPRINT = re.compile("[0-9a-f]{64}")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _NEW = "make a new session for another launch"
 _SAYS: Mapping[State, str] = {
-    State.CREATED: "not measured yet",
+    State.CREATED: "no launch was verified yet",
     State.MEASURED: "measured on {changed}, no secret has left",
     State.RELEASED: "its secret left on {changed}; if the guest never got it, make a new session",
     State.FAILED: f"failed on {{changed}}{{because}}; {_NEW}",

@@ -112,10 +112,16 @@ def remove(store: Store, connection: StoreConnection, planned: Checkpoint, time:
         raise store.fault("moved")
     for statement in store.guard:
         connection.execute(statement)
+    log(store, connection, time, CHECKPOINT, planned.to_detail())
+
+
+def log(
+    store: Store, connection: StoreConnection, time: str, kind: str, detail: Mapping[str, object]
+) -> Head:
+    """Append an event of the ledger itself to the log, and return its head; the caller commits."""
     head = Reader(store, lambda sql, values: connection.execute(sql, values).fetchall()).head()
-    event = Event.after(
-        head, time=time, session_id=LEDGER, kind=CHECKPOINT, detail=planned.to_detail()
-    )
+    event = Event.after(head, time=time, session_id=LEDGER, kind=kind, detail=detail)
     connection.execute(INSERT_EVENT, event.to_row())
     connection.execute(UPDATE_HEAD, (event.seq, event.hash, head.count))
     connection.head = event.head
+    return event.head

@@ -1,0 +1,38 @@
+"""Groups whose commands are files, imported only when one runs."""
+
+from collections.abc import Mapping
+from importlib import import_module
+
+import click
+
+
+class LazyGroup(click.Group):
+    """Imports a command's file only when that command runs (or shows its help)."""
+
+    def __init__(
+        self, *, commands_by_name: Mapping[str, str], prefix: str = "", **settings: object
+    ) -> None:
+        """Take each command's name, and its line in the help.
+
+        The file of a command is ``prefix`` and its name, in ``cli/commands/``.
+        """
+        super().__init__(**settings)  # type: ignore[arg-type] # click's own settings
+        self._table = commands_by_name
+        self._prefix = prefix
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names, in the order of the help."""
+        return list(self._table)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Return a command; None for an unknown one."""
+        if name not in self._table:
+            return None
+        module = import_module(f"sev_attest.cli.commands.{self._prefix}{name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._table.items()))

@@ -1,0 +1,146 @@
+"""The options that name certificates of SEV-SNP, and the reading of them."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import click
+
+from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.inputs import FILE, ParamType, read_small, stdin_errors
+from sev_attest.cli.snp_evidence import content_at
+from sev_attest.errors import MalformedInput, Unsupported, reading
+from sev_attest.snp.certificate_files import MAX_FILE, X509Value, read_certificates
+from sev_attest.snp.certificates import Certificate, Kind
+from sev_attest.snp.packaging import CertificateBytes, is_certificate
+from sev_attest.snp.revocation import RevocationList
+from sev_attest.snp.roots import Root, amd_roots
+
+_AUXBLOB = "auxblob"
+
+
+class Time(ParamType[datetime]):
+    """A date, or a date and time; UTC unless a zone is stated."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Read ISO 8601: "2026-05-04", "2026-05-04T12:00:00Z"."""
+        try:
+            found = datetime.fromisoformat(str(value).strip())
+        except ValueError:
+            words = f"{value!s} is no time: 2026-05-04 or 2026-05-04T12:00:00Z, UTC unless stated"
+            self.fail(words, param, ctx)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+class HexBytes(ParamType[bytes]):
+    """Bytes in hex, exactly so many."""
+
+    name = "hex"
+
+    def __init__(self, size: int) -> None:
+        """Accept ``size`` bytes."""
+        self.size: int = size
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bytes:
+        """Read hex digits; blanks between them are ignored."""
+        try:
+            found = bytes.fromhex(str(value))
+        except ValueError:
+            self.fail(f"{value!s} is not hex", param, ctx)
+        if len(found) != self.size:
+            words = f"{len(found)} bytes, expected {self.size} ({2 * self.size} hex digits)"
+            self.fail(words, param, ctx)
+        return found
+
+
+class SnpCertificateOptions(Options, title="Certificates"):
+    """What a report is verified with, beside the CERT arguments."""
+
+    at: datetime | None = option(
+        "--at",
+        type=Time(),
+        metavar="TIME",
+        help="When the certificates must be valid, as 2026-05-04T12:00:00Z (default: now).",
+    )
+    trust_root: tuple[str, ...] = option(
+        "--trust-root",
+        type=FILE,
+        metavar="FILE",
+        multiple=True,
+        help="Also trust this ARK, which is not AMD's (a test platform).",
+    )
+    crl: tuple[str, ...] = option(
+        "--crl",
+        type=FILE,
+        metavar="FILE",
+        multiple=True,
+        help="Hold the ASK or ASVK against this revocation list of the ARK.",
+    )
+
+    def errors(self, report: str, certificates: tuple[str, ...]) -> Iterator[Unsupported]:
+        """Yield an error if two inputs would be standard input."""
+        yield from stdin_errors(report, *certificates, *self.trust_root, *self.crl)
+
+    def read(
+        self, brought: Iterable[CertificateBytes], inputs: tuple[str, ...]
+    ) -> tuple[list[X509Value], list[Root]]:
+        """Return the certificates and revocation lists at hand, and the trusted roots.
+
+        ``brought`` came with the report, ``inputs`` are files and folders. Verifies nothing.
+        Raises MalformedInput, naming the file.
+        """
+        found: list[X509Value] = []
+        roots = list(amd_roots())
+        for one in brought:
+            with reading(one.source):
+                found += read_certificates(one.content)
+        for path in inputs:
+            found += [value for name, data in _contents(path) for value in _read(name, data)]
+        for path in self.trust_root:
+            values = _read(path, read_small(path, "root", MAX_FILE))
+            roots += _roots(path, values)
+            found += values
+        for path in self.crl:
+            found += _lists(path, _read(path, read_small(path, "revocation list", MAX_FILE)))
+        return found, roots
+
+
+def _read(source: str, data: bytes) -> list[X509Value]:
+    with reading(source):
+        return read_certificates(data)
+
+
+def _contents(path: str) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of a file, or of the certificates among a folder's files."""
+    content = content_at(path, "certificates")
+    if isinstance(content, bytes):
+        yield path, content
+        return
+    chosen = {n: d for n, d in content.files.items() if is_certificate(d) or n == _AUXBLOB}
+    if not chosen:
+        with reading(path):
+            reason = "no file of this folder is a certificate that can be read"
+            raise MalformedInput("certificates", "format", reason)
+    for name, data in chosen.items():
+        yield f"{path}/{name}", data
+
+
+def _roots(path: str, values: list[X509Value]) -> list[Root]:
+    arks = [one for one in values if isinstance(one, Certificate) and one.kind is Kind.ARK]
+    if not arks:
+        with reading(path):
+            raise MalformedInput("root", "ARK", "there is no ARK certificate in this file")
+    return [Root.of(one) for one in arks]
+
+
+def _lists(path: str, values: list[X509Value]) -> list[X509Value]:
+    found: list[X509Value] = [one for one in values if isinstance(one, RevocationList)]
+    if not found:
+        with reading(path):
+            raise MalformedInput("revocation list", "format", "there is none in this file")
+    return found
