@@ -49,8 +49,10 @@ from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import read_report
 from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.certificate_table import read_table
+from sev_attest.snp.firmware import SnpFirmware
 from sev_attest.snp.packaging import read_evidence
-from sev_attest.testing import Platform
+from sev_attest.testing import Platform, ovmf_image
+from sev_attest.testing.images import SNP_SECTIONS
 from simulated_trees import CACHE, both_of, descriptor, guest, host, lay_out
 from snp_material import AMD, MILAN
 from snp_material import pem as label
@@ -105,6 +107,10 @@ def documents(data: bytes) -> object:
 def firmware(data: bytes) -> object:
     image = Firmware.read(data)
     return image.kind, image.sections()
+
+
+def snp_firmware(data: bytes) -> object:
+    return SnpFirmware.read(data)
 
 
 def reply(data: bytes) -> object:
@@ -239,6 +245,16 @@ def footer(size: int) -> bytes:
     return entries + (len(entries) + 18).to_bytes(2, "little") + guid_bytes(OVMF_FOOTER) + bytes(32)
 
 
+def pages(size: int) -> bytes:
+    return ovmf_image(size, sections=SNP_SECTIONS)
+
+
+def sections(size: int) -> bytes:
+    """Make an image that is full of sections, as far as the footer reaches."""
+    found = [(number << 12, 1 << 12, 1) for number in range(min(size, 60_000) // 12 - 20)]
+    return ovmf_image(max(size, 1 << 16), sections=found)
+
+
 @cache
 def vcek() -> bytes:
     return MILAN.vek()
@@ -371,6 +387,8 @@ CASES = {
     },
     # firmware
     "firmware: entries": Case(firmware, footer, size=64_000),
+    "snp firmware: pages": Case(snp_firmware, pages, size=1 << 18),
+    "snp firmware: sections": Case(snp_firmware, sections, size=1 << 15),
 }  # fmt: skip
 
 

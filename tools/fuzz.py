@@ -51,8 +51,10 @@ from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import LaunchInfo, read_report
 from sev_attest.sev.report import AttestationReport
 from sev_attest.snp.certificate_files import read_certificates
+from sev_attest.snp.firmware import SnpFirmware, Svsm
 from sev_attest.snp.packaging import read_evidence
 from sev_attest.testing import Platform, ovmf_image
+from sev_attest.testing.images import SNP_SECTIONS, svsm_image
 from sev_attest.testing.snp import SnpPlatform
 
 MOST = 1 << 20
@@ -410,6 +412,15 @@ def firmware(data: bytes) -> None:
             continue
 
 
+def snp_firmware(data: bytes) -> None:
+    """Read an image as SEV-SNP measures it, alone and beside an SVSM."""
+    for read in (SnpFirmware.read, Svsm.read):
+        try:
+            read(data)
+        except SevAttestError:
+            continue
+
+
 @dataclass(frozen=True)
 class Target:
     """A parser, and what makes inputs for it."""
@@ -421,6 +432,7 @@ class Target:
 def targets() -> dict[str, Target]:
     """List the parsers by name."""
     links = chain()
+    images = ovmf_image(4096, sections=SNP_SECTIONS), svsm_image(4096)
     pdh, rest = links.pdh.to_bytes(), links.to_bytes()[len(links.pdh.to_bytes()) :]
     node = {name: base64.b64encode(data).decode() for name, data in
             {"pdh": pdh, "cert-chain": rest, "cpu0-id": bytes(64)}.items()}  # fmt: skip
@@ -459,6 +471,7 @@ def targets() -> dict[str, Target]:
         ),
         "text": Target(keys, (text_of(binary(bytes(16), bytes(48))), binary(b"a://b@c ", b"a"))),
         "firmware": Target(firmware, (binary(ovmf_image(4096)), footers)),
+        "snp-firmware": Target(snp_firmware, (binary(*images), footers)),
         "box": Target(Box.from_bytes, (binary(b"\1\5kek-1\4\0" + bytes(64), b"\1\5kek-1"),)),
         "report": Target(AttestationReport.from_bytes, (binary(bytes(sev.report.REPORT_SIZE)),)),
         "snp-report": Target(read_evidence, (

@@ -337,7 +337,7 @@ PUBLIC = {
         NotAttestable NotVerified ReportInvalid RequirementsNotMet SevAttestError Unsupported
         WrongState guest owner sev snp
     """,
-    guest: "CpuModel Firmware KernelHashes VmsaPages VmsaProfile",
+    guest: "CpuModel Firmware KernelHashes SnpProfile VmsaPages VmsaProfile",
     sev: """
         AmdCaCertificate AttestationReport Certificate Chain Clues Diagnosis Explanation Generation
         GuestPolicy LaunchInfo MeasuredGuest MeasuredRange OwnerKey Root SecretPacket Session
@@ -346,8 +346,9 @@ PUBLIC = {
         verify_report
     """,
     snp: """
-        AttestationReport Certificate Evidence Expected GuestPolicy Kind Product RevocationList Root
-        Tcb VerifiedReport amd_roots read_certificates read_evidence verify_report
+        AttestationReport Certificate Evidence Expected GuestPolicy Kind MeasuredPages Product
+        RevocationList Root Section SnpClues SnpFirmware SnpGuest Svsm Tcb VerifiedReport amd_roots
+        explain_digest launch_digest read_certificates read_evidence verify_report
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry

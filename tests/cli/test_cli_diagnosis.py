@@ -15,7 +15,7 @@ import pytest
 
 from conftest import Run
 from sev_attest import sev
-from sev_attest.cli import diagnosis
+from sev_attest.cli import at_hand, diagnosis
 from sev_attest.guest import CpuModel, VmsaProfile
 from sev_attest.owner import LaunchRecord, Ledger
 from sev_attest.owner.ledger import default_place
@@ -434,7 +434,7 @@ def test_firmware_and_keys_from_a_pipe_leave_no_folder_to_look_in(
 def test_a_terminal_shows_how_far_the_search_is(
     session: sev.Session, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sev_attest.sev.diagnosis.search._TELL_EVERY", 2)
+    monkeypatch.setattr("sev_attest.guest.diagnosis.search._TELL_EVERY", 2)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     ran = run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:])
     assert "\rlooking for what fits: 2 combinations" in ran.err
@@ -449,8 +449,8 @@ def test_what_cannot_be_read_is_not_at_hand(
 
     Path("other.fd").write_bytes(b"x")
     Path("x_tik.bin").write_bytes(b"x")
-    for name in ("_open", "_read"):
-        monkeypatch.setattr(diagnosis, name, refuse)
+    for name in ("_open", "read"):
+        monkeypatch.setattr(at_hand, name, refuse)
         assert "with 4 vCPUs, not 2" in run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:]).err
     monkeypatch.setattr(os, "scandir", refuse)
     assert "with 4 vCPUs, not 2" in run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:]).err
@@ -526,10 +526,10 @@ def kept(*_arguments: object, **given: Any) -> sev.Diagnosis:
     ("limit", "shown"),
     [
         ({}, ["a.fd", "a_tik.bin", "b_tik.bin"]),
-        ({"_MOST_FILES": 1}, ["OVMF.fd", "a_tik.bin", *LEFT_OUT]),
+        ({"MOST_FILES": 1}, ["OVMF.fd", "a_tik.bin", *LEFT_OUT]),
         ({"_MOST_NAMES": 2}, [*LEFT_OUT]),
         ({"_MOST_IMAGE": 8192}, ["a.fd", "firmware.joined", "firmware.other"]),
-        ({"_MOST_SMALL": 8}, ["a.fd"]),  # larger than a key is no key
+        ({"MOST_SMALL": 8}, ["a.fd"]),  # larger than a key is no key
     ],
 )
 def test_what_is_passed_over_is_not_ruled_out(
@@ -544,7 +544,7 @@ def test_what_is_passed_over_is_not_ruled_out(
     for name, size in (("a.fd", 8192), ("b.fd", 8191), ("c.fd", 0), ("d.txt", 4096)):
         Path(name).write_bytes(bytes(size))
     for name, value in limit.items():
-        monkeypatch.setattr(diagnosis, name, value)
+        monkeypatch.setattr(at_hand, name, value)
     monkeypatch.setattr(diagnosis, "explain_mismatch", kept)
     asked = (*ASKED, *KEYS, *VCPUS, "-n", "2")
     found = json.loads(run(*asked, "--json").out)["search"]
@@ -567,7 +567,7 @@ def test_without_time_nothing_is_looked_at(
         looked.append(path)
         raise OSError
 
-    monkeypatch.setattr(diagnosis, "_read", read)
+    monkeypatch.setattr(at_hand, "read", read)
     run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:], "--diagnose-budget", budget)
     assert bool(looked) is (budget != "0")
 

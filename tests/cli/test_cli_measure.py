@@ -15,7 +15,7 @@ from conftest import Run
 from sev_attest import MalformedInput, Unsupported, sev
 from sev_attest.guest import CpuModel, Firmware, VmsaProfile, vmsa
 from sev_attest.guest.cpu import QEMU_MODELS
-from sev_attest.guest.firmware import ENTRIES, SECTIONS
+from sev_attest.guest.footer import ENTRIES, SECTIONS
 from sev_attest.guest.spec import OVMF_SEV_METADATA, VMSA_PROFILES
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.policy import BITS, compose
@@ -459,7 +459,7 @@ def test_sev_metadata_is_read_and_held_to_its_form(run: Run) -> None:
     for body, offset, words in (
         (b"VESA" + good[4:], 1024, "signature"),
         (good[:8] + b"\2" + good[9:], 1024, "version: 2, expected 1"),
-        (good[:12] + b"\xff\xff" + good[14:], 1024, "bytes left"),
+        (good[:12] + b"\xff\xff" + good[14:], 1024, "28 bytes do not hold 65535 sections"),
         (good, 5000, "its offset from the end is 5000"),
         (good, 2, "2 bytes left, 4 needed"),
     ):

@@ -12,15 +12,13 @@ from sev_attest import MeasurementMismatch, sev
 from sev_attest._wire import guid_bytes, le
 from sev_attest.guest import CpuModel, Firmware, VmsaPages, VmsaProfile
 from sev_attest.guest.cpu import QEMU_MODELS
+from sev_attest.guest.diagnosis import search as shared
+from sev_attest.guest.diagnosis.search import Change
 from sev_attest.guest.kernel_hashes import KernelHashes
 from sev_attest.guest.spec import EFI_NV_DATA_VOLUME, VMSA_PROFILES
 from sev_attest.sev.diagnosis import search as diagnose
 from sev_attest.sev.diagnosis.guest_changes import layouts
-from sev_attest.sev.diagnosis.hypotheses import (
-    RANK,
-    RULED_OUT,
-    Change,
-)
+from sev_attest.sev.diagnosis.hypotheses import RANK, RULED_OUT
 from sev_attest.sev.diagnosis.hypotheses import Launch as Stated
 from sev_attest.sev.diagnosis.number_changes import other_launches
 from sev_attest.sev.diagnosis.search import Clues, Diagnosis, explain_mismatch
@@ -417,18 +415,18 @@ def test_pairs_come_likeliest_first_and_are_not_kept() -> None:
 
     found = [likely("cmdline", "cmdline"), likely("vcpus", "vcpus"), likely("vcpus", "vcpus")]
     found += [likely("numbers.base", "api_minor"), likely("numbers.base", "build_id")]
-    pairs = list(diagnose._pairs(found))
+    pairs = list(shared.pairs(found, RANK))
     sums = [RANK[one.hypothesis] + RANK[two.hypothesis] for one, two in pairs]
     assert sums == sorted(sums)
     assert len(pairs) == 9  # of 10, two vCPU counts at once cannot be
     many = [likely("policy.bit", str(number)) for number in range(100_000)]
-    assert len(list(islice(diagnose._pairs(many), 10))) == 10  # of 5 000 000 000
+    assert len(list(islice(shared.pairs(many, RANK), 10))) == 10  # of 5 000 000 000
 
 
 def test_what_was_hashed_is_kept_to_a_bound(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnose, "_MOST_KEPT", 1)
+    monkeypatch.setattr(shared, "_MOST_KEPT", 1)
     launch.stated["vcpus"] = 2
     launch.measured["line"] = LINE + b"\n\0"
     (finding,) = launch.diagnose().findings

@@ -15,6 +15,7 @@ HINTS: Mapping[str, str] = {
     "device.not-sev": "{} (--device)",
     "device.other-pek": "{} (`sev-attest host csr`)",
     "domain.config": "{}--ignore-config goes on",
+    "firmware.hash-section": "{} (--kernel)",
     "firmware.hash-table": "{} (--kernel)",
     "firmware.sev-es-reset": "{} (--vmsa-cpu0, --vmsa-cpu1)",
     "host.timeout": "{}; --timeout waits for longer",
@@ -57,6 +58,7 @@ HINTS: Mapping[str, str] = {
     "simulate.unknown": "`sev-attest simulate list` shows its guests",
     "snp.ark.trusted": "{} (--trust-root)",
     "snp.vek.validity": "{} (--at)",
+    "svsm.layout": "with an SVSM, --vmsa-profile is svsm or svsm-init2",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }
 """What is shown; ``{}`` is the library's hint, ``{ledger}`` the ledger that was given."""

@@ -93,11 +93,13 @@ class Case:
             raise
 
     def _diagnose(self, error: NotVerified, keys: TransportKeys, stated: Stated) -> None:
-        """Add to a mismatch what would fit; it stays a mismatch even if the search fails."""
-        try:
+        """Add to a mismatch what would fit."""
+        from sev_attest.cli.advice import Told, add_cause
+
+        def search() -> Told:
             from sev_attest.cli.diagnosis import diagnose
 
-            found = diagnose(
+            return diagnose(
                 self.info,
                 self.policy,
                 keys=keys,
@@ -105,15 +107,8 @@ class Case:
                 stated=stated,
                 progress=self.output.text,
             )
-        except KeyboardInterrupt:
-            self.notes.append("the search was interrupted")
-        except Exception as failure:  # noqa: BLE001 - the verdict stands, even after a bug
-            error.add_note(f"the search for what fits failed ({type(failure).__name__}): a bug")
-        else:
-            error.hint = found.hint
-            error.facts |= found.facts
-            for note in found.notes:
-                error.add_note(note)
+
+        add_cause(error, self.notes, search)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:

@@ -5,7 +5,8 @@ subject                   names
 ========================  ======================================================================
 the firmware image        :class:`Firmware`
 kernel, initrd, cmdline   :class:`KernelHashes`
-vCPU state (VMSA)         :class:`VmsaProfile`, :class:`VmsaPages`, :class:`CpuModel`
+vCPU state (VMSA)         :class:`VmsaProfile`, :class:`SnpProfile`, :class:`VmsaPages`,
+                          :class:`CpuModel`
 ========================  ======================================================================
 """
 

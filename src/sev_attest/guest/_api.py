@@ -3,8 +3,8 @@
 from sev_attest.guest.cpu import CpuModel
 from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.kernel_hashes import KernelHashes
-from sev_attest.guest.vmsa import VmsaPages, VmsaProfile
+from sev_attest.guest.vmsa import SnpProfile, VmsaPages, VmsaProfile
 
 __all__ = [
-    "CpuModel", "Firmware", "KernelHashes", "VmsaPages", "VmsaProfile",
+    "CpuModel", "Firmware", "KernelHashes", "SnpProfile", "VmsaPages", "VmsaProfile",
 ]  # fmt: skip

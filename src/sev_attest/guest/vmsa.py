@@ -1,4 +1,4 @@
-"""The vCPU state (VMSA page, 4096 bytes) that is measured for SEV-ES guests.
+"""The vCPU state (VMSA page, 4096 bytes) that is measured for SEV-ES and SEV-SNP guests.
 
 Source: offsets from Linux arch/x86/include/asm/svm.h (struct sev_es_save_area), AMD APM vol. 2
 appendix B; values from QEMU's target/i386/cpu.c (x86_cpu_reset_hold) and KVM's changes to them
@@ -18,15 +18,32 @@ profile            who makes such pages
 ``+debug-swap`` behind a QEMU profile sets that bit in sev_features: early kernels of 6.6.y and of
 6.7.y do on Genoa and later, unless kvm_amd.debug_swap is off. Linux 6.8 turned that off by default
 (5abf6dceb066, also sent to stable kernels). From 6.10 on, KVM_SEV_ES_INIT never sets the bit.
+
+SEV-SNP has the same pages with sev_features set, under names of its own. "Hardware" marks those
+that a genuine report has confirmed.
+
+==============  =============================================================================
+SNP layout      who makes such pages
+==============  =============================================================================
+``qemu``        QEMU on Linux 6.11 and later: the page of ``qemu-init2`` (no hardware witness)
+``qemu-old``    QEMU on AMD's SNP trees up to 6.8: no FPU state (hardware, 2023)
+``ec2``         Amazon's since 2026 at the latest, DX = 0x600 (its author says hardware)
+``ec2-old``     Amazon's of 2023, DX = 0 (hardware)
+``gce``         Google's, as sev-snp-measure has it (no hardware witness)
+``krun``        libkrun's, as the sev crate has it (no hardware witness)
+``svsm``        QEMU with a COCONUT-SVSM module, without FPU state (hardware, January 2024)
+``svsm-init2``  the same with the FPU state that newer kernels write (no hardware witness)
+==============  =============================================================================
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sev_attest._wire import le
 from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.guest.cpu import CpuModel
-from sev_attest.guest.spec import MAX_VCPUS, VMSA_PROFILES
+from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS, VMSA_PROFILES
 
 PAGE_SIZE = 4096
 
@@ -125,20 +142,45 @@ _KVM = {
     "xcr0": 0x1,
 }
 """State of the boot vCPU with QEMU and KVM_SEV_ES_INIT; the other profiles differ from it."""
+_FPU = {"mxcsr": 0x1F80, "x87_fcw": 0x037F}
+_SVSM = {
+    **{f"{segment}.selector": 0x10 for segment in ("es", "ss", "ds", "fs")},
+    **{f"{segment}.attrib": 0xC93 for segment in ("es", "ss", "ds", "fs")},
+    **{f"{segment}.limit": 0xFFFF_FFFF for segment in ("es", "cs", "ss", "ds", "fs")},
+    "cs.selector": 0x8,
+    "cs.attrib": 0xC9B,
+    "cs.base": 0,
+    "cr0": 0x11,  # ET, PE: the SVSM starts in flat 32-bit mode
+}
 _DIFFERENCES: dict[str, dict[str, int]] = {
     "qemu-legacy": {},
-    "qemu-init2": {"mxcsr": 0x1F80, "x87_fcw": 0x037F},
+    "qemu-init2": _FPU,
     "krun": {
         "cs.attrib": 0x9A, "ss.attrib": 0x92, "tr.attrib": 0x83,
         "rsp": 0x8FF0, "rbp": 0x8FF0, "rsi": 0x7000,
     },
     "ec2": {"cs.attrib": 0x9A, "ss.attrib": 0x92, "tr.attrib": 0x83, "rdx": 0x600},
+    "ec2-old": {"cs.attrib": 0x9A, "ss.attrib": 0x92, "tr.attrib": 0x83, "rdx": 0},
     "gce": {"g_pat": 0x0007_0106, "rdx": 0x600},
+    "svsm": _SVSM,
+    "svsm-init2": _SVSM | _FPU,
 }  # fmt: skip
+_AP_CHANGES = {"ec2": {"cs.attrib": 0x9B}, "ec2-old": {"cs.attrib": 0x9B}}
 _KRUN_AP = {"cs.selector": 0x9100, "cs.base": 0x91000, "rip": 0, "rsp": 0, "rbp": 0, "rsi": 0}
 _DEBUG_SWAP = "+debug-swap"
 _DEBUG_SWAP_BIT = 0x20
-_WITH_CPU = ("qemu-legacy", "qemu-init2")
+_WITH_CPU = ("qemu-legacy", "qemu-init2", "svsm", "svsm-init2")
+_LAYOUTS = {name: name.removesuffix(_DEBUG_SWAP) for name in VMSA_PROFILES}
+SNP_ACTIVE = 0x1
+"""Bit 0 of sev_features: KVM sets it for every SEV-SNP guest."""
+FEATURES = {
+    0x1: "SNP active", 0x2: "vTOM", 0x4: "reflect #VC", 0x8: "restricted injection",
+    0x10: "alternate injection", _DEBUG_SWAP_BIT: "debug swap", 0x40: "prevent host IBS",
+    0x80: "BTB isolation", 0x100: "VMPL SSS", 0x200: "secure TSC", 0x400: "VMGEXIT parameter",
+    0x1000: "IBS virtualization", 0x4000: "VMSA register protection", 0x8000: "SMT protection",
+    0x1_0000: "secure AVIC",
+}  # fmt: skip
+"""Names of the bits of sev_features. Source: QEMU's patches for sev_features, 2025 and 2026."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,43 +192,79 @@ class VmsaProfile:
 
     name: str = "qemu-legacy"
     cpu: CpuModel | None = None
+    layouts: ClassVar[Mapping[str, str]] = _LAYOUTS
+    """Every name, and the vCPU state that it stands for."""
 
     def __post_init__(self) -> None:
         """Raise Unsupported for an unknown profile, or one of QEMU's without a CPU model."""
-        if self.name not in VMSA_PROFILES:
-            known = ", ".join(VMSA_PROFILES)
+        if self.name not in self.layouts:
+            known = ", ".join(self.layouts)
             raise Unsupported(f"no VMSA profile {self.name!r}: {known}", check="vmsa.profile")
         if self.cpu is None and self.needs_cpu(self.name):
             raise Unsupported(f"VMSA profile {self.name} needs a CPU model", check="vmsa.cpu")
 
-    @staticmethod
-    def needs_cpu(name: str) -> bool:
+    @classmethod
+    def needs_cpu(cls, name: str) -> bool:
         """Return whether a profile is incomplete without a CPU model."""
-        return name.removesuffix(_DEBUG_SWAP) in _WITH_CPU
+        return cls.layouts[name] in _WITH_CPU
 
-    @staticmethod
-    def shows_cpu(name: str) -> bool:
+    @classmethod
+    def shows_cpu(cls, name: str) -> bool:
         """Return whether a profile depends on the CPU model."""
-        return "rdx" not in _DIFFERENCES[name.removesuffix(_DEBUG_SWAP)]
+        return "rdx" not in _DIFFERENCES[cls.layouts[name]]
 
     @property
     def layout(self) -> str:
         """Name without ``+debug-swap``."""
-        return self.name.removesuffix(_DEBUG_SWAP)
+        return self.layouts[self.name]
+
+    @property
+    def sev_features(self) -> int:
+        """Value of SEV_FEATURES in every page."""
+        return _DEBUG_SWAP_BIT if self.layout != self.name else 0
 
     def pages(self, reset_address: int) -> "VmsaPages":
-        """Return the pages; the APs start at ``reset_address`` (:meth:`Firmware.reset_address`)."""
-        boot = _KVM | _DIFFERENCES[self.layout]
+        """Return the pages; the APs start at ``reset_address`` (:meth:`Firmware.reset_address`).
+
+        With an SVSM, every vCPU starts there.
+        """
+        boot = _KVM | _DIFFERENCES[self.layout] | {"sev_features": self.sev_features}
         if self.cpu is not None and self.shows_cpu(self.name):
             boot["rdx"] = self.cpu.signature
-        if self.layout != self.name:
-            boot["sev_features"] = _DEBUG_SWAP_BIT
+        if "cr0" in _DIFFERENCES[self.layout]:  # flat: an SVSM
+            page = page_of(boot | {"rip": reset_address})
+            return VmsaPages(boot=page, ap=page)
         start = {"cs.base": reset_address & 0xFFFF_0000, "rip": reset_address & 0xFFFF}
         if self.layout == "krun":
             start = _KRUN_AP
-        if self.layout == "ec2":
-            start["cs.attrib"] = 0x9B
-        return VmsaPages(boot=page_of(boot), ap=page_of(boot | start))
+        other = boot | start | _AP_CHANGES.get(self.layout, {})
+        return VmsaPages(boot=page_of(boot), ap=page_of(other))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnpProfile(VmsaProfile):
+    """How a VMM sets up the vCPUs of an SEV-SNP guest: one of :data:`SNP_LAYOUTS`.
+
+    ``features`` is the SEV_FEATURES field of each page, 64 bits: 0x1 SNP active (KVM always sets
+    it), 0x20 debug swap, 0x200 secure TSC.
+    """
+
+    name: str = "qemu"
+    features: int = SNP_ACTIVE
+    layouts: ClassVar[Mapping[str, str]] = SNP_LAYOUTS
+
+    def __post_init__(self) -> None:
+        """Raise Unsupported as :class:`VmsaProfile` does, and for features beyond 64 bits."""
+        VmsaProfile.__post_init__(self)  # super() does not work in a class with slots
+        if not 0 <= self.features < 1 << 64:
+            raise Unsupported(
+                f"guest features {self.features:#x} are not in 0..2^64-1", check="vmsa.features"
+            )
+
+    @property
+    def sev_features(self) -> int:
+        """Value of SEV_FEATURES in every page."""
+        return self.features
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

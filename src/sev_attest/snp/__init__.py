@@ -9,6 +9,8 @@ What does a report say?     :func:`read_evidence` -> :class:`Evidence`, or
 Is it AMD's?                :func:`read_certificates`, :func:`verify_report`
                             -> :class:`VerifiedReport`
 Is it what I asked for?     :class:`Expected`
+What should it measure?     :func:`launch_digest`, :class:`SnpFirmware`, :class:`SnpGuest`
+Why does it differ?         :func:`explain_digest` with :class:`SnpClues`
 ==========================  =====================================================================
 """
 

@@ -2,7 +2,10 @@
 
 from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.certificates import Certificate, Kind
+from sev_attest.snp.diagnosis import SnpClues, explain_digest
+from sev_attest.snp.digest import MeasuredPages, SnpGuest, launch_digest
 from sev_attest.snp.expected import Expected
+from sev_attest.snp.firmware import Section, SnpFirmware, Svsm
 from sev_attest.snp.packaging import Evidence, read_evidence
 from sev_attest.snp.policy import GuestPolicy
 from sev_attest.snp.report import AttestationReport
@@ -12,7 +15,8 @@ from sev_attest.snp.tcb import Product, Tcb
 from sev_attest.snp.verify import VerifiedReport, verify_report
 
 __all__ = [
-    "AttestationReport", "Certificate", "Evidence", "Expected", "GuestPolicy", "Kind", "Product",
-    "RevocationList", "Root", "Tcb", "VerifiedReport", "amd_roots", "read_certificates",
-    "read_evidence", "verify_report",
+    "AttestationReport", "Certificate", "Evidence", "Expected", "GuestPolicy", "Kind",
+    "MeasuredPages", "Product", "RevocationList", "Root", "Section", "SnpClues", "SnpFirmware",
+    "SnpGuest", "Svsm", "Tcb", "VerifiedReport", "amd_roots", "explain_digest", "launch_digest",
+    "read_certificates", "read_evidence", "verify_report",
 ]  # fmt: skip

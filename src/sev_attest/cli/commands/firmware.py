@@ -7,7 +7,8 @@ from sev_attest.cli.bundle import Command
 from sev_attest.cli.inputs import FILE, large_file
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.errors import MalformedInput, NotAttestable, reading
-from sev_attest.guest.firmware import ENTRIES, SECTIONS, Firmware
+from sev_attest.guest.firmware import Firmware
+from sev_attest.guest.footer import ENTRIES, SECTIONS
 from sev_attest.guest.spec import OVMF_SEV_INFO
 
 

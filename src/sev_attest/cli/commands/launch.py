@@ -8,13 +8,14 @@ from sev_attest.cli.attempt import Attempt, Steps
 from sev_attest.cli.bundle import Command
 from sev_attest.cli.inputs import STDIN
 from sev_attest.cli.options.connect import connect
+from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.guest import FILES, GuestOptions
 from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.launch import HostChainOptions, LaunchOptions, TargetOptions
 from sev_attest.cli.options.live import Live, check_domain, check_paused
 from sev_attest.cli.options.owner import DemandOptions, finish_launch
 from sev_attest.cli.options.reported import Reported, ReportedOptions, read_reported
-from sev_attest.cli.options.search import GuestSearchOptions, SearchOptions, Stated
+from sev_attest.cli.options.search import SearchOptions, Stated
 from sev_attest.cli.options.store import StoreOptions
 from sev_attest.cli.plan import (
     Plan,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @GuestOptions.given("guest")
 @DemandOptions.given("owner")
 @StoreOptions.given("ledger")
-@GuestSearchOptions.given("search")
+@FirmwareSearchOptions.given("search")
 @VerdictOptions.given("output")
 def command(
     *,
@@ -52,7 +53,7 @@ def command(
     guest: GuestOptions,
     owner: DemandOptions,
     ledger: StoreOptions,
-    search: GuestSearchOptions,
+    search: FirmwareSearchOptions,
     output: VerdictOptions,
 ) -> None:
     """Launch a domain on a libvirt host, attest it, give it its secrets, and let it run.

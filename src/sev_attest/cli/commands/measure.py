@@ -10,8 +10,8 @@ import click
 from sev_attest._encoding import blob
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option, option_name
-from sev_attest.cli.inputs import BYTE, FILE, OUTPUT, POLICY, stdin_errors
-from sev_attest.cli.options.common import ExplainOptions
+from sev_attest.cli.inputs import BYTE, FILE, POLICY, stdin_errors
+from sev_attest.cli.options.common import DigestOptions, ManifestOptions
 from sev_attest.cli.options.guest import GuestRangeOptions, Measured, measure_guest
 from sev_attest.cli.options.keys import read_key
 from sev_attest.cli.options.reported import NUMBERS
@@ -50,29 +50,6 @@ class HmacOptions(Options, title="The measurement to expect"):
             yield usage(f"--tik needs {', '.join(missing)} too")
         if len(self.stated("nonce", "measurement")) != 1:
             yield usage("--tik needs one of --nonce and --measurement")
-
-
-class ManifestOptions(Options, title="Manifest"):
-    """Where every digest is written."""
-
-    manifest: str | None = option(
-        "--manifest",
-        type=OUTPUT,
-        metavar="FILE",
-        help="Write every digest to this file, for `requirements`; then --cpu-model-name and "
-        "--vmsa-profile take several names, with commas.",
-    )
-    force: bool = option("--force", is_flag=True, help="Write over a file that exists.")
-
-
-class DigestOptions(ExplainOptions, title="Output"):
-    """How a digest is printed."""
-
-    form: str | None = option(
-        "--format",
-        type=click.Choice(["hex", "base64"]),
-        help="How to print the digest (default: hex).",
-    )
 
 
 @click.command("measure", cls=Command)

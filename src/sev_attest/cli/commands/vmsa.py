@@ -7,8 +7,8 @@ import click
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Group
 from sev_attest.cli.inputs import FILE, OUTPUT, Number, large_file, stdin_errors
+from sev_attest.cli.options.boot import CpuOptions, read_page
 from sev_attest.cli.options.common import OutputOptions
-from sev_attest.cli.options.guest import CpuOptions, read_page
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import reading

@@ -3,6 +3,8 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import click
+
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import OUTPUT
 from sev_attest.errors import SevAttestError
@@ -32,6 +34,29 @@ class ExplainOptions(OutputOptions, title="Output"):
     explain: bool = option(
         "--explain", is_flag=True, help="List every measured range and HMAC field."
     )
+
+
+class DigestOptions(ExplainOptions, title="Output"):
+    """How a digest is printed."""
+
+    form: str | None = option(
+        "--format",
+        type=click.Choice(["hex", "base64"]),
+        help="How to print the digest (default: hex).",
+    )
+
+
+class ManifestOptions(Options, title="Manifest"):
+    """Where every digest is written."""
+
+    manifest: str | None = option(
+        "--manifest",
+        type=OUTPUT,
+        metavar="FILE",
+        help="Write every digest to this file, for `requirements`; then --cpu-model-name and "
+        "--vmsa-profile take several names, with commas.",
+    )
+    force: bool = option("--force", is_flag=True, help="Write over a file that exists.")
 
 
 class LedgerOptions(Options, title="Ledger"):

@@ -1,4 +1,4 @@
-"""The options that describe a guest, and what is measured of it."""
+"""The options that describe an SEV or SEV-ES guest, and what is measured of it."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,140 +6,37 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest._encoding import blob
-from sev_attest.cli.bundle import Options, option
-from sev_attest.cli.inputs import (
-    BYTE,
-    FILE,
-    Number,
-    NumberRange,
-    large_file,
-    large_files,
-    read_small,
-)
+from sev_attest.cli.bundle import option
+from sev_attest.cli.inputs import Number, NumberRange, large_file
+from sev_attest.cli.options.boot import BUILT, KERNEL, PAGES, KernelOptions, StateOptions, no_state
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported, reading
 from sev_attest.guest.firmware import Firmware
-from sev_attest.guest.spec import MAX_VCPUS, VMSA_PROFILES
+from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.sev.digest import MeasuredGuest, MeasuredRange, pages_for
 from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
-    from sev_attest.guest.cpu import CpuModel
-    from sev_attest.guest.kernel_hashes import KernelHashes
-    from sev_attest.guest.vmsa import VmsaPages, VmsaProfile
+    from sev_attest.guest.vmsa import VmsaPages
 
 FILES = ("firmware", "kernel", "initrd", "vmsa_cpu0", "vmsa_cpu1")
-_MODEL = ("cpu_family", "cpu_model", "cpu_stepping")
-_BUILT = (*_MODEL, "cpu_model_name", "vmsa_profile")
-_PAGES = ("vmsa_cpu0", "vmsa_cpu1")
-VCPU_STATE = (*_PAGES, *_BUILT)
+VCPU_STATE = (*PAGES, *BUILT)
 _VCPU = ("num_cpus", *VCPU_STATE)
-KERNEL = ("kernel", "initrd", "cmdline")
 _DESCRIPTION = ("firmware", *KERNEL, "kernel_hashes", *_VCPU)
 
 
-class CpuOptions(Options, title="vCPUs of an SEV-ES guest"):
-    """The CPU that a guest sees, and how its VMM sets it up."""
-
-    cpu_family: int | None = option(
-        "--cpu-family", type=Number(270), help="CPU family, to build vCPU state from."
-    )
-    cpu_model: int | None = option("--cpu-model", type=BYTE, help="CPU model.")
-    cpu_stepping: int | None = option("--cpu-stepping", type=Number(15), help="CPU stepping.")
-    cpu_model_name: str | None = option(
-        "--cpu-model-name", metavar="NAME", help="Instead: QEMU's name (EPYC-Milan-v2)."
-    )
-    vmsa_profile: str | None = option(
-        "--vmsa-profile",
-        metavar="NAME",
-        help=f"How the VMM sets up vCPUs: {', '.join(VMSA_PROFILES)} "
-        f"(default: {VMSA_PROFILES[0]}).",
-    )
-
-    def model(self) -> "CpuModel | None":
-        """Return the CPU model, None if no option names one.
-
-        Raises Unsupported for an unknown name, or options that contradict each other.
-        """
-        family, model, stepping = self.cpu_family, self.cpu_model, self.cpu_stepping
-        numbers = self.stated(*_MODEL)
-        if self.cpu_model_name is None and not numbers:
-            return None
-        from sev_attest.guest.cpu import CpuModel
-
-        if self.cpu_model_name is not None:
-            if numbers:
-                raise usage(
-                    "--cpu-model-name excludes --cpu-family, --cpu-model and --cpu-stepping"
-                )
-            return CpuModel.named(self.cpu_model_name)
-        if family is None or model is None or stepping is None:
-            raise usage("--cpu-family, --cpu-model, --cpu-stepping go together")
-        return CpuModel(family=family, model=model, stepping=stepping)
-
-    def profile(self) -> "VmsaProfile | None":
-        """Return how the vCPUs are set up, None if these options name no vCPU state.
-
-        Raises Unsupported for an unknown profile, and as :meth:`model` does.
-        """
-        name, cpu = self.vmsa_profile, self.model()
-        if name is None and cpu is None:
-            return None
-        from sev_attest.guest.vmsa import VmsaProfile
-
-        if name is None:
-            return VmsaProfile(cpu=cpu)
-        if cpu is None and name in VMSA_PROFILES and VmsaProfile.needs_cpu(name):
-            return None
-        return VmsaProfile(name=name, cpu=cpu)
-
-    def notes(self) -> list[str]:
-        """Return a note if the profile shows guests another CPU than the options name."""
-        name, cpu = self.vmsa_profile, self.stated(*_MODEL, "cpu_model_name")
-        if name is None or not cpu:
-            return []
-        from sev_attest.guest.vmsa import VmsaProfile
-
-        if VmsaProfile.shows_cpu(name):
-            return []
-        return [f"profile {name} shows guests a CPU of its own: {cpu[0]} plays no part"]
-
-
-class BootOptions(Options, title="Guest"):
+class BootOptions(KernelOptions, title="Guest"):
     """What a guest boots, or its launch digest."""
 
-    firmware: str | None = option(
-        "-f", "--firmware", type=FILE, metavar="FILE", help="Firmware image."
-    )
-    kernel: str | None = option(
-        "-k", "--kernel", type=FILE, metavar="FILE", help="Kernel, booted directly."
-    )
-    initrd: str | None = option(
-        "-r", "--initrd", type=FILE, metavar="FILE", help="Initrd of that kernel."
-    )
-    cmdline: str | None = option(
-        "-e", "--cmdline", metavar="TEXT", help="Command line of that kernel."
-    )
-    kernel_hashes: str | None = option(
-        "--kernel-hashes",
-        metavar="HEX:HEX:HEX",
-        help="SHA-256 of kernel, initrd and command line (with its NUL), instead of these.",
-    )
     launch_digest: str | None = option(
         "--launch-digest", metavar="HEX|B64", help="Digest, instead of all these."
     )
 
 
-class AnyGuestOptions(CpuOptions, BootOptions, title="vCPUs of an SEV-ES guest"):
+class AnyGuestOptions(StateOptions, BootOptions, title="vCPUs"):
     """A guest, with one number of vCPUs or several."""
 
     num_cpus: int | range | None
-    vmsa_cpu0: str | None = option(
-        "-0", "--vmsa-cpu0", type=FILE, metavar="FILE", help="Boot vCPU's state."
-    )
-    vmsa_cpu1: str | None = option(
-        "-1", "--vmsa-cpu1", type=FILE, metavar="FILE", help="Other vCPUs' state."
-    )
 
     @property
     def described(self) -> bool:
@@ -152,23 +49,12 @@ class AnyGuestOptions(CpuOptions, BootOptions, title="vCPUs of an SEV-ES guest")
         ``hosted``: a host that is connected to may name what is missing.
         """
         digest, beside = self.launch_digest is not None, self.stated(*_DESCRIPTION)
-        parts, pages, built = self.stated(*KERNEL), self.stated(*_PAGES), self.stated(*_BUILT)
         if digest and beside:
             yield usage(f"--launch-digest excludes {', '.join(beside)}")
         if not digest and not hosted and self.firmware is None:
             yield no_firmware()
-        if self.kernel_hashes is not None and parts:
-            yield usage(f"--kernel-hashes excludes {', '.join(parts)}")
-        elif parts and self.kernel is None:
-            yield usage(f"--kernel is needed for {' and '.join(parts)}")
-        if built and pages:
-            yield usage(f"--vmsa-cpu0/1 exclude {', '.join(built)}")
-        elif pages == ["--vmsa-cpu1"]:
-            yield usage("--vmsa-cpu1 needs --vmsa-cpu0")
-        try:
-            self.profile()
-        except Unsupported as error:
-            yield error
+        yield from self.kernel_errors()
+        yield from self.state_errors()
 
     def vcpu_errors(self, policy: GuestPolicy) -> Iterator[Unsupported]:
         """Yield an error for what an SEV-ES guest lacks, or a plain SEV guest does not have."""
@@ -179,7 +65,7 @@ class AnyGuestOptions(CpuOptions, BootOptions, title="vCPUs of an SEV-ES guest")
             yield usage("an SEV-ES policy needs the number of vCPUs: --num-cpus")
         with suppress(Unsupported):  # errors() has it
             if self.vmsa_cpu0 is None and self.profile() is None:
-                yield _no_state()
+                yield no_state("an SEV-ES policy")
 
     def unmeasured(self, policy: GuestPolicy, fields: Iterable[str]) -> Iterator[Unsupported]:
         """Yield an error for a vCPU option that a plain SEV policy does not measure.
@@ -202,22 +88,10 @@ class AnyGuestOptions(CpuOptions, BootOptions, title="vCPUs of an SEV-ES guest")
             refuse(self.vcpu_errors(policy))
         with reading(self.firmware), large_file(self.firmware, progress=progress) as file:
             firmware = Firmware.read(file)
-        kernel = self._read_kernel(progress=progress)
+        kernel = self.read_kernel(progress=progress)
         with reading(self.firmware):
             vmsa = self.vmsa(firmware) if policy.es else None
             return MeasuredGuest(firmware=firmware, kernel=kernel, vmsa=vmsa)
-
-    def _read_kernel(self, *, progress: bool) -> "KernelHashes | None":
-        if self.kernel_hashes is not None:
-            return _kernel_hashes(self.kernel_hashes)
-        if self.kernel is None:
-            return None
-        from sev_attest.guest.kernel_hashes import KernelHashes
-
-        cmdline = None if self.cmdline is None else os.fsencode(self.cmdline)
-        paths = (self.kernel,) if self.initrd is None else (self.kernel, self.initrd)
-        with large_files(*paths, progress=progress) as (kernel, *rest):
-            return KernelHashes.of(kernel, rest[0] if rest else None, cmdline)
 
     def vmsa(self, firmware: Firmware) -> "VmsaPages":
         """Build the vCPUs' state for this firmware, or read its pages.
@@ -227,16 +101,13 @@ class AnyGuestOptions(CpuOptions, BootOptions, title="vCPUs of an SEV-ES guest")
         built = self.profile()
         if built is not None:
             return pages_for(built, firmware)
-        if self.vmsa_cpu0 is None:
-            raise _no_state()
-        from sev_attest.guest.vmsa import VmsaPages
-
-        boot = read_page(self.vmsa_cpu0)
-        ap = None if self.vmsa_cpu1 is None else read_page(self.vmsa_cpu1)
-        return VmsaPages(boot=boot, ap=ap)
+        pages = self.read_pages()
+        if pages is None:
+            raise no_state("an SEV-ES policy")
+        return pages
 
 
-class GuestOptions(AnyGuestOptions, title="vCPUs of an SEV-ES guest"):
+class GuestOptions(AnyGuestOptions, title="vCPUs"):
     """A guest."""
 
     num_cpus: int | None = option(
@@ -244,7 +115,7 @@ class GuestOptions(AnyGuestOptions, title="vCPUs of an SEV-ES guest"):
     )
 
 
-class GuestRangeOptions(AnyGuestOptions, title="vCPUs of an SEV-ES guest"):
+class GuestRangeOptions(AnyGuestOptions, title="vCPUs"):
     """A guest with each number of vCPUs in a range."""
 
     num_cpus: range | None = option(
@@ -320,38 +191,6 @@ def measure_guest(
     return Measured(guest.digests(counted)[-1], guest, counted, [*notes, *options.notes()])
 
 
-def _kernel_hashes(text: str) -> "KernelHashes":
-    """Read KERNEL:INITRD:CMDLINE, SHA-256 each."""
-    from sev_attest.guest.kernel_hashes import KernelHashes
-
-    parts = text.split(":")
-    stated = [name for name, part in zip(KERNEL, parts, strict=False) if part]
-    if len(parts) != len(KERNEL) or "kernel" not in stated:
-        raise usage("--kernel-hashes takes KERNEL:INITRD:CMDLINE (the last two may be empty)")
-    with reading("--kernel-hashes"):
-        digests = zip(KERNEL, map(os.fsencode, parts), strict=True)
-        return KernelHashes(
-            **{n: blob(part, (32,), n, only_text=True) for n, part in digests if part}
-        )
-
-
-def read_page(path: str) -> bytes:
-    """Read a VMSA page, 4096 bytes, from a file."""
-    from sev_attest.guest.vmsa import VmsaPages
-
-    with reading(path):
-        page = read_small(path, "VMSA page")
-        VmsaPages(boot=page)  # here, so that an error names the file
-    return page
-
-
 def no_firmware() -> Unsupported:
     """Return the error for a guest of which no firmware is named."""
     return usage("--firmware (or --launch-digest) is needed")
-
-
-def _no_state() -> Unsupported:
-    return usage(
-        "an SEV-ES policy needs the vCPUs' state: --vmsa-cpu0 (and --vmsa-cpu1), "
-        "--cpu-model-name, or --cpu-family, --cpu-model and --cpu-stepping"
-    )

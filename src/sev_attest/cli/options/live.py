@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import option, option_name
 from sev_attest.cli.interrupts import running
+from sev_attest.cli.options.boot import KERNEL
 from sev_attest.cli.options.connect import ConnectOptions, connect, is_qmp
-from sev_attest.cli.options.guest import KERNEL, GuestOptions
+from sev_attest.cli.options.guest import GuestOptions
 from sev_attest.cli.usage import usage
 from sev_attest.errors import (
     Insecure,

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from itertools import combinations, permutations, product
 
-from sev_attest.sev.diagnosis.hypotheses import Change, Clues, Launch
+from sev_attest.guest.diagnosis.search import Change
+from sev_attest.sev.diagnosis.hypotheses import Clues, Launch
 from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.policy import BITS, GuestPolicy
 from sev_attest.sev.spec import PolicyBit
