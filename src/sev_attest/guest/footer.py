@@ -72,8 +72,9 @@ class Ends:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.size = 0
-        self.head = self._recent = b""
+        self.size: int = 0
+        self.head: bytes = b""
+        self._recent = b""
 
     def take(self, chunk: bytes) -> None:
         """Take the next bytes of the file."""

@@ -55,7 +55,7 @@ class PageHasher:
     def __init__(self) -> None:
         """Begin with nothing."""
         self.contents: list[bytes] = []
-        self.rest = b""
+        self.rest: bytes = b""
         """What has come of a page that is not complete yet."""
         self._known: dict[bytes, bytes] = {}
         self._page = self._content = b""

@@ -21,7 +21,7 @@ class Row(NamedTuple):
     name: str
     offset: int
     size: int
-    type: type = int
+    kind: type = int
     since: int = 0
     """The first version with this field; its bytes are reserved before."""
 
@@ -150,9 +150,9 @@ class AttestationReport:
         """Return a field's value; None if this version does not have it."""
         if version < row.since:
             return None
-        if row.type is bytes:
+        if row.kind is bytes:
             return self.raw[row.offset : row.offset + row.size]
-        return row.type(number_at(self.raw, row.offset, row.size))
+        return row.kind(number_at(self.raw, row.offset, row.size))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "AttestationReport":

@@ -147,14 +147,14 @@ def _flag(least: Need) -> Callable[[Machine, Need], Answer]:
     return look
 
 
-sev = check(
+sev: Check = check(
     "host.cpu.sev", "the CPU flag sev", CPUINFO,
     "guide: Enabling SEV on the host; sevctl ok: SEV; virt-host-validate", essential=Need.SEV,
 )(_flag(Need.SEV))  # fmt: skip
-es = check(
+es: Check = check(
     "host.cpu.sev-es", "the CPU flag sev_es", CPUINFO, "sevctl ok es: SEV-ES", essential=Need.ES,
 )(_flag(Need.ES))  # fmt: skip
-snp = check(
+snp: Check = check(
     "host.cpu.sev-snp", "the CPU flag sev_snp", CPUINFO, "sevctl ok snp", essential=Need.SNP,
 )(_flag(Need.SNP))  # fmt: skip
 

@@ -139,10 +139,10 @@ def _kind(kind: Need) -> Callable[[Machine, Need], Answer]:
     return look
 
 
-es = check(
+es: Check = check(
     "guest.sev-es", "SEV-ES is active", "as guest.sev", "Linux, arch/x86/mm/mem_encrypt.c",
 )(_kind(Need.ES))  # fmt: skip
-snp = check(
+snp: Check = check(
     "guest.sev-snp", "SEV-SNP is active", "as guest.sev", "Linux, arch/x86/mm/mem_encrypt.c",
 )(_kind(Need.SNP))  # fmt: skip
 

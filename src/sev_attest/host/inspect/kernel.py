@@ -92,16 +92,16 @@ def _parameter(least: Need) -> Callable[[Machine, Need], Answer]:
 
 _READS = f"{_PARAMETERS}/"
 _MODULES = ("/sys/module",)
-sev = check(
+sev: Check = check(
     "host.kvm.sev", "KVM has SEV on", f"{_READS}sev",
     "guide: Enabling SEV on the host; sevctl ok: SEV enabled in KVM; virt-host-validate",
     essential=Need.SEV, within=_MODULES,
 )(_parameter(Need.SEV))  # fmt: skip
-es = check(
+es: Check = check(
     "host.kvm.sev-es", "KVM has SEV-ES on", f"{_READS}sev_es", "Linux, arch/x86/kvm/svm/sev.c",
     essential=Need.ES, within=_MODULES,
 )(_parameter(Need.ES))  # fmt: skip
-snp = check(
+snp: Check = check(
     "host.kvm.sev-snp", "KVM has SEV-SNP on", f"{_READS}sev_snp", "Linux, arch/x86/kvm/svm/sev.c",
     essential=Need.SNP, within=_MODULES,
 )(_parameter(Need.SNP))  # fmt: skip
