@@ -901,9 +901,13 @@ def test_an_interrupt_at_any_call_leaves_nothing(desk: Desk, call: str, when: st
 
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Handle signals as the program does."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    old = {number: signal.getsignal(number) for number in numbers}
+    """Handle signals as the program does, also if the tests were started to ignore them."""
+    defaults: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    old = {number: signal.signal(number, handler) for number, handler in defaults.items()}
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"it exits with {code}"))
     interrupts.handle()
     yield

@@ -374,7 +374,11 @@ def test_a_launch_that_a_signal_ends_releases_nothing(lab: Lab, owner: Owner, na
     # Once the measurement is right, it waits for a secret that nobody writes.
     words = owner.launch_words(guest, "--inject-secret", f"luks-key:{pipe}")
     with subprocess.Popen(
-        [sys.executable, "-m", "sev_attest", *map(str, words)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "sev_attest", *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # The program leaves a signal alone that the tests were started to ignore.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
     ) as process:
         assert process.stderr is not None
         seen: list[str] = []
