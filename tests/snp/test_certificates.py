@@ -2,10 +2,11 @@
 
 import hashlib
 import random
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509 as library
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from sev_attest._keys import RsaPublicKey
 from sev_attest.errors import MalformedInput
 from sev_attest.sev.chain.roots import amd_roots as sev_roots
+from sev_attest.snp import revocation
 from sev_attest.snp.certificates import MAX_CERTIFICATE, Certificate, Kind
 from sev_attest.snp.extensions import PREFIX
 from sev_attest.snp.revocation import RevocationList
@@ -132,7 +134,8 @@ def test_another_reader_reads_the_simulated_certificates_alike() -> None:
     assert own.not_after == vek.not_valid_after_utc
     assert own.body == vek.tbs_certificate_bytes
     crl = library.load_der_x509_crl(AMD.crl(5, 0x010001))
-    assert {one.serial_number for one in crl} == RevocationList(raw=AMD.crl(5, 0x010001)).serials
+    read = RevocationList(raw=AMD.crl(5, 0x010001)).serials
+    assert sorted(one.serial_number for one in crl) == [*read]
 
 
 # what is refused
@@ -341,7 +344,7 @@ def test_only_our_errors_come_out_of_changed_certificates() -> None:
 
 def test_a_revocation_list_is_read() -> None:
     crl = RevocationList(raw=AMD.crl(1, 0x010001, next_update=AT))
-    assert crl.serials == {1, 0x010001}
+    assert crl.serials == (1, 0x010001)
     assert (str(crl.issuer), crl.next_update) == ("ARK-Milan", AT)
     assert repr(crl) == "RevocationList(ARK-Milan, 2020-01-01, 2 revoked)"
     assert crl.signed_by(AMD.keys[Kind.ARK].public)
@@ -356,12 +359,12 @@ def crl_body(*parts: bytes) -> bytes:
 
 
 def test_the_optional_parts_of_a_list_may_be_missing() -> None:
-    assert RevocationList(raw=crl_body()).serials == frozenset()
+    assert RevocationList(raw=crl_body()).serials == ()
     reason = x509.extensions([("2.5.29.21", b"\x0a\x01\x01")])
     entry = x509.tlv(0x30, x509.tlv(0x30, x509.integer(7), x509.time(AT), reason))
     with pytest.raises(MalformedInput):  # an entry's extensions come without a tag of their own
         RevocationList(raw=crl_body(x509.tlv(0xA0, entry)))
-    assert RevocationList(raw=crl_body(entry)).serials == {7}
+    assert RevocationList(raw=crl_body(entry)).serials == (7,)
 
 
 @pytest.mark.parametrize(
@@ -425,3 +428,48 @@ def test_a_root_is_made_of_an_ark_only() -> None:
 def test_a_test_platform_is_not_amd_s() -> None:
     amd = {root.ark for root in amd_roots()}
     assert not any(SnpAuthority(p).root.ark in amd for p in Product)
+
+
+def test_a_list_names_the_serials_that_are_in_it() -> None:
+    crl = RevocationList(raw=AMD.crl(9, 0, 5, 5))
+    assert [number for number in range(12) if crl.names(number)] == [0, 5, 9]
+    assert not RevocationList(raw=AMD.crl()).names(0)
+
+
+def test_a_list_is_in_force_from_its_date_until_the_next_is_due() -> None:
+    second = timedelta(seconds=1)
+    crl = RevocationList(raw=AMD.crl(this_update=AT, next_update=AT + second))
+    assert [crl.in_force(AT + n * second) for n in (-1, 0, 1, 2)] == [False, True, True, False]
+    assert RevocationList(raw=AMD.crl(this_update=AT, next_update=None)).in_force(AT + second)
+
+
+def test_serial_numbers_have_at_most_20_octets() -> None:
+    most = 2**159 - 1
+    assert RevocationList(raw=AMD.crl(most)).serials == (most,)
+    assert Certificate(raw=AMD.ca(Kind.ASK, serial=most)).serial == most
+    with pytest.raises(MalformedInput, match="more than 20 octets"):
+        RevocationList(raw=AMD.crl(most + 1))
+    with pytest.raises(MalformedInput, match="more than 20 octets"):
+        Certificate(raw=AMD.ca(Kind.ASK, serial=most + 1))
+
+
+def test_a_list_has_a_largest_size() -> None:
+    step = len(AMD.crl(*range(2000, 4001))) - len(AMD.crl(*range(2000, 4000)))
+    last = 4000 + (revocation.MAX_LIST - len(AMD.crl(*range(2000, 4000)))) // step
+    assert len(RevocationList(raw=AMD.crl(*range(2000, last))).serials) == last - 2000
+    with pytest.raises(MalformedInput, match="revocation list: more than 65536 bytes"):
+        RevocationList(raw=AMD.crl(*range(2000, last + 1)))
+
+
+def test_serials_with_one_hash_cost_no_more_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's hash of a number is the number modulo 2**61 - 1, without a seed."""
+    monkeypatch.setattr(revocation, "MAX_LIST", 1 << 20, raising=False)
+
+    def cost(step: int) -> float:
+        raw = AMD.crl(*(number * step for number in range(1, 20_001)))
+        begin = time.process_time()
+        RevocationList(raw=raw)
+        return time.process_time() - begin
+
+    assert hash(2**61 - 1) == hash(0)
+    assert cost(2**61 - 1) < 4 * cost(2**61 + 1)

@@ -26,6 +26,7 @@ from sev_attest.snp.x509 import (
     Signed,
     read_extensions,
     read_name,
+    read_serial,
     read_time,
 )
 
@@ -97,7 +98,7 @@ class Certificate:
         version = tbs.inside(_der.context(0), "version")
         if version.number("version") != _V3 or version.more:
             raise tbs.error("version", "not 3")
-        fields["serial"] = tbs.number("serialNumber")
+        fields["serial"] = read_serial(tbs, "serialNumber")
         signed.check_algorithm(tbs)
         fields["issuer"] = read_name(tbs, "issuer")
         dates = tbs.inside(_der.SEQUENCE, "validity")

@@ -4,6 +4,7 @@ Source: RFC 5280, 5.1. No list of AMD's was at hand. Only the ARK signs them, an
 ASVKs: a bad chip is not revoked by AMD's means.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,9 +12,20 @@ from datetime import datetime
 from sev_attest import _crypto, _der
 from sev_attest._der import Der
 from sev_attest._keys import RsaPublicKey
-from sev_attest.snp.x509 import TIMES, Name, Signed, read_extensions, read_name, read_time
+from sev_attest.errors import MalformedInput
+from sev_attest.snp.x509 import (
+    TIMES,
+    Name,
+    Signed,
+    read_extensions,
+    read_name,
+    read_serial,
+    read_time,
+)
 
 STRUCTURE = "revocation list"
+MAX_LIST = 1 << 16
+"""Most bytes of a list; it names ASKs and ASVKs, of which a product has few."""
 _V2 = 1
 
 
@@ -31,13 +43,18 @@ class RevocationList:
     issuer: Name = field(init=False, compare=False)
     this_update: datetime = field(init=False, compare=False)
     next_update: datetime | None = field(init=False, compare=False)
-    serials: frozenset[int] = field(init=False, compare=False)
-    """Serial numbers of the revoked certificates."""
+    serials: tuple[int, ...] = field(init=False, compare=False)
+    """Serial numbers of the revoked certificates, in ascending order.
+
+    No set: whoever makes a list may choose numbers whose hashes in Python are all the same.
+    """
     signature: bytes = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Read the fields."""
         object.__setattr__(self, "raw", bytes(self.raw))
+        if len(self.raw) > MAX_LIST:
+            raise MalformedInput(STRUCTURE, "length", f"more than {MAX_LIST} bytes")
         signed = Signed(self.raw, STRUCTURE)
         tbs = signed.read()
         if tbs.number("version") != _V2:
@@ -49,7 +66,7 @@ class RevocationList:
             "issuer": read_name(tbs, "issuer"),
             "this_update": read_time(tbs, "thisUpdate"),
             "next_update": read_time(tbs, "nextUpdate") if tbs.tag in TIMES else None,
-            "serials": frozenset(_revoked(tbs)),
+            "serials": tuple(sorted(_revoked(tbs))),
         }
         if tbs.more:
             read_extensions(tbs.inside(_der.context(0), "crlExtensions"))
@@ -61,6 +78,15 @@ class RevocationList:
         """Show its issuer, date and length."""
         date = self.this_update.date().isoformat()
         return f"RevocationList({self.issuer}, {date}, {len(self.serials)} revoked)"
+
+    def names(self, serial: int) -> bool:
+        """Return whether the certificate with a serial number is revoked."""
+        at = bisect_left(self.serials, serial)
+        return self.serials[at : at + 1] == (serial,)
+
+    def in_force(self, when: datetime) -> bool:
+        """Return whether this was issued by then, and the next one was not due yet."""
+        return self.this_update <= when and (self.next_update is None or when <= self.next_update)
 
     def signed_by(self, key: RsaPublicKey) -> bool:
         """Return whether a key's signature over this list holds."""
@@ -75,7 +101,7 @@ def _revoked(tbs: Der) -> Iterator[int]:
     every = tbs.inside(_der.SEQUENCE, what)
     while every.more:
         one = every.inside(_der.SEQUENCE, what)
-        yield one.number(what)
+        yield read_serial(one, what)
         read_time(one, what)
         if one.more:
             read_extensions(one)

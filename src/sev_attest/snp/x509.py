@@ -29,6 +29,8 @@ TIMES = {
     ),
 }
 """The forms of a time by their tag: century, year, month, day, hour, minute, second."""
+_MOST_SERIAL = 20
+"""Most octets of a serial number (RFC 5280, 4.1.2.2)."""
 _UTC_TIME_PIVOT = 50
 """Years of two digits from here on are of the 20th century (RFC 5280, 4.1.2.5.1)."""
 
@@ -94,6 +96,14 @@ def read_name(tbs: Der, what: str) -> Name:
     if len(common) != 1:
         raise tbs.error(what, f"{len(common)} common names, expected one")
     return Name(whole, common[0])
+
+
+def read_serial(values: Der, what: str) -> int:
+    """Read a serial number, of at most 20 octets; 0 is one too."""
+    found = values.number(what)
+    if found.bit_length() >= 8 * _MOST_SERIAL:  # the sign takes a bit
+        raise values.error(what, f"a serial number of more than {_MOST_SERIAL} octets")
+    return found
 
 
 def read_time(dates: Der, what: str) -> datetime:
