@@ -18,6 +18,7 @@ from sev_attest.snp.verify import CHECKS
 from sev_attest.testing import Platform
 from sev_attest.testing.snp import SnpAuthority, SnpPlatform
 from snp_material import AMD, ASK_GUID, MILAN, VCEK_GUID, VLEK_GUID, pem, table
+from snp_reports import bound, hcl
 from vault_stand_in import StandIn, serving
 
 DATA, DIGEST = bytes(range(64)), bytes(range(48))
@@ -140,7 +141,33 @@ def test_quiet_prints_nothing_and_verbose_every_step(run: Run, files: Path) -> N
 def test_debug_and_the_host_s_own_reports_are_said(run: Run, files: Path) -> None:
     ran = run("snp", "verify", "debug.bin", "certs", *ROOT)
     assert verified(ran, "OK: the report is not AMD's: Milan, VCEK, VMPL asked for by the host")
-    assert f"note: {snp_verify._DEBUG}" in ran.lines
+    assert {f"note: {snp_verify._DEBUG}", f"note: {snp_verify._HOST}"} <= {*ran.lines}
+    ran = run("snp", "verify", "debug.bin", "certs", *ROOT, "--report-data", bytes(64).hex())
+    assert (ran.code, ran.lines[0][:41]) == (1, "NOT VERIFIED: the host asked for this rep")
+
+
+def test_a_guest_that_can_be_moved_is_said(run: Run, files: Path) -> None:
+    report = MILAN.report(
+        policy=0x70000, report_id_ma=b"\1" * 32, measurement=DIGEST, report_data=DATA
+    )
+    Path("moves.bin").write_bytes(report)
+    options = ("--report-data", DATA.hex(), "--launch-digest", DIGEST.hex())
+    ran = run("snp", "verify", "moves.bin", "certs", *ROOT, *options)
+    assert verified(ran)
+    assert ran.lines[2:] == [f"note: {snp_verify._MIGRATION}", f"note: {snp_verify._AGENT}"]
+
+
+def test_runtime_data_has_to_be_bound(run: Run, files: Path) -> None:
+    Path("bound.bin").write_bytes(hcl(MILAN.report(report_data=bound())))
+    Path("unbound.bin").write_bytes(hcl(MILAN.report(report_data=bound(b"{}"))))
+    found = document(run("snp", "verify", "bound.bin", "certs", *ROOT, "--json"))
+    assert (found["checks"][-1]["id"], found["checks"][-1]["ok"]) == ("snp.hcl.bound", True)
+    found = document(run("snp", "verify", "unbound.bin", "certs", *ROOT, "--json"), code=1)
+    assert (found["ok"], found["failed"]) == (False, ["snp.hcl.bound"])
+    assert found["checks"][-1]["ok"] is False
+    ran = run("snp", "verify", "unbound.bin", "certs", *ROOT, "-v")
+    assert (ran.code, "FAIL snp.hcl.bound" in ran.out) == (1, True)
+    assert "error: the runtime data is not bound to the report" in ran.err
 
 
 def test_the_json_document(run: Run, files: Path) -> None:

@@ -290,6 +290,15 @@ def test_a_folder_without_one_report_is_refused(files: dict[str, bytes], words: 
     assert str(caught.value) == f"SEV-SNP report: {words}" or words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["outblob", "attestation-report.bin"])
+def test_a_folder_with_another_report_is_refused(name: str) -> None:
+    """Else the verdict would be on the one, and the reader might mean the other."""
+    other = report(guest_svn=7)
+    with pytest.raises(MalformedInput, match=f"these are 2 reports, name one: z.bin, {name}"):
+        read_folder({"z.bin": hcl(other), name: report()})
+    assert read_folder({"z.bin": hcl(report()), name: report()}).report.raw == report()
+
+
 def test_certificates_are_told_by_their_beginning() -> None:
     assert is_certificate(DER)
     assert is_certificate(PEM)

@@ -3,11 +3,12 @@
 import pickle
 import random
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, NamedTuple
 
 import pytest
 
+from sev_attest import _crypto
 from sev_attest.errors import MalformedInput, ReportInvalid, SevAttestError, Unsupported
 from sev_attest.snp.certificates import Certificate, Kind
 from sev_attest.snp.chain import rsa
@@ -82,6 +83,48 @@ def test_the_order_of_certificates_and_those_of_others_do_not_matter() -> None:
 def test_of_two_certificates_of_a_key_the_one_in_date_is_taken() -> None:
     old = MILAN.vek(shape=Shape(not_after=datetime(2021, 1, 1, tzinfo=UTC)))
     assert not failures(MILAN.report(), old, MILAN.certificates())
+
+
+def decoys() -> list[bytes]:
+    """Certificates that a host can make, or get, that fit the report as well as the right one."""
+    forged, genoa = SnpAuthority(forged=True), AUTHORITIES[Product.GENOA]
+    theirs = SnpPlatform.of(b"the host's", AMD).key(Kind.VCEK).public_key()
+    own = MILAN.key(Kind.VCEK).public_key()
+    fits: dict[str, bytes] = {"tcb": MILAN.tcb, "hwid": MILAN.hwid}
+    return [
+        forged.vek(Kind.VCEK, theirs, **fits),  # type: ignore[arg-type]
+        forged.vek(Kind.VCEK, own, **fits),  # type: ignore[arg-type]
+        genoa.vek(Kind.VCEK, own, **fits),  # type: ignore[arg-type]
+    ]
+
+
+@pytest.mark.parametrize("decoy", decoys(), ids=["another key", "its key", "another product"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_decoy_does_not_displace_the_report_s_own_certificate(decoy: bytes, version: int) -> None:
+    report = MILAN.report(version=version)
+    for parts in ((decoy, MILAN.vek()), (MILAN.vek(), decoy)):
+        assert verify(report, *parts, AMD.ask, AMD.ark).vek.raw == MILAN.vek()
+    assert failures(report, decoy, AMD.ask, AMD.ark)
+
+
+def test_the_number_of_keys_that_are_tried_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+    holds = _crypto.ecdsa_sha384_holds
+
+    def counted(*given: Any) -> bool:
+        tried.append(given)
+        return holds(*given)
+
+    monkeypatch.setattr(_crypto, "ecdsa_sha384_holds", counted)
+    (decoy,) = read(decoys()[0])
+    many = [Certificate(raw=decoy.raw[:-2] + number.to_bytes(2, "big")) for number in range(200)]
+    given = [*many, *read(MILAN.certificates())]
+    with pytest.raises(ReportInvalid):  # fails closed
+        verify_report(AttestationReport.from_bytes(MILAN.report()), given, roots=[AMD.root], at=AT)
+    assert len(tried) == 64 + 4
+    assert verify_report(
+        AttestationReport.from_bytes(MILAN.report()), given[150:], roots=[AMD.root], at=AT
+    )
 
 
 def test_the_root_may_be_left_out_if_it_is_trusted() -> None:
@@ -413,6 +456,21 @@ def test_a_time_without_zone_is_refused() -> None:
     with pytest.raises(Unsupported, match="no time zone"):
         verify(MILAN.report(), MILAN.certificates(), at=datetime(2026, 6, 1))  # noqa: DTZ001
 
+    class Nowhere(tzinfo):
+        """A zone that does not know its offset."""
+
+        def utcoffset(self, _when: datetime | None) -> None:
+            """Return None."""
+
+        dst = utcoffset
+
+        def tzname(self, _when: datetime | None) -> str:
+            """Return no name."""
+            return ""
+
+    with pytest.raises(Unsupported, match="no time zone"):
+        verify(MILAN.report(), MILAN.certificates(), at=datetime(2026, 6, 1, tzinfo=Nowhere()))
+
 
 def test_a_vcek_has_no_rsa_key() -> None:
     with pytest.raises(TypeError, match="has no RSA key"):
@@ -464,8 +522,50 @@ def test_a_revoked_ask_that_is_pinned_is_refused_too() -> None:
 
 def test_an_old_list_still_revokes_but_does_not_clear() -> None:
     old = AT - timedelta(days=1)
-    assert "out of date: the next was due 2026-05-31" in revocation(AMD.crl(next_update=old))
+    assert "ARK-Milan's of 2020-01-01 00:00:00 UTC (the next is due 2026-05-31" in revocation(
+        AMD.crl(next_update=old)
+    )
     assert "revoked" in revocation(AMD.crl(0x010001, next_update=old), AMD.crl())
+
+
+def test_a_list_of_tomorrow_revokes_but_does_not_clear() -> None:
+    tomorrow = AT + timedelta(days=1)
+    for due in (None, tomorrow + timedelta(days=1)):
+        found = revocation(AMD.crl(this_update=tomorrow, next_update=due))
+        assert (
+            "is not valid yet at 2026-06-01 00:00:00 UTC: it is ARK-Milan's of 2026-06-02" in found
+        )
+    assert "revoked" in revocation(AMD.crl(0x010001, this_update=tomorrow), AMD.crl())
+    assert not revocation(AMD.crl(this_update=tomorrow), AMD.crl())
+    old = AMD.crl(next_update=AT - timedelta(days=1))
+    assert "out of date" in revocation(AMD.crl(this_update=tomorrow), old)
+
+
+def test_the_list_that_cleared_is_named_with_its_dates() -> None:
+    lists = (
+        AMD.crl(next_update=AT - timedelta(days=1)),
+        AMD.crl(this_update=AT - timedelta(days=2), next_update=None),
+        AMD.crl(this_update=AT + timedelta(days=1)),
+        AUTHORITIES[Product.GENOA].crl(),
+    )
+    notes = verify(MILAN.report(), MILAN.certificates(), *lists).notes
+    words = "ARK-Milan's of 2026-05-30 00:00:00 UTC (no next is stated)"
+    assert f"the revocation list is {words}" in notes
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_new_certificate_of_a_revoked_key_does_not_help(*, first: bool) -> None:
+    """The serial is that of whatever certificate the host brings: the key is what is revoked."""
+    new, list_ = AMD.ca(Kind.ASK, serial=0x01000F), AMD.crl(0x010001)
+    given = (new, AMD.ask) if first else (AMD.ask, new)
+    assert "revoked" in revocation(list_, parts=(MILAN.vek(), *given, AMD.ark))
+    assert "revoked" in revocation(
+        list_, parts=(MILAN.vek(), new, AMD.ark), roots=[pinned_root()]
+    )  # fmt: skip
+    # Nobody but the ARK says which serial numbers a key has.
+    false = AMD.ca(Kind.ASK, serial=0x01000F, signer=Kind.ASVK)
+    assert not revocation(AMD.crl(0x01000F), parts=(MILAN.vek(), AMD.ask, false, AMD.ark))
+    assert not revocation(AMD.crl(0x010101), parts=(MILAN.certificates(), AMD.asvk))
 
 
 def test_another_s_list_does_not_count() -> None:

@@ -1,13 +1,13 @@
 """Which of the certificates at hand are behind a report, and which pinned keys fill the gaps.
 
-Nothing is verified here, so nothing here has to be right for a verdict to be: every choice is then
-held to every check.
+No verdict rests on a choice made here: every choice is then held to every check.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sev_attest import _crypto
 from sev_attest._keys import RsaPublicKey
 from sev_attest.errors import MalformedInput
 from sev_attest.snp.certificates import VEKS, Certificate, Kind
@@ -15,10 +15,14 @@ from sev_attest.snp.kds import possible_products, vcek_address
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import PinnedKey, Root
-from sev_attest.snp.spec import SigningKey
+from sev_attest.snp.spec import SIGNATURE_ALGO, SigningKey
 
 SIGNERS = {Kind.VCEK: Kind.ASK, Kind.VLEK: Kind.ASVK}
 """The kind of key that signs each kind of VEK."""
+_MOST_SIGNATURES = 64
+"""Most keys that are tried on a report. Whoever brings more equal VEKs only hides the right one."""
+_MOST_CHAINS = 4
+"""Most chains of a report: each is held to every check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class Chain:
     root: Root | None
     """The trusted root with the ARK's key; without an ARK, the one that the rest leads to."""
     crls: tuple[RevocationList, ...]
+    cas: tuple[Certificate, ...]
+    """Every ASK or ASVK at hand that has the chosen one's key, whoever signed it."""
 
     @property
     def ca_kind(self) -> Kind:
@@ -48,6 +54,12 @@ class Chain:
         return self.pinned.public_key if self.pinned else None
 
     @property
+    def pinned_serial(self) -> int | None:
+        """The serial number that AMD published the ASK's or ASVK's key with, if it is pinned."""
+        pinned = self.root.pinned(self.ca_kind) if self.root else None
+        return pinned.serial if pinned and pinned.public_key == self.ca_key else None
+
+    @property
     def ark_key(self) -> RsaPublicKey | None:
         """The key of the ARK."""
         if self.ark is not None:
@@ -59,6 +71,18 @@ class Chain:
         """The product of the chain, by the name of the VEK's issuer; "" if that is not AMD's."""
         signer = self.vek.signer
         return signer[1] if signer else ""
+
+    @property
+    def named_lists(self) -> tuple[RevocationList, ...]:
+        """The revocation lists that have the name of this product's ARK."""
+        name = f"ARK-{self.product_name}"
+        return tuple(crl for crl in self.crls if crl.issuer.common_name == name)
+
+    @property
+    def signed_lists(self) -> tuple[RevocationList, ...]:
+        """Those of them that the ARK's key signs; none without an ARK."""
+        key = self.ark_key
+        return tuple(crl for crl in self.named_lists if key is not None and crl.signed_by(key))
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
@@ -84,17 +108,42 @@ def choose(
     given: Iterable[Certificate | RevocationList],
     roots: Sequence[Root],
     when: datetime,
-) -> Chain:
-    """Choose the chain of a report among certificates in any order, of any number of platforms.
+) -> tuple[Chain, ...]:
+    """Choose the chains of a report among certificates in any order, of any number of platforms.
 
-    Raises MalformedInput if there is no VCEK or VLEK at all.
+    There are several, at most 4, if several VEKs fit the report equally well: a host can make one
+    that does, for the key of the right one. Raises MalformedInput if there is no VCEK or VLEK.
     """
     every = list(dict.fromkeys(given))
     certificates = [one for one in every if isinstance(one, Certificate)]
     veks = [one for one in certificates if one.kind in VEKS]
     if not veks:
         raise _no_vek(report)
-    vek = max(veks, key=lambda one: _fitting(one, report, when))
+    crls = tuple(one for one in every if isinstance(one, RevocationList))
+    return tuple(_chain(vek, certificates, crls, roots) for vek in _best(veks, report, when))
+
+
+def _best(
+    veks: list[Certificate], report: AttestationReport, when: datetime
+) -> Sequence[Certificate]:
+    """Return the VEKs that fit a report best, at most 4: first those whose key signs it."""
+    fitting = [_fitting(one, report, when) for one in veks]
+    best = [one for one, fits in zip(veks, fitting, strict=True) if fits == max(fitting)]
+    if len(best) == 1:
+        return best
+    # Stable: of those that are equal in this too, the first one given comes first.
+    best.sort(key=lambda one: not product_fits(one, report))
+    tried = best[:_MOST_SIGNATURES]
+    return sorted(tried, key=lambda one: not signs(one, report))[:_MOST_CHAINS]
+
+
+def _chain(
+    vek: Certificate,
+    certificates: list[Certificate],
+    crls: tuple[RevocationList, ...],
+    roots: Sequence[Root],
+) -> Chain:
+    """Choose what is above a VEK."""
     ca = _ca(vek, certificates)
     product = vek.signer[1] if vek.signer else ""
     ark = _ark(ca, product, certificates, roots)
@@ -103,14 +152,11 @@ def choose(
     # Without a trusted root nothing is verified, but the other steps can still say more.
     pinning = root or own
     pinned = pinning.pinned(SIGNERS[vek.kind]) if pinning and ca is None else None
+    key = ca.public_key if ca else pinned.public_key if pinned else None
+    cas = [one for one in certificates if one.kind is SIGNERS[vek.kind] and one.public_key == key]
     return Chain(
-        vek=vek,
-        ca=ca,
-        ark=ark,
-        pinned=pinned,
-        root=root,
-        crls=tuple(one for one in every if isinstance(one, RevocationList)),
-    )
+        vek=vek, ca=ca, ark=ark, pinned=pinned, root=root, crls=crls, cas=tuple(cas)
+    )  # fmt: skip
 
 
 def _fitting(vek: Certificate, report: AttestationReport, when: datetime) -> int:
@@ -137,6 +183,20 @@ def hwid_fits(vek: Certificate, report: AttestationReport) -> bool:
     """Return whether a VCEK is of the chip that a report names; for a VLEK it must name none."""
     hwid = vek.extensions.hwid if vek.extensions else b""
     return report.chip_id == hwid.ljust(len(report.chip_id), b"\0")
+
+
+def product_fits(vek: Certificate, report: AttestationReport) -> bool:
+    """Return whether a VEK is for the product of a report, if the report says one."""
+    return report.product is None or report.product.value == vek.product_name
+
+
+def signs(vek: Certificate, report: AttestationReport) -> bool:
+    """Return whether a VEK's key signs a report, over the bytes that were received."""
+    return (
+        report.signature_algo == SIGNATURE_ALGO
+        and vek.point is not None
+        and _crypto.ecdsa_sha384_holds(vek.point, report.signature, report.signed)
+    )
 
 
 def in_date(certificate: Certificate, when: datetime) -> bool:

@@ -21,17 +21,27 @@ _SHOWN = 16
 _FROM_PROVIDER = "a VLEK comes from the cloud provider, in the certificate table beside the report"
 
 
-def notes_on(chain: Chain, root: Root, at: datetime | None) -> Iterator[str]:
-    """Yield what a verdict rests on; ``at`` is the time if the caller chose it."""
+def notes_on(chain: Chain, root: Root, at: datetime, *, at_is_now: bool) -> Iterator[str]:
+    """Yield what a verdict at a time rests on."""
     if root.product is None:
         yield "this root is not AMD's: it was trusted only because it was named"
     elif chain.missing:
         names = " and ".join(kind.name for kind in chain.missing)
         yield f"no certificate of the {names} was given: the verdict rests on AMD's pinned key"
-    if at is not None:
+    if not at_is_now:
         yield f"the certificates were judged at {moment(at)}, not now"
     if chain.crls:
+        newest = max(
+            (crl for crl in chain.signed_lists if crl.in_force(at)), key=lambda crl: crl.this_update
+        )
+        yield f"the revocation list is {_dated(newest)}"
         yield "the revocation list covers the ASK and ASVK only: AMD revokes no chip in this way"
+
+
+def _dated(crl: RevocationList) -> str:
+    """Return the name and the dates of a revocation list."""
+    due = f"the next is due {moment(crl.next_update)}" if crl.next_update else "no next is stated"
+    return f"{crl.issuer}'s of {moment(crl.this_update)} ({due})"
 
 
 def moment(when: datetime) -> str:
@@ -73,21 +83,28 @@ def revoked(chain: Chain) -> Failure:
     return Failure("snp.ask.not-revoked", message, certificate=name)
 
 
-def no_list(
-    chain: Chain, named: Sequence[RevocationList], signed: Sequence[RevocationList]
-) -> Failure:
-    """Explain that no list counts: ``named`` have this ARK's name, ``signed`` its signature."""
+def no_list(chain: Chain, signed: Sequence[RevocationList], when: datetime) -> Failure:
+    """Explain that no list counts at a time; ``signed`` are those with the ARK's signature."""
     issuers = ", ".join(sorted({crl.issuer.common_name for crl in chain.crls}))
     message = f"the revocation list is of {issuers}, not of this chain's ARK"
-    if named:
+    if chain.named_lists:
         message = "the ARK's signature over the revocation list does not hold"
     if signed:
-        last = max(crl.next_update for crl in signed if crl.next_update)
-        message = f"the revocation list is out of date: the next was due {moment(last)}"
+        message = _not_in_force(signed, when)
     hint = ""
     if chain.root is not None and chain.root.product is not None:
         hint = f"AMD serves it at {AMD}{crl_path(chain.root.product, chain.vek.kind)}"
     return Failure("snp.ask.not-revoked", message, hint, certificate=chain.ca_kind.name)
+
+
+def _not_in_force(signed: Sequence[RevocationList], when: datetime) -> str:
+    """Return why none of these lists is in force: the dates of the one that is nearest."""
+    past = [crl for crl in signed if crl.this_update <= when]
+    if past:
+        newest = max(past, key=lambda crl: crl.this_update)
+        return f"the revocation list is out of date at {moment(when)}: it is {_dated(newest)}"
+    first = min(signed, key=lambda crl: crl.this_update)
+    return f"the revocation list is not valid yet at {moment(when)}: it is {_dated(first)}"
 
 
 def wrong_kind(report: AttestationReport, chain: Chain) -> Failure:

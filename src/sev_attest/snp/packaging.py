@@ -8,6 +8,7 @@ Does not verify: anything. Certificates are returned as they came, unparsed.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -198,11 +199,13 @@ _OUTBLOB, _AUXBLOB, _INBLOB = "outblob", "auxblob", "inblob"
 def read_folder(files: Mapping[str, bytes]) -> Evidence:
     """Read the files of a folder, by their names in it ("certs/vcek.pem").
 
-    Raises MalformedInput if none or several of them are reports.
+    Raises MalformedInput if none of them is a report, or several are: beside a file with a name
+    that is known there may be copies of the same report, and no other report.
     """
+    found = dict(_reports(files))
     name = next((known for known in (_OUTBLOB, _SNPGUEST) if known in files), None)
-    if name is None:
-        name = _only_report(files)
+    if name is None or len({report.raw for report in found.values()}) > 1:
+        name = _only(list(found))
     with reading(name):
         evidence = read_evidence(files[name])
     if name == _OUTBLOB:
@@ -213,8 +216,8 @@ def read_folder(files: Mapping[str, bytes]) -> Evidence:
     return replace(evidence, certificates=(*evidence.certificates, *certificates))
 
 
-def _only_report(files: Mapping[str, bytes]) -> str:
-    found = [name for name, data in files.items() if _is_report(data)]
+def _only(found: list[str]) -> str:
+    """Return the name of the only report; raises MalformedInput for none, or several."""
     if len(found) == 1:
         return found[0]
     reason = f"no file of this folder is a report ({_SNPGUEST}, {_OUTBLOB}, or any other name)"
@@ -224,12 +227,11 @@ def _only_report(files: Mapping[str, bytes]) -> str:
     raise MalformedInput(STRUCTURE, "format", reason, hint=_FORMATS)
 
 
-def _is_report(data: bytes) -> bool:
-    try:
-        read_evidence(data)
-    except MalformedInput:
-        return False
-    return True
+def _reports(files: Mapping[str, bytes]) -> Iterator[tuple[str, AttestationReport]]:
+    """Yield the names of the files that are reports, and the reports."""
+    for name, data in files.items():
+        with suppress(MalformedInput):
+            yield name, read_evidence(data).report
 
 
 def _request_notes(files: Mapping[str, bytes], evidence: Evidence) -> Iterator[str]:

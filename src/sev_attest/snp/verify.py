@@ -4,7 +4,8 @@ The steps, each under its number in the code:
 
 1. The ARK is a trusted root, compared by its key and never by name, and signs itself.
 2. The ARK signs the ASK (for a VLEK: the ASVK). Where that is missing, AMD's pinned key stands in.
-3. If revocation lists are given: the ARK's is among them, in date, and does not name the ASK.
+3. If revocation lists are given: the ARK's is among them, in date, and names the ASK by no serial
+   number that its key was certified with.
 4. The ASK signs the VCEK (the ASVK: the VLEK).
 5. The certificate is of the kind of key that the report says it is signed with.
 6. The chain, the certificate and the report's CPUID (from version 3 on) name one product.
@@ -25,13 +26,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from sev_attest import _crypto
 from sev_attest._keys import RsaPublicKey
 from sev_attest._seal import Seal
 from sev_attest.errors import Failure, ReportInvalid, Unsupported
 from sev_attest.snp.certificates import Certificate, Kind
-from sev_attest.snp.chain import Chain, choose, hwid_fits, in_date, kind_fits, tcb_fits
+from sev_attest.snp.chain import Chain, choose, hwid_fits, in_date, kind_fits, signs, tcb_fits
 from sev_attest.snp.explain import (
     broken,
     no_ca,
@@ -49,7 +51,6 @@ from sev_attest.snp.explain import (
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import Root, amd_roots
-from sev_attest.snp.spec import SIGNATURE_ALGO
 from sev_attest.snp.tcb import Product
 
 CHECKS = {
@@ -114,7 +115,7 @@ class VerifiedReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the verdict rests on beside the certificates, a sentence each."""
-        return tuple(notes_on(self.chain, self.root, None if self.at_is_now else self.at))
+        return tuple(notes_on(self.chain, self.root, self.at, at_is_now=self.at_is_now))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,13 +151,12 @@ def verify_report(
     if not roots:
         raise Unsupported("no trusted root was given: nothing can be verified", check="snp.roots")
     when = datetime.now(UTC) if at is None else at
-    if when.tzinfo is None:
+    if when.utcoffset() is None:
         raise Unsupported("the time has no time zone", check="snp.at")
-    chain = choose(report, certificates, roots, when)
-    case = Case(report=report, chain=chain, when=when)
-    made = [(check, step(case)) for check, step in _STEPS.items()]
-    failures = tuple(found for _, found in made if isinstance(found, Failure))
-    held = frozenset(check for check, found in made if found is None)
+    chains = choose(report, certificates, roots, when)
+    judged = [_judged(Case(report=report, chain=chain, when=when)) for chain in chains]
+    # Of several certificates that fit, the one that fails the fewest checks is the report's.
+    chain, failures, held = max(judged, key=lambda one: len(one.held))
     # Fail closed: a check that was not made does not hold.
     wanted = CHECKS.keys() if chain.crls else CHECKS.keys() - {REVOCATION}
     if failures or chain.root is None or held != wanted:
@@ -164,6 +164,21 @@ def verify_report(
     return VerifiedReport(
         report=report, chain=chain, root=chain.root, at=when, at_is_now=at is None, _seal=_SEAL
     )
+
+
+class _Judged(NamedTuple):
+    """A chain, which checks of it failed, and which held."""
+
+    chain: Chain
+    failures: tuple[Failure, ...]
+    held: frozenset[str]
+
+
+def _judged(case: Case) -> _Judged:
+    made = [(check, step(case)) for check, step in _STEPS.items()]
+    failures = tuple(found for _, found in made if isinstance(found, Failure))
+    held = frozenset(check for check, found in made if found is None)
+    return _Judged(case.chain, failures, held)
 
 
 class _NotMade:
@@ -202,14 +217,23 @@ def _not_revoked(case: Case) -> Result:
     chain = case.chain
     if not chain.crls or chain.ark_key is None:
         return _NOT_MADE
-    named = [crl for crl in chain.crls if crl.issuer.common_name == f"ARK-{chain.product_name}"]
-    signed = [crl for crl in named if crl.signed_by(chain.ark_key)]
-    dated = [crl for crl in signed if crl.next_update is None or crl.next_update >= case.when]
-    serial = chain.ca.serial if chain.ca else chain.pinned.serial if chain.pinned else None
-    # An older list still counts against it: what was revoked stays so.
-    if any(serial in crl.serials for crl in signed):
+    lists = chain.signed_lists
+    # A list that is not in force still counts against it: what was revoked stays so.
+    if _is_revoked(chain, chain.ark_key, lists):
         return revoked(chain)
-    return None if dated else no_list(chain, named, signed)
+    in_force = any(crl.in_force(case.when) for crl in lists)
+    return None if in_force else no_list(chain, lists, case.when)
+
+
+def _is_revoked(chain: Chain, ark: RsaPublicKey, lists: Sequence[RevocationList]) -> bool:
+    """Return whether a list names a certificate of the ASK's key.
+
+    It is the key that is revoked: another certificate of it does not help, whoever brings that.
+    """
+    pinned = chain.pinned_serial
+    return any(crl.names(pinned) for crl in lists if pinned is not None) or any(
+        any(crl.names(one.serial) for crl in lists) and _ca_signs(ark, one) for one in chain.cas
+    )
 
 
 def _vek_signed(case: Case) -> Result:
@@ -266,14 +290,9 @@ def _validity(case: Case) -> Result:
 
 def _signature(case: Case) -> Result:
     # 10. the signature over the bytes that were received
-    report, point = case.report, case.chain.vek.point
-    if (
-        report.signature_algo == SIGNATURE_ALGO
-        and point is not None
-        and _crypto.ecdsa_sha384_holds(point, report.signature, report.signed)
-    ):
+    if signs(case.chain.vek, case.report):
         return None
-    return wrong_signature(report, case.chain.vek)
+    return wrong_signature(case.report, case.chain.vek)
 
 
 def _reserved(case: Case) -> Result:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import datetime
 
 import click
@@ -18,12 +19,15 @@ from sev_attest.snp.certificate_files import X509Value
 from sev_attest.snp.expected import Expected
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.roots import Root
-from sev_attest.snp.spec import HOST_VMPL
+from sev_attest.snp.spec import HOST_VMPL, NO_MIGRATION_AGENT
 from sev_attest.snp.verify import CHECKS, REVOCATION, VerifiedReport, verify_report
 
 _FRESHNESS = "nothing shows that this report is fresh: report_data was not compared (--report-data)"
 _GUEST = "nothing shows which guest it is: the launch digest was not compared (--launch-digest)"
 _DEBUG = "the policy lets the host read the guest's memory with the debug commands"
+_MIGRATION = "the policy lets the host give the guest a migration agent, which can move it"
+_AGENT = "the guest has a migration agent (report_id_ma), which can move it to another platform"
+_HOST = "the host asked for this report, not the guest: report_data is the host's"
 
 
 class ExpectedOptions(Options, title="Expected"):
@@ -48,15 +52,19 @@ class ExpectedOptions(Options, title="Expected"):
         return Expected(report_data=self.report_data, launch_digest=self.launch_digest)
 
     def notes(self, report: AttestationReport) -> list[str]:
-        """Return what a verdict does not say, for want of an option."""
+        """Return what a verdict leaves open, and what it permits the host."""
         found = []
         if self.report_data is None:
             found.append(_FRESHNESS)
         if self.launch_digest is None:
             found.append(_GUEST)
-        if report.policy.debug:
-            found.append(_DEBUG)
-        return found
+        warnings = {
+            _HOST: report.vmpl == HOST_VMPL,
+            _DEBUG: report.policy.debug,
+            _MIGRATION: report.policy.migration_agent,
+            _AGENT: report.report_id_ma != NO_MIGRATION_AGENT,
+        }
+        return [*found, *(words for words, said in warnings.items() if said)]
 
 
 @click.command("verify", cls=Command)
@@ -85,9 +93,10 @@ def command(
     refuse(options.errors(report, certificates))
     evidence = evidence_of(report, content_at(report))
     found, roots = options.read(evidence.certificates, certificates)
-    checks = {**CHECKS, **owner.expected.checks}
+    expected = replace(owner.expected, runtime_data=evidence.runtime_data)
+    checks = {**CHECKS, **expected.checks}
     try:
-        verified = _verified(evidence.report, owner.expected, found, roots, options.at)
+        verified = _verified(evidence.report, expected, found, roots, options.at)
     except ReportInvalid as error:
         failed = {failure.check: failure.message for failure in error.failures}
         error.facts = _facts(evidence.report, checks, error.held, failed)
@@ -97,7 +106,7 @@ def command(
             render.steps(checks, error.held, failed.keys())
         raise
     notes = [*verified.notes, *owner.notes(verified.report), *evidence.notes]
-    held = verified.held | owner.expected.checks.keys()
+    held = verified.held | expected.checks.keys()
     if output.as_json:
         facts = _facts(evidence.report, checks, held, {}) | _verified_facts(verified)
         render.document("snp-verify", ok=True, **facts, notes=notes)
