@@ -371,7 +371,7 @@ QEMU = SnpFirmware(
     ],
 )
 def test_qemu_on_hardware(vcpus: int, cmdline: str, digest: str) -> None:
-    """Two Genoa reports of December 2023, from blyss-verifier 0.1.8 on PyPI."""
+    """Two Genoa reports of December 2023, from blyss-verifier 0.1.8."""
     kernel = KernelHashes(kernel=BLYSS.kernel, initrd=BLYSS.initrd, cmdline=bytes.fromhex(cmdline))
     profile = SnpProfile(name="qemu-old", cpu=EPYC)
     assert launch_digest(QEMU, kernel=kernel, vcpus=vcpus, vmsa=profile).hex() == digest
