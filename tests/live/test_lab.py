@@ -278,7 +278,7 @@ def test_the_whole_story(lab: Lab, owner: Owner, guest: Guest) -> None:
 
 
 def test_its_page_goes_as_it_stands_from_the_chain_to_the_secret(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, page = PAGE.partition("In another terminal")
     (tmp_path / "lab").symlink_to(lab.folder)
@@ -292,6 +292,9 @@ def test_its_page_goes_as_it_stands_from_the_chain_to_the_secret(
         assert "error:" not in found
         assert shown in found
     assert len(typed) > 10
+    assert lab.virsh("destroy", "vm1").code == 0
+    assert lab.virsh("undefine", "vm1").code == 0
+    assert len(owner.arrived()) == 1
 
 
 def state_of(lab: Lab, guest: Guest) -> str:
