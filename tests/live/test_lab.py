@@ -292,7 +292,6 @@ def test_its_page_goes_as_it_stands_from_the_chain_to_the_secret(
         assert "error:" not in found
         assert shown in found
     assert len(typed) > 10
-    assert lab.virsh("destroy", "vm1").code == 0
     assert lab.virsh("undefine", "vm1").code == 0
     assert len(owner.arrived()) == 1
 
