@@ -377,7 +377,7 @@ CASES = {
     "box: random": Case(Box.from_bytes, lambda size: bytes(range(256)) * (size // 256)),
     # a host's or guest's files, each of them
     **{
-        f"files: {name}": Case(both_of, encoded(partial(many, unit)), 240, 1 << 18)
+        f"files: {name}": Case(both_of, encoded(partial(many, unit)), 240, 1 << 16)
         for name, unit in {
             "blanks": " ", "lines": "\n", "words": "kvm_amd.sev=1 ", "colons": "flags : x\n",
             "packages": "Package: libvirt\n\n", "fields": "Package: libvirt\n",

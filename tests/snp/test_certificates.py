@@ -5,6 +5,7 @@ import random
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -98,10 +99,10 @@ def test_the_fields_cannot_be_given_other_values() -> None:
 
 
 def test_serial_0_neither_warns_nor_breaks() -> None:
-    """Cryptography warns of it, and says that it will be an error."""
+    """Newer versions of cryptography warn of it, and say that it will be an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(Warning, match="serial number"):
+        with suppress(Warning):
             _ = library.load_der_x509_certificate(VEK).serial_number
         assert Certificate(raw=VEK).serial == 0
 
