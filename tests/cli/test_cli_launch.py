@@ -410,10 +410,10 @@ def test_a_password_in_a_definition_stays_and_is_not_shown(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "written",
     [
-        "passwd = 'hun&lt;ter2'",
-        "passwd\n=\n'hunter2'",
-        "passwd='hun\nter2'",
-        'passwd="hun\r\nter2"',
+        "passwd = 'hun-&lt;-ter2'",
+        "passwd\n=\n'hun--ter2'",
+        "passwd='hun-\n-ter2'",
+        'passwd="hun-\r\n-ter2"',
     ],
 )
 def test_a_password_is_not_shown_however_it_is_written(desk: Desk, written: str) -> None:
@@ -423,7 +423,8 @@ def test_a_password_is_not_shown_however_it_is_written(desk: Desk, written: str)
     Path("vm1.xml").write_text(xml, newline="")
     ran = desk.launch("--dry-run", "--ignore-config")
     assert (ran.code, "..." in ran.out) == (0, True), ran.err
-    assert not [word for word in ("hun", "ter2", "\0") if word in ran.out]
+    # No base64 has these, as the session's may have "hun".
+    assert not [word for word in ("hun-", "-ter2", "\0") if word in ran.out]
 
 
 def test_a_note_is_not_made_twice(desk: Desk) -> None:
