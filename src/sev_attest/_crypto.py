@@ -8,10 +8,12 @@ import hmac
 import secrets
 import warnings
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography import __version__
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
 from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
@@ -25,7 +27,12 @@ from cryptography.x509 import (
 )
 from cryptography.x509.oid import NameOID
 
-from sev_attest._keys import Algorithm, Curve, EccPublicKey, RsaPublicKey
+from sev_attest._keys import Algorithm, Curve, EccPublicKey, Kem, RsaPublicKey
+from sev_attest.errors import Unsupported
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, Suite
 
 P384PrivateKey = ec.EllipticCurvePrivateKey
 P384PublicKey = ec.EllipticCurvePublicKey
@@ -197,3 +204,106 @@ def aes_gcm_opened(
 def random_bytes(size: int) -> bytes:
     """Return bytes from the operating system's random generator."""
     return secrets.token_bytes(size)
+
+
+_HPKE_SINCE = 47
+_SEED, _MLKEM768_PUBLIC = 64, 1184
+"""Bytes of an ML-KEM key's seed (d and z of FIPS 203), and of an ML-KEM-768 public key."""
+
+
+def require_hpke(kem: Kem) -> None:
+    """Raise Unsupported if the installed ``cryptography`` cannot seal to keys of this kind.
+
+    HPKE is newer than the oldest version that everything else needs; and ML-KEM is missing where
+    its OpenSSL has none.
+    """
+    hint = "install a newer one, in a virtual environment where the system has an older one"
+    try:
+        _suite(kem)
+    except ImportError:
+        raise Unsupported(
+            f"HPKE needs cryptography {_HPKE_SINCE} or later; this is {__version__}",
+            check="crypto.hpke",
+            hint=hint,
+        ) from None
+    try:
+        if kem is Kem.MLKEM768_X25519:
+            _mlkem(bytes(_SEED))
+    except UnsupportedAlgorithm:
+        raise Unsupported(
+            f"the installed cryptography {__version__} has no ML-KEM-768",
+            check="crypto.mlkem",
+            hint=f"use {Kem.X25519.label}; or {hint}",
+        ) from None
+
+
+def _suite(kem: Kem) -> "Suite":
+    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+    kems = {Kem.X25519: KEM.X25519, Kem.MLKEM768_X25519: KEM.MLKEM768_X25519}
+    return Suite(kems[kem], KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+def _mlkem(seed: bytes) -> "MLKEM768PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
+    return MLKEM768PrivateKey.from_seed_bytes(seed)
+
+
+def kem_public(kem: Kem, private: bytes) -> bytes:
+    """Return the raw public key of a raw private key.
+
+    A private key is 32 random bytes for X25519. For the hybrid it is 96: ML-KEM's seed of 64, then
+    X25519's 32; its public key is ML-KEM's 1184 bytes, then X25519's 32. Raises Unsupported.
+    """
+    seed, scalar = private[:-32], private[-32:]
+    public = x25519.X25519PrivateKey.from_private_bytes(scalar).public_key().public_bytes_raw()
+    if kem is Kem.X25519:
+        return public
+    require_hpke(kem)
+    return _mlkem(seed).public_key().public_bytes_raw() + public
+
+
+def _hybrid(private: bytes) -> "MLKEM768X25519PrivateKey":
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
+
+    scalar = x25519.X25519PrivateKey.from_private_bytes(private[_SEED:])
+    return MLKEM768X25519PrivateKey(_mlkem(private[:_SEED]), scalar)
+
+
+def hpke_sealed(kem: Kem, public: bytes, plaintext: bytes, info: bytes) -> bytes | None:
+    """Seal with HPKE to a raw public key; return enc, the ciphertext and its tag in a row.
+
+    Base mode, HKDF-SHA256, AES-256-GCM, no associated data. None for bytes that are no public key
+    of this kind. Raises Unsupported.
+
+    Source: RFC 9180 section 6.1 (SealBase).
+    """
+    require_hpke(kem)
+    suite = _suite(kem)
+    try:
+        point = x25519.X25519PublicKey.from_public_bytes(public[-32:])
+        if kem is Kem.X25519:
+            return suite.encrypt(plaintext, point, info)
+        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+        from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
+
+        lattice = MLKEM768PublicKey.from_public_bytes(public[:_MLKEM768_PUBLIC])
+        return suite.encrypt(plaintext, MLKEM768X25519PublicKey(lattice, point), info)
+    except Exception:  # noqa: BLE001 - whatever the library makes of a stranger's key
+        return None
+
+
+def hpke_opened(kem: Kem, private: bytes, sealed: bytes, info: bytes) -> bytes | None:
+    """Return the plaintext of what :func:`hpke_sealed` made; None if anything was changed.
+
+    Raises Unsupported.
+    """
+    require_hpke(kem)
+    suite = _suite(kem)
+    try:
+        if kem is Kem.X25519:
+            return suite.decrypt(sealed, x25519.X25519PrivateKey.from_private_bytes(private), info)
+        return suite.decrypt(sealed, _hybrid(private), info)
+    except Exception:  # noqa: BLE001 - whatever the library makes of a stranger's bytes
+        return None

@@ -346,9 +346,10 @@ PUBLIC = {
         verify_report
     """,
     snp: """
-        AttestationReport Certificate Evidence Expected GuestPolicy Kind MeasuredPages Product
-        RevocationList Root Section SnpClues SnpFirmware SnpGuest Svsm Tcb VerifiedReport amd_roots
-        explain_digest launch_digest read_certificates read_evidence verify_report
+        AttestationReport Certificate Challenge Evidence Expected GuestPolicy Kem Kind MeasuredPages
+        Product RevocationList Root SealedSecrets Section SnpClues SnpFirmware SnpGuest Svsm Tcb
+        TransportKey TransportPrivateKey VerifiedReport amd_roots explain_digest launch_digest
+        open_sealed read_certificates read_evidence report_data seal verify_report
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
