@@ -10,10 +10,9 @@ import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from cryptography import __version__
-from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
@@ -32,6 +31,7 @@ from sev_attest.errors import Unsupported
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
     from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, Suite
 
 P384PrivateKey = ec.EllipticCurvePrivateKey
@@ -217,6 +217,9 @@ def require_hpke(kem: Kem) -> None:
     HPKE is newer than the oldest version that everything else needs; and ML-KEM is missing where
     its OpenSSL has none.
     """
+    from cryptography import __version__
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     hint = "install a newer one, in a virtual environment where the system has an older one"
     try:
         _suite(kem)
@@ -250,25 +253,29 @@ def _mlkem(seed: bytes) -> "MLKEM768PrivateKey":
     return MLKEM768PrivateKey.from_seed_bytes(seed)
 
 
+def _x25519(private: bytes) -> "X25519PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    return X25519PrivateKey.from_private_bytes(private)
+
+
+def _hybrid(private: bytes) -> "MLKEM768X25519PrivateKey":
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
+
+    return MLKEM768X25519PrivateKey(_mlkem(private[:_SEED]), _x25519(private[_SEED:]))
+
+
 def kem_public(kem: Kem, private: bytes) -> bytes:
     """Return the raw public key of a raw private key.
 
     A private key is 32 random bytes for X25519. For the hybrid it is 96: ML-KEM's seed of 64, then
     X25519's 32; its public key is ML-KEM's 1184 bytes, then X25519's 32. Raises Unsupported.
     """
-    seed, scalar = private[:-32], private[-32:]
-    public = x25519.X25519PrivateKey.from_private_bytes(scalar).public_key().public_bytes_raw()
     if kem is Kem.X25519:
-        return public
+        return _x25519(private).public_key().public_bytes_raw()
     require_hpke(kem)
-    return _mlkem(seed).public_key().public_bytes_raw() + public
-
-
-def _hybrid(private: bytes) -> "MLKEM768X25519PrivateKey":
-    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
-
-    scalar = x25519.X25519PrivateKey.from_private_bytes(private[_SEED:])
-    return MLKEM768X25519PrivateKey(_mlkem(private[:_SEED]), scalar)
+    lattice, point = _mlkem(private[:_SEED]), _x25519(private[_SEED:])
+    return lattice.public_key().public_bytes_raw() + point.public_key().public_bytes_raw()
 
 
 def hpke_sealed(kem: Kem, public: bytes, plaintext: bytes, info: bytes) -> bytes | None:
@@ -280,16 +287,16 @@ def hpke_sealed(kem: Kem, public: bytes, plaintext: bytes, info: bytes) -> bytes
     Source: RFC 9180 section 6.1 (SealBase).
     """
     require_hpke(kem)
-    suite = _suite(kem)
-    try:
-        point = x25519.X25519PublicKey.from_public_bytes(public[-32:])
-        if kem is Kem.X25519:
-            return suite.encrypt(plaintext, point, info)
-        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
-        from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
 
+    try:
+        point = X25519PublicKey.from_public_bytes(public[-32:])
+        if kem is Kem.X25519:
+            return _suite(kem).encrypt(plaintext, point, info)
         lattice = MLKEM768PublicKey.from_public_bytes(public[:_MLKEM768_PUBLIC])
-        return suite.encrypt(plaintext, MLKEM768X25519PublicKey(lattice, point), info)
+        return _suite(kem).encrypt(plaintext, MLKEM768X25519PublicKey(lattice, point), info)
     except Exception:  # noqa: BLE001 - whatever the library makes of a stranger's key
         return None
 
@@ -300,10 +307,8 @@ def hpke_opened(kem: Kem, private: bytes, sealed: bytes, info: bytes) -> bytes |
     Raises Unsupported.
     """
     require_hpke(kem)
-    suite = _suite(kem)
+    key = _x25519(private) if kem is Kem.X25519 else _hybrid(private)
     try:
-        if kem is Kem.X25519:
-            return suite.decrypt(sealed, x25519.X25519PrivateKey.from_private_bytes(private), info)
-        return suite.decrypt(sealed, _hybrid(private), info)
+        return _suite(kem).decrypt(sealed, key, info)
     except Exception:  # noqa: BLE001 - whatever the library makes of a stranger's bytes
         return None

@@ -224,11 +224,8 @@ def _same(path: Path, temporary: Path) -> bool:
 
 
 @contextmanager
-def folder_for(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
-    """Make a folder, unless it exists; after an error, a new one is removed again if it is empty.
-
-    ``mode`` is that of a new one, less the process's mask.
-    """
+def made_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
+    """Make a folder, unless it exists; after an error, a new one is removed again."""
     new = not folder.exists()
     folder.mkdir(mode=mode, exist_ok=True)
     try:

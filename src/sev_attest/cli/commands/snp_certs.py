@@ -11,7 +11,7 @@ from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import FILE
 from sev_attest.cli.options.common import OutputOptions
-from sev_attest.cli.outputs import check_writable, folder_for, write_all
+from sev_attest.cli.outputs import check_writable, made_folder, write_all
 from sev_attest.cli.snp_evidence import content_at, evidence_of
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported
@@ -115,7 +115,7 @@ def _fetch(
             render.notes([f"{address}: it asks to wait {seconds} seconds"], err=True)
         time.sleep(seconds)
 
-    with folder_for(Path(str(fetching.out))) as folder:
+    with made_folder(Path(str(fetching.out))) as folder:
         check_writable([folder / _VEK, folder / _CHAIN], force=fetching.force)
         found = fetch_certificates(server, report, wait=wait)
         contents = {_VEK: found.vcek, _CHAIN: found.chain}
