@@ -41,8 +41,8 @@ from sev_attest.guest.firmware import Firmware
 from sev_attest.host.config import read_config
 from sev_attest.host.place import public
 from sev_attest.host.qmp import QmpConnection
+from sev_attest.owner.manifest_file import MANIFEST_SCHEMA, read_manifest
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.owner.requirements_file import MANIFEST_SCHEMA, read_manifest
 from sev_attest.owner.sealing import Box
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate

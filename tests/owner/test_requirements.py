@@ -18,8 +18,8 @@ from sev_attest import LaunchRefused, MalformedInput, RequirementsNotMet, Unsupp
 from sev_attest.cli.hints import hint_for
 from sev_attest.owner import LaunchRecord
 from sev_attest.owner.advisories import AdvisoryVerdict, evaluate, load
+from sev_attest.owner.manifest_file import read_manifest
 from sev_attest.owner.requirements import Met, Minimum, ReferenceValue, Requirements
-from sev_attest.owner.requirements_file import read_manifest
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.spec import PolicyBit
 from sev_attest.testing import Platform, launch_guest, ovmf_image
