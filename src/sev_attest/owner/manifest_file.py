@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
-from sev_attest._encoding import blob
+from sev_attest._encoding import blob, sha384_digest
 from sev_attest.errors import MalformedInput
 from sev_attest.owner._toml import Table, wrong
 
@@ -34,7 +34,7 @@ def read_manifest(data: bytes) -> dict[bytes, str]:
 
     Raises MalformedInput for any other document.
     """
-    return _read(data, MANIFEST_SCHEMA, 32, _FIELDS)
+    return _read(data, MANIFEST_SCHEMA, _sha256, _FIELDS)
 
 
 def read_snp_manifest(data: bytes) -> dict[bytes, str]:
@@ -42,10 +42,16 @@ def read_snp_manifest(data: bytes) -> dict[bytes, str]:
 
     Raises MalformedInput for any other document.
     """
-    return _read(data, SNP_MANIFEST_SCHEMA, 48, _FIELDS | {"guest_features"})
+    return _read(data, SNP_MANIFEST_SCHEMA, sha384_digest, _FIELDS | {"guest_features"})
 
 
-def _read(data: bytes, schema: str, size: int, fields: AbstractSet[str]) -> dict[bytes, str]:
+def _sha256(text: bytes, structure: str) -> bytes:
+    return blob(text, (32,), structure, only_text=True)
+
+
+def _read(
+    data: bytes, schema: str, digest: Callable[[bytes, str], bytes], fields: AbstractSet[str]
+) -> dict[bytes, str]:
     try:
         document = json.loads(data)
     except Exception:  # noqa: BLE001 - json raises more than it documents
@@ -58,7 +64,7 @@ def _read(data: bytes, schema: str, size: int, fields: AbstractSet[str]) -> dict
     launches = document.get("launches")
     if not isinstance(launches, list) or not launches:
         raise MalformedInput("manifest", "launches", "there are none")
-    return dict(_launch(one, size, fields) for one in launches)
+    return dict(_launch(one, digest, fields) for one in launches)
 
 
 def _other(document: object, schema: str) -> str:
@@ -69,14 +75,16 @@ def _other(document: object, schema: str) -> str:
     return f"this is not a {schema} document"
 
 
-def _launch(one: object, size: int, fields: AbstractSet[str]) -> tuple[bytes, str]:
+def _launch(
+    one: object, read: Callable[[bytes, str], bytes], fields: AbstractSet[str]
+) -> tuple[bytes, str]:
     """Return the digest of a launch, and its description."""
     if not isinstance(one, dict) or not isinstance(one.get("digest"), str):
         raise MalformedInput("manifest", "launches", "one has no digest")
     if one.keys() - fields:
         raise MalformedInput("manifest", "launches", "one has a field that is not known here")
     text = one["digest"].encode("ascii", "backslashreplace")
-    digest = blob(text, (size,), "launch digest", only_text=True)
+    digest = read(text, "launch digest")
     vcpus, cpu, profile = one.get("vcpus"), one.get("cpu"), one.get("vmsa_profile")
     features = one.get("guest_features")
     if not all(isinstance(value, int | str | None) for value in (vcpus, cpu, profile, features)):

@@ -52,6 +52,7 @@ from sev_attest.owner.requirements import (
     ReferenceValue,
     Requirements,
 )
+from sev_attest.owner.snp_requirements import SnpRequirements
 from sev_attest.owner.snp_requirements_file import parse_snp
 from sev_attest.sev.spec import PolicyBit
 
@@ -86,7 +87,7 @@ def parse(data: bytes, manifest: Manifest | None) -> Requirements:
         launches=tuple(_launch(one, manifest) for one in whole.tables("launch", "launch")),
         acknowledged=advisories.strings("acknowledged", known),
         refused=advisories.strings("refused", known),
-        snp=parse_snp(whole.table("snp"), manifest) if "snp" in whole.rest else None,
+        snp=_snp(whole, manifest),
     )
     for table in (platform, policy, advisories, minimum, whole):
         table.end()
@@ -108,6 +109,14 @@ def _parsed(data: bytes) -> dict[str, object]:
     except Exception as error:  # noqa: BLE001 - tomllib raises more than it documents
         reason = f"this is not TOML: {str(error)[:200]}"
         raise MalformedInput(_STRUCTURE, "format", reason) from None
+
+
+def _snp(whole: Table, manifest: Manifest | None) -> SnpRequirements | None:
+    if "snp" not in whole.rest:
+        return None
+    if not isinstance(whole.rest["snp"], dict):
+        raise wrong("format", "snp is not a table")
+    return parse_snp(whole.table("snp"), manifest)
 
 
 def _bits(names: frozenset[str]) -> PolicyBit:

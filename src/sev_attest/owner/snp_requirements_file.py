@@ -49,7 +49,7 @@
 import re
 from collections.abc import Mapping
 
-from sev_attest._encoding import blob
+from sev_attest._encoding import sha384_digest
 from sev_attest.owner._toml import Table, Values, hexes, one_of, wrong
 from sev_attest.owner.manifest_file import Manifest, named_manifest, read_snp_manifest
 from sev_attest.owner.requirements import ANY, TEST
@@ -158,7 +158,7 @@ def _launch(table: Table, manifest: Manifest | None) -> SnpReferenceValue:
         raise wrong(table.place("digest"), "that, a manifest, id_keys or author_keys is needed")
     digests = None
     if digest:
-        digests = {blob(digest.encode(), (48,), "launch digest", only_text=True): ""}
+        digests = {sha384_digest(digest.encode(), "launch digest"): ""}
     if path:
         digests = read_snp_manifest(named_manifest(table, path, manifest))
     host_data = table.take("host_data", str, NO_HOST_DATA.hex())

@@ -66,8 +66,8 @@ class SnpDemandOptions(Options, title="Requirements"):
                 "notes": notes,
             }
             if output.text:
-                click.echo(f"NOT VERIFIED: {render.one_line(error.failures[0].message)}")
-            for note in ("the report itself is verified", *notes):
+                click.echo(f"NOT ALLOWED: {render.one_line(error.failures[0].message)}")
+            for note in ("the report itself verifies", *notes):
                 error.add_note(note)
             raise
         name = f"{met.name} ({met.guest})" if met.guest else met.name
