@@ -322,6 +322,8 @@ def test_a_report_is_judged_in_three_groups(run: Run, here: Path) -> None:
     assert "note:" not in run("advisories", "--report", "report.bin", "-q").out
     document = json.loads(run("advisories", "--report", "report.bin", "--json").out)
     assert document["facts"]["product"] == "genoa"
+    named = run("advisories", "--report", "report.bin", "--product", "genoa")
+    assert (named.code, named.out) == (0, ran.out)
     assert document["facts"]["report"]["committed_build"] == 37
     assert document["facts"]["standing"] == [ran.lines[-1][6:]]
     assert {entry["verdict"] for entry in document["advisories"]} == {*AdvisoryVerdict}

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import Run
 from sev_attest import MalformedInput
+from sev_attest.cli.hints import hint_for
 from sev_attest.owner.manifest_file import read_manifest, read_snp_manifest
 from sev_attest.owner.requirements import Requirements
 from sev_attest.owner.snp_advisories import load
@@ -256,6 +257,30 @@ def test_what_is_wrong_names_its_place(name: str) -> None:
     with pytest.raises(MalformedInput) as caught:
         read(WRONG[name])
     assert str(caught.value).replace(":", "", name == "snp-kind") == f"requirements {SHOWN[name]}"
+
+
+CHIPS = "128 or 16 hex digits in lower case"
+PRINTED = "(`sev-attest snp show` prints a report's chip_id)"
+LISTED = "the id of a known advisory of SEV-SNP (`sev-attest advisories --snp` lists them)"
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("products", "one of milan, genoa, turin, test, or *"),
+        ("chip_ids", f"{CHIPS}, or * {PRINTED}"),
+        ("denied_chip_ids", f"{CHIPS} {PRINTED}"),
+        ("cpuids", "family, model and stepping in hex (19-01-01), or *"),
+        ("permits", "one of smt, migrate-ma, debug, cxl-allow"),
+        ("acknowledged", LISTED),
+        ("refused", LISTED),
+        ("id_keys", "96 hex digits in lower case"),
+    ],
+)
+def test_each_list_says_what_belongs_there(key: str, hint: str) -> None:
+    with pytest.raises(MalformedInput, match=rf"{key}: 'odd' does not belong there") as caught:
+        read(re.sub(rf"(?m)^{key} = .*$", f'{key} = ["odd"]', FILE, count=1))
+    assert hint_for(caught.value) == hint
 
 
 # manifests

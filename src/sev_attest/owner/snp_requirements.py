@@ -3,6 +3,7 @@
 :mod:`sev_attest.owner.snp_requirements_file` describes the part of owner.toml and reads it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -83,9 +84,8 @@ class SnpRequirements:
         ):
             if both := one & other:
                 raise _malformed(where, f"{words}: {', '.join(sorted(both))}")
-        names = [launch.name for launch in self.launches]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(launch.name for launch in self.launches).items():
+            if count > 1:
                 raise _malformed("launch", f"there are two with the name {name!r}")
 
     def required(self) -> dict[str, object]:
