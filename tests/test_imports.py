@@ -171,7 +171,11 @@ ORDER = (
     ("owner._answers", "owner._private_file"),
     ("owner._command", "owner._vault"), ("owner.key_wrapping", "owner.secret_sources"),
     ("owner.sealing",),
-    ("owner.requirements", "owner.requirements_file"), ("owner.ledger",), ("owner.pending",),
+    ("owner._toml",), ("owner.manifest_file",),
+    ("owner.snp_advisories",), ("owner.snp_minimum", "owner.snp_reference"),
+    ("owner.requirements", "owner.requirements_file", "owner.snp_requirements",
+     "owner.snp_requirements_file"),
+    ("owner.ledger",), ("owner.pending",),
     ("owner.key_release",),
     ("domain_xml",), ("host",), ("testing",), ("cli",),
 )  # fmt: skip

@@ -13,6 +13,7 @@ _MOST_PADDING = 2
 _SPACE = re.compile(r"\s*")
 _MOST_WORDS = 500
 _HEX = re.compile(rb"[0-9A-Fa-f]++")
+_SHA256 = re.compile(rb"[0-9A-Fa-f]{64}")
 _WHITE = b" \t\n\r\v\f"
 
 
@@ -119,3 +120,14 @@ def blob(data: bytes, sizes: Collection[int], structure: str, *, only_text: bool
                 return decoded
             found = f"{len(decoded)} bytes (decoded from text)"
     raise MalformedInput(structure, "length", f"{found}, expected {expected}")
+
+
+def sha384_digest(data: bytes, structure: str) -> bytes:
+    """Return a digest of 48 bytes, from hex or base64.
+
+    Raises MalformedInput; for 64 hex digits too, which would be base64 of 48 bytes.
+    """
+    if _SHA256.fullmatch(data.strip()):
+        reason = "32 bytes, expected 48: this is a SHA-256, SEV-SNP's digests are SHA-384"
+        raise MalformedInput(structure, "length", reason)
+    return blob(data, (48,), structure, only_text=True)

@@ -354,7 +354,7 @@ PUBLIC = {
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
         LedgerError Met Minimum PendingSession PendingSessions ReferenceValue Requirements SealError
-        SecretSource State
+        SecretSource SnpMinimum SnpReferenceValue SnpRequirements State
         default_place key_encryption release secret_source
     """,
 }

@@ -5,7 +5,8 @@ subject                   names
 ========================  ======================================================================
 the record of a session   :class:`LaunchRecord`
 what an owner requires    :class:`Requirements`, :class:`ReferenceValue`, :class:`Minimum`,
-                          :class:`Met`
+                          :class:`Met`; for SEV-SNP :class:`SnpRequirements`,
+                          :class:`SnpReferenceValue`, :class:`SnpMinimum`
 each attempt once         :class:`Ledger`, :class:`LedgerEntry`, :class:`State`, :class:`Event`,
                           :class:`Head`, :class:`LedgerError`,
                           :class:`LedgerDamaged`, :func:`default_place`

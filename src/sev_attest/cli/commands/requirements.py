@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, snp_requirements
 from sev_attest.cli.bundle import Group
 from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, read_small
 from sev_attest.cli.options.common import OutputOptions
@@ -54,6 +54,8 @@ def check(*, path: str, output: OutputOptions) -> None:
         told = "can be used" if possible else "is valid, but no launch can meet it yet"
         click.echo(f"OK: {render.one_line(path)} {told}")
         for line in _lines(found, now, verbose=output.verbose):
+            click.echo(render.one_line(line))
+        for line in _snp_lines(found, now, verbose=output.verbose):
             click.echo(render.one_line(line))
         render.notes(notes)
 
@@ -101,7 +103,13 @@ def _facts(found: Requirements, now: datetime) -> dict[str, Any]:
             }
             for one in found.launches
         ],
+        "snp": found.snp and snp_requirements.facts(found.snp, now),
     }
+
+
+def _snp_lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str]:
+    if found.snp is not None:
+        yield from snp_requirements.lines(found.snp, now, verbose=verbose)
 
 
 def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str]:
@@ -132,7 +140,23 @@ def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str
 
 
 def _notes(found: Requirements, now: datetime) -> tuple[list[str], bool]:
-    """Return notes on what no launch can meet, and whether some launch can meet the rest."""
+    """Return notes on what cannot be met, and whether some launch or report can meet the rest.
+
+    Of SEV (with SEV-ES) and SEV-SNP, the one that nobody filled in is no mistake, unless neither
+    was.
+    """
+    notes, possible = _sev_notes(found, now)
+    if found.snp is None:
+        return notes, possible
+    more, snp_possible = snp_requirements.notes(found.snp, now)
+    snp_used = snp_requirements.used(found.snp)
+    sev_used = bool(found.generations or found.launches)
+    notes = (notes if sev_used or not snp_used else []) + (more if snp_used or not sev_used else [])
+    return notes, possible or snp_possible
+
+
+def _sev_notes(found: Requirements, now: datetime) -> tuple[list[str], bool]:
+    """Return the same of SEV and SEV-ES alone."""
     notes = [
         f"{name.replace('_', ' ')}: the list is empty, so no launch is allowed"
         for name in _LISTS

@@ -12,6 +12,7 @@ from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import FILE
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.snp import HexBytes, SnpCertificateOptions
+from sev_attest.cli.options.snp_owner import SnpDemandOptions
 from sev_attest.cli.snp_evidence import content_at, evidence_of
 from sev_attest.cli.usage import refuse
 from sev_attest.errors import ReportInvalid
@@ -72,6 +73,7 @@ class ExpectedOptions(Options, title="Expected"):
 @click.argument("certificates", nargs=-1, type=FILE, metavar="[CERT]...")
 @SnpCertificateOptions.given("options")
 @ExpectedOptions.given("owner")
+@SnpDemandOptions.given("demands")
 @OutputOptions.given("output")
 def command(
     *,
@@ -79,6 +81,7 @@ def command(
     certificates: tuple[str, ...],
     options: SnpCertificateOptions,
     owner: ExpectedOptions,
+    demands: SnpDemandOptions,
     output: OutputOptions,
 ) -> None:
     """Verify an SEV-SNP report up to AMD's pinned root.
@@ -90,7 +93,11 @@ def command(
 
     `snp certs` shows where AMD serves the VCEK.
     """
-    refuse(options.errors(report, certificates))
+    refuse(
+        options.errors(report, certificates),
+        demands.errors(report, *certificates, *options.trust_root, *options.crl),
+    )
+    demanded = demands.read()
     evidence = evidence_of(report, content_at(report))
     found, roots = options.read(evidence.certificates, certificates)
     expected = replace(owner.expected, runtime_data=evidence.runtime_data)
@@ -107,11 +114,15 @@ def command(
         raise
     notes = [*verified.notes, *owner.notes(verified.report), *evidence.notes]
     held = verified.held | expected.checks.keys()
+    facts = _facts(evidence.report, checks, held, {}) | _verified_facts(verified)
+    allowed = ""
+    if demanded is not None:
+        notes = [note for note in notes if note != _GUEST]
+        allowed = demands.hold(demanded, verified, facts, notes, output)
     if output.as_json:
-        facts = _facts(evidence.report, checks, held, {}) | _verified_facts(verified)
         render.document("snp-verify", ok=True, **facts, notes=notes)
     elif output.text:
-        _show(verified, checks, held, notes, verbose=output.verbose)
+        _show(verified, checks, held, notes, allowed, verbose=output.verbose)
 
 
 def _verified(
@@ -149,6 +160,7 @@ def _facts(
             for check, one in zip(made, render.checks(made, held, failed.keys()), strict=True)
         ],
         "failed": [*failed],
+        "requirements": None,
         "certificates": [],
     }
 
@@ -176,6 +188,7 @@ def _show(
     checks: Mapping[str, str],
     held: AbstractSet[str],
     notes: list[str],
+    allowed: str,
     *,
     verbose: bool,
 ) -> None:
@@ -183,6 +196,8 @@ def _show(
     vmpl = "asked for by the host" if verified.report.vmpl == HOST_VMPL else verified.report.vmpl
     key = verified.vek.kind.name
     click.echo(f"OK: the report is {whose}: {verified.product.value}, {key}, VMPL {vmpl}")
+    if allowed:
+        click.echo(f"OK: {render.one_line(allowed)}")
     if verbose:
         render.steps(checks, held)
         for one in verified.chain.certificates:

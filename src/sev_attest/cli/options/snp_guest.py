@@ -1,17 +1,16 @@
 """The options that describe an SEV-SNP guest, and what is measured of it."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from sev_attest._encoding import blob
+from sev_attest._encoding import sha384_digest
 from sev_attest.cli.bundle import option
 from sev_attest.cli.inputs import FILE, Number, NumberRange, large_file
 from sev_attest.cli.options.boot import BUILT, KERNEL, KernelOptions, StateOptions, no_state
 from sev_attest.cli.usage import usage
-from sev_attest.errors import MalformedInput, Unsupported, reading
+from sev_attest.errors import Unsupported, reading
 from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS
 from sev_attest.guest.vmsa import SNP_ACTIVE, SnpProfile, VmsaPages
 from sev_attest.snp.digest import MeasuredPages, SnpGuest, snp_pages_for
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 _FEATURES = Number(0xFFFF_FFFF_FFFF_FFFF)
 _IMAGE = Number(0xFFFF_FFFF)
-_DIGEST_SIZE = 48
-_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
@@ -215,10 +212,7 @@ def read_digest(name: str, text: str, what: str) -> bytes:
     Raises MalformedInput; for 64 hex digits too, which would be base64 of 48 bytes.
     """
     with reading(name):
-        if _SHA256.fullmatch(text.strip()):
-            reason = "32 bytes, expected 48: this is a SHA-256, SEV-SNP's digests are SHA-384"
-            raise MalformedInput(what, "length", reason)
-        return blob(os.fsencode(text), (_DIGEST_SIZE,), what, only_text=True)
+        return sha384_digest(os.fsencode(text), what)
 
 
 def hashes_of(kernel: "KernelHashes | None") -> dict[str, str] | None:
