@@ -216,6 +216,11 @@ def read_folder(files: Mapping[str, bytes]) -> Evidence:
     return replace(evidence, certificates=(*evidence.certificates, *certificates))
 
 
+def has_report(files: Mapping[str, bytes]) -> bool:
+    """Return whether a folder is one of a report: by a file's name, or by what is in one."""
+    return bool({_OUTBLOB, _SNPGUEST} & files.keys()) or any(_reports(files))
+
+
 def _only(found: list[str]) -> str:
     """Return the name of the only report; raises MalformedInput for none, or several."""
     if len(found) == 1:
