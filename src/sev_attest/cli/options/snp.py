@@ -80,9 +80,11 @@ class SnpCertificateOptions(Options, title="Certificates"):
         help="Hold the ASK or ASVK against this revocation list of the ARK.",
     )
 
-    def errors(self, report: str, certificates: tuple[str, ...]) -> Iterator[Unsupported]:
-        """Yield an error if two inputs would be standard input."""
-        yield from stdin_errors(report, *certificates, *self.trust_root, *self.crl)
+    def errors(
+        self, report: str, certificates: tuple[str, ...], others: Iterable[str | None] = ()
+    ) -> Iterator[Unsupported]:
+        """Yield an error if two inputs, ``others`` among them, would be standard input."""
+        yield from stdin_errors(report, *certificates, *self.trust_root, *self.crl, *others)
 
     def read(
         self, brought: Iterable[CertificateBytes], inputs: tuple[str, ...]
