@@ -347,8 +347,9 @@ PUBLIC = {
     """,
     snp: """
         AttestationReport Certificate Evidence Expected GuestPolicy Kind MeasuredPages Product
-        RevocationList Root Section SnpClues SnpFirmware SnpGuest Svsm Tcb VerifiedReport amd_roots
-        explain_digest launch_digest read_certificates read_evidence verify_report
+        RevocationList Root RuntimeData Section SnpClues SnpFirmware SnpGuest Svsm Tcb
+        VerifiedReport amd_roots explain_digest launch_digest read_certificates read_evidence
+        verify_report
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry

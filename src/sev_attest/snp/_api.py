@@ -6,6 +6,7 @@ from sev_attest.snp.diagnosis import SnpClues, explain_digest
 from sev_attest.snp.digest import MeasuredPages, SnpGuest, launch_digest
 from sev_attest.snp.expected import Expected
 from sev_attest.snp.firmware import Section, SnpFirmware, Svsm
+from sev_attest.snp.hcl import RuntimeData
 from sev_attest.snp.packaging import Evidence, read_evidence
 from sev_attest.snp.policy import GuestPolicy
 from sev_attest.snp.report import AttestationReport
@@ -16,7 +17,7 @@ from sev_attest.snp.verify import VerifiedReport, verify_report
 
 __all__ = [
     "AttestationReport", "Certificate", "Evidence", "Expected", "GuestPolicy", "Kind",
-    "MeasuredPages", "Product", "RevocationList", "Root", "Section", "SnpClues", "SnpFirmware",
-    "SnpGuest", "Svsm", "Tcb", "VerifiedReport", "amd_roots", "explain_digest", "launch_digest",
-    "read_certificates", "read_evidence", "verify_report",
+    "MeasuredPages", "Product", "RevocationList", "Root", "RuntimeData", "Section", "SnpClues",
+    "SnpFirmware", "SnpGuest", "Svsm", "Tcb", "VerifiedReport", "amd_roots", "explain_digest",
+    "launch_digest", "read_certificates", "read_evidence", "verify_report",
 ]  # fmt: skip
