@@ -112,8 +112,8 @@ class SnpCase(NamedTuple):
         """Print that it is verified; ``notes`` say what that leaves open."""
         held = verified.held | self.expected.checks.keys()
         notes = [*verified.notes, *notes, *self.notes]
+        facts = self._facts(held, {}) | _verified_facts(verified)
         if self.output.as_json:
-            facts = self._facts(held, {}) | _verified_facts(verified)
             render.document("snp-verify", ok=True, **facts, notes=notes)
         if self.output.text:
             click.echo(_first_line(verified))
