@@ -3,9 +3,13 @@
 import re
 from pathlib import Path
 
+from sev_attest.cli import snp_certificate_fields
 from sev_attest.cli.snp_fields import facts, meanings
+from sev_attest.snp.certificates import Certificate
 from sev_attest.snp.policy import DEMANDS, PERMITS, PLATFORM
 from sev_attest.snp.report import AttestationReport
+from sev_attest.snp.revocation import RevocationList
+from snp_material import AMD, MILAN
 from snp_reports import report
 
 PAGE = (Path(__file__).parents[2] / "docs" / "snp.md").read_text()
@@ -29,6 +33,21 @@ def test_the_parts_of_the_json_are_those_of_the_code() -> None:
     (row,) = re.findall(r"^\| `meaning` \| (.*) \|$", PAGE, re.MULTILINE)
     assert re.findall(r"`(\w+)`", row) == list(meanings(parsed))
     assert "measurement" in facts(parsed)
+
+
+def test_the_fields_of_certificates_are_those_of_the_code() -> None:
+    rows = dict(re.findall(r"^\| (certificates|AMD's extensions|revocation lists) \| (.*) \|$",
+                           PAGE, re.MULTILINE))  # fmt: skip
+    vek = snp_certificate_fields.facts(Certificate(raw=MILAN.vek()))
+    key, amd = vek["public_key"], vek["extensions"]
+    assert isinstance(key, dict)
+    assert isinstance(amd, dict)
+    crl = snp_certificate_fields.facts(RevocationList(raw=AMD.crl()))
+    named = {of: re.findall(r"`([a-z_0-9]+)`", row) for of, row in rows.items()}
+    named["AMD's extensions"].remove("reported_tcb")
+    assert named["AMD's extensions"] == [*amd]
+    assert named["revocation lists"] == [*crl]
+    assert named["certificates"] == [*[*vek][:-1], *key, "extensions"]
 
 
 def test_its_example_runs() -> None:
