@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from conftest import Run
 from sev_attest.cli import snp_certificate_fields
 from sev_attest.cli.snp_fields import facts, meanings
 from sev_attest.snp.certificates import Certificate
@@ -55,3 +56,13 @@ def test_its_example_runs() -> None:
     names: dict[str, object] = {"data": report()}
     exec(example, names)
     assert isinstance(names["report"], AttestationReport)
+
+
+def test_its_example_of_a_certificate_is_what_is_shown(run: Run, here: Path) -> None:
+    (example,) = re.findall(r"\$ sev-attest snp show vcek\.der\n(.*?)```", PAGE, re.DOTALL)
+    (here / "vcek.der").write_bytes(MILAN.vek())
+    shown = run("snp", "show", "vcek.der").lines
+    parts = [line.partition("...")[0] for line in example.splitlines()]
+    for part in parts:
+        assert any(one.startswith(part) for one in shown), part
+    assert len(parts) == len(shown) - 3  # one line of dots stands for spl4 to spl7

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from sev_attest._keys import RsaPublicKey
 from sev_attest.snp.certificate_files import X509Value
 from sev_attest.snp.certificates import VEKS, Certificate
+from sev_attest.snp.explain import moment
 from sev_attest.snp.extensions import VekExtensions
 from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import pinned_name
@@ -74,8 +75,8 @@ def lines(value: X509Value) -> Iterator[str]:
 
 def _list_lines(crl: RevocationList) -> Iterator[tuple[str, str]]:
     yield "issuer", crl.issuer.common_name
-    yield "this update", str(crl.this_update)
-    yield "next update", str(crl.next_update or "not stated")
+    yield "this update", moment(crl.this_update)
+    yield "next update", moment(crl.next_update) if crl.next_update else "not stated"
     if not crl.serials:
         yield "revoked", "none"
     for serial in crl.serials[:_MOST_SHOWN]:
@@ -89,8 +90,8 @@ def _certificate_lines(value: Certificate) -> Iterator[tuple[str, str]]:
     yield "issuer", value.issuer.common_name
     yield "product", value.product_name
     yield "serial", f"{value.serial:#x}"
-    yield "not before", str(value.not_before)
-    yield "not after", str(value.not_after)
+    yield "not before", moment(value.not_before)
+    yield "not after", moment(value.not_after)
     yield "fingerprint", f"{value.fingerprint}  (SHA-256 of the certificate)"
     yield "public key", _algorithm(value)
     sha256 = hashlib.sha256(value.key_info).hexdigest()
