@@ -164,7 +164,7 @@ ORDER = (
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),
     ("snp.x509", "snp.extensions"), ("snp.certificates", "snp.revocation"), ("snp._asvk_keys",),
     ("snp.roots",), ("snp.certificate_files", "snp.kds"), ("snp.chain",), ("snp.explain",),
-    ("snp.verify",), ("snp.expected",),
+    ("snp.steps",), ("snp.verify",), ("snp.expected",),
     ("snp.document",), ("snp.transport",), ("snp.challenge",), ("snp.sealed",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
     ("_https",), ("owner.key_errors",), ("owner._safe_path",),
@@ -256,7 +256,8 @@ def test_below_owner_nothing_reads_a_clock_connects_or_logs() -> None:
     users = users_of("time", "datetime", "socket", "ssl", "http", "logging")
     low = {user for user in users if (floor(user) or 0) < above}
     dates = {
-        "certificates", "chain", "challenge", "document", "explain", "revocation", "verify", "x509",
+        "certificates", "chain", "challenge", "document", "explain", "revocation", "steps",
+        "verify", "x509",
     }  # fmt: skip
     assert low == {
         # A search has a time budget.

@@ -347,7 +347,8 @@ PUBLIC = {
     """,
     snp: """
         AttestationReport Certificate Challenge Evidence Expected GuestPolicy Kem Kind MeasuredPages
-        Product RevocationList Root SealedSecrets Section SnpClues SnpFirmware SnpGuest Svsm Tcb
+        Product RevocationList Root RuntimeData SealedSecrets Section SnpClues SnpFirmware SnpGuest
+        Svsm Tcb
         TransportKey TransportPrivateKey VerifiedReport amd_roots explain_digest launch_digest
         open_sealed read_certificates read_evidence report_data seal verify_report
     """,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from sev_attest.cli.commands import snp_verify
+from sev_attest.cli.options import snp_expected
 from sev_attest.guest import CpuModel
 from sev_attest.snp.digest import launch_digest
 from sev_attest.testing import ovmf_image
@@ -68,8 +68,8 @@ def test_a_report_that_meets_them_is_allowed_as_a_launch_by_name(run: Run) -> No
         "OK: the report is not AMD's: Genoa, VCEK, VMPL 0",
         f"OK: {allowed} 0x1)",
     ]
-    assert f"note: {snp_verify._FRESHNESS}" in ran.lines
-    assert snp_verify._GUEST not in ran.out
+    assert f"note: {snp_expected.FRESHNESS}" in ran.lines
+    assert snp_expected.GUEST not in ran.out
     found = json.loads(run(*VERIFY, "--requirements", "owner.toml", "--json").out)
     assert found["ok"] is True
     assert found["requirements"] == {
@@ -78,7 +78,7 @@ def test_a_report_that_meets_them_is_allowed_as_a_launch_by_name(run: Run) -> No
     assert found["checks"][-1] == {
         "id": "requirements.snp", "ok": True, "detail": f"{allowed} 0x1)",
     }  # fmt: skip
-    assert snp_verify._GUEST not in found["notes"]
+    assert snp_expected.GUEST not in found["notes"]
 
 
 def test_by_a_key_alone_a_launch_has_a_name_and_no_guest(run: Run) -> None:

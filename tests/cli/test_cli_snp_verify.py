@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from conftest import Ran, Run
-from sev_attest.cli.commands import snp_certs, snp_verify
+from sev_attest.cli.commands import snp_certs
+from sev_attest.cli.options import snp_expected
 from sev_attest.snp.certificates import Kind
 from sev_attest.snp.report import LAYOUT
 from sev_attest.snp.verify import CHECKS
@@ -75,8 +76,8 @@ def test_a_report_verifies_and_the_verdict_says_what_it_rests_on(run: Run, files
     assert verified(ran)
     assert ran.lines[1:] == [
         "note: this root is not AMD's: it was trusted only because it was named",
-        f"note: {snp_verify._FRESHNESS}",
-        f"note: {snp_verify._GUEST}",
+        f"note: {snp_expected.FRESHNESS}",
+        f"note: {snp_expected.GUEST}",
     ]
 
 
@@ -141,7 +142,7 @@ def test_quiet_prints_nothing_and_verbose_every_step(run: Run, files: Path) -> N
 def test_debug_and_the_host_s_own_reports_are_said(run: Run, files: Path) -> None:
     ran = run("snp", "verify", "debug.bin", "certs", *ROOT)
     assert verified(ran, "OK: the report is not AMD's: Milan, VCEK, VMPL asked for by the host")
-    assert {f"note: {snp_verify._DEBUG}", f"note: {snp_verify._HOST}"} <= {*ran.lines}
+    assert {f"note: {snp_expected.DEBUG}", f"note: {snp_expected.HOST}"} <= {*ran.lines}
     ran = run("snp", "verify", "debug.bin", "certs", *ROOT, "--report-data", bytes(64).hex())
     assert (ran.code, ran.lines[0][:41]) == (1, "NOT VERIFIED: the host asked for this rep")
 
@@ -154,7 +155,7 @@ def test_a_guest_that_can_be_moved_is_said(run: Run, files: Path) -> None:
     options = ("--report-data", DATA.hex(), "--launch-digest", DIGEST.hex())
     ran = run("snp", "verify", "moves.bin", "certs", *ROOT, *options)
     assert verified(ran)
-    assert ran.lines[2:] == [f"note: {snp_verify._MIGRATION}", f"note: {snp_verify._AGENT}"]
+    assert ran.lines[2:] == [f"note: {snp_expected.MIGRATION}", f"note: {snp_expected.AGENT}"]
 
 
 def test_runtime_data_has_to_be_bound(run: Run, files: Path) -> None:
@@ -260,7 +261,7 @@ def test_revocation_lists_are_held_against_it(run: Run, files: Path) -> None:
         ("report.bin --report-data 00", 2, "1 bytes, expected 64 (128 hex digits)"),
         ("report.bin --launch-digest xy", 2, "xy is not hex"),
         ("", 2, "REPORT"),
-        ("report.bin --challenge x", 2, "No such option"),
+        ("report.bin --challenge x", 2, "--challenge and --transport-key go together"),
     ],
 )
 def test_what_cannot_be_read_is_said(

@@ -8,6 +8,7 @@ from sev_attest.snp.diagnosis import SnpClues, explain_digest
 from sev_attest.snp.digest import MeasuredPages, SnpGuest, launch_digest
 from sev_attest.snp.expected import Expected
 from sev_attest.snp.firmware import Section, SnpFirmware, Svsm
+from sev_attest.snp.hcl import RuntimeData
 from sev_attest.snp.packaging import Evidence, read_evidence
 from sev_attest.snp.policy import GuestPolicy
 from sev_attest.snp.report import AttestationReport
@@ -20,8 +21,9 @@ from sev_attest.snp.verify import VerifiedReport, verify_report
 
 __all__ = [
     "AttestationReport", "Certificate", "Challenge", "Evidence", "Expected", "GuestPolicy", "Kem",
-    "Kind", "MeasuredPages", "Product", "RevocationList", "Root", "SealedSecrets", "Section",
-    "SnpClues", "SnpFirmware", "SnpGuest", "Svsm", "Tcb", "TransportKey", "TransportPrivateKey",
+    "Kind", "MeasuredPages", "Product", "RevocationList", "Root", "RuntimeData", "SealedSecrets",
+    "Section", "SnpClues", "SnpFirmware", "SnpGuest", "Svsm", "Tcb", "TransportKey",
+    "TransportPrivateKey",
     "VerifiedReport", "amd_roots", "explain_digest", "launch_digest", "open_sealed",
     "read_certificates", "read_evidence", "report_data", "seal", "verify_report",
 ]  # fmt: skip

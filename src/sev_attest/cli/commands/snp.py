@@ -8,7 +8,7 @@ _COMMANDS = {
     "verify": "verify a report up to AMD's pinned root",
     "certs": "show where AMD serves the certificates of a report; fetch them when asked",
     "measure": "compute the launch digest of an SEV-SNP guest",
-    "show": "show what a report says, field by field; verifies nothing",
+    "show": "show what reports and certificates say, field by field; verifies nothing",
 }
 
 
