@@ -346,7 +346,11 @@ def test_what_cannot_be_opened_leaves_nothing(sealed: Path, run: Run) -> None:
     for file, options, words in (
         ("changed.json", [], "it cannot be opened"),
         ("vm1.sealed.json", ["--key", "other.json"], "another transport key"),
-        ("vm1.sealed.json", ["--challenge", "other-challenge.json"], "another challenge, vm1"),
+        (
+            "vm1.sealed.json",
+            ["--challenge", "other-challenge.json"],
+            "another challenge, vm1 (nonce ",
+        ),
         ("vm1.sealed.json", ["--report", "other-report"], "another report"),
     ):
         other = TransportPrivateKey(kem=Kem.X25519, private=bytes(32))

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from sev_attest import _crypto
 from sev_attest._keys import Kem
 from sev_attest._wire import Reader, le
-from sev_attest.errors import MalformedInput, NotVerified, Unsupported
+from sev_attest.errors import Failure, MalformedInput, NotVerified, ReportInvalid, Unsupported
 from sev_attest.snp.challenge import Challenge
 from sev_attest.snp.document import Document, is_name, to_base64, write_document
 from sev_attest.snp.expected import Expected
@@ -147,7 +147,7 @@ def seal(
             check="snp.transport-key.kem",
             hint="the guest must make another key, and ask for a new report",
         )
-    Expected(report_data=challenge.report_data(key)).require(report)
+    _require_bound(key, report, challenge)
     content = _content(secrets)
     info = _info(report.report, challenge)
     sealed = _crypto.hpke_sealed(key.kem, key.public, content, info)
@@ -181,8 +181,9 @@ def open_sealed(
     Does not verify: who sealed them. See the module.
     """
     if not hmac.compare_digest(sealed.nonce, challenge.nonce):
-        words = f"this answers another challenge, {sealed.challenge}"
-        raise _other("challenge", words, "use the challenge that the report was asked for with")
+        words = f"this was sealed for another challenge, {_named(sealed.challenge, sealed.nonce)}"
+        own = f"this guest has {_named(challenge.name, challenge.nonce)}"
+        raise _other("challenge", f"{words}: {own}", "use those of one request")
     if not hmac.compare_digest(sealed.report_digest, _report_digest(report)):
         words = "this was sealed for another report"
         raise _other("report", words, "use the report that was sent to the owner")
@@ -200,6 +201,24 @@ def open_sealed(
         return _secrets(content)
     except MalformedInput:
         raise _damaged() from None
+
+
+def _require_bound(key: TransportKey, report: VerifiedReport, challenge: Challenge) -> None:
+    """Raise ReportInvalid if a report does not bind a key to a challenge.
+
+    What is compared is public: a comparison in constant time would hide nothing.
+    """
+    try:
+        Expected(report_data=challenge.report_data(key)).require(report)
+    except ReportInvalid as error:
+        which = _named(challenge.name, challenge.nonce)
+        words = f"the report does not bind this transport key to challenge {which}: {error}"
+        hint = "report, transport key and challenge must be of one request of the guest"
+        raise ReportInvalid((Failure(error.check, words, hint),), error.held) from None
+
+
+def _named(name: str, nonce: bytes) -> str:
+    return f"{name} (nonce {nonce.hex()[:16]}...)"
 
 
 def _other(check: str, words: str, hint: str) -> NotVerified:
