@@ -51,10 +51,10 @@ from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.certificate_table import read_table
 from sev_attest.snp.challenge import SCHEMA as CHALLENGE
 from sev_attest.snp.challenge import Challenge
+from sev_attest.snp.content import read_content
 from sev_attest.snp.firmware import SnpFirmware
 from sev_attest.snp.packaging import read_evidence
 from sev_attest.snp.sealed import SealedSecrets
-from sev_attest.snp.sealed import _secrets as read_secrets
 from sev_attest.testing import Platform, ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS
 from simulated_trees import CACHE, both_of, descriptor, guest, host, lay_out
@@ -401,10 +401,10 @@ CASES = {
     "document: base64": Case(sealed, lambda size: b"A" * size),
     "document: depth": Case(SealedSecrets.from_json, lambda size: b"[" * size),
     "sealed: names": Case(
-        read_secrets, lambda size: b"\x40\0" + b"\1a\1\0\0\0x" * (size // 7), size=1 << 15
+        read_content, lambda size: b"\x40\0" + b"\1a\1\0\0\0x" * (size // 7), size=1 << 15
     ),
     "sealed: padding": Case(
-        read_secrets, lambda size: b"\1\0\1a\1\0\0\0x" + bytes(size), size=1 << 15
+        read_content, lambda size: b"\1\0\1a\1\0\0\0x" + bytes(size), size=1 << 15
     ),
     # what a ledger's database may hold
     "box: whole": Case(Box.from_bytes, lambda size: b"\1\1k\1\0w" + bytes(size), size=1 << 16),

@@ -52,10 +52,10 @@ from sev_attest.sev.launch_info import LaunchInfo, read_report
 from sev_attest.sev.report import AttestationReport
 from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.challenge import Challenge
+from sev_attest.snp.content import read_content
 from sev_attest.snp.firmware import SnpFirmware, Svsm
 from sev_attest.snp.packaging import read_evidence
 from sev_attest.snp.sealed import SealedSecrets
-from sev_attest.snp.sealed import _secrets as read_secrets
 from sev_attest.snp.transport import TransportKey
 from sev_attest.testing import Platform, ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS, svsm_image
@@ -406,7 +406,7 @@ def keys(data: bytes) -> None:
 def exchanged(data: bytes) -> None:
     """Read each document that owner and guest exchange, and what is sealed."""
     for read in (
-        Challenge.from_json, TransportKey.from_json, SealedSecrets.from_json, read_secrets,
+        Challenge.from_json, TransportKey.from_json, SealedSecrets.from_json, read_content,
     ):  # fmt: skip
         try:
             read(data)

@@ -24,8 +24,9 @@ from sev_attest.errors import (
 )
 from sev_attest.snp import sealed as module
 from sev_attest.snp.challenge import Challenge
+from sev_attest.snp.content import MAX_CONTENT
 from sev_attest.snp.report import AttestationReport
-from sev_attest.snp.sealed import MAX_CONTENT, SealedSecrets, open_sealed, seal
+from sev_attest.snp.sealed import SealedSecrets, open_sealed, seal
 from sev_attest.snp.spec import HOST_VMPL
 from sev_attest.snp.transport import SIZES, TransportKey, TransportPrivateKey
 from sev_attest.snp.verify import VerifiedReport
