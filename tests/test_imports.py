@@ -165,7 +165,7 @@ ORDER = (
     ("snp.x509", "snp.extensions"), ("snp.certificates", "snp.revocation"), ("snp._asvk_keys",),
     ("snp.roots",), ("snp.certificate_files", "snp.kds"), ("snp.chain",), ("snp.explain",),
     ("snp.steps",), ("snp.verify",), ("snp.expected",),
-    ("snp.document",), ("snp.transport",), ("snp.challenge",), ("snp.sealed",),
+    ("snp.document",), ("snp.transport", "snp.content"), ("snp.challenge",), ("snp.sealed",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
     ("_https",), ("owner.key_errors",), ("owner._safe_path",),
     ("owner._answers", "owner._private_file"),

@@ -1,6 +1,7 @@
 """``sev-attest guest request`` and ``guest open``, on a simulated kernel."""
 
 import errno
+import hashlib
 import json
 import stat
 import sys
@@ -145,6 +146,17 @@ def test_json_tells_what_was_asked(guest: Path, run: Run) -> None:
     }
 
 
+def test_verbose_says_what_was_asked_and_where(guest: Path, run: Run) -> None:
+    lines = request(run, "-v").lines[3:]
+    public = TransportKey.from_json((guest / "out" / "transport-key.json").read_bytes())
+    assert lines == [
+        "challenge: vm1",
+        "kem: x25519",
+        f"report_data: {CHALLENGE.report_data(public).hex()}",
+        f"source: {tsm.FOLDER}",
+    ]
+
+
 def test_the_report_data_alone_is_for_another_program(guest: Path, run: Run, kernel: Tsm) -> None:
     ran = request(run, "--report-data-only")
     public = TransportKey.from_json((guest / "out" / "transport-key.json").read_bytes())
@@ -244,6 +256,16 @@ def test_the_secrets_come_out_as_they_went_in(sealed: Path, run: Run) -> None:
     assert stat.S_IMODE((sealed / "secrets").stat().st_mode) == 0o700
 
 
+def test_verbose_says_what_it_was_sealed_for(sealed: Path, run: Run) -> None:
+    lines = run("guest", "open", "vm1.sealed.json", "--out", "secrets", "-v").lines[2:]
+    digest = hashlib.sha384((sealed / "out" / "outblob").read_bytes()).hexdigest()
+    assert lines == [
+        f"challenge: vm1, nonce {CHALLENGE.nonce.hex()}",
+        "sealed to: a key of kind x25519",
+        f"report, SHA-384: {digest}",
+    ]
+
+
 def test_json_tells_names_and_sizes_and_no_secret(sealed: Path, run: Run) -> None:
     ran = run("guest", "open", "vm1.sealed.json", "--out", "secrets", "--json")
     assert json.loads(ran.out) == {
@@ -324,7 +346,11 @@ def test_what_cannot_be_opened_leaves_nothing(sealed: Path, run: Run) -> None:
     for file, options, words in (
         ("changed.json", [], "it cannot be opened"),
         ("vm1.sealed.json", ["--key", "other.json"], "another transport key"),
-        ("vm1.sealed.json", ["--challenge", "other-challenge.json"], "another challenge, vm1"),
+        (
+            "vm1.sealed.json",
+            ["--challenge", "other-challenge.json"],
+            "another challenge, vm1 (nonce ",
+        ),
         ("vm1.sealed.json", ["--report", "other-report"], "another report"),
     ):
         other = TransportPrivateKey(kem=Kem.X25519, private=bytes(32))

@@ -180,11 +180,14 @@ def test_another_writer_to_the_entry_is_noticed() -> None:
     assert refused(Tsm(other_writes=1)).check == "guest.report.generation"
 
 
-def test_a_generation_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", [b"", b"x", b"-1", b"1" * 5000])
+def test_a_generation_that_is_no_number_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: bytes
+) -> None:
     kernel = Tsm()
     read = kernel.read
     monkeypatch.setattr(
-        kernel, "read", lambda path: b"x" if path.endswith("generation") else read(path)
+        kernel, "read", lambda path: text if path.endswith("generation") else read(path)
     )
     assert "generation is no number" in str(refused(kernel))
 

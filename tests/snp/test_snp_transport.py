@@ -162,6 +162,9 @@ def test_each_challenge_has_its_own_nonce() -> None:
     made = [Challenge.create("vm1", created=CREATED) for _ in range(2)]
     assert made[0].nonce != made[1].nonce
     assert made[0].expires is None
+    later = CREATED.replace(microsecond=999_999)
+    rounded = Challenge.create("vm1", created=later, expires=later)
+    assert (rounded.created, rounded.expires) == (CREATED, CREATED)
     assert made[0].kems == (Kem.X25519, Kem.MLKEM768_X25519)
 
 

@@ -84,17 +84,17 @@ class _Caller:
         table = ctypes.create_string_buffer(TABLE_SIZE)
         asked = EXTENDED.pack(report_data, vmpl, ctypes.addressof(table), len(table))
         response, vmm_error = self._call(SNP_GET_EXT_REPORT, asked)
+        certificates = table.raw if any(table.raw) else b""
         if vmm_error == _INVALID_LEN:
-            plain = REQUEST.pack(report_data, vmpl)
-            response, vmm_error = self._call(SNP_GET_REPORT, plain)
-            table = ctypes.create_string_buffer(1)
+            certificates = b""
+            response, vmm_error = self._call(SNP_GET_REPORT, REQUEST.pack(report_data, vmpl))
         if vmm_error:
             words = f"{self._path}: the host refused (error {vmm_error:#x})"
             raise HostError(words, check="guest.report.refused", hint="try again later")
-        return self._parsed(response), table.raw if any(table.raw) else b""
+        return self._parsed(response), certificates
 
     def _call(self, command: int, asked: bytes) -> tuple[bytes, int]:
-        """Return the response, and the VMM's error: it says that there is no response, if not 0."""
+        """Return the response, and the VMM's error; if that is not 0, there is no response."""
         own = ctypes.create_string_buffer(asked, len(asked))
         response = ctypes.create_string_buffer(RESPONSE_SIZE)
         places = ctypes.addressof(own), ctypes.addressof(response)

@@ -21,6 +21,7 @@ the report itself tell whether it arrived.
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ FOLDER = "/sys/kernel/config/tsm/report"
 _PROVIDER = "sev_guest"
 _MOST = 1 << 15
 """Most bytes of a file (TSM_OUTBLOB_MAX)."""
+_NUMBER = re.compile(rb"[0-9]{1,20}")
 _NONE = (errno.ENOENT, errno.ENOTDIR, errno.ENXIO)
 """No configfs-tsm here, or nothing in this kernel makes reports: sev-guest is not loaded."""
 
@@ -144,7 +146,7 @@ class _Entry:
 
     def number(self, text: bytes, name: str) -> int:
         """Return a decimal number; raises HostError."""
-        if not text.strip().isdigit():
+        if not _NUMBER.fullmatch(text.strip()):
             raise HostError(f"{FOLDER}: {name} is no number", check="guest.report.refused")
         return int(text)
 

@@ -58,9 +58,17 @@ class Challenge:
         expires: datetime | None = None,
         kems: tuple[Kem, ...] = tuple(Kem),
     ) -> "Challenge":
-        """Return a challenge with a new nonce; raises MalformedInput for a name that is none."""
-        nonce = _crypto.random_bytes(NONCE_SIZE)
-        return cls(name=name, nonce=nonce, created=created, expires=expires, kems=kems)
+        """Return a challenge with a new nonce; its times are rounded down to seconds.
+
+        Raises MalformedInput for a name that is none, or a time without zone.
+        """
+        return cls(
+            name=name,
+            nonce=_crypto.random_bytes(NONCE_SIZE),
+            created=created.replace(microsecond=0),
+            expires=expires and expires.replace(microsecond=0),
+            kems=kems,
+        )
 
     @property
     def digest(self) -> bytes:

@@ -7,16 +7,7 @@
     48    SHA-384 of the report: the 1184 bytes as received
     48    the challenge's digest
 
-What is encrypted has the secrets' names too, and a length that is a multiple of 1024 (numbers are
-little-endian)::
-
-    size  field
-    2     number of secrets, 1 to 64; then for each, sorted by name:
-    1     length of the name, 1 to 128
-    ..    the name: ASCII letters, digits and _ . + -
-    4     length of the secret, at least 1
-    ..    the secret
-    ..    zeros up to the next multiple of 1024
+What is encrypted has the secrets' names too: see ``snp/content.py``.
 
 HPKE's base mode does not say who sealed: anyone who has the public key can seal to it. What the
 guest gets is confidential to it, and not authenticated.
@@ -29,10 +20,10 @@ from dataclasses import dataclass, field
 
 from sev_attest import _crypto
 from sev_attest._keys import Kem
-from sev_attest._wire import Reader, le
-from sev_attest.errors import MalformedInput, NotVerified, Unsupported
+from sev_attest.errors import Failure, MalformedInput, NotVerified, ReportInvalid
 from sev_attest.snp.challenge import Challenge
-from sev_attest.snp.document import Document, is_name, to_base64, write_document
+from sev_attest.snp.content import BLOCK, MAX_CONTENT, read_content, write_content
+from sev_attest.snp.document import Document, to_base64, write_document
 from sev_attest.snp.expected import Expected
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.transport import (
@@ -50,10 +41,6 @@ _STRUCTURE = "sealed secrets"
 _HKDF_SHA256, _AES_256_GCM = 1, 2
 """Ids in HPKE's registry."""
 _TAG, _DIGEST = 16, 48
-_BLOCK = 1024
-MAX_SECRETS = 64
-MAX_CONTENT = 1 << 19
-"""Most bytes of names and secrets together, as they are encrypted."""
 _FIELDS = (
     "challenge", "nonce", "report_sha384", "kem", "kdf", "aead", "enc", "ciphertext",
 )  # fmt: skip
@@ -82,7 +69,7 @@ class SealedSecrets:
         enc, size = SIZES[self.kem].enc, len(self.ciphertext) - _TAG
         if len(self.enc) != enc:
             raise MalformedInput(_STRUCTURE, "enc", f"has {len(self.enc)} bytes, expected {enc}")
-        if size % _BLOCK or not _BLOCK <= size <= MAX_CONTENT:
+        if size % BLOCK or not BLOCK <= size <= MAX_CONTENT:
             reason = f"has {len(self.ciphertext)} bytes, which nothing sealed has"
             raise MalformedInput(_STRUCTURE, "ciphertext", reason)
 
@@ -147,8 +134,8 @@ def seal(
             check="snp.transport-key.kem",
             hint="the guest must make another key, and ask for a new report",
         )
-    Expected(report_data=challenge.report_data(key)).require(report)
-    content = _content(secrets)
+    _require_bound(key, report, challenge)
+    content = write_content(secrets)
     info = _info(report.report, challenge)
     sealed = _crypto.hpke_sealed(key.kem, key.public, content, info)
     if sealed is None:
@@ -181,8 +168,9 @@ def open_sealed(
     Does not verify: who sealed them. See the module.
     """
     if not hmac.compare_digest(sealed.nonce, challenge.nonce):
-        words = f"this answers another challenge, {sealed.challenge}"
-        raise _other("challenge", words, "use the challenge that the report was asked for with")
+        words = f"this was sealed for another challenge, {_named(sealed.challenge, sealed.nonce)}"
+        own = f"this guest has {_named(challenge.name, challenge.nonce)}"
+        raise _other("challenge", f"{words}: {own}", "use those of one request")
     if not hmac.compare_digest(sealed.report_digest, _report_digest(report)):
         words = "this was sealed for another report"
         raise _other("report", words, "use the report that was sent to the owner")
@@ -197,9 +185,27 @@ def open_sealed(
     if content is None:
         raise _damaged()
     try:
-        return _secrets(content)
+        return read_content(content)
     except MalformedInput:
         raise _damaged() from None
+
+
+def _require_bound(key: TransportKey, report: VerifiedReport, challenge: Challenge) -> None:
+    """Raise ReportInvalid if a report does not bind a key to a challenge.
+
+    What is compared is public: a comparison in constant time would hide nothing.
+    """
+    try:
+        Expected(report_data=challenge.report_data(key)).require(report)
+    except ReportInvalid as error:
+        which = _named(challenge.name, challenge.nonce)
+        words = f"the report does not bind this transport key to challenge {which}: {error}"
+        hint = "report, transport key and challenge must be of one request of the guest"
+        raise ReportInvalid((Failure(error.check, words, hint),), error.held) from None
+
+
+def _named(name: str, nonce: bytes) -> str:
+    return f"{name} (nonce {nonce.hex()[:16]}...)"
 
 
 def _other(check: str, words: str, hint: str) -> NotVerified:
@@ -218,47 +224,3 @@ def _report_digest(report: AttestationReport) -> bytes:
 
 def _info(report: AttestationReport, challenge: Challenge) -> bytes:
     return LABEL + _report_digest(report) + challenge.digest
-
-
-def _content(secrets: Mapping[str, bytes]) -> bytes:
-    """Return what is encrypted; raises Unsupported for secrets that have no place in it."""
-    if not 1 <= len(secrets) <= MAX_SECRETS:
-        raise _unfit(f"1 to {MAX_SECRETS} secrets can be sealed, not {len(secrets)}")
-    parts = [le(len(secrets), 2)]
-    for name, secret in sorted(secrets.items()):
-        if not is_name(name):
-            # The text stays out of the message: it may be the secret itself.
-            raise _unfit("a secret's name is 1 to 128 letters, digits and _ . + -")
-        if not secret:
-            raise _unfit(f"the secret {name} is empty")
-        parts += [le(len(name), 1), name.encode("ascii"), le(len(secret), 4), secret]
-    content = b"".join(parts)
-    if len(content) > MAX_CONTENT:
-        raise _unfit(f"the secrets take {len(content)} bytes, at most {MAX_CONTENT} can be sealed")
-    return content.ljust(-(-len(content) // _BLOCK) * _BLOCK, b"\0")
-
-
-def _unfit(words: str) -> Unsupported:
-    return Unsupported(words, check="snp.secrets")
-
-
-def _secrets(content: bytes) -> dict[str, bytes]:
-    """Read what :func:`_content` made; raises MalformedInput."""
-    reader = Reader(content, _STRUCTURE)
-    found: dict[str, bytes] = {}
-    count, used, last = reader.number(2, "count"), 2, ""
-    if not 1 <= count <= MAX_SECRETS:
-        raise reader.error("count", f"{count} secrets", back=2)
-    for _ in range(count):
-        raw = reader.raw(reader.number(1, "name length"), "name")
-        secret = reader.raw(reader.number(4, "secret length"), "secret")
-        name = raw.decode("latin-1")
-        if not is_name(name) or not secret or name <= last:
-            raise reader.error("name", "is no name, is not in order, or has no secret")
-        found[name] = secret
-        last, used = name, used + 1 + len(raw) + 4 + len(secret)
-    padding = len(content) - used
-    if padding >= _BLOCK:
-        raise reader.error("padding", f"{padding} bytes, more than there can be")
-    reader.zeros(padding, "padding", what="padding bytes")
-    return found

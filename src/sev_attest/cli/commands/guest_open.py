@@ -87,7 +87,7 @@ def command(*, file: str, kept: KeptOptions, secrets: SecretOptions, output: Out
     """Open the secrets in FILE, which the owner sealed for this guest's report.
 
     All of them are written, mode 0600, or none is. Nothing proves who sealed them: whoever has the
-    public transport key can. What the host may give to the guest anyway, this does not prevent.
+    public transport key can, also the host.
     """
     refuse(secrets.errors(output), stdin_errors(file, kept.key, kept.report, kept.challenge))
     with reading(file):
@@ -110,3 +110,7 @@ def command(*, file: str, kept: KeptOptions, secrets: SecretOptions, output: Out
     elif output.text:
         for path, data in files.items():
             click.echo(f"wrote {render.one_line(str(path))}, {len(data)} bytes")
+        if output.verbose:
+            click.echo(f"challenge: {sealed.challenge}, nonce {sealed.nonce.hex()}")
+            click.echo(f"sealed to: a key of kind {sealed.kem.label}")
+            click.echo(f"report, SHA-384: {sealed.report_digest.hex()}")

@@ -117,24 +117,23 @@ def command(*, request: RequestOptions, folders: FolderOptions, output: OutputOp
         answer = None if request.report_data_only else _asked(report_data, request.vmpl)
         files = own | ({} if answer is None else _answered(out, kept, answer))
         write_all(files.items(), force=folders.force)
+    shown = {
+        "challenge": challenge.name,
+        "kem": key.kem.label,
+        "report_data": report_data.hex(),
+        "source": None if answer is None else answer.source,
+    }
+    written = [str(path) for path in files if path.parent == out]
     if output.as_json:
-        render.document(
-            "guest request",
-            ok=True,
-            challenge=challenge.name,
-            kem=key.kem.label,
-            report_data=report_data.hex(),
-            source=answer and answer.source,
-            files=[str(path) for path in files if path.parent == out],
-            kept=str(kept),
-        )
+        render.document("guest request", ok=True, **shown, files=written, kept=str(kept))
         return
     if request.report_data_only:
         click.echo(report_data.hex())
     elif output.text:
-        for path in files:
-            if path.parent == out:
-                click.echo(f"wrote {render.one_line(str(path))}")
+        for path in written:
+            click.echo(f"wrote {render.one_line(path)}")
+        for name, value in shown.items() if output.verbose else ():
+            click.echo(f"{name}: {value}")
     if not output.quiet:
         render.notes(_notes(kept, answer), err=True)
 
