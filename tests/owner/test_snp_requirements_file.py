@@ -320,6 +320,7 @@ def test_check_says_what_is_allowed(run: Run, here: Path) -> None:
     ran = run("requirements", "check", "owner.toml", "--verbose")
     assert (ran.code, ran.err) == (0, "")
     for line in (
+        "SEV and SEV-ES: no launch is allowed",
         "SNP products: milan, test",
         "SNP vmpls: 0, 2",
         "SNP policy: ABI 1.55 or later",
@@ -337,6 +338,7 @@ def test_check_says_what_is_allowed(run: Run, here: Path) -> None:
             "expires 2027-06-30T00:00:00+00:00 a note"
         ),
         "SNP launch db: 2 digests, host_data *, no end",
+        "SNP launch signed: 0 digests, 1 author keys, host_data zeros, no end",
         f"  {'ef' * 48} 4 vCPUs, EPYC-Milan, qemu, guest features 0x21",
         "SNP refused: CVE-2024-21944",
     ):
@@ -425,6 +427,9 @@ def test_the_part_that_nobody_filled_in_is_no_mistake(run: Run, here: Path) -> N
     assert any(note.startswith("ceks: ") for note in of_both)
     _, of_sev = notes(run, FILE.partition("[snp]")[0] + "[snp]\n" + sev)
     assert all(not note.startswith("snp") for note in of_sev)
+    assert (
+        run("requirements", "check", "owner.toml").out.count("SEV-SNP: no guest is allowed\n") == 1
+    )
 
 
 def test_the_page_shows_a_part_that_can_be_used(run: Run, here: Path) -> None:
