@@ -198,6 +198,7 @@ WRONG = {
     "digest-and-manifest": FILE.replace("manifest =", f'digest = "{"cd" * 48}"\nmanifest ='),
     "no-digest": FILE.replace('manifest = "db.json"\n', ""),
     "manifest-name": FILE.replace('"db.json"', '"db\\u0000"'),
+    "no-key": FILE.replace(f'id_keys = ["{"56" * 48}"]\nauthor_keys = ["{"78" * 48}"]\n', ""),
     "key": FILE.replace("56" * 48, "56" * 32),
     "key-any": FILE.replace("56" * 48, "*"),
     "keys-empty": FILE.replace(f'id_keys = ["{"56" * 48}"]', "id_keys = []"),
@@ -215,7 +216,7 @@ WRONG = {
 }
 SEEN_BY_CODE_ALONE = {
     *("product-minimum", "every-product", "firmware-range", "platform-both", "digest", "key-zeros"),
-    *("expires", "launch-twice", "advisory", "advisory-both"),
+    *("no-key", "expires", "launch-twice", "advisory", "advisory-both"),
 }
 
 
@@ -246,6 +247,10 @@ SHOWN = {
     "minimum-product": "snp.minimum.zen: is not a product",
     "digest-and-manifest": "snp.launch 2.digest: either that or a manifest",
     "no-digest": "snp.launch 2.digest: that, a manifest, id_keys or author_keys is needed",
+    "no-key": (
+        "snp.launch: 'web' asks for family_id without id_keys or author_keys: whoever starts a "
+        "guest can sign its ID block"
+    ),
     "keys-empty": "snp.launch 1.id_keys: is empty: it would allow no guest",
     "key-zeros": "snp.launch 1.id_keys: zeros are no key's digest: a guest without a key has them",
     "host-data": "snp.launch 1.host_data: is not 64 hex digits in lower case",
