@@ -206,8 +206,10 @@ def test_a_product_without_a_public_figure_is_not_called_fixed(
     assert only(monkeypatch).verdict is NOT_AFFECTED
     found = only(monkeypatch, "milan")
     assert (found.verdict, found.reason) == (UNSEEN, "no fixed version is public for milan")
-    found = only(monkeypatch, "milan", tcb=None)
-    assert found.verdict is NOT_AFFECTED
+    assert only(monkeypatch, "milan", tcb=None).verdict is NOT_AFFECTED
+    either = "{ milan = [1, 55, 38] }"
+    assert only(monkeypatch, "milan", fixed=either).verdict is NOT_AFFECTED
+    assert only(monkeypatch, "genoa", fixed=either).verdict is NOT_AFFECTED
 
 
 def test_what_attestation_cannot_see_is_never_called_fixed(

@@ -283,7 +283,7 @@ def test_names_of_bits_are_those_of_the_policy_and_the_platform() -> None:
 
 # contradictions
 
-WRONG = {
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "zen is no product": ({"minimum": {"zen": MINIMUM}}, "snp.minimum.zen: is not a product"),
     "component": (
         {"minimum": {"genoa": replace(MINIMUM, launch={"snp": 1})}},
@@ -308,6 +308,19 @@ def test_requirements_that_contradict_are_an_error(change: dict[str, Any], said:
     with pytest.raises(MalformedInput) as refused:
         Requirements(snp=replace(MET, **change)).check()
     assert str(refused.value) == f"requirements {said}"
+
+
+@pytest.mark.parametrize("name", ["family_id", "image_id", "guest_svn"])
+def test_an_id_block_proves_something_only_beside_a_key(name: str) -> None:
+    asking = replace(
+        WEB, id_keys=None, author_keys=None, family_id=None, image_id=None, guest_svn=0
+    )
+    Requirements(snp=replace(MET, launches=(asking,))).check()
+    asked: dict[str, Any] = {name: 1 if name == "guest_svn" else bytes(16)}
+    with pytest.raises(MalformedInput, match=f"'web' asks for {name} without id_keys or author"):
+        Requirements(snp=replace(MET, launches=(replace(asking, **asked),))).check()
+    signed = replace(asking, author_keys=frozenset({AUTHOR_KEY}), **asked)
+    Requirements(snp=replace(MET, launches=(signed,))).check()
 
 
 def test_nothing_shows_what_a_value_holds() -> None:

@@ -198,6 +198,7 @@ WRONG = {
     "digest-and-manifest": FILE.replace("manifest =", f'digest = "{"cd" * 48}"\nmanifest ='),
     "no-digest": FILE.replace('manifest = "db.json"\n', ""),
     "manifest-name": FILE.replace('"db.json"', '"db\\u0000"'),
+    "no-key": FILE.replace(f'id_keys = ["{"56" * 48}"]\nauthor_keys = ["{"78" * 48}"]\n', ""),
     "key": FILE.replace("56" * 48, "56" * 32),
     "key-any": FILE.replace("56" * 48, "*"),
     "keys-empty": FILE.replace(f'id_keys = ["{"56" * 48}"]', "id_keys = []"),
@@ -215,7 +216,7 @@ WRONG = {
 }
 SEEN_BY_CODE_ALONE = {
     *("product-minimum", "every-product", "firmware-range", "platform-both", "digest", "key-zeros"),
-    *("expires", "launch-twice", "advisory", "advisory-both"),
+    *("no-key", "expires", "launch-twice", "advisory", "advisory-both"),
 }
 
 
@@ -246,6 +247,10 @@ SHOWN = {
     "minimum-product": "snp.minimum.zen: is not a product",
     "digest-and-manifest": "snp.launch 2.digest: either that or a manifest",
     "no-digest": "snp.launch 2.digest: that, a manifest, id_keys or author_keys is needed",
+    "no-key": (
+        "snp.launch: 'web' asks for family_id without id_keys or author_keys: whoever starts a "
+        "guest can sign its ID block"
+    ),
     "keys-empty": "snp.launch 1.id_keys: is empty: it would allow no guest",
     "key-zeros": "snp.launch 1.id_keys: zeros are no key's digest: a guest without a key has them",
     "host-data": "snp.launch 1.host_data: is not 64 hex digits in lower case",
@@ -320,6 +325,7 @@ def test_check_says_what_is_allowed(run: Run, here: Path) -> None:
     ran = run("requirements", "check", "owner.toml", "--verbose")
     assert (ran.code, ran.err) == (0, "")
     for line in (
+        "SEV and SEV-ES: no launch is allowed",
         "SNP products: milan, test",
         "SNP vmpls: 0, 2",
         "SNP policy: ABI 1.55 or later",
@@ -337,6 +343,7 @@ def test_check_says_what_is_allowed(run: Run, here: Path) -> None:
             "expires 2027-06-30T00:00:00+00:00 a note"
         ),
         "SNP launch db: 2 digests, host_data *, no end",
+        "SNP launch signed: 0 digests, 1 author keys, host_data zeros, no end",
         f"  {'ef' * 48} 4 vCPUs, EPYC-Milan, qemu, guest features 0x21",
         "SNP refused: CVE-2024-21944",
     ):
@@ -425,6 +432,9 @@ def test_the_part_that_nobody_filled_in_is_no_mistake(run: Run, here: Path) -> N
     assert any(note.startswith("ceks: ") for note in of_both)
     _, of_sev = notes(run, FILE.partition("[snp]")[0] + "[snp]\n" + sev)
     assert all(not note.startswith("snp") for note in of_sev)
+    assert (
+        run("requirements", "check", "owner.toml").out.count("SEV-SNP: no guest is allowed\n") == 1
+    )
 
 
 def test_the_page_shows_a_part_that_can_be_used(run: Run, here: Path) -> None:

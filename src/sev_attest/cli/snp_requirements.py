@@ -99,7 +99,7 @@ def _launch_line(launch: dict[str, Any]) -> str:
           if launch[name]),
         *(f"{name} {launch[name]}" for name in ("family_id", "image_id", "guest_svn")
           if launch[name]),
-        f"host_data {launch['host_data']}",
+        f"host_data {launch['host_data'] if launch['host_data'].strip('0') else 'zeros'}",
         "EXPIRED" if launch["expired"] else end,
     ]  # fmt: skip
     return f"SNP launch {launch['name']}: {', '.join(parts)} {launch['note']}".rstrip()
@@ -133,7 +133,8 @@ def notes(found: SnpRequirements, now: datetime) -> tuple[list[str], bool]:
         )
         possible = possible and bool(found.chip_ids)
     said += [
-        f"snp {product}: weaknesses of every report are not acknowledged, {none}: {', '.join(ids)}"
+        f"snp {product}: weaknesses of every report are not acknowledged, "
+        f"so no guest on it is allowed: {', '.join(ids)}"
         for product, ids in blocked.items()
         if ids
     ]

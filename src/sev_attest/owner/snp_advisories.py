@@ -133,6 +133,8 @@ def _judge(
 
 def _excluded(advisory: SnpAdvisory, policy: GuestPolicy) -> str:
     """Return what of the policy rules the weakness out, or an empty text."""
+    if not (advisory.if_policy or advisory.unless_policy):
+        return ""
     has = {*policy.permits, *policy.demands}
     against = has.intersection(advisory.unless_policy)
     if against:
@@ -160,7 +162,7 @@ def _has_figures(advisory: SnpAdvisory) -> bool:
 def _by_figures(
     advisory: SnpAdvisory, product: str, report: AttestationReport, forging: list[str]
 ) -> tuple[AdvisoryVerdict, str]:
-    if product not in (advisory.fixed or advisory.tcb or PRODUCTS):
+    if product not in ({*advisory.fixed, *advisory.tcb} or PRODUCTS):
         return AdvisoryVerdict.UNSEEN, f"no fixed version is public for {product}"
     behind = [*_behind(advisory, product, report)]
     if behind:

@@ -19,7 +19,8 @@ class SnpReferenceValue:
     ``author_keys`` are digests of the keys (48 bytes, SHA-384) that signed its ID block, as the
     report has them. None asks for nothing, but an empty one fits no report, and one of the three
     has to be there. ``family_id`` and ``image_id`` are 16 bytes of the ID block; None asks for
-    nothing. ``guest_svn`` is the lowest, 0 to 2^32-1. ``host_data`` is 32 bytes; None allows any.
+    nothing. ``guest_svn`` is the lowest, 0 to 2^32-1. They prove something only beside a key.
+    ``host_data`` is 32 bytes; None allows any.
     """
 
     name: str
@@ -55,6 +56,18 @@ class SnpReferenceValue:
     def expired(self, at: datetime) -> bool:
         """Return whether its time is over; ``at`` has a time zone."""
         return self.expires is not None and at >= self.expires
+
+    @property
+    def unproven(self) -> str:
+        """Name of what is asked of an ID block of which nobody says who signed it, or ""."""
+        if self.id_keys is not None or self.author_keys is not None:
+            return ""
+        asked = {
+            "family_id": self.family_id is not None,
+            "image_id": self.image_id is not None,
+            "guest_svn": self.guest_svn > 0,
+        }
+        return next((name for name, wanted in asked.items() if wanted), "")
 
     def describes(self, report: AttestationReport) -> bool:
         """Return whether it is this guest, by its digest, or without digests by its keys."""

@@ -84,9 +84,16 @@ class SnpRequirements:
         ):
             if both := one & other:
                 raise _malformed(where, f"{words}: {', '.join(sorted(both))}")
+        self._check_launches()
+
+    def _check_launches(self) -> None:
         for name, count in Counter(launch.name for launch in self.launches).items():
             if count > 1:
                 raise _malformed("launch", f"there are two with the name {name!r}")
+        for launch in self.launches:
+            if launch.unproven:
+                words = f"{launch.name!r} asks for {launch.unproven} without id_keys or author_keys"
+                raise _malformed("launch", f"{words}: whoever starts a guest can sign its ID block")
 
     def required(self) -> dict[str, object]:
         """Return what is required, for JSON: the same for what differs in words only."""
