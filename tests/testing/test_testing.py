@@ -313,7 +313,7 @@ def test_the_attestation_report_is_signed_by_the_pek_over_nonce_digest_and_polic
 
 @pytest.mark.parametrize("cpu", CPUS.values(), ids=CPUS)
 def test_its_vcpu_pages_are_the_library_s(cpu: int) -> None:
-    models = [(23, 1, 2), (23, 49, 0), (25, 1, 1), (25, 17, 0)]
+    models = [(23, 1, 2), (23, 49, 0), (25, 1, 1), (25, 17, 0), (26, 0, 0)]
     cpus = [CpuModel(family=f, model=m, stepping=s) for f, m, s in models]
     ours = VmsaProfile(cpu=next(c for c in cpus if c.signature == cpu)).pages(0x80B004)
     assert vcpu_pages(OVMF, 3, cpu, "qemu-legacy") == list(ours.for_vcpus(3))

@@ -32,6 +32,11 @@ class Fault(Enum):
         return self.value.partition(":")[0]
 
     @property
+    def option(self) -> str:
+        """Its name on the command line."""
+        return self.name.lower().replace("_", "-")
+
+    @property
     def in_chain(self) -> bool:
         """Whether it shows in the exported chain; otherwise in a launch."""
         return self.check.startswith("chain.")
