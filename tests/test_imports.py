@@ -69,7 +69,9 @@ EXPECTED = {
     "secret": _FILES | {"cryptography", "sev_attest.sev.secret"},
     "session": _VERIFY | _FILES | _RECORD,
     "snp": set(),
-    "simulate": _CHAINS | _FILES | {"json", "xml", "sev_attest.sev.secret", "sev_attest.testing"},
+    "simulate": _CHAINS
+    | _FILES
+    | {"json", "logging", "xml", "sev_attest.sev.secret", "sev_attest.testing"},
     "validate": _DIGEST,
     "verify": _VERIFY,
     "vmsa": _FILES | {"sev_attest.guest.vmsa"},

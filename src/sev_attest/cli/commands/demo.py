@@ -115,9 +115,7 @@ def _tell_snp(folder: Path) -> None:
 
         _say("You check that AMD's key signed it. It did not: the host is a model.")
         _run("snp verify vm1.report", expected=1)
-        _say(
-            "To go on, trust the model's root on purpose. The verdict says that it is not AMD's."
-        )
+        _say("To go on, trust the model's root on purpose. The verdict says that it is not AMD's.")
         _check("vm1", expected)
 
         _say("Another guest: the host changed one byte of its firmware. The chip tells on it.")
