@@ -12,6 +12,7 @@ from sev_attest.snp.spec import HOST_VMPL, PolicyBit
 from sev_attest.snp.tcb import Product
 from sev_attest.testing.snp import SnpAuthority
 from sev_attest.testing.snp_answer import Request
+from sev_attest.testing.snp_launch import SIGNING_KEY
 from sev_attest.testing.x509 import Shape
 
 
@@ -78,6 +79,7 @@ def change(fault: SnpFault, request: Request) -> None:
         request.poked[offset] = bytes([byte])
 
 
+_MASK_CHIP_KEY = 1 << 1
 _EVERY = (2, 3, 5)
 _RESERVED: Mapping[SnpFault, tuple[int, int, tuple[int, ...]]] = {
     SnpFault.RESERVED_POLICY: (0x00F, 0x80, _EVERY),
@@ -110,8 +112,8 @@ def _unsigned_key(request: Request) -> None:
 
 
 def _other_kind(request: Request) -> None:
-    of_key = 1 << 2 if request.kind is Kind.VCEK else 0
-    request.fields["key_info"] = request.guest.key_info | of_key
+    other = Kind.VLEK if request.kind is Kind.VCEK else Kind.VCEK
+    request.fields["key_info"] = request.guest.key_info | SIGNING_KEY[other]
 
 
 def _other_product(request: Request) -> None:
@@ -138,8 +140,8 @@ def _other_key(request: Request) -> None:
 
 def _masked_key(request: Request) -> None:
     request.signed = False
-    of_key = 0 if request.kind is Kind.VCEK else 1 << 2
-    request.fields["key_info"] = request.guest.key_info | 1 << 1 | of_key
+    of_key = SIGNING_KEY[request.kind]
+    request.fields["key_info"] = request.guest.key_info | _MASK_CHIP_KEY | of_key
 
 
 def _replayed_report(request: Request) -> None:

@@ -37,6 +37,8 @@ _VERSIONS = {
 }
 """Firmware versions of real reports: major, minor, build."""
 _MITIGATIONS = 0x1
+SIGNING_KEY = {Kind.VCEK: 0, Kind.VLEK: 1 << 2}
+"""Bits of key_info."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +84,13 @@ class SnpGuest:
         else :meth:`SnpPlatform.report` takes.
         """
         major, minor, build = _VERSIONS[self.platform.authority.product]
-        of_key = 0 if kind is Kind.VCEK else 1 << 2
         values: dict[str, Any] = {
             "report_data": report_data,
             "vmpl": vmpl,
             "launch_mit_vector": _MITIGATIONS,
             "current_mit_vector": _MITIGATIONS,
             **self.fields,
-            "key_info": self.key_info | of_key,
+            "key_info": self.key_info | SIGNING_KEY[kind],
         }
         for when in ("current", "committed"):
             values |= {f"{when}_major": major, f"{when}_minor": minor, f"{when}_build": build}

@@ -107,9 +107,9 @@ def _tell_snp(folder: Path) -> None:
         click.echo(digest)
 
         _say("You draw a nonce. The guest asks the chip for a report that has it.")
-        _show("head -c 64 /dev/urandom | xxd -p -c 64 > nonce.hex")
+        _show("head -c 64 /dev/urandom | od -An -v -tx1 | tr -d ' \\n' > nonce.hex")
         nonce = secrets.token_hex(64)
-        Path("nonce.hex").write_text(f"{nonce}\n", encoding="utf-8")
+        Path("nonce.hex").write_text(nonce, encoding="utf-8")
         expected = {'"$(cat nonce.hex)"': nonce, '"$(cat digest.hex)"': digest}
         _report("vm1", expected)
 
