@@ -156,6 +156,10 @@ def pointed(offset: int) -> bytes:
             },
             "does not fit into its page",
         ),
+        (
+            {"firmware": ovmf_image(8192, sections=SNP_SECTIONS, reset_address=0)},
+            "reset address is zero",
+        ),
         ({"profile": "ec2"}, "unknown profile ec2"),
         ({"vcpus": 0}, "at least one vCPU"),
         ({"policy": 0x10000}, "KVM takes no SEV-SNP policy 0x10000"),

@@ -64,19 +64,24 @@ class LacksCpu(QemuError):
     """A domain of an SEV-ES guest that leaves the CPU model to the host."""
 
 
-class GuestInputs(TypedDict):
-    """The arguments of :func:`launch_guest`."""
+class BootInputs(TypedDict):
+    """What a guest of any kind is started with; ``cpu`` is a CPUID signature."""
 
-    policy: int
     firmware: bytes
-    godh: NotRequired[bytes | None]
-    session: NotRequired[bytes | None]
     kernel: NotRequired[bytes | None]
     initrd: NotRequired[bytes]
     cmdline: NotRequired[bytes]
     vcpus: NotRequired[int]
     cpu: NotRequired[int]
     profile: NotRequired[str]
+
+
+class GuestInputs(BootInputs):
+    """The arguments of :func:`launch_guest`."""
+
+    policy: int
+    godh: NotRequired[bytes | None]
+    session: NotRequired[bytes | None]
 
 
 def launch_text(measurement: bytes, api: tuple[int, int], build: int, policy: int) -> str:

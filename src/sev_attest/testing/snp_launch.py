@@ -5,6 +5,7 @@ authentication), as virtee/sev and sev-snp-measure have it. Nothing of ``sev_att
 used here. [MEM] marks status codes that could not be confirmed from a public source.
 """
 
+import dataclasses
 import hashlib
 import struct
 from dataclasses import dataclass
@@ -62,12 +63,6 @@ class SnpGuest:
     author_key_digest: bytes
     key_info: int
 
-    @property
-    def fields(self) -> dict[str, int | bytes]:
-        """The fields of every report of this guest, as its launch set them."""
-        names = (name for name in self.__slots__ if name != "platform")
-        return {name: getattr(self, name) for name in names}
-
     def report(
         self,
         report_data: bytes = bytes(64),
@@ -84,12 +79,14 @@ class SnpGuest:
         else :meth:`SnpPlatform.report` takes.
         """
         major, minor, build = _VERSIONS[self.platform.authority.product]
+        names = (one.name for one in dataclasses.fields(self) if one.name != "platform")
+        launched = {name: getattr(self, name) for name in names}
         values: dict[str, Any] = {
             "report_data": report_data,
             "vmpl": vmpl,
             "launch_mit_vector": _MITIGATIONS,
             "current_mit_vector": _MITIGATIONS,
-            **self.fields,
+            **launched,
             "key_info": self.key_info | SIGNING_KEY[kind],
         }
         for when in ("current", "committed"):

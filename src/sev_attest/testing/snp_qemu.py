@@ -8,13 +8,14 @@ pages); OVMF's OvmfPkg/ResetVector/X64/OvmfSevMetadata.asm; Linux arch/x86/kvm/s
 
 import struct
 from collections.abc import Iterator
-from typing import NotRequired, TypedDict
+from typing import NotRequired
 from uuid import UUID
 
 from sev_attest.testing.qemu import (
     CPUS,
     HASH_AREA,
     PAGE_SIZE,
+    BootInputs,
     QemuError,
     area_of,
     check_size,
@@ -53,17 +54,10 @@ _MOST_MEMORY = 256 << 20
 """Our own limit, so that no image takes long."""
 
 
-class SnpInputs(TypedDict):
+class SnpInputs(BootInputs):
     """The arguments of :func:`launch_snp_guest` that describe the guest."""
 
-    firmware: bytes
     policy: NotRequired[int]
-    kernel: NotRequired[bytes | None]
-    initrd: NotRequired[bytes]
-    cmdline: NotRequired[bytes]
-    vcpus: NotRequired[int]
-    cpu: NotRequired[int]
-    profile: NotRequired[str]
     features: NotRequired[int]
     host_data: NotRequired[bytes]
     id_block: NotRequired[bytes | None]

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack, chdir, redirect_stdout
 from pathlib import Path
-from types import MappingProxyType
 
 import click
 
@@ -176,7 +175,7 @@ def _run(
     *,
     expected: int = 0,
     output: str | None = None,
-    values: Mapping[str, str] = MappingProxyType({}),
+    values: Mapping[str, str] | None = None,
 ) -> None:
     """Run one of our own commands, as it would be typed; raise if its exit code is another.
 
@@ -185,7 +184,7 @@ def _run(
     from sev_attest.cli.main import cli
 
     _show(f"sev-attest {line}" + (f" > {output}" if output else ""))
-    for part, value in values.items():
+    for part, value in (values or {}).items():
         line = line.replace(part, value)
     with ExitStack() as stack:
         if output:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,6 +29,7 @@ from sev_attest.testing.host import Fault
 from sev_attest.testing.qemu import (
     CPUS,
     PROFILES,
+    BootInputs,
     GuestInputs,
     LacksCpu,
     LacksSev,
@@ -116,17 +117,6 @@ class HostOptions(Options, title="Simulated host"):
         )
 
 
-class Booted(TypedDict):
-    """What any kind of guest is started with."""
-
-    firmware: bytes
-    kernel: bytes | None
-    initrd: bytes
-    cmdline: bytes
-    vcpus: int
-    cpu: int
-
-
 class StartOptions(Options, title="Guest"):
     """The guest to launch: option by option, or as libvirt's XML describes it."""
 
@@ -134,7 +124,9 @@ class StartOptions(Options, title="Guest"):
     xml: str | None = option(
         "--xml", type=FILE, metavar="FILE", help="Take the guest from libvirt's domain XML."
     )
-    policy: int | None = option("--policy", type=POLICY, help="Guest policy.")
+    policy: int | None = option(
+        "--policy", type=POLICY, help="Guest policy (with --snp, default: 0x30000)."
+    )
     godh: str | None = option(
         "--godh", type=FILE, metavar="FILE", help="The owner's NAME_godh.b64."
     )
@@ -217,13 +209,16 @@ class StartOptions(Options, title="Guest"):
             policy=self.policy or 0,
             godh=_session_file(self.godh, _GODH_SIZE, "GODH"),
             session=_session_file(self.session, SESSION_BLOB_SIZE, "session"),
-            profile=self.vmsa_profile or PROFILES[0],
-            **self.booted(),
+            **self.boot(PROFILES[0]),
         )
 
-    def booted(self) -> "Booted":
-        """Return what any kind of guest is started with. Raises OSError, MalformedInput."""
-        return Booted(
+    def boot(self, profile: str) -> BootInputs:
+        """Return what any kind of guest is started with; ``profile`` is the default.
+
+        Raises OSError, MalformedInput.
+        """
+        return BootInputs(
+            profile=self.vmsa_profile or profile,
             firmware=_image(self.firmware or ""),
             kernel=None if self.kernel is None else _image(self.kernel),
             initrd=b"" if self.initrd is None else _image(self.initrd),

@@ -68,12 +68,11 @@ class SnpStartOptions(Options, title="SEV-SNP"):
         """
         inputs = SnpInputs(
             policy=SNP_POLICY if guest.policy is None else guest.policy,
-            profile=guest.vmsa_profile or "qemu",
             features=self.guest_features or 0,
             host_data=self.host_data or bytes(32),
             id_block=_sized(self.id_block, ID_BLOCK_SIZE, "ID block"),
             id_auth=_sized(self.id_auth, ID_AUTH_SIZE, "ID authentication") or b"",
-            **guest.booted(),
+            **guest.boot("qemu"),
         )
         return guest.name or "", inputs, guest.fault and _snp_fault(guest.fault)
 
