@@ -11,6 +11,7 @@ from sev_attest.cli.main import cli
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.tcb import Product
 from sev_attest.testing import SnpFault, ovmf_image
+from sev_attest.testing.host import fault_name
 from sev_attest.testing.images import SNP_SECTIONS
 from test_cli_simulate import done, every_command
 from test_testing_snp import id_block
@@ -70,13 +71,13 @@ def test_a_guest_of_every_product_is_verified(
     assert done(run("simulate", "destroy", "host", "vm1")).out == "simulated: vm1 is gone\n"
 
 
-@pytest.mark.parametrize("fault", ANSWERED, ids=lambda fault: fault.option)
+@pytest.mark.parametrize("fault", ANSWERED, ids=fault_name)
 def test_an_answer_that_is_wrong_is_refused_by_its_check(
     run: Run, here: Path, fault: SnpFault
 ) -> None:
     digest = launched(run)
     version = 2 if fault is SnpFault.RESERVED_188 else 3
-    done(ask(run, "--fault", fault.option, "--report-version", version))
+    done(ask(run, "--fault", fault_name(fault), "--report-version", version))
     ran = verify(run, digest, "--json")
     # The root that is named is beside the forged one, which has its name: it signed no such ASK.
     check = "snp.ask.signed-by-ark" if fault is SnpFault.FORGED_ROOT else fault.check
@@ -84,9 +85,9 @@ def test_an_answer_that_is_wrong_is_refused_by_its_check(
     assert ran.code == (1 if check else 0)
 
 
-@pytest.mark.parametrize("fault", LAUNCHED, ids=lambda fault: fault.option)
+@pytest.mark.parametrize("fault", LAUNCHED, ids=fault_name)
 def test_another_guest_is_refused_by_its_digest(run: Run, here: Path, fault: SnpFault) -> None:
-    digest = launched(run, "--fault", fault.option)
+    digest = launched(run, "--fault", fault_name(fault))
     done(ask(run))
     assert json.loads(verify(run, digest, "--json").out)["failed"] == [fault.check]
 
@@ -157,6 +158,7 @@ def test_with_a_seed_a_report_is_the_same_to_the_byte(run: Run, here: Path) -> N
     assert names == ["auxblob", "inblob", "outblob", "provider"]
     assert all(Path("one", n).read_bytes() == Path("two", n).read_bytes() for n in names)
     assert {path.stat().st_mode & 0o777 for path in Path("one").iterdir()} == {0o600}
+    assert Path("one").stat().st_mode & 0o777 == 0o700
 
 
 # what is printed

@@ -224,10 +224,10 @@ def _same(path: Path, temporary: Path) -> bool:
 
 
 @contextmanager
-def made_folder(folder: Path) -> Iterator[Path]:
+def made_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
     """Make a folder, unless it exists; after an error, a new one is removed again."""
     new = not folder.exists()
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=mode, exist_ok=True)
     try:
         yield folder
     except BaseException:

@@ -32,14 +32,14 @@ class Fault(Enum):
         return self.value.partition(":")[0]
 
     @property
-    def option(self) -> str:
-        """Its name on the command line."""
-        return self.name.lower().replace("_", "-")
-
-    @property
     def in_chain(self) -> bool:
         """Whether it shows in the exported chain; otherwise in a launch."""
         return self.check.startswith("chain.")
+
+
+def fault_name(fault: Enum) -> str:
+    """Return a fault's name as options have it: in small letters, with dashes."""
+    return fault.name.lower().replace("_", "-")
 
 
 @dataclass(slots=True)

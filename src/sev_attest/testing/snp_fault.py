@@ -10,6 +10,7 @@ from sev_attest.errors import Unsupported
 from sev_attest.snp.certificates import Kind
 from sev_attest.snp.spec import HOST_VMPL, PolicyBit
 from sev_attest.snp.tcb import Product
+from sev_attest.testing.host import fault_name
 from sev_attest.testing.snp import SnpAuthority
 from sev_attest.testing.snp_answer import Request
 from sev_attest.testing.snp_launch import SIGNING_KEY
@@ -57,11 +58,6 @@ class SnpFault(Enum):
         """Whether another guest is launched; otherwise it shows in a report."""
         return self.check == "snp.launch-digest"
 
-    @property
-    def option(self) -> str:
-        """Its name on the command line."""
-        return self.name.lower().replace("_", "-")
-
 
 def change(fault: SnpFault, request: Request) -> None:
     """Make a request's answer wrong; a fault of the launch changes nothing here.
@@ -74,7 +70,8 @@ def change(fault: SnpFault, request: Request) -> None:
         offset, byte, versions = _RESERVED[fault]
         if request.version not in versions:
             which = " or ".join(map(str, versions))
-            words = f"{fault.option} shows in reports of version {which}, not {request.version}"
+            name = fault_name(fault)
+            words = f"{name} shows in reports of version {which}, not {request.version}"
             raise Unsupported(words, check="simulate.fault")
         request.poked[offset] = bytes([byte])
 

@@ -21,7 +21,7 @@ from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.secret import ALIASES
 from sev_attest.snp.policy import GuestPolicy as SnpPolicy
 from sev_attest.testing.folder import HostFolder
-from sev_attest.testing.host import Fault
+from sev_attest.testing.host import Fault, fault_name
 from sev_attest.testing.state import AnyGuest, SavedGuest, SavedSnpGuest
 
 _HEADER_SIZE = 52
@@ -145,7 +145,7 @@ def snp_report(
     answer = host.snp_report(name, options.report_data, options.fault, **options.choices)
     out = Path(options.out or f"{name}.report")
     files = {out / each: data for each, data in answer.files(options.report_data).items()}
-    with made_folder(out):
+    with made_folder(out, mode=0o700):
         write_all(files.items(), force=options.force)
     shown = f"{render.one_line(str(out))} has the report of {name}, under a root that is not AMD's"
     facts = {"guest": name, "folder": str(out), "files": [path.name for path in files]}
@@ -297,7 +297,7 @@ def _secret(name: str, guest: SavedGuest, text: str) -> tuple[Path, bytes]:
 def _described(host: HostFolder) -> str:
     """Return what a host is, in words."""
     state = host.state
-    wrong = f", with the fault {state.fault.option}" if state.fault else ""
+    wrong = f", with the fault {fault_name(state.fault)}" if state.fault else ""
     api = ".".join(map(str, state.api))
     return f"a host like {state.generation.title()}, API {api} build {state.build}{wrong}"
 
@@ -309,7 +309,7 @@ def _facts(host: HostFolder) -> dict[str, object]:
         "generation": state.generation,
         "api": list(state.api),
         "build": state.build,
-        "fault": state.fault and state.fault.option,
+        "fault": state.fault and fault_name(state.fault),
     }
 
 

@@ -13,7 +13,7 @@ from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported, reading
 from sev_attest.snp.certificates import Kind
 from sev_attest.snp.spec import VERSIONS
-from sev_attest.testing.host import Fault
+from sev_attest.testing.host import Fault, fault_name
 from sev_attest.testing.snp_fault import SnpFault
 from sev_attest.testing.snp_host import ReportChoices
 from sev_attest.testing.snp_launch import ID_AUTH_SIZE, ID_BLOCK_SIZE
@@ -56,7 +56,7 @@ class SnpStartOptions(Options, title="SEV-SNP"):
         if len(self.stated("id_block", "id_auth")) == 1:
             yield usage("--id-block and --id-auth go together")
         if guest.fault is not None and _snp_fault(guest.fault) is None:
-            yield usage(f"--fault {guest.fault.option} is no fault of an SEV-SNP launch")
+            yield usage(f"--fault {fault_name(guest.fault)} is no fault of an SEV-SNP launch")
         yield from stdin_errors(
             guest.firmware, guest.kernel, guest.initrd, self.id_block, self.id_auth
         )
@@ -115,7 +115,7 @@ class SnpReportOptions(Options, title="Report"):
     )
     fault: SnpFault | None = option(
         "--fault",
-        type=click.Choice([fault.option for fault in SnpFault if not fault.in_launch]),
+        type=click.Choice([fault_name(fault) for fault in SnpFault if not fault.in_launch]),
         help="What is wrong with the answer.",
         callback=lambda _ctx, _param, value: value and _by_option(value),
     )
@@ -133,4 +133,4 @@ class SnpReportOptions(Options, title="Report"):
 
 
 def _by_option(name: str) -> SnpFault:
-    return next(fault for fault in SnpFault if fault.option == name)
+    return next(fault for fault in SnpFault if fault_name(fault) == name)
