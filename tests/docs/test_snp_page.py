@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-from console import commands, show_what_they_print
 from sev_attest.cli.snp_fields import facts, meanings
 from sev_attest.snp.policy import DEMANDS, PERMITS, PLATFORM
 from sev_attest.snp.report import AttestationReport
@@ -37,10 +36,3 @@ def test_its_example_runs() -> None:
     names: dict[str, object] = {"data": report()}
     exec(example, names)
     assert isinstance(names["report"], AttestationReport)
-
-
-def test_its_walk_on_the_simulated_platform_prints_what_it_shows(here: Path) -> None:
-    walk = PAGE.partition("## On the simulated platform\n")[2].partition("\n## ")[0]
-    page = commands(walk)
-    assert len(page) > 5
-    show_what_they_print(page, here)
