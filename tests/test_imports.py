@@ -177,8 +177,8 @@ ORDER = (
     ("owner.snp_advisories",), ("owner.snp_minimum", "owner.snp_reference"),
     ("owner.requirements", "owner.requirements_file", "owner.snp_requirements",
      "owner.snp_requirements_file"),
-    ("owner.ledger",), ("owner.pending",),
-    ("owner.key_release",),
+    ("owner.ledger",), ("owner.attempts",), ("owner.pending", "owner.snp_challenges"),
+    ("owner.release_steps",), ("owner.key_release", "owner.snp_release"),
     ("domain_xml",), ("host",), ("testing",), ("cli",),
 )  # fmt: skip
 """From the ground up, as in docs/development.md; within one line they may know each other."""

@@ -43,7 +43,8 @@ class SnpCase(NamedTuple):
     expected: Expected
     measured: "SnpMeasured | None"
     """The guest whose launch digest is expected; None if there is none, or only its digest."""
-    output: SnpVerdictOptions
+    output: OutputOptions
+    explain: bool = False
 
     @property
     def checks(self) -> dict[str, str]:
@@ -68,7 +69,10 @@ class SnpCase(NamedTuple):
         return verified
 
     def refused(
-        self, error: ReportInvalid, guest: "SnpGuestOptions", search: "FirmwareSearchOptions"
+        self,
+        error: ReportInvalid,
+        guest: "SnpGuestOptions | None" = None,
+        search: "FirmwareSearchOptions | None" = None,
     ) -> None:
         """Print why it is refused, and add to the error what explains a digest that differs."""
         failed = {failure.check: failure.message for failure in error.failures}
@@ -77,8 +81,8 @@ class SnpCase(NamedTuple):
         if self.output.text:
             click.echo(f"NOT VERIFIED: {render.one_line(error.failures[0].message)}")
         self._steps(error.held, failed.keys())
-        searching = not (search.no_diagnose or self.output.quiet)
-        if self.measured is not None and _DIGEST in failed and searching:
+        searching = search is not None and not (search.no_diagnose or self.output.quiet)
+        if guest and search and searching and self.measured and _DIGEST in failed:
             if failed.keys() & CHECKS.keys():
                 notes.append(_NOT_SEARCHED)
             else:
@@ -144,7 +148,7 @@ class SnpCase(NamedTuple):
         output, measured = self.output, self.measured
         if output.text and output.verbose:
             render.steps(self.checks, held, failed)
-        if output.text and measured is not None and (output.explain or output.verbose):
+        if output.text and measured is not None and (self.explain or output.verbose):
             for line in measured.lines():
                 click.echo(line)
 

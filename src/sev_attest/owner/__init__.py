@@ -10,7 +10,8 @@ what an owner requires    :class:`Requirements`, :class:`ReferenceValue`, :class
 each attempt once         :class:`Ledger`, :class:`LedgerEntry`, :class:`State`, :class:`Event`,
                           :class:`Head`, :class:`LedgerError`,
                           :class:`LedgerDamaged`, :func:`default_place`
-a secret, once            :func:`release`
+a secret, once            :func:`release`; for SEV-SNP :func:`create_challenge`,
+                          :func:`release_snp`
 keys of sessions that     :class:`PendingSessions`, :class:`PendingSession`, :class:`SealError`
 wait
 where keys come from      :class:`KeyEncryption`, :func:`key_encryption`, :class:`SecretSource`,

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sev_attest.errors import (
     Failure,
@@ -24,6 +24,7 @@ from sev_attest.sev.policy import BITS
 from sev_attest.sev.spec import PolicyBit
 
 if TYPE_CHECKING:
+    from sev_attest.owner.snp_reference import SnpReferenceValue
     from sev_attest.owner.snp_requirements import SnpRequirements
     from sev_attest.snp.verify import VerifiedReport
 
@@ -183,21 +184,20 @@ class Requirements:
         Without a name, they stay as they are if ``digest_given`` says that the guest is known, or
         if they allow only one launch; else Unsupported is raised, as for an unknown name.
         """
-        if name is None and (digest_given or len(self.launches) <= 1):
+        if name is None and digest_given:
             return self
-        names = ", ".join(one.name for one in self.launches)
-        if name is None:
-            raise Unsupported(
-                f"nothing says which launch the secret is for: {names}",
-                check="launch.name",
-                hint="name the launch, or give the digest of the guest",
-            )
-        found = tuple(one for one in self.launches if one.name == name)
-        if not found:
-            raise Unsupported(
-                f"the requirements have no launch {name!r}: {names or 'none'}", check="launch.name"
-            )
-        return replace(self, launches=found)
+        hint = "name the launch, or give the digest of the guest"
+        return replace(self, launches=_for_secrets(self.launches, name, hint))
+
+    def for_snp_secrets(self, name: str | None, *, sourced: bool) -> "Requirements":
+        """Return the same for a release to a guest of SEV-SNP.
+
+        ``sourced`` says that a source has the secrets, which knows those of each launch.
+        """
+        if self.snp is None or (name is None and sourced):
+            return self
+        launches = _for_secrets(self.snp.launches, name, "name the launch")
+        return replace(self, snp=replace(self.snp, launches=launches))
 
     def require(self, launch: VerifiedLaunch, record: LaunchRecord, *, at: datetime) -> Met:
         """Return how a verified launch meets the requirements at a time (with time zone).
@@ -295,6 +295,24 @@ class Requirements:
 
     def _allowing(self, launch: VerifiedLaunch) -> list[ReferenceValue]:
         return [one for one in self.launches if launch.digest in one.digests]
+
+
+_Launch = TypeVar("_Launch", "ReferenceValue", "SnpReferenceValue")
+
+
+def _for_secrets(launches: tuple[_Launch, ...], name: str | None, hint: str) -> tuple[_Launch, ...]:
+    """Return the launch called ``name``; without a name, the only one."""
+    names = ", ".join(one.name for one in launches)
+    if name is None and len(launches) > 1:
+        raise Unsupported(
+            f"nothing says which launch the secret is for: {names}", check="launch.name", hint=hint
+        )
+    found = tuple(one for one in launches if name in (None, one.name))
+    if name is not None and not found:
+        raise Unsupported(
+            f"the requirements have no launch {name!r}: {names or 'none'}", check="launch.name"
+        )
+    return found
 
 
 def weaknesses(

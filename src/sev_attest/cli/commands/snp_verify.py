@@ -66,7 +66,7 @@ def command(
         launch_digest=measured.digest if measured else owner.launch_digest,
         runtime_data=evidence.runtime_data,
     )
-    case = SnpCase(evidence, expected, measured, output)
+    case = SnpCase(evidence, expected, measured, output, output.explain)
     try:
         verified = case.verify(found, roots, options.at)
     except ReportInvalid as error:
