@@ -23,10 +23,12 @@ import pytest
 from sev_attest import sev
 from sev_attest.cli import exits
 from sev_attest.cli.main import cli
-from sev_attest.owner import LaunchRecord, Ledger, Requirements, release
+from sev_attest.owner import LaunchRecord, Ledger, Requirements, release, release_snp
 from sev_attest.owner.advisories import load
 from sev_attest.owner.requirements import Minimum, ReferenceValue
+from sev_attest.snp.challenge import Challenge
 from sev_attest.testing import Authority, Platform, launch_guest, ovmf_image
+from snp_answers import DEMANDS, answer
 from workers import fork_for_each, race_for_each, say
 
 ANY = frozenset({"*"})
@@ -58,8 +60,25 @@ def case_line(keys: sev.TransportKeys, record: LaunchRecord, report: str, digest
     return json.dumps(case)
 
 
+def snp_case_line(challenge: Challenge, seed: int) -> str:
+    """Write a case of SEV-SNP for the workers: each makes the same answer."""
+    return json.dumps({"challenge": challenge.to_json().decode(), "seed": seed})
+
+
 def _race(ledger: Ledger, line: str) -> None:
     case = json.loads(line)
+    if "challenge" in case:
+        challenge = Challenge.from_json(case["challenge"].encode())
+        by = answer(challenge, seed=case["seed"] + 1)
+        release_snp(
+            by.report,
+            key=by.key,
+            challenge=challenge.name,
+            ledger=ledger,
+            requirements=DEMANDS,
+            secrets=SECRETS,
+        )
+        return
     release(
         sev.LaunchInfo.from_text(case["report"]),
         keys=sev.TransportKeys.from_tk(case["tk"].encode()),
