@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from sev_attest._keys import Kem
 from sev_attest.owner.requirements import Requirements
@@ -58,7 +59,7 @@ class Answer:
 
 
 def answer(
-    challenge: Challenge, kem: Kem = Kem.X25519, seed: int | None = None, **fields: int | bytes
+    challenge: Challenge, kem: Kem = Kem.X25519, seed: int | None = None, **fields: Any
 ) -> Answer:
     """Answer a challenge in the guest that MET allows; ``fields`` of the report may differ.
 
@@ -77,8 +78,7 @@ def answer(
 def raw_answer(challenge: Challenge, seed: int) -> tuple[bytes, bytes]:
     """Return the report and the public key of an answer, as files."""
     private = TransportPrivateKey(kem=Kem.X25519, private=seed.to_bytes(32, "big"))
-    fields: dict[str, int | bytes] = FIELDS | {"key_info": 1}
-    report = GENOA.report(
-        version=5, **(fields | {"report_data": challenge.report_data(private.public)})
-    )
+    fields: dict[str, Any] = FIELDS | {"key_info": 1}
+    fields["report_data"] = challenge.report_data(private.public)
+    report = GENOA.report(version=5, **fields)
     return report, private.public.to_json()
