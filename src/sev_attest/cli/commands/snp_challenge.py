@@ -125,8 +125,10 @@ def command(
     if output.as_json:
         render.document(render.OTHER_NAMES["snp-challenge"], ok=True, **facts)
     elif output.text:
-        click.echo(f"wrote {render.one_line(str(options.path))}, valid until {facts['expires']}")
+        hours = "1 hour" if options.valid_for == 1 else f"{options.valid_for} hours"
+        click.echo(f"wrote {render.one_line(str(options.path))}, valid for {hours}")
         if output.verbose:
+            click.echo(f"expires: {facts['expires']}")
             click.echo(f"attempt: {facts['attempt']}")
 
 

@@ -111,8 +111,7 @@ def _write(owner: SnpReleaseOptions, sealed: "SealedSecrets", ledger: "Ledger", 
 
 def _told(owner: SnpReleaseOptions, steps: SnpRelease, key: "TransportKey") -> str:
     count = "1 secret" if steps.secret_count == 1 else f"{steps.secret_count} secrets"
-    whose = f"the {key.kem.label} key {key.digest.hex()[:16]} of {steps.own.challenge.name}"
-    return f"{count} sealed to {whose}: {owner.out}"
+    return f"{count} sealed to the {key.kem.label} key of {steps.own.challenge.name}: {owner.out}"
 
 
 def _released(
