@@ -148,7 +148,7 @@ def test_json_has_what_the_files_have(run: Run, files: Path) -> None:
         ran = run(*BUILD, *DIGEST, *keys, "--name", "vm", "--force", "--json")
         document = json.loads(ran.out)
         assert (document["schema"], document["ok"]) == ("sev-attest/snp-id-block-build/1", True)
-        signed, page = document["id_block"], document["id_auth"]
+        signed, page = document["id_block_base64"], document["id_auth_base64"]
         assert document["files"] == ["vm_idblock.b64", "vm_idauth.b64"]
         assert [signed, page] == [Path(name).read_text() for name in document["files"]]
         assert verified(*map(base64.b64decode, (signed, page)))
@@ -156,7 +156,8 @@ def test_json_has_what_the_files_have(run: Run, files: Path) -> None:
         assert document["author_key_digest"] == author
         assert document["qemu"].startswith(f"policy=0x30000,id-block={signed},id-auth={page}")
         assert f"<idAuth>{page}</idAuth>" in document["launch_security"]
-        assert document["block"]["ld"] == LD.hex()
+        assert document["id_block"]["ld"] == LD.hex()
+        assert document["id_auth"]["id_key"]["digest"] == document["id_key_digest"]
         assert document["notes"] == [_KERNEL]
 
 

@@ -1,4 +1,4 @@
-"""Reading ID blocks and ID auths, and showing their fields."""
+"""Reading ID blocks and ID auths, showing their fields, and handing them to libvirt and QEMU."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ from sev_attest.cli.inputs import read_small
 from sev_attest.cli.snp_fields import DEBUG, MIGRATION, policy_lines, policy_meaning
 from sev_attest.errors import reading
 from sev_attest.snp.id_block import AUTH, AUTH_SIZE, BLOCK, BLOCK_SIZE, VERSION, IdAuth, IdBlock
+from sev_attest.snp.id_block_verify import VerifiedIdBlock
 from sev_attest.snp.id_key import IdKey, Signature
 
 
@@ -103,3 +104,26 @@ def policy_notes(block: IdBlock) -> list[str]:
     """Return a note for each thing that a policy permits the host and that few owners want."""
     said = {DEBUG: block.policy.debug, MIGRATION: block.policy.migration_agent}
     return [words for words, true in said.items() if true]
+
+
+def element(made: VerifiedIdBlock, block: str, auth: str, *, hashes: bool) -> str:
+    """Return libvirt's <launchSecurity> element, without a newline at the end.
+
+    ``block`` and ``auth`` are base64; ``hashes`` says whether a kernel's hashes are measured.
+    """
+    kernel = " kernelHashes='yes'" if hashes else ""
+    author = " authorKey='yes'" if made.author_key_digest else ""
+    return (
+        f"<launchSecurity type='sev-snp'{kernel}{author}>\n"
+        f"  <policy>{made.block.policy}</policy>\n"
+        f"  <idBlock>{block}</idBlock>\n"
+        f"  <idAuth>{auth}</idAuth>\n"
+        "</launchSecurity>"
+    )
+
+
+def qemu_properties(made: VerifiedIdBlock, block: str, auth: str, *, hashes: bool) -> str:
+    """Return what QEMU's sev-snp-guest object needs for the block; arguments as :func:`element`."""
+    kernel = ",kernel-hashes=on" if hashes else ""
+    author = ",author-key-enabled=on" if made.author_key_digest else ""
+    return f"policy={made.block.policy},id-block={block},id-auth={auth}{author}{kernel}"

@@ -200,26 +200,27 @@ def _print(
     """Print the <launchSecurity> element, and beside it what was made."""
     block, auth = (blob.decode() for blob in _blobs(made))
     hashes = measured is not None and measured.guest.kernel is not None
-    element = _element(made, block, auth, hashes=hashes)
+    xml = id_blocks.element(made, block, auth, hashes=hashes)
     notes = [*(measured.notes if measured else [_KERNEL]), *id_blocks.policy_notes(made.block)]
     author = made.author_key_digest
     if output.as_json:
         render.document(
             "snp-id-block-build",
             ok=True,
-            block=id_blocks.facts(made.block),
-            id_block=block,
-            id_auth=auth,
+            id_block=id_blocks.facts(made.block),
+            id_auth=id_blocks.facts(made.auth),
+            id_block_base64=block,
+            id_auth_base64=auth,
             id_key_digest=made.id_key_digest.hex(),
             author_key_digest=author and author.hex(),
             files=[str(path) for path in files.places],
-            launch_security=element,
-            qemu=_qemu(made, block, auth, hashes=hashes),
+            launch_security=xml,
+            qemu=id_blocks.qemu_properties(made, block, auth, hashes=hashes),
             notes=notes,
         )
         return
     # The element alone is standard output, ready to paste; the rest goes to standard error.
-    click.echo(element)
+    click.echo(xml)
     if output.quiet:
         return
     if output.verbose:
@@ -231,28 +232,8 @@ def _print(
         "launch digest": made.block.ld.hex(),
         "id_key_digest": made.id_key_digest.hex(),
         "author_key_digest": author.hex() if author else "none",
-        "QEMU": _qemu(made, *contents, hashes=hashes),
+        "QEMU": id_blocks.qemu_properties(made, *contents, hashes=hashes),
     }
     for name, value in said.items():
         click.echo(f"{name}: {render.one_line(value)}", err=True)
     render.notes(notes, err=True)
-
-
-def _element(made: VerifiedIdBlock, block: str, auth: str, *, hashes: bool) -> str:
-    """Return libvirt's element, over several lines, without a newline at the end."""
-    kernel = " kernelHashes='yes'" if hashes else ""
-    author = " authorKey='yes'" if made.author_key_digest else ""
-    return (
-        f"<launchSecurity type='sev-snp'{kernel}{author}>\n"
-        f"  <policy>{made.block.policy}</policy>\n"
-        f"  <idBlock>{block}</idBlock>\n"
-        f"  <idAuth>{auth}</idAuth>\n"
-        "</launchSecurity>"
-    )
-
-
-def _qemu(made: VerifiedIdBlock, block: str, auth: str, *, hashes: bool) -> str:
-    """Return the properties of QEMU's sev-snp-guest object that belong to the block."""
-    kernel = ",kernel-hashes=on" if hashes else ""
-    author = ",author-key-enabled=on" if made.author_key_digest else ""
-    return f"policy={made.block.policy},id-block={block},id-auth={auth}{author}{kernel}"
