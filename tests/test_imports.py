@@ -165,6 +165,7 @@ ORDER = (
     ("snp.x509", "snp.extensions"), ("snp.certificates", "snp.revocation"), ("snp._asvk_keys",),
     ("snp.roots",), ("snp.certificate_files", "snp.kds"), ("snp.chain",), ("snp.explain",),
     ("snp.verify",), ("snp.expected",),
+    ("snp.id_key",), ("snp.id_block",), ("snp.id_block_verify",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
     ("_https",), ("owner.key_errors",), ("owner._safe_path",),
     ("owner._answers", "owner._private_file"),

@@ -119,6 +119,11 @@ def ecdsa_sha256(key: P384PrivateKey, message: bytes) -> tuple[int, int]:
     return decode_dss_signature(key.sign(message, _ECDSA_SHA256))
 
 
+def ecdsa_sha384(key: P384PrivateKey, message: bytes) -> tuple[int, int]:
+    """Return an ECDSA signature with SHA-384: R and S."""
+    return decode_dss_signature(key.sign(message, _ECDSA_SHA384))
+
+
 def rsa_keys_of_pem(pem: bytes) -> list[RsaPublicKey] | None:
     """Return the RSA keys of X.509 certificates; None if one is malformed or has another key."""
     try:

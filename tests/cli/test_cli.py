@@ -334,9 +334,9 @@ def test_what_goes_nowhere_is_lost_without_a_word() -> None:
 
 PUBLIC = {
     sev_attest: """
-        ChainInvalid ChecksFailed Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
-        NotAttestable NotVerified ReportInvalid RequirementsNotMet SevAttestError Unsupported
-        WrongState guest owner sev snp
+        ChainInvalid ChecksFailed Failure IdBlockInvalid Insecure LaunchRefused MalformedInput
+        MeasurementMismatch NotAttestable NotVerified ReportInvalid RequirementsNotMet
+        SevAttestError Unsupported WrongState guest owner sev snp
     """,
     guest: "CpuModel Firmware KernelHashes SnpProfile VmsaPages VmsaProfile",
     sev: """
@@ -347,9 +347,10 @@ PUBLIC = {
         verify_report
     """,
     snp: """
-        AttestationReport Certificate Evidence Expected GuestPolicy Kind MeasuredPages Product
-        RevocationList Root Section SnpClues SnpFirmware SnpGuest Svsm Tcb VerifiedReport amd_roots
-        explain_digest launch_digest read_certificates read_evidence verify_report
+        AttestationReport Certificate Evidence Expected GuestPolicy IdAuth IdBlock IdKey
+        IdPrivateKey Kind MeasuredPages Product RevocationList Root Section SnpClues SnpFirmware
+        SnpGuest Svsm Tcb VerifiedIdBlock VerifiedReport amd_roots explain_digest launch_digest
+        read_certificates read_evidence sign_id_block verify_id_block verify_report
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry

@@ -24,8 +24,6 @@ from sev_attest.snp.verify import CHECKS, REVOCATION, VerifiedReport, verify_rep
 
 _FRESHNESS = "nothing shows that this report is fresh: report_data was not compared (--report-data)"
 _GUEST = "nothing shows which guest it is: the launch digest was not compared (--launch-digest)"
-_DEBUG = "the policy lets the host read the guest's memory with the debug commands"
-_MIGRATION = "the policy lets the host give the guest a migration agent, which can move it"
 _AGENT = "the guest has a migration agent (report_id_ma), which can move it to another platform"
 _HOST = "the host asked for this report, not the guest: report_data is the host's"
 
@@ -60,8 +58,8 @@ class ExpectedOptions(Options, title="Expected"):
             found.append(_GUEST)
         warnings = {
             _HOST: report.vmpl == HOST_VMPL,
-            _DEBUG: report.policy.debug,
-            _MIGRATION: report.policy.migration_agent,
+            snp_fields.DEBUG: report.policy.debug,
+            snp_fields.MIGRATION: report.policy.migration_agent,
             _AGENT: report.report_id_ma != NO_MIGRATION_AGENT,
         }
         return [*found, *(words for words, said in warnings.items() if said)]
