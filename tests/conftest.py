@@ -25,10 +25,14 @@ from sev_attest.testing.pytest import (
     sev_requirements,
     sev_roots,
     sev_store,
+    snp_host,
+    snp_platform,
+    snp_roots,
 )
 
 __all__ = [  # fixtures
     "sev_host", "sev_ledger", "sev_platform", "sev_requirements", "sev_roots", "sev_store",
+    "snp_host", "snp_platform", "snp_roots",
 ]  # fmt: skip
 
 POLICY_ES = 0x5

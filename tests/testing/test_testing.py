@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from sev_attest.testing import (
     Host,
     Platform,
     QemuError,
+    SnpFault,
     guest_of_domain,
     launch_guest,
     ovmf_image,
@@ -313,7 +315,7 @@ def test_the_attestation_report_is_signed_by_the_pek_over_nonce_digest_and_polic
 
 @pytest.mark.parametrize("cpu", CPUS.values(), ids=CPUS)
 def test_its_vcpu_pages_are_the_library_s(cpu: int) -> None:
-    models = [(23, 1, 2), (23, 49, 0), (25, 1, 1), (25, 17, 0)]
+    models = [(23, 1, 2), (23, 49, 0), (25, 1, 1), (25, 17, 0), (26, 0, 0)]
     cpus = [CpuModel(family=f, model=m, stepping=s) for f, m, s in models]
     ours = VmsaProfile(cpu=next(c for c in cpus if c.signature == cpu)).pages(0x80B004)
     assert vcpu_pages(OVMF, 3, cpu, "qemu-legacy") == list(ours.for_vcpus(3))
@@ -666,7 +668,8 @@ def test_a_ledger_on_a_server_has_a_schema_of_its_own(
 def test_the_examples_of_its_page_run(here: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
     blocks = page.split("```python\n")[1:]
-    for name, block in zip(("conftest.py", "test_host.py", "test_store.py"), blocks, strict=True):
+    names = ("conftest.py", "test_host.py", "test_store.py", "test_snp.py")
+    for name, block in zip(names, blocks, strict=True):
         Path(name).write_text(block.partition("```")[0])
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
@@ -674,6 +677,10 @@ def test_the_examples_of_its_page_run(here: Path) -> None:
         text=True,
         check=False,
     )
-    assert "5 passed" in ran.stdout, ran.stdout
+    assert "27 passed" in ran.stdout, ran.stdout
+    first, second = page.split("## Faults of SEV-SNP")
     for fault in Fault:
-        assert f"| `{fault.name}` |" in page
+        assert f"| `{fault.name}` |" in first
+    for one in SnpFault:
+        (row,) = re.findall(rf"^\| .*`{one.name}`.*$", second, re.MULTILINE)
+        assert f"| `{one.check}`" in row if one.check else "| verifies" in row

@@ -2,16 +2,27 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sev_attest import Unsupported, WrongState, sev
+from sev_attest import NotAttestable, Unsupported, WrongState, sev
 from sev_attest.sev.spec import GuestState
-from sev_attest.testing import GuestInputs, Host, HostFolder, HostState, ovmf_image
+from sev_attest.testing import (
+    Fault,
+    GuestInputs,
+    Host,
+    HostFolder,
+    HostState,
+    SnpHost,
+    SnpInputs,
+    ovmf_image,
+)
+from sev_attest.testing.images import SNP_SECTIONS
 from sev_attest.testing.state import GENERATIONS, Model
 
-OVMF = ovmf_image(4096)
+OVMF = ovmf_image(4096, sections=SNP_SECTIONS)
 SEED = b"a folder"
 
 
@@ -54,6 +65,71 @@ def test_a_guest_is_the_same_after_it_was_kept(host: HostFolder) -> None:
     assert platform.attestation(kept.handle, nonce) == (
         direct.platform.attestation(direct.handle, nonce)
     )
+
+
+def test_an_snp_guest_is_the_same_after_it_was_kept(host: HostFolder) -> None:
+    inputs = SnpInputs(firmware=OVMF, vcpus=2, host_data=b"h" * 32)
+    first = host.start_snp("vm1", inputs)
+    assert host.snp_guest("vm1") == first
+    platform = a_state().snp_platform()
+    direct = SnpHost(platform).launch(instance=b"launch 1", **inputs)
+    assert first.on(platform) == direct
+    assert host.snp_report("vm1", bytes(64)).report == direct.report()
+    second = host.start_snp("vm2", inputs)
+    assert (second.measurement, second.report_id != first.report_id) == (first.measurement, True)
+
+
+def test_each_kind_of_guest_is_asked_for_what_it_has(host: HostFolder) -> None:
+    host.start("sev", GuestInputs(policy=1, firmware=OVMF))
+    host.start_snp("snp", SnpInputs(firmware=OVMF))
+    assert {name: guest.running for name, guest in host.guests().items()} == {
+        "sev": False,
+        "snp": True,
+    }
+    with pytest.raises(WrongState, match="snp is an SEV-SNP guest: it runs already"):
+        host.guest("snp")
+    with pytest.raises(WrongState, match="sev is no SEV-SNP guest: it has no reports"):
+        host.snp_report("sev", bytes(64))
+    for name in ("sev", "snp"):
+        with pytest.raises(WrongState, match="there is a guest"):
+            host.start_snp(name, SnpInputs(firmware=OVMF))
+        host.destroy(name)
+    assert host.guests() == {}
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_sev_snp_exists_from_milan_on(here: Path, generation: str) -> None:
+    state = replace(a_state(), generation=generation)
+    host = HostFolder.create(Path("host"), state)
+    there = generation not in ("naples", "rome")
+    assert Path("host/snp-root.der").exists() == there
+    if there:
+        host.start_snp("vm1", SnpInputs(firmware=OVMF))
+        product = host.state.snp_platform().authority.product
+        assert product.value == generation.title()
+        return
+    with pytest.raises(NotAttestable, match=f"does not exist on {generation.title()}"):
+        host.start_snp("vm1", SnpInputs(firmware=OVMF))
+    assert host.state.launches == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "digest", "root"),
+    [
+        (Fault.FORGED_ROOT, True, False),
+        (Fault.WRONG_FIRMWARE_BYTE, False, True),
+        (Fault.REPLAYED_MEASUREMENT, True, True),
+    ],
+)
+def test_a_host_that_always_lies_does_so_to_snp_guests_where_it_can(
+    here: Path, fault: Fault, *, digest: bool, root: bool
+) -> None:
+    host = HostFolder.create(Path("host"), replace(a_state(), fault=fault))
+    guest = host.start_snp("vm1", SnpInputs(firmware=OVMF))
+    honest = SnpHost(a_state().snp_platform())
+    assert (guest.measurement == honest.launch(firmware=OVMF).measurement) == digest
+    chain = host.snp_report("vm1", bytes(64)).chain
+    assert chain.endswith(honest.platform.authority.ark) == root
 
 
 def test_the_firmware_forgets_the_keys_of_a_guest_that_runs(host: HostFolder) -> None:

@@ -53,6 +53,8 @@ HINTS: Mapping[str, str] = {
     "secrets.source": "{}; --secret-source names the source",
     "simulate.exists": "choose another name, or `sev-attest simulate destroy` ends it",
     "simulate.folder": "{}; `sev-attest simulate host` makes one",
+    "simulate.is-snp": "`sev-attest simulate snp-report` asks for its report",
+    "simulate.not-snp": "`sev-attest simulate start --snp` starts one",
     "simulate.paused": "`sev-attest simulate resume` lets it run",
     "simulate.running": "`sev-attest simulate destroy` ends it; a new launch needs a new session",
     "simulate.unknown": "`sev-attest simulate list` shows its guests",

@@ -12,8 +12,8 @@ import re
 import signal
 import stat
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -221,6 +221,20 @@ def _same(path: Path, temporary: Path) -> bool:
         return path.samefile(temporary)
     except OSError:
         return False
+
+
+@contextmanager
+def made_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
+    """Make a folder, unless it exists; after an error, a new one is removed again."""
+    new = not folder.exists()
+    folder.mkdir(mode=mode, exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def require_new(folder: Path) -> None:

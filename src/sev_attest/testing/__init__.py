@@ -1,4 +1,4 @@
-"""A software model of an SEV platform, for tests of a guest owner's side.
+"""A software model of an SEV and SEV-SNP platform, for tests of a guest owner's side.
 
 Its roots are not trusted unless a user names them. It uses the library's certificate format and
 primitives, but not the code that it is meant to check.
@@ -17,6 +17,12 @@ from sev_attest.testing.qemu import (
     launch_guest,
     vcpu_pages,
 )
+from sev_attest.testing.snp import SnpAuthority, SnpPlatform
+from sev_attest.testing.snp_answer import SnpAnswer
+from sev_attest.testing.snp_fault import SnpFault
+from sev_attest.testing.snp_host import SnpHost
+from sev_attest.testing.snp_launch import SnpGuest
+from sev_attest.testing.snp_qemu import SnpInputs, launch_snp_guest
 from sev_attest.testing.state import HostState
 
 __all__ = [
@@ -30,8 +36,16 @@ __all__ = [
     "HostState",
     "Platform",
     "QemuError",
+    "SnpAnswer",
+    "SnpAuthority",
+    "SnpFault",
+    "SnpGuest",
+    "SnpHost",
+    "SnpInputs",
+    "SnpPlatform",
     "guest_of_domain",
     "launch_guest",
+    "launch_snp_guest",
     "ovmf_image",
     "vcpu_pages",
 ]

@@ -11,10 +11,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import shake_128
 from pathlib import Path
+from typing import Unpack
 
 from sev_attest.errors import (
     MalformedInput,
@@ -26,11 +27,22 @@ from sev_attest.errors import (
 from sev_attest.sev.chain.chain import Chain
 from sev_attest.sev.chain.roots import Generation
 from sev_attest.sev.spec import Status
+from sev_attest.testing.documents import read_document
 from sev_attest.testing.host import Fault, Host
-from sev_attest.testing.images import ovmf_image
+from sev_attest.testing.images import SNP_SECTIONS, ovmf_image
 from sev_attest.testing.platform import FirmwareError
 from sev_attest.testing.qemu import GuestInputs, QemuError
-from sev_attest.testing.state import HostState, SavedGuest
+from sev_attest.testing.snp_answer import SnpAnswer
+from sev_attest.testing.snp_fault import SnpFault
+from sev_attest.testing.snp_host import ReportChoices, SnpHost
+from sev_attest.testing.snp_qemu import SnpInputs
+from sev_attest.testing.state import (
+    AnyGuest,
+    HostState,
+    SavedGuest,
+    SavedSnpGuest,
+    saved_guest,
+)
 
 STATE = "simulated-host.json"
 """What makes a folder a simulated host."""
@@ -40,7 +52,8 @@ _MAX_NAME = 100
 _NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.+-]{{0,{_MAX_NAME - 1}}}")
 _FIRMWARE_SIZE = 4 << 20
 _IMAGE_SIZE = 1 << 20
-_REFUSALS: dict[Status, tuple[type[SevAttestError], str]] = {
+_Refusals = Mapping[Status, tuple[type[SevAttestError], str]]
+_REFUSALS: _Refusals = {
     Status.BAD_MEASUREMENT: (
         WrongState,
         "a session is for one platform and one policy, a packet of secrets for one launch",
@@ -50,6 +63,18 @@ _REFUSALS: dict[Status, tuple[type[SevAttestError], str]] = {
     Status.POLICY_FAILURE: (NotAttestable, "the policy demands a newer API than the host has"),
 }
 """Errors for the firmware's status codes, and hints; WrongState for others."""
+_SNP_REFUSALS: _Refusals = {
+    Status.BAD_MEASUREMENT: (
+        WrongState,
+        "the ID block is for another launch digest: `sev-attest snp measure` prints this guest's",
+    ),
+    Status.POLICY_FAILURE: (WrongState, "the ID block is for another policy than the guest's"),
+    Status.BAD_SIGNATURE: (
+        WrongState,
+        "the ID block and its authentication do not belong together, or are damaged",
+    ),
+}
+"""The same for SEV-SNP guests."""
 
 
 class HostFolder:
@@ -68,7 +93,7 @@ class HostFolder:
             hint = "".join(f"{path.parent} is one" for path in [*folder.glob(f"*/{STATE}")][:1])
             words = f"{folder} is no simulated host: it has no {STATE}"
             raise SevAttestError(words, check="simulate.folder", hint=hint)
-        self.state: HostState = HostState(**HostState.read(folder / STATE))
+        self.state: HostState = read_document(folder / STATE, HostState)
 
     @classmethod
     def create(cls, folder: Path, state: HostState) -> "HostFolder":
@@ -79,9 +104,13 @@ class HostFolder:
         files = {
             STATE: state.to_bytes(),
             "test-root.cert": state.platform().authority.ark.to_bytes(),
-            "OVMF.fd": ovmf_image(_FIRMWARE_SIZE, seed=b"firmware" + state.seed),
+            "OVMF.fd": ovmf_image(
+                _FIRMWARE_SIZE, seed=b"firmware" + state.seed, sections=SNP_SECTIONS
+            ),
             **{name: _image(name, state.seed) for name in ("vmlinuz", "initrd.img")},
         }
+        with suppress(NotAttestable):  # a generation without SEV-SNP
+            files["snp-root.der"] = state.snp_platform().authority.ark
         if os.path.lexists(folder):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
         try:
@@ -106,22 +135,45 @@ class HostFolder:
         generation = Generation(self.state.generation)
         return Host(self.state.platform(), fault or self.state.fault, generation)
 
-    def guests(self) -> dict[str, SavedGuest]:
+    def _snp_host(self, fault: SnpFault | None) -> SnpHost:
+        always = self.state.fault and SnpFault.__members__.get(self.state.fault.name)
+        return SnpHost(self.state.snp_platform(), fault or always)
+
+    def guests(self) -> dict[str, AnyGuest]:
         """Return its guests by name."""
         found = {}
         for path in sorted((self.folder / _GUESTS).glob("*.json")):
             with suppress(FileNotFoundError):  # ended since
-                found[path.stem] = SavedGuest(**SavedGuest.read(path))
+                found[path.stem] = saved_guest(path)
         return found
 
-    def guest(self, name: str) -> SavedGuest:
-        """Return a guest."""
+    def any_guest(self, name: str) -> AnyGuest:
+        """Return a guest of either kind."""
         try:
-            return SavedGuest(**SavedGuest.read(self._place(name)))
+            return saved_guest(self._place(name))
         except FileNotFoundError:
             raise WrongState(
                 f"there is no guest {name} on this simulated host", check="simulate.unknown"
             ) from None
+
+    def guest(self, name: str) -> SavedGuest:
+        """Return an SEV or SEV-ES guest; raises WrongState for an SEV-SNP guest."""
+        found = self.any_guest(name)
+        if isinstance(found, SavedSnpGuest):
+            words = (
+                f"{name} is an SEV-SNP guest: it runs already, has no measurement, and takes no "
+                "secrets"
+            )
+            raise WrongState(words, check="simulate.is-snp")
+        return found
+
+    def snp_guest(self, name: str) -> SavedSnpGuest:
+        """Return an SEV-SNP guest; raises WrongState for an SEV or SEV-ES guest."""
+        found = self.any_guest(name)
+        if isinstance(found, SavedGuest):
+            words = f"{name} is no SEV-SNP guest: it has no reports"
+            raise WrongState(words, check="simulate.not-snp")
+        return found
 
     def start(self, name: str, inputs: GuestInputs, fault: Fault | None = None) -> SavedGuest:
         """Launch a guest, measure it and leave it paused; ``fault`` is by default the host's.
@@ -129,23 +181,58 @@ class HostFolder:
         Raises WrongState if there is one of that name, or if the firmware refuses the session;
         NotAttestable if QEMU or the firmware cannot launch this guest.
         """
+        with self._starting(name) as place, _refusals(_REFUSALS):
+            saved = SavedGuest.of(self._host(fault).launch(**inputs))
+            self._replace(place, saved.to_bytes())
+        return saved
+
+    def start_snp(
+        self, name: str, inputs: SnpInputs, fault: SnpFault | None = None
+    ) -> SavedSnpGuest:
+        """Launch an SEV-SNP guest, and let it run; ``fault`` is by default the host's.
+
+        Raises WrongState if there is one of that name, or if the firmware refuses the ID block;
+        NotAttestable if the host has no SEV-SNP, or QEMU cannot launch this guest.
+        """
+        host = self._snp_host(fault)
+        with self._starting(name) as place, _refusals(_SNP_REFUSALS):
+            instance = f"launch {self.state.launches}".encode()
+            saved = SavedSnpGuest.of(host.launch(instance=instance, **inputs))
+            self._replace(place, saved.to_bytes())
+        return saved
+
+    def snp_report(
+        self,
+        name: str,
+        report_data: bytes,
+        fault: SnpFault | None = None,
+        **chosen: Unpack[ReportChoices],
+    ) -> SnpAnswer:
+        """Return what an SEV-SNP guest gets for a request with 64 bytes of ``report_data``.
+
+        ``fault`` is by default the host's; ``chosen`` is as for :meth:`SnpHost.report`. Raises
+        Unsupported for a fault that this version of a report cannot have.
+        """
+        host = self._snp_host(fault)
+        return host.report(self.snp_guest(name).on(host.platform), report_data, **chosen)
+
+    @contextmanager
+    def _starting(self, name: str) -> Iterator[Path]:
+        """Count a launch, under the folder's lock; yield the place of the new guest."""
         place = self._place(name)
         with self._changing():
             if place.exists():
                 raise WrongState(f"there is a guest {name} already", check="simulate.exists")
             # Counted first: no nonce is used twice, even if this process is killed.
-            self.state = HostState(**HostState.read(self.folder / STATE)).launched()
+            self.state = read_document(self.folder / STATE, HostState).launched()
             self._replace(self.folder / STATE, self.state.to_bytes())
-            with _refusals():
-                saved = SavedGuest.of(self._host(fault).launch(**inputs))
-            self._replace(place, saved.to_bytes())
-        return saved
+            yield place
 
     def inject(self, name: str, header: bytes, secret: bytes) -> None:
         """Pass a packet to a paused guest. Raises WrongState if the firmware refuses it."""
         with self._changing():
             guest = self._paused(name).on(self.state.platform())
-            with _refusals():
+            with _refusals(_REFUSALS):
                 try:
                     guest.inject(header, secret)
                 except ValueError as error:
@@ -162,7 +249,7 @@ class HostFolder:
     def destroy(self, name: str) -> None:
         """Forget a guest."""
         with self._changing():
-            self.guest(name)
+            self.any_guest(name)
             self._place(name).unlink()
 
     def _paused(self, name: str) -> SavedGuest:
@@ -220,12 +307,12 @@ def _image(name: str, seed: bytes) -> bytes:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _refusals(known: _Refusals) -> Iterator[None]:
     """Turn what the simulated firmware and QEMU refuse into errors of this library."""
     try:
         yield
     except FirmwareError as error:
-        kind, hint = _REFUSALS.get(error.status, (WrongState, ""))
+        kind, hint = known.get(error.status, (WrongState, ""))
         words = f"the simulated firmware refuses {error}"
         raise kind(words, check="simulate.firmware", hint=hint) from None
     except QemuError as error:

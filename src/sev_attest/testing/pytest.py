@@ -15,8 +15,12 @@ from sev_attest.owner import Ledger, Minimum, PendingSessions, ReferenceValue, R
 from sev_attest.owner.advisories import load
 from sev_attest.owner.key_wrapping import KEY_SIZE, KeyFile
 from sev_attest.sev.chain.roots import Root, amd_roots
+from sev_attest.snp.roots import Root as SnpRoot
+from sev_attest.snp.roots import amd_roots as amd_snp_roots
 from sev_attest.testing.host import Host
 from sev_attest.testing.platform import Platform
+from sev_attest.testing.snp import SnpPlatform
+from sev_attest.testing.snp_host import SnpHost
 
 SERVER = "SEV_ATTEST_TEST_LEDGER"
 """The environment variable with the URL of a PostgreSQL database for ``sev_ledger``."""
@@ -38,6 +42,24 @@ def sev_host(sev_platform: Platform) -> Host:
 def sev_roots(sev_platform: Platform) -> list[Root]:
     """Return AMD's roots and the platform's, for ``verify_chain(chain, roots=...)``."""
     return [*amd_roots(), sev_platform.authority.root]
+
+
+@pytest.fixture
+def snp_platform(request: pytest.FixtureRequest) -> SnpPlatform:
+    """Return a simulated SEV-SNP chip, a Milan, for this test, with the same keys on every run."""
+    return SnpPlatform.of(request.node.nodeid.encode())
+
+
+@pytest.fixture
+def snp_host(snp_platform: SnpPlatform) -> SnpHost:
+    """Return an honest host with that chip; set its ``fault`` to make it lie."""
+    return SnpHost(snp_platform)
+
+
+@pytest.fixture
+def snp_roots(snp_platform: SnpPlatform) -> list[SnpRoot]:
+    """Return AMD's roots and the chip's, for ``verify_report(..., roots=...)``."""
+    return [*amd_snp_roots(), snp_platform.authority.root]
 
 
 class MakeRequirements(Protocol):

@@ -28,11 +28,11 @@ _ENTRIES = (
 _FOOTER = UUID("96b582de-1fb2-45f7-baea-a366c55a082d")
 _SECRETS = UUID("1e74f542-71dd-4d66-963e-ef4287ff173b")
 _SEV_INFO = UUID("00f771de-1a7e-4fcb-890e-68c77e2fb44e")
-_HASH_AREA = UUID("7255371f-3a3b-4b04-927b-1da6efa8d454")
+HASH_AREA = UUID("7255371f-3a3b-4b04-927b-1da6efa8d454")
 _SECRET_AREA = UUID("4c2eb361-7d9b-4cc3-8081-127c90d3d294")
 _MAX_FIRMWARE = 8 << 20
 _MAX_SECRET = 0x4000
-_PAGE_SIZE = 4096
+PAGE_SIZE = 4096
 _HASH_TABLE_SIZE = 176
 _SECRETS_HEADER_SIZE = 20
 """A GUID and a length (4 bytes): of the table of secrets, and of each entry."""
@@ -45,6 +45,7 @@ CPUS: Mapping[str, int] = {
     "EPYC-Rome": 0x830F10,
     "EPYC-Milan": 0xA00F11,
     "EPYC-Genoa": 0xA10F10,
+    "EPYC-Turin": 0xB00F00,
 }
 """CPUID signatures of QEMU's models."""
 PROFILES: tuple[str, str] = ("qemu-legacy", "qemu-init2")
@@ -63,19 +64,24 @@ class LacksCpu(QemuError):
     """A domain of an SEV-ES guest that leaves the CPU model to the host."""
 
 
-class GuestInputs(TypedDict):
-    """The arguments of :func:`launch_guest`."""
+class BootInputs(TypedDict):
+    """What a guest of any kind is started with; ``cpu`` is a CPUID signature."""
 
-    policy: int
     firmware: bytes
-    godh: NotRequired[bytes | None]
-    session: NotRequired[bytes | None]
     kernel: NotRequired[bytes | None]
     initrd: NotRequired[bytes]
     cmdline: NotRequired[bytes]
     vcpus: NotRequired[int]
     cpu: NotRequired[int]
     profile: NotRequired[str]
+
+
+class GuestInputs(BootInputs):
+    """The arguments of :func:`launch_guest`."""
+
+    policy: int
+    godh: NotRequired[bytes | None]
+    session: NotRequired[bytes | None]
 
 
 def launch_text(measurement: bytes, api: tuple[int, int], build: int, policy: int) -> str:
@@ -169,10 +175,9 @@ def launch_guest(
     Raises QemuError for a guest that QEMU refuses, FirmwareError for one that the firmware refuses.
     """
     pieces = [firmware]
-    if not firmware or len(firmware) % _PAGE_SIZE or len(firmware) > _MAX_FIRMWARE:
-        raise QemuError("the firmware's size is not a multiple of 4096, or above 8 MiB")
+    check_size(firmware)
     if kernel is not None:
-        pieces.append(_hash_table(firmware, kernel, initrd, cmdline))
+        pieces.append(hash_table(firmware, kernel, initrd, cmdline))
     pages = vcpu_pages(firmware, vcpus, cpu, profile) if policy & _ES else []
     handle = platform.launch_start(policy, godh, session)
     for piece in pieces:
@@ -186,15 +191,21 @@ def launch_guest(
         measurement=platform.launch_measure(handle),
         api=platform.api,
         build=platform.build,
-        secret_area=_area(firmware, _SECRET_AREA),
+        secret_area=area_of(firmware, _SECRET_AREA),
     )
 
 
-def _hash_table(firmware: bytes, kernel: bytes, initrd: bytes, cmdline: bytes) -> bytes:
+def check_size(firmware: bytes) -> None:
+    """Raise QemuError for an image that QEMU does not load."""
+    if not firmware or len(firmware) % PAGE_SIZE or len(firmware) > _MAX_FIRMWARE:
+        raise QemuError("the firmware's size is not a multiple of 4096, or above 8 MiB")
+
+
+def hash_table(firmware: bytes, kernel: bytes, initrd: bytes, cmdline: bytes) -> bytes:
     """Return the table of kernel hashes. Raises QemuError if the firmware has no area for it."""
-    if not _footer_entry(firmware, _HASH_AREA):
+    if not footer_entry(firmware, HASH_AREA):
         raise QemuError("SEV: kernel specified but guest firmware has no hashes table GUID")
-    base, size = _area(firmware, _HASH_AREA)
+    base, size = area_of(firmware, HASH_AREA)
     if not base or size < _HASH_TABLE_SIZE:
         where = f"(base={base:#x} size={size:#x})"
         raise QemuError(f"SEV: guest firmware hashes table area is invalid {where}")
@@ -205,27 +216,31 @@ def _hash_table(firmware: bytes, kernel: bytes, initrd: bytes, cmdline: bytes) -
     return table.ljust(_HASH_TABLE_SIZE, b"\0")
 
 
-def vcpu_pages(firmware: bytes, vcpus: int, cpu: int, profile: str) -> list[bytes]:
+def vcpu_pages(
+    firmware: bytes, vcpus: int, cpu: int, profile: str, features: int = 0
+) -> list[bytes]:
     """Return the page (4096 bytes) of each vCPU.
 
-    The first vCPU starts at the reset vector, the others at OVMF's reset address. Raises QemuError.
+    The first vCPU starts at the reset vector, the others at OVMF's reset address. ``features`` are
+    bits of SEV_FEATURES, beside those of the profile. Raises QemuError.
     """
     layout, _, debug_swap = profile.partition("+")
     if layout not in PROFILES or debug_swap not in ("", "debug-swap"):
         raise QemuError(f"unknown profile {profile}")
     if vcpus < 1:
         raise QemuError("a guest has at least one vCPU")
-    entry = _footer_entry(firmware, _SEV_INFO)
+    entry = footer_entry(firmware, _SEV_INFO)
     if not entry:
         raise QemuError("SEV information block/Firmware GUID Table block not found in pflash rom")
     if not any(entry):
         raise QemuError("SEV-ES reset address is zero")
     starts = [0xFFFF_FFF0] + [struct.unpack("<I", entry)[0]] * (vcpus - 1)
-    return [_vcpu_page(start, cpu, layout, debug_swap=bool(debug_swap)) for start in starts]
+    features |= 0x20 if debug_swap else 0
+    return [_vcpu_page(start, cpu, layout, features) for start in starts]
 
 
-def _vcpu_page(start: int, cpu: int, layout: str, *, debug_swap: bool) -> bytes:
-    page = bytearray(_PAGE_SIZE)
+def _vcpu_page(start: int, cpu: int, layout: str, features: int) -> bytes:
+    page = bytearray(PAGE_SIZE)
 
     def segment(at: int, attributes: int, selector: int = 0, base: int = 0) -> None:
         struct.pack_into("<HHIQ", page, at, selector, attributes, 0xFFFF, base)
@@ -245,7 +260,7 @@ def _vcpu_page(start: int, cpu: int, layout: str, *, debug_swap: bool) -> bytes:
         0x178: start & 0xFFFF,  # rip
         0x268: 0x0007_0406_0007_0406,  # g_pat
         0x310: cpu,  # rdx
-        0x3B0: 0x20 if debug_swap else 0,  # sev_features
+        0x3B0: features,  # sev_features
         0x3E8: 1,  # xcr0
     }
     if layout == "qemu-init2":
@@ -255,7 +270,7 @@ def _vcpu_page(start: int, cpu: int, layout: str, *, debug_swap: bool) -> bytes:
     return bytes(page)
 
 
-def _footer_entry(firmware: bytes, wanted: UUID) -> bytes:
+def footer_entry(firmware: bytes, wanted: UUID) -> bytes:
     """Return the data of an entry in OVMF's footer table, which is read from its end; or b""."""
     end = len(firmware) - 50
     if end < 0 or firmware[end + 2 : end + 18] != _FOOTER.bytes_le:
@@ -280,9 +295,9 @@ def cpu_signature(name: str) -> int:
     return CPUS[model]
 
 
-def _area(firmware: bytes, wanted: UUID) -> tuple[int, int]:
+def area_of(firmware: bytes, wanted: UUID) -> tuple[int, int]:
     """Return base and size of an area in the footer table; zeros if there is none."""
-    base, size = struct.unpack("<II", _footer_entry(firmware, wanted).ljust(8, b"\0"))
+    base, size = struct.unpack("<II", footer_entry(firmware, wanted).ljust(8, b"\0"))
     return base, size
 
 

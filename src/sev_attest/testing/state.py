@@ -1,24 +1,32 @@
-"""What a simulated host in a folder keeps between commands: JSON documents, and their reading."""
+"""What a simulated host in a folder is, and its guests: all that is kept between commands."""
 
-import json
-import os
 import re
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sev_attest.errors import MalformedInput, WrongState, reading
+from sev_attest.errors import NotAttestable, WrongState
 from sev_attest.sev.spec import GuestState
+from sev_attest.snp.tcb import Product
 from sev_attest.testing.authority import Authority
+from sev_attest.testing.documents import (
+    Document,
+    hex_bytes,
+    kept,
+    number,
+    one_of,
+    pair,
+    read_document,
+)
 from sev_attest.testing.host import Fault
 from sev_attest.testing.platform import GuestContext, Platform
 from sev_attest.testing.qemu import Guest, launch_text
+from sev_attest.testing.snp import SnpAuthority, SnpPlatform
+from sev_attest.testing.snp_launch import SnpGuest
 
-_MAX_SIZE = 1 << 20
-"""Bytes of a file. The secrets of a guest are 16 KiB at most."""
 _MAX_LAUNCHES = 1 << 63
+_MOST = 0xFFFF_FFFF_FFFF_FFFF
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -41,42 +49,6 @@ GENERATIONS: Mapping[str, Model] = {
 """[MEM] API and build are of firmware that was published for a generation; Turin's are made up."""
 
 
-def _bytes(*sizes: int) -> Callable[[Any], bytes]:
-    def read(value: Any) -> bytes:
-        data = bytes.fromhex(value)
-        if sizes and len(data) not in sizes:
-            raise ValueError
-        return data
-
-    return read
-
-
-def _number(most: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if type(value) is not int or not 0 <= value <= most:
-            raise ValueError
-        return value
-
-    return read
-
-
-def _pair(most: int) -> Callable[[Any], tuple[int, int]]:
-    def read(value: Any) -> tuple[int, int]:
-        first, second = map(_number(most), value)
-        return first, second
-
-    return read
-
-
-def _one_of(names: Mapping[str, object]) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in names:
-            raise ValueError
-        return str(value)
-
-    return read
-
-
 def _fault(value: Any) -> Fault | None:
     return None if value is None else Fault[value]
 
@@ -87,67 +59,18 @@ def _secrets(value: Any) -> dict[str, bytes]:
     return {guid: bytes.fromhex(text) for guid, text in value.items()}
 
 
-def _by(read: Callable[[Any], Any]) -> dict[str, Any]:
-    """Note what reads a field of a file; ``read`` raises for a JSON value that it cannot have."""
-    return {"read": read}
-
-
-class _File:
-    """What is kept as JSON."""
-
-    WHAT: ClassVar[str]
-    NOTE: ClassVar[str] = "simulated: this is not a real platform, never trust it with real secrets"
-
-    def to_bytes(self) -> bytes:
-        """Return the JSON document: bytes as hex."""
-        document = {"what": self.WHAT, "note": self.NOTE, **asdict(self)}  # type: ignore[call-overload]
-        return json.dumps(document, indent=2, default=_plain).encode() + b"\n"
-
-    @classmethod
-    def read(cls, path: Path) -> dict[str, Any]:
-        """Return the fields of a file. Raises OSError, MalformedInput."""
-        with reading(str(path)):
-            with open(path, "rb", opener=_open) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise MalformedInput(cls.WHAT, "format", "this is no regular file")
-                data = file.read(_MAX_SIZE)
-            try:
-                document = json.loads(data)
-            except Exception:  # noqa: BLE001 - json raises more than it documents
-                raise MalformedInput(cls.WHAT, "format", "this is not JSON") from None
-            if not isinstance(document, dict) or document.get("what") != cls.WHAT:
-                raise MalformedInput(cls.WHAT, "format", "this is the file of something else")
-            found = {}
-            for one in fields(cls):  # type: ignore[arg-type]
-                try:
-                    found[one.name] = one.metadata["read"](document[one.name])
-                except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-                    reason = "is missing or damaged"
-                    raise MalformedInput(cls.WHAT, one.name, reason) from None
-            return found
-
-
-def _open(path: str, flags: int) -> int:
-    # O_NONBLOCK: a FIFO without a writer must not hang.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _plain(value: bytes | Fault) -> str:
-    return value.name if isinstance(value, Fault) else value.hex()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostState(_File):
+class HostState(Document):
     """What is known of the host. ``launches`` counts them: each has nonces of its own."""
 
     WHAT: ClassVar[str] = "simulated host"
 
-    seed: bytes = field(metadata=_by(_bytes()))
-    generation: str = field(metadata=_by(_one_of(GENERATIONS)))
-    api: tuple[int, int] = field(metadata=_by(_pair(0xFF)))
-    build: int = field(metadata=_by(_number(0xFF)))
-    fault: Fault | None = field(metadata=_by(_fault))
-    launches: int = field(metadata=_by(_number(_MAX_LAUNCHES)))
+    seed: bytes = field(metadata=kept(hex_bytes()))
+    generation: str = field(metadata=kept(one_of(GENERATIONS)))
+    api: tuple[int, int] = field(metadata=kept(pair(0xFF)))
+    build: int = field(metadata=kept(number(0xFF)))
+    fault: Fault | None = field(metadata=kept(_fault))
+    launches: int = field(metadata=kept(number(_MAX_LAUNCHES)))
 
     def launched(self) -> "HostState":
         """Return the state with one launch more. Raises WrongState if it could not be read."""
@@ -166,9 +89,18 @@ class HostState(_File):
             boot=f"launch {self.launches}".encode(),
         )
 
+    def snp_platform(self) -> SnpPlatform:
+        """Return the SEV-SNP platform; raises NotAttestable for a generation without SEV-SNP."""
+        product = next((one for one in Product if one.value.lower() == self.generation), None)
+        if product is None:
+            words = f"SEV-SNP does not exist on {self.generation.title()}: it begins with Milan"
+            hint = "make a host of milan, genoa or turin"
+            raise NotAttestable(words, check="simulate.snp", hint=hint)
+        return SnpPlatform.of(self.seed, SnpAuthority(product))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class SavedGuest(_File):
+class SavedGuest(Document):
     """A launched guest, and what the firmware keeps of it (``tek`` to ``measure``).
 
     ``measurement`` (48 bytes) is what the host reports; with a fault it may be another guest's.
@@ -176,17 +108,17 @@ class SavedGuest(_File):
 
     WHAT: ClassVar[str] = "simulated guest"
 
-    policy: int = field(metadata=_by(_number(0xFFFF_FFFF)))
-    measurement: bytes = field(metadata=_by(_bytes(48)))
-    api: tuple[int, int] = field(metadata=_by(_pair(0xFF)))
-    build: int = field(metadata=_by(_number(0xFF)))
-    secret_area: tuple[int, int] = field(metadata=_by(_pair(0xFFFF_FFFF)))
-    secrets: dict[str, bytes] = field(metadata=_by(_secrets))
-    tek: bytes = field(metadata=_by(_bytes(0, 16)))
-    tik: bytes = field(metadata=_by(_bytes(0, 16)))
-    state: str = field(metadata=_by(_one_of({"LSECRET": 0, "RUNNING": 0})))
-    digest: bytes = field(metadata=_by(_bytes(32)))
-    measure: bytes = field(metadata=_by(_bytes(32)))
+    policy: int = field(metadata=kept(number(0xFFFF_FFFF)))
+    measurement: bytes = field(metadata=kept(hex_bytes(48)))
+    api: tuple[int, int] = field(metadata=kept(pair(0xFF)))
+    build: int = field(metadata=kept(number(0xFF)))
+    secret_area: tuple[int, int] = field(metadata=kept(pair(0xFFFF_FFFF)))
+    secrets: dict[str, bytes] = field(metadata=kept(_secrets))
+    tek: bytes = field(metadata=kept(hex_bytes(0, 16)))
+    tik: bytes = field(metadata=kept(hex_bytes(0, 16)))
+    state: str = field(metadata=kept(one_of({"LSECRET": 0, "RUNNING": 0})))
+    digest: bytes = field(metadata=kept(hex_bytes(32)))
+    measure: bytes = field(metadata=kept(hex_bytes(32)))
 
     @classmethod
     def of(cls, guest: Guest) -> "SavedGuest":
@@ -235,3 +167,45 @@ class SavedGuest(_File):
             secret_area=self.secret_area,
             secrets=self.secrets,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedSnpGuest(Document):
+    """A launched SEV-SNP guest: the fields of :class:`SnpGuest` but its platform."""
+
+    WHAT: ClassVar[str] = "simulated SEV-SNP guest"
+
+    policy: int = field(metadata=kept(number(_MOST)))
+    measurement: bytes = field(metadata=kept(hex_bytes(48)))
+    report_id: bytes = field(metadata=kept(hex_bytes(32)))
+    host_data: bytes = field(metadata=kept(hex_bytes(32)))
+    family_id: bytes = field(metadata=kept(hex_bytes(16)))
+    image_id: bytes = field(metadata=kept(hex_bytes(16)))
+    guest_svn: int = field(metadata=kept(number(0xFFFF_FFFF)))
+    id_key_digest: bytes = field(metadata=kept(hex_bytes(48)))
+    author_key_digest: bytes = field(metadata=kept(hex_bytes(48)))
+    key_info: int = field(metadata=kept(number(1)))
+
+    @classmethod
+    def of(cls, guest: SnpGuest) -> "SavedSnpGuest":
+        """Return what has to be kept of a guest."""
+        return cls(**{one.name: getattr(guest, one.name) for one in fields(cls)})
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs: always, since nothing is passed to it before."""
+        return True
+
+    def on(self, platform: SnpPlatform) -> SnpGuest:
+        """Return the guest, on the platform that launched it."""
+        return SnpGuest(platform=platform, **asdict(self))
+
+
+AnyGuest = SavedGuest | SavedSnpGuest
+"""A guest of either kind."""
+
+
+def saved_guest(path: Path) -> AnyGuest:
+    """Read a guest of either kind. Raises OSError, MalformedInput."""
+    kinds: tuple[type[AnyGuest], ...] = (SavedGuest, SavedSnpGuest)
+    return read_document(path, *kinds)

@@ -1,9 +1,10 @@
-"""``sev-attest demo``: a whole attestation on a simulated host."""
+"""``sev-attest demo``: a whole attestation on a simulated host, of SEV-ES or of SEV-SNP."""
 
 import os
 import secrets
 import shlex
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack, chdir, redirect_stdout
 from pathlib import Path
 
@@ -28,21 +29,23 @@ _GUEST = (
     help="Leave the owner's files in this folder, which must be new, and the host in DIR/host: "
     "`simulate` goes on with it.",
 )
-def command(*, keep: str | None) -> None:
+@click.option("--snp", is_flag=True, help="Show an SEV-SNP guest (default: an SEV-ES guest).")
+def command(*, keep: str | None, snp: bool) -> None:
     """Run a whole attestation on a simulated host, in a few seconds.
 
     The host is a model; its root is not trusted by default. All commands but `simulate` are those
     that you would type for a real platform.
     """
+    tell = _tell_snp if snp else _tell
     if keep is not None:
         require_new(Path(keep))
         Path(keep).mkdir(mode=0o700)
-        _tell(Path(keep))
+        tell(Path(keep))
         host = shlex.quote(str(Path(keep, "host")))
         click.echo(f"The host is left in {host}: `sev-attest simulate list {host}`.")
     else:
         with tempfile.TemporaryDirectory() as folder:
-            _tell(Path(folder))
+            tell(Path(folder))
 
 
 def _tell(folder: Path) -> None:
@@ -90,6 +93,51 @@ def _tell(folder: Path) -> None:
     _say("That was the whole story.")
 
 
+def _tell_snp(folder: Path) -> None:
+    with chdir(folder):
+        _say("A simulated host stands in for the real one. It starts an SEV-SNP guest.")
+        _run("simulate host host")
+        _run(f"simulate start host --name vm1 --snp {_GUEST}")
+
+        _say("You compute the launch digest of the guest that you mean, from its files.")
+        _run(f"snp measure {_GUEST}", output="digest.hex")
+        _show("cat digest.hex")
+        digest = Path("digest.hex").read_text(encoding="utf-8").strip()
+        click.echo(digest)
+
+        _say("You draw a nonce. The guest asks the chip for a report that has it.")
+        _show("head -c 64 /dev/urandom | od -An -v -tx1 | tr -d ' \\n' > nonce.hex")
+        nonce = secrets.token_hex(64)
+        Path("nonce.hex").write_text(nonce, encoding="utf-8")
+        expected = {'"$(cat nonce.hex)"': nonce, '"$(cat digest.hex)"': digest}
+        _report("vm1", expected)
+
+        _say("You check that AMD's key signed it. It did not: the host is a model.")
+        _run("snp verify vm1.report", expected=1)
+        _say("To go on, trust the model's root on purpose. The verdict says that it is not AMD's.")
+        _check("vm1", expected)
+
+        _say("Another guest: the host changed one byte of its firmware. The chip tells on it.")
+        _run(f"simulate start host --name vm2 --snp {_GUEST} --fault wrong-firmware-byte")
+        _report("vm2", expected)
+        _check("vm2", expected, code=1)
+        _say("Refused, as it must be: the report is genuine, and it is of another guest.")
+    _say("That was the whole story. No verdict here says anything of a chip of AMD's.")
+
+
+def _report(name: str, values: Mapping[str, str]) -> None:
+    line = f'simulate snp-report host {name} --report-data "$(cat nonce.hex)"'
+    _run(line, values=values)
+
+
+def _check(name: str, values: Mapping[str, str], code: int = 0) -> None:
+    line = (
+        f"snp verify {name}.report --trust-root host/snp-root.der "
+        '--report-data "$(cat nonce.hex)" --launch-digest "$(cat digest.hex)"'
+    )
+    _run(line, expected=code, values=values)
+
+
 def _session(name: str) -> None:
     _run(f"session --name {name} host.chain {_POLICY:#x} --kernel-hashes "
          "--trust-root host/test-root.cert --ledger launches.sqlite3 --quiet",
@@ -122,11 +170,22 @@ def _expect(what: str, there: bool) -> None:  # noqa: FBT001
         raise SevAttestError(f"the demo expected {what}", check="demo")
 
 
-def _run(line: str, *, expected: int = 0, output: str | None = None) -> None:
-    """Run one of our own commands, as it would be typed; raise if its exit code is another."""
+def _run(
+    line: str,
+    *,
+    expected: int = 0,
+    output: str | None = None,
+    values: Mapping[str, str] | None = None,
+) -> None:
+    """Run one of our own commands, as it would be typed; raise if its exit code is another.
+
+    ``values`` are what a shell would put in place of parts of the line.
+    """
     from sev_attest.cli.main import cli
 
     _show(f"sev-attest {line}" + (f" > {output}" if output else ""))
+    for part, value in (values or {}).items():
+        line = line.replace(part, value)
     with ExitStack() as stack:
         if output:
             file = stack.enter_context(Path(output).open("w", encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""``sev-attest simulate``: a simulated SEV host in a folder."""
+"""``sev-attest simulate``: a simulated SEV and SEV-SNP host in a folder."""
 
 import base64
 from collections.abc import Iterator
@@ -13,14 +13,16 @@ from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, read_small, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.keys import secret_errors
 from sev_attest.cli.options.simulated import HOST, HostOptions, StartOptions, fault_option
-from sev_attest.cli.outputs import require_new, write_all
+from sev_attest.cli.options.simulated_snp import SnpReportOptions, SnpStartOptions
+from sev_attest.cli.outputs import made_folder, require_new, write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported, WrongState, reading
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.secret import ALIASES
+from sev_attest.snp.policy import GuestPolicy as SnpPolicy
 from sev_attest.testing.folder import HostFolder
-from sev_attest.testing.host import Fault
-from sev_attest.testing.state import SavedGuest
+from sev_attest.testing.host import Fault, fault_name
+from sev_attest.testing.state import AnyGuest, SavedGuest, SavedSnpGuest
 
 _HEADER_SIZE = 52
 _NAMES = {guid: alias for alias, guid in ALIASES.items()}
@@ -59,10 +61,10 @@ class SeenOptions(Options, title="Secrets"):
 
 @click.group("simulate", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Simulate an SEV host in a folder: DIR is the host in each of these commands.
+    """Simulate a host in a folder: DIR is the host in each of these commands.
 
-    Nothing of it is a real platform. Its root is trusted only where --trust-root names
-    DIR/test-root.cert, and its keys are no secret.
+    Nothing of it is a real platform. Its roots are trusted only where --trust-root names
+    DIR/test-root.cert (SEV, SEV-ES) or DIR/snp-root.der (SEV-SNP), and its keys are no secret.
     """
 
 
@@ -73,8 +75,9 @@ def command() -> None:
 def host(*, folder: str, options: HostOptions, output: OutputOptions) -> None:
     """Make a simulated host in DIR, a new folder.
 
-    It holds the host's state, the root of its chain (test-root.cert) and images to launch
-    (OVMF.fd, vmlinuz, initrd.img). With --seed, all are the same each time.
+    It holds the host's state, the root of its chain (test-root.cert), that of its SEV-SNP reports
+    from Milan on (snp-root.der), and images to launch (OVMF.fd, vmlinuz, initrd.img). With --seed,
+    all are the same each time.
     """
     refuse(options.errors())
     require_new(Path(folder))
@@ -104,17 +107,50 @@ def export(*, host: HostFolder, out: str, options: ExportOptions, output: Output
 @command.command("start")
 @click.argument("host", type=HOST, metavar="DIR")
 @StartOptions.given("options")
+@SnpStartOptions.given("snp")
 @OutputOptions.given("output")
-def start(*, host: HostFolder, options: StartOptions, output: OutputOptions) -> None:
-    """Launch a guest, measured and paused.
+def start(
+    *, host: HostFolder, options: StartOptions, snp: SnpStartOptions, output: OutputOptions
+) -> None:
+    """Launch a guest, measured and paused; with --snp, measured and running.
 
     As `virsh start --paused` does. With --kernel, the hashes of kernel, initrd and command line are
     measured too.
     """
-    refuse(options.errors())
+    refuse(options.errors(snp=snp.snp), snp.errors(options))
+    if snp.snp:
+        name, booted, fault = snp.guest(options)
+        made = host.start_snp(name, booted, fault)
+        line = f"{name} runs as an SEV-SNP guest, and is measured"
+        _tell(output, "start", line, *_snp_steps(made), **_guest(name, made))
+        return
     name, inputs = options.guest()
     guest = host.start(name, inputs, options.fault)
     _tell(output, "start", f"{name} is paused, and measured", *_steps(guest), **_guest(name, guest))
+
+
+@command.command("snp-report")
+@click.argument("host", type=HOST, metavar="DIR")
+@click.argument("name")
+@SnpReportOptions.given("options")
+@OutputOptions.given("output")
+def snp_report(
+    *, host: HostFolder, name: str, options: SnpReportOptions, output: OutputOptions
+) -> None:
+    """Ask for a report in the SEV-SNP guest NAME.
+
+    As a guest does through configfs-tsm: the folder of --out has the report (outblob), the host's
+    certificates (auxblob) and the request (inblob). `snp verify` and `snp show` read such folders.
+    """
+    answer = host.snp_report(name, options.report_data, options.fault, **options.choices)
+    out = Path(options.out or f"{name}.report")
+    files = {out / each: data for each, data in answer.files(options.report_data).items()}
+    with made_folder(out, mode=0o700):
+        write_all(files.items(), force=options.force)
+    shown = f"{render.one_line(str(out))} has the report of {name}, under a root that is not AMD's"
+    facts = {"guest": name, "folder": str(out), "files": [path.name for path in files]}
+    details = [f"{kind.name} {len(der)} bytes" for kind, der in answer.certificates.items()]
+    _tell(output, "snp-report", shown, *details, report=answer.report.hex(), **facts)
 
 
 @command.command("domlaunchsecinfo")
@@ -188,9 +224,7 @@ def list_guests(*, host: HostFolder, output: OutputOptions) -> None:
         return
     click.echo(f"simulated: {_described(host)}")
     for name, guest in guests.items():
-        click.echo(
-            f"{_state(guest):<8} {render.one_line(name)}  policy {GuestPolicy(guest.policy)}"
-        )
+        click.echo(f"{_state(guest):<8} {render.one_line(name)}  {_policy(guest)}")
 
 
 @command.command("guest")
@@ -204,7 +238,10 @@ def guest_view(*, host: HostFolder, name: str, options: SeenOptions, output: Out
     Whether SEV is active, and which secrets arrived: GUID and size. --secret writes one to a file.
     """
     refuse(secret_errors(options.secrets), _place_errors(options.secrets))
-    guest = host.guest(name)
+    guest = host.any_guest(name)
+    if isinstance(guest, SavedSnpGuest):
+        _snp_view(name, guest, options, output)
+        return
     if not guest.running:
         raise WrongState(
             f"{name} is paused: a guest sees nothing before it runs",
@@ -228,6 +265,18 @@ def guest_view(*, host: HostFolder, name: str, options: SeenOptions, output: Out
         click.echo(render.one_line(line))
 
 
+def _snp_view(name: str, guest: SavedSnpGuest, options: SeenOptions, output: OutputOptions) -> None:
+    """Print what an SEV-SNP guest sees: no secret is passed to it by its firmware."""
+    if options.secrets:
+        words = f"{name} is an SEV-SNP guest: no secret arrives through its firmware"
+        raise WrongState(words, check="simulate.is-snp")
+    if output.as_json:
+        _tell(output, "guest", "", sev=True, sev_es=True, sev_snp=True, **_guest(name, guest))
+        return
+    for line in (f"simulated: what {name} sees", "SEV: active, SEV-ES: active, SEV-SNP: active"):
+        click.echo(render.one_line(line))
+
+
 def _place_errors(texts: tuple[str, ...]) -> Iterator[Unsupported]:
     """Yield an error for each secret that would go to standard output."""
     for text in texts:
@@ -248,13 +297,9 @@ def _secret(name: str, guest: SavedGuest, text: str) -> tuple[Path, bytes]:
 def _described(host: HostFolder) -> str:
     """Return what a host is, in words."""
     state = host.state
-    wrong = f", with the fault {_fault(state.fault)}" if state.fault else ""
+    wrong = f", with the fault {fault_name(state.fault)}" if state.fault else ""
     api = ".".join(map(str, state.api))
     return f"a host like {state.generation.title()}, API {api} build {state.build}{wrong}"
-
-
-def _fault(fault: Fault | None) -> str | None:
-    return fault and fault.name.lower().replace("_", "-")
 
 
 def _facts(host: HostFolder) -> dict[str, object]:
@@ -264,23 +309,30 @@ def _facts(host: HostFolder) -> dict[str, object]:
         "generation": state.generation,
         "api": list(state.api),
         "build": state.build,
-        "fault": _fault(state.fault),
+        "fault": state.fault and fault_name(state.fault),
     }
 
 
-def _state(guest: SavedGuest) -> str:
+def _state(guest: AnyGuest) -> str:
     return "running" if guest.running else "paused"
 
 
-def _guest(name: str, guest: SavedGuest) -> dict[str, object]:
+def _policy(guest: AnyGuest) -> str:
+    if isinstance(guest, SavedSnpGuest):
+        return f"SEV-SNP, policy {SnpPolicy(guest.policy)}"
+    return f"policy {GuestPolicy(guest.policy)}"
+
+
+def _guest(name: str, guest: AnyGuest) -> dict[str, object]:
     """Return a guest's fields of a JSON document."""
+    known: dict[str, object] = {"guest": name, "state": _state(guest), "policy": guest.policy}
+    if isinstance(guest, SavedSnpGuest):
+        return {**known, "snp": True, "launch_digest": guest.measurement.hex()}
     return {
-        "guest": name,
-        "state": _state(guest),
+        **known,
         "measurement": base64.b64encode(guest.measurement).decode(),
         "api": list(guest.api),
         "build_id": guest.build,
-        "policy": guest.policy,
     }
 
 
@@ -290,6 +342,14 @@ def _steps(guest: SavedGuest) -> list[str]:
         f"LAUNCH_START: policy {GuestPolicy(guest.policy)}",
         f"launch digest: {guest.digest.hex()}",
         f"nonce: {guest.measurement[32:].hex()}",
+    ]
+
+
+def _snp_steps(guest: SavedSnpGuest) -> list[str]:
+    return [
+        f"SNP_LAUNCH_START: policy {SnpPolicy(guest.policy)}",
+        f"launch digest: {guest.measurement.hex()}",
+        f"report_id: {guest.report_id.hex()}",
     ]
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import FILE
 from sev_attest.cli.options.common import OutputOptions
-from sev_attest.cli.outputs import check_writable, write_all
+from sev_attest.cli.outputs import check_writable, made_folder, write_all
 from sev_attest.cli.snp_evidence import content_at, evidence_of
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported
@@ -116,24 +115,10 @@ def _fetch(
             render.notes([f"{address}: it asks to wait {seconds} seconds"], err=True)
         time.sleep(seconds)
 
-    with _folder(Path(str(fetching.out))) as folder:
+    with made_folder(Path(str(fetching.out))) as folder:
         check_writable([folder / _VEK, folder / _CHAIN], force=fetching.force)
         found = fetch_certificates(server, report, wait=wait)
         contents = {_VEK: found.vcek, _CHAIN: found.chain}
         files = [(folder / name, data) for name, data in contents.items() if data]
         write_all(files, force=fetching.force)
     return [str(path) for path, _ in files]
-
-
-@contextmanager
-def _folder(folder: Path) -> Iterator[Path]:
-    """Make a folder, unless it exists; after an error, a new one is removed again."""
-    new = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    try:
-        yield folder
-    except BaseException:
-        if new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise

@@ -25,10 +25,11 @@ from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.spec import SESSION_BLOB_SIZE
 from sev_attest.testing.folder import HostFolder
-from sev_attest.testing.host import Fault
+from sev_attest.testing.host import Fault, fault_name
 from sev_attest.testing.qemu import (
     CPUS,
     PROFILES,
+    BootInputs,
     GuestInputs,
     LacksCpu,
     LacksSev,
@@ -36,6 +37,7 @@ from sev_attest.testing.qemu import (
     cpu_signature,
     guest_of_domain,
 )
+from sev_attest.testing.snp_qemu import SNP_PROFILES
 from sev_attest.testing.state import GENERATIONS, HostState
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 _MAX_IMAGE = 256 << 20
 _GODH_SIZE = 2084
 _MAX_POLICY = 0xFFFF_FFFF
+_SEV_PROFILES = [f"{name}{end}" for name in PROFILES for end in ("", "+debug-swap")]
 _GUEST = (
     "policy", "godh", "session", "firmware", "kernel", "initrd", "cmdline", "num_cpus",
     "cpu_model_name",
@@ -67,11 +70,7 @@ HOST = _Host()
 
 def fault_option(*, in_chain: bool | None = None) -> Fault | None:
     """Declare --fault: of the exported chain (``in_chain``), of a launch, or of either."""
-    names = [
-        fault.name.lower().replace("_", "-")
-        for fault in Fault
-        if in_chain is None or fault.in_chain == in_chain
-    ]
+    names = [fault_name(fault) for fault in Fault if in_chain is None or fault.in_chain == in_chain]
     found: Fault | None = option(
         "--fault", type=click.Choice(names), help="What the host does wrong.", callback=_fault
     )
@@ -125,7 +124,9 @@ class StartOptions(Options, title="Guest"):
     xml: str | None = option(
         "--xml", type=FILE, metavar="FILE", help="Take the guest from libvirt's domain XML."
     )
-    policy: int | None = option("--policy", type=POLICY, help="Guest policy.")
+    policy: int | None = option(
+        "--policy", type=POLICY, help="Guest policy (with --snp, default: 0x30000)."
+    )
     godh: str | None = option(
         "--godh", type=FILE, metavar="FILE", help="The owner's NAME_godh.b64."
     )
@@ -153,16 +154,19 @@ class StartOptions(Options, title="Guest"):
         metavar="NAME",
         help=f"QEMU's name of the CPU: {', '.join(CPUS)}, in any version (default: EPYC-Milan).",
     )
-    vmsa_profile: str = option(
+    vmsa_profile: str | None = option(
         "--vmsa-profile",
-        type=click.Choice([f"{name}{end}" for name in PROFILES for end in ("", "+debug-swap")]),
-        default=PROFILES[0],
-        help=f"How the host sets up SEV-ES vCPUs (default: {PROFILES[0]}).",
+        type=click.Choice([*_SEV_PROFILES, *SNP_PROFILES]),
+        help=f"How the host sets up vCPUs (default: {PROFILES[0]}; with --snp, qemu).",
     )
     fault: Fault | None = fault_option(in_chain=False)
 
-    def errors(self) -> Iterator[Unsupported]:
+    def errors(self, *, snp: bool) -> Iterator[Unsupported]:
         """Yield an error for each option that is missing or contradicts another."""
+        known = list(SNP_PROFILES) if snp else _SEV_PROFILES
+        if self.vmsa_profile not in (None, *known):
+            kind = "an SEV-SNP guest" if snp else "an SEV-ES guest; --snp starts an SEV-SNP guest"
+            yield usage(f"VMSA profile {self.vmsa_profile} is not for {kind}")
         yield from stdin_errors(
             self.xml, self.godh, self.session, self.firmware, self.kernel, self.initrd
         )
@@ -171,10 +175,12 @@ class StartOptions(Options, title="Guest"):
             if beside:
                 yield usage(f"--xml excludes {', '.join(beside)}")
             return
-        missing = [n for n in ("name", "policy", "firmware") if not self.stated(n)]
+        needed = ("name", "firmware") if snp else ("name", "policy", "firmware")
+        missing = [n for n in needed if not self.stated(n)]
         if missing:
             verb = "is" if len(missing) == 1 else "are"
-            yield usage(f"{', '.join(f'--{n}' for n in missing)} (or --xml) {verb} needed")
+            instead = "" if snp else " (or --xml)"
+            yield usage(f"{', '.join(f'--{n}' for n in missing)}{instead} {verb} needed")
         if len(self.stated("godh", "session")) == 1:
             yield usage("--godh and --session go together")
         if self.kernel is None and self.stated("initrd", "cmdline"):
@@ -201,15 +207,24 @@ class StartOptions(Options, title="Guest"):
     def _inputs(self) -> GuestInputs:
         return GuestInputs(
             policy=self.policy or 0,
-            firmware=_image(self.firmware or ""),
             godh=_session_file(self.godh, _GODH_SIZE, "GODH"),
             session=_session_file(self.session, SESSION_BLOB_SIZE, "session"),
+            **self.boot(PROFILES[0]),
+        )
+
+    def boot(self, profile: str) -> BootInputs:
+        """Return what any kind of guest is started with; ``profile`` is the default.
+
+        Raises OSError, MalformedInput.
+        """
+        return BootInputs(
+            profile=self.vmsa_profile or profile,
+            firmware=_image(self.firmware or ""),
             kernel=None if self.kernel is None else _image(self.kernel),
             initrd=b"" if self.initrd is None else _image(self.initrd),
             cmdline=os.fsencode(self.cmdline or ""),
             vcpus=self.num_cpus or 1,
             cpu=cpu_signature(self.cpu_model_name or "EPYC-Milan"),
-            profile=self.vmsa_profile,
         )
 
     def _domain(self, path: str) -> tuple[str, GuestInputs]:
@@ -221,7 +236,9 @@ class StartOptions(Options, title="Guest"):
             domain = parse_domain(data)
             try:
                 inputs = guest_of_domain(
-                    data.decode("utf-8-sig"), profile=self.vmsa_profile, read=_image
+                    data.decode("utf-8-sig"),
+                    profile=self.vmsa_profile or PROFILES[0],
+                    read=_image,
                 )
             except LacksSev as error:
                 hint = "`sev-attest domain prepare` puts a session in"
