@@ -1,8 +1,6 @@
 """The vectors: this implementation gives every verdict they hold."""
 
 import base64
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +9,7 @@ from sev_attest import ChainInvalid, SevAttestError, sev
 from sev_attest.guest import CpuModel
 from sev_attest.sev import secret
 from sev_attest.sev.session import session_blob
-
-FOLDER = Path(__file__).parent.parent / "vectors"
-
-
-def cases(kind: str) -> list[Any]:
-    """List the cases of a file, each under its id; a missing file is an error."""
-    document = json.loads((FOLDER / f"{kind}.json").read_bytes())
-    return [pytest.param(case, id=case["id"]) for case in document["cases"]]
+from vector_cases import FOLDER, cases
 
 
 @pytest.mark.parametrize("case", cases("chain"))
