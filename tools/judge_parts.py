@@ -25,14 +25,19 @@ def little(data: bytes) -> int:
 
 
 def hash_table(kernel: bytes, initrd: bytes, cmdline: bytes) -> bytes:
-    """Lay out QEMU's table of kernel hashes."""
+    """Lay out QEMU's table of kernel hashes for these files."""
+    return table_of(*(hashlib.sha256(part).digest() for part in (kernel, initrd, cmdline + b"\0")))
+
+
+def table_of(kernel: bytes, initrd: bytes, cmdline: bytes) -> bytes:
+    """Lay out QEMU's table of kernel hashes, given the hashes."""
     table = UUID("9438d606-4f22-4cc9-b479-a793d411fd21").bytes_le + struct.pack("<H", 168)
-    for guid, part in (
-        ("97d02dd8-bd20-4c94-aa78-e7714d36ab2a", cmdline + b"\0"),
+    for guid, digest in (
+        ("97d02dd8-bd20-4c94-aa78-e7714d36ab2a", cmdline),
         ("44baf731-3a2f-4bd7-9af1-41e29169781d", initrd),
         ("4de79437-abd2-427f-b835-d5b172d2045b", kernel),
     ):
-        table += UUID(guid).bytes_le + struct.pack("<H", 50) + hashlib.sha256(part).digest()
+        table += UUID(guid).bytes_le + struct.pack("<H", 50) + digest
     return table + bytes(8)
 
 

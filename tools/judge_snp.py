@@ -15,7 +15,7 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from judge_der import Certificate, CertificateList, ec_holds, kind_of, read, rsa_holds
+from judge_der import Certificate, CertificateList, certificate, ec_holds, kind_of, read, rsa_holds
 from judge_parts import FOLDER, Case, Refused, little
 
 SIZE, SIGNED = 1184, 0x2A0
@@ -253,19 +253,29 @@ def root_of(given: dict[str, Any] | None) -> Root | None:
     return Root(found.pop("ark"), given["product"], {key.upper(): c for key, c in found.items()})
 
 
+def compared(read_it: Callable[[Case], Any], name: str) -> Callable[[Case], list[str]]:
+    """Return a judge that compares what is read with a field of the case, or who refuses it."""
+
+    def problems(case: Case) -> list[str]:
+        try:
+            says, refused = read_it(case), None
+        except Refused as error:
+            says, refused = None, error.check
+        if refused != case["failed_check"]:
+            return [f"{refused or 'nothing'} refuses it"]
+        return [] if says == case[name] else ["it says something else"]
+
+    return problems
+
+
 # certificates
 
 
-def certificate_problems(case: Case) -> list[str]:
-    """Read one certificate, and compare what it says."""
-    try:
-        found = read((FOLDER / case["certificate"]).read_bytes())
-    except Refused as error:
-        return [] if error.check == case["failed_check"] else [f"{error.check} refuses it"]
-    if not isinstance(found, Certificate):
-        return ["it is a list"]
+def certificate_says(case: Case) -> Case:
+    """Read one certificate."""
+    found = certificate((FOLDER / case["certificate"]).read_bytes())
     vek = not found.modulus
-    says = {
+    return {
         "kind": found.kind,
         "product": found.product,
         "serial": f"{found.serial:#x}",
@@ -276,7 +286,6 @@ def certificate_problems(case: Case) -> list[str]:
         "hwid": found.hwid.hex() if vek else None,
         "csp_id": found.amd["5"][2:].decode() if "5" in found.amd else None,
     }
-    return [] if says == case["says"] else ["it says something else, or nothing refuses it"]
 
 
 # what reports and certificates come in
@@ -316,14 +325,10 @@ CERTIFICATES = {
 }
 
 
-def table_problems(case: Case) -> list[str]:
-    """Read a certificate table, and compare its contents."""
-    try:
-        found = table_entries((FOLDER / case["table"]).read_bytes())
-    except Refused as error:
-        return [] if error.check == case["failed_check"] else [f"{error.check} refuses it"]
-    says = [{"guid": guid, "sha256": sha256(content)} for guid, content in found]
-    return [] if says == case["entries"] else ["other entries, or nothing refuses it"]
+def table_holds(case: Case) -> list[Case]:
+    """Read a certificate table."""
+    found = table_entries((FOLDER / case["table"]).read_bytes())
+    return [{"guid": guid, "sha256": sha256(content)} for guid, content in found]
 
 
 def sha256(data: bytes) -> str:
@@ -395,13 +400,10 @@ def hcl(data: bytes) -> Package:
     return Package(report, [], (names[code], data[0x4D4 : 0x4D4 + length]))
 
 
-def packaging_problems(case: Case) -> list[str]:
-    """Unpack a file, and compare what it holds."""
-    try:
-        found = unpack((FOLDER / case["file"]).read_bytes())
-    except Refused as error:
-        return [] if error.check == case["failed_check"] else [f"{error.check} refuses it"]
-    says: dict[str, Any] = {
+def package_holds(case: Case) -> Case:
+    """Unpack a file."""
+    found = unpack((FOLDER / case["file"]).read_bytes())
+    says: Case = {
         "report": sha256(found.report),
         "certificates": [sha256(one) for one in found.certificates],
         "runtime_data": None,
@@ -409,18 +411,15 @@ def packaging_problems(case: Case) -> list[str]:
     if found.runtime:
         name, content = found.runtime
         digest = hashlib.new(name, content).digest().ljust(64, b"\0")
-        says["runtime_data"] = {
-            "sha256": sha256(content),
-            "hash": name,
-            "bound": digest == found.report[0x50:0x90],
-        }
-    return [] if says == case["holds"] else ["it holds something else, or nothing refuses it"]
+        bound = digest == found.report[0x50:0x90]
+        says["runtime_data"] = {"sha256": sha256(content), "hash": name, "bound": bound}
+    return says
 
 
 JUDGES: dict[str, Callable[[Case], list[str]]] = {
     "snp-report": report_problems,
-    "snp-certificate": certificate_problems,
-    "snp-table": table_problems,
-    "snp-packaging": packaging_problems,
+    "snp-certificate": compared(certificate_says, "says"),
+    "snp-table": compared(table_holds, "entries"),
+    "snp-packaging": compared(package_holds, "holds"),
 }
 """What lists the problems of a case, by the name of its file."""

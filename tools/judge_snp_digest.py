@@ -30,6 +30,8 @@ FOUR_GIB, PAGE = 1 << 32, 4096
 VMSA_ADDRESS = 0xFFFFFFFFF000
 SVSM = ("svsm", "svsm-init2")
 AMAZON = ("ec2", "ec2-old")
+Section = tuple[int, int, int]
+"""Address, size and type."""
 
 
 class Page(NamedTuple):
@@ -57,7 +59,7 @@ def image_pages(image: bytes, top: int) -> Iterator[Page]:
         yield Page(NORMAL, top - len(image) + at, image[at : at + PAGE])
 
 
-def sections(image: bytes) -> list[tuple[int, int, int]]:
+def sections(image: bytes) -> list[Section]:
     """Read address, size and type of each section that an image asks for."""
     entry = footer_entry(image, METADATA)
     if not entry:
@@ -71,7 +73,7 @@ def sections(image: bytes) -> list[tuple[int, int, int]]:
     return [struct.unpack_from("<III", image, at + 16 + 12 * n) for n in range(count)]
 
 
-def check_places(found: list[tuple[int, int, int]], top: int) -> None:
+def check_places(found: list[Section], top: int) -> None:
     """Refuse sections that are not whole pages, overlap, or reach into the images."""
     if sum(size for _, size, _ in found) > 256 << 20:
         raise Refused("firmware-sev-metadata.section size")
@@ -84,7 +86,7 @@ def check_places(found: list[tuple[int, int, int]], top: int) -> None:
 
 
 def section_pages(
-    found: list[tuple[int, int, int]], layout: str, table: bytes | None, area: int
+    found: list[Section], layout: str, table: bytes | None, area: int
 ) -> Iterator[Page]:
     """Yield the pages of all sections, in the order in which this VMM loads them."""
     if layout in AMAZON:
@@ -151,39 +153,56 @@ def flat(page: bytearray, start: int) -> None:
     struct.pack_into("<Q", page, 0x178, start)
 
 
+class Loaded(NamedTuple):
+    """What a VMM knows once its images are loaded."""
+
+    digest: bytes
+    """The launch digest so far."""
+    sections: list[Section]
+    top: int
+    """Where the lowest image begins."""
+    start: int
+    """Where the APs start; with an SVSM, every vCPU."""
+    area: int = 0
+    """Where the firmware looks for kernel hashes."""
+    svsm: bool = False
+
+
+def loaded(firmware: bytes, layout: str, svsm: bytes = b"", vars_size: int = 0) -> Loaded:
+    """Load the firmware, and an SVSM below it."""
+    *_, digest = chain(image_pages(firmware, FOUR_GIB))
+    top = FOUR_GIB - len(firmware)
+    if not svsm:
+        area = little(footer_entry(firmware, HASH_AREA)[:4])
+        return Loaded(digest, sections(firmware), top, reset_address(firmware, layout), area)
+    *_, digest = chain(image_pages(svsm, top - vars_size), digest)
+    top -= vars_size + len(svsm)
+    start = top + little(footer_entry(svsm, SVSM_INFO))
+    return Loaded(digest, sections(svsm), top, start, svsm=True)
+
+
 def launch_digests(
-    firmware: bytes,
+    guest: Loaded,
     most: int,
     *,
     layout: str = "qemu",
     signature: int = 0,
     features: int = 1,
-    kernel: tuple[bytes, bytes, bytes] | None = None,
-    svsm: bytes = b"",
-    vars_size: int = 0,
+    table: bytes | None = None,
 ) -> list[bytes]:
-    """Return the digests for 1 to ``most`` vCPUs; ``kernel`` is kernel, initrd and command line."""
-    top = FOUR_GIB - len(firmware)
-    pages = [*image_pages(firmware, FOUR_GIB)]
-    declares = svsm or firmware
-    if svsm:
-        top -= vars_size
-        pages += image_pages(svsm, top)
-        top -= len(svsm)
-    found = sections(declares)
-    check_places(found, top)
-    if kernel is not None and svsm:
+    """Return the digests for 1 to ``most`` vCPUs; ``table`` is that of kernel hashes."""
+    check_places(guest.sections, guest.top)
+    if table and guest.svsm:
         raise Refused("svsm.kernel")
-    start = top + little(footer_entry(svsm, SVSM_INFO)) if svsm else reset_address(firmware, layout)
-    area = little(footer_entry(firmware, HASH_AREA)[:4])
-    if kernel is not None and not any(
-        kind == 0x10 and address <= area <= address + PAGE - 176 for address, _, kind in found
+    if table and not any(
+        kind == 0x10 and address <= guest.area <= address + PAGE - 176
+        for address, _, kind in guest.sections
     ):
         raise Refused("firmware.hash-section")
-    pages += section_pages(found, layout, hash_table(*kernel) if kernel is not None else None, area)
-    states = vcpus(layout, signature, features, start)
+    pages = [*section_pages(guest.sections, layout, table, guest.area)]
+    states = vcpus(layout, signature, features, guest.start)
     pages += [Page(VMSA, VMSA_ADDRESS, next(states)) for _ in range(most)]
-    return [*chain(iter(pages))][-most:]
+    return [*chain(iter(pages), guest.digest)][-most:]
 
 
 def reset_address(firmware: bytes, layout: str) -> int:
@@ -194,28 +213,30 @@ def reset_address(firmware: bytes, layout: str) -> int:
     return start
 
 
+def digests_of(case: Case, most: int) -> list[bytes]:
+    """Compute the digests of a case."""
+    guest = case["guest"]
+    parts = (base64.b64decode(guest.get(key, "")) for key in ("kernel", "initrd", "cmdline"))
+    svsm = (FOLDER / guest["svsm"]).read_bytes() if "svsm" in guest else b""
+    firmware = (FOLDER / guest["firmware"]).read_bytes()
+    return launch_digests(
+        loaded(firmware, guest["layout"], svsm, guest.get("vars_size", 0)),
+        most,
+        layout=guest["layout"],
+        signature=cpu_signature(guest["cpu"]) if guest["cpu"] else 0,
+        features=int(guest["features"], 16),
+        table=hash_table(*parts) if "kernel" in guest else None,
+    )
+
+
 def problems(case: Case) -> list[str]:
     """Compare the digests of a case, or the check that refuses it."""
-    guest = case["guest"]
-    parts = {key: base64.b64decode(guest.get(key, "")) for key in ("kernel", "initrd", "cmdline")}
     counts = [int(count) for count in case["digests"] or {"1": ""}]
     try:
-        found = launch_digests(
-            (FOLDER / guest["firmware"]).read_bytes(),
-            max(counts),
-            layout=guest["layout"],
-            signature=cpu_signature(guest["cpu"]) if guest["cpu"] else 0,
-            features=int(guest["features"], 16),
-            kernel=(parts["kernel"], parts["initrd"], parts["cmdline"])
-            if "kernel" in guest
-            else None,
-            svsm=(FOLDER / guest["svsm"]).read_bytes() if "svsm" in guest else b"",
-            vars_size=guest.get("vars_size", 0),
-        )
+        found, refused = digests_of(case, max(counts)), None
     except Refused as error:
-        refused = error.check
-        return [] if refused == case["failed_check"] else [f"{refused} refuses it"]
-    if case["failed_check"]:
-        return ["nothing refuses it"]
-    differ = [count for count in counts if found[count - 1].hex() != case["digests"][str(count)]]
-    return [f"another digest for {count} vCPUs" for count in differ]
+        found, refused = [], error.check
+    if refused != case["failed_check"]:
+        return [f"{refused or 'nothing'} refuses it"]
+    digests = {str(count): found[count - 1].hex() for count in counts} if found else None
+    return [] if digests == case["digests"] else ["other digests"]

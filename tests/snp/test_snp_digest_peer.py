@@ -12,8 +12,8 @@ import pytest
 from sevsnpmeasure import guest as peer
 from sevsnpmeasure.vmm_types import VMMType
 
+import judge_parts
 import judge_snp_digest
-from judge_parts import Refused
 from sev_attest import SevAttestError
 from sev_attest.guest import CpuModel, SnpProfile
 from sev_attest.guest.cpu import QEMU_MODELS
@@ -78,16 +78,20 @@ class Guest(NamedTuple):
     @property
     def second(self) -> bytes | str:
         """The digest of the second implementation, or the check of its refusal."""
-        kernel = None
+        table = None
         if self.kernel is not None:
-            kernel = self.kernel, self.initrd or b"", (self.line or "").encode()
+            table = judge_parts.hash_table(
+                self.kernel, self.initrd or b"", (self.line or "").encode()
+            )
         try:
+            guest = judge_snp_digest.loaded(
+                self.image, self.layout, self.svsm or b"", self.vars_size
+            )
             return judge_snp_digest.launch_digests(
-                self.image, self.vcpus, layout=self.layout, signature=self.cpu.signature,
-                features=self.features, kernel=kernel, svsm=self.svsm or b"",
-                vars_size=self.vars_size,
+                guest, self.vcpus, layout=self.layout, signature=self.cpu.signature,
+                features=self.features, table=table,
             )[-1]  # fmt: skip
-        except Refused as error:
+        except judge_parts.Refused as error:
             return error.check
 
 

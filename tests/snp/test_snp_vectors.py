@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import judge_snp
+import judge_snp_digest
 from sev_attest import SevAttestError, snp
 from sev_attest.errors import MalformedInput, ReportInvalid
 from sev_attest.guest import CpuModel, SnpProfile
@@ -174,3 +176,50 @@ def test_a_launch_digest_is_the_one(case: dict[str, Any]) -> None:
 def test_every_layout_has_a_vector() -> None:
     layouts = {case.values[0]["guest"]["layout"] for case in cases("snp-digest")}
     assert layouts == {*SNP_LAYOUTS}
+
+
+# the second implementation
+
+JUDGES = judge_snp.JUDGES | {"snp-digest": judge_snp_digest.problems}
+EVERY = [
+    pytest.param(kind, *case.values, id=f"{kind}-{case.id}")
+    for kind in JUDGES
+    for case in cases(kind)
+]
+
+
+def otherwise(case: dict[str, Any]) -> dict[str, Any]:
+    """Return a case with another verdict: what fails is valid, and the reverse."""
+    key = "failed_checks" if "failed_checks" in case else "failed_check"
+    wrong: Any = ["snp.vek.tcb"] if key == "failed_checks" else "snp.vek.tcb"
+    right: Any = [] if key == "failed_checks" else None
+    return case | {key: right if case[key] else wrong}
+
+
+@pytest.mark.parametrize(("kind", "case"), EVERY)
+def test_the_second_implementation_agrees_and_with_no_other_verdict(
+    kind: str, case: dict[str, Any]
+) -> None:
+    assert JUDGES[kind](case) == []
+    assert JUDGES[kind](otherwise(case))
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [
+        ("snp-report", "fields"),
+        ("snp-certificate", "says"),
+        ("snp-table", "entries"),
+        ("snp-packaging", "holds"),
+        ("snp-digest", "digests"),
+    ],
+)
+def test_the_second_implementation_compares_every_value(kind: str, where: str) -> None:
+    for param in cases(kind):
+        (case,) = param.values
+        for name in case[where] or ():
+            if isinstance(case[where], dict):
+                other = case[where] | {name: "another"}
+            else:
+                other = [one for one in case[where] if one is not name]
+            assert JUDGES[kind](case | {where: other}), (param.id, name)
