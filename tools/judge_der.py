@@ -129,7 +129,9 @@ def certificate(raw: bytes) -> Certificate:
     if len(outer) != 1:
         raise Refused(f"{X509}.length")
     body, algorithm, signature = values(outer[0].contents)
-    version, serial, inner, issuer, dates, subject, key, extensions = values(body.contents)
+    version, serial, inner, issuer, dates, subject, key, extensions, *more = values(body.contents)
+    if more:
+        raise Refused(f"{X509}.extensions")
     if version.contents != b"\2\1\2":
         raise Refused(f"{X509}.version")
     if inner.whole not in ALGORITHMS or algorithm.whole != inner.whole:
@@ -163,6 +165,8 @@ def certificate(raw: bytes) -> Certificate:
 
 def public_key(info: Value) -> tuple[int, bytes]:
     """Return the modulus of an RSA key, or the point of an EC key."""
+    if info.tag != 0x30:
+        raise Refused(f"{X509}.subjectPublicKeyInfo")
     algorithm, bits = values(info.contents)
     key = bits.contents[1:]
     if algorithm.whole == bytes.fromhex("301006072a8648ce3d020106052b81040022"):

@@ -192,6 +192,8 @@ def launch_digests(
 ) -> list[bytes]:
     """Return the digests for 1 to ``most`` vCPUs; ``table`` is that of kernel hashes."""
     check_places(guest.sections, guest.top)
+    if guest.svsm is not (layout in SVSM):
+        raise Refused("svsm.layout")
     if table and guest.svsm:
         raise Refused("svsm.kernel")
     if table and not any(

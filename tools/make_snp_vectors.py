@@ -20,7 +20,7 @@ from sev_attest.snp.tcb import Product
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS, svsm_image
 from sev_attest.testing.snp import SnpAuthority, SnpPlatform
-from sev_attest.testing.x509 import Shape, certificate, ec_key, ia5_string, integer, rsa_key
+from sev_attest.testing.x509 import Shape, certificate, ec_key, ia5_string, integer, rsa_key, tlv
 from vector_files import MADE_BY, Case, b64, blob
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)
@@ -512,9 +512,21 @@ def certificate_cases() -> list[Case]:
              vek.replace(bytes.fromhex("0609608648016503040202"),
                          bytes.fromhex("0609608648016503040201")), "signature"),
         case("bytes-after-it", "a byte follows", vek + b"\5\0", "length"),
+        case("extra-element", "something follows the extensions",
+             taken_apart(vek, lambda body: body + b"\5\0"), "extensions"),
+        case("key-of-another-type", "the key is a SET",
+             taken_apart(vek, lambda body: body.replace(b"\x30\x76\x30\x10", b"\x31\x76\x30\x10")),
+             "subjectPublicKeyInfo"),
         case("version-2", "an X.509 certificate of version 2",
              vek.replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\1"), "version"),
     ]  # fmt: skip
+
+
+def taken_apart(der: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Return a certificate whose signed contents are changed; its lengths are right."""
+    body = Certificate(raw=der).body
+    rest = der[der.index(body) + len(body) :]
+    return tlv(0x30, tlv(0x30, change(body[4:])), rest)
 
 
 def with_key(subject: str, key: bytes) -> bytes:
@@ -865,6 +877,10 @@ def digest_cases() -> list[Case]:
                 booted=BOOTED),
         refused("unknown-section-gce", "it is not known what others than QEMU load",
                 "firmware.section", layout="gce", cpu=None, firmware=image(odd)),
+        refused("svsm-missing", "a layout for an SVSM, and none is there", "svsm.layout",
+                layout="svsm"),
+        refused("svsm-unused", "an SVSM, and a layout that does not start from one", "svsm.layout",
+                firmware=ovmf_image(8192), svsm=(svsm_image(), 0x2000)),
         refused("svsm-with-kernel", "with an SVSM no kernel is measured", "svsm.kernel",
                 layout="svsm", firmware=ovmf_image(8192), svsm=(svsm_image(), 0x2000),
                 booted=BOOTED),
