@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import judge_vectors
 from sev_attest import ChainInvalid, SevAttestError, sev
 from sev_attest.guest import CpuModel
 from sev_attest.sev import secret
@@ -85,3 +86,7 @@ def test_a_whole_launch_verifies_and_its_packet_is_the_one(case: dict[str, Any])
     packet = secret.secret_packet(keys, measure, secret.table(secrets), iv=header[4:20])
     assert packet.header == header
     assert base64.b64encode(packet.payload).decode() == case["secret_payload"]
+
+
+def test_every_file_fits_its_schema_and_the_second_implementation_gives_every_verdict() -> None:
+    assert judge_vectors.problems() == []

@@ -237,14 +237,20 @@ def mutants_of(module: str) -> Iterator[Mutant]:
 
 
 def tests_of(module: str) -> list[str]:
-    """Name the files of tests that mirror a module."""
+    """Name the files of tests that mirror a module; raises LookupError if one is not there."""
     found = [tests for prefix, tests in TESTS.items() if module.startswith(prefix)]
-    names = ("foundations", *found[0].split())
-    return [
-        str(path.relative_to(ROOT))
-        for name in names
-        for path in (ROOT / "tests").rglob(f"test_{name}.py")
-    ]
+    paths = []
+    for name in ("foundations", *found[0].split()):
+        files = [*(ROOT / "tests").rglob(f"test_{name}.py")]
+        if not files:
+            raise LookupError(f"{module}: there is no test_{name}.py")
+        paths += [str(path.relative_to(ROOT)) for path in files]
+    return paths
+
+
+def core() -> list[str]:
+    """Name every module that is changed."""
+    return sorted({path for prefix in TESTS for path in _modules(prefix)} - {*DATA})
 
 
 class Copy:
@@ -324,8 +330,7 @@ def main() -> None:
     )
     parser.add_argument("--list", action="store_true", help="print the mutants; run nothing")
     given = parser.parse_args()
-    paths = (path for prefix in TESTS for path in _modules(prefix))
-    modules = sorted({path for path in paths if given.module in path} - {*DATA})
+    modules = [path for path in core() if given.module in path]
     every = [mutant for module in modules for mutant in mutants_of(module)]
     chosen = random.Random(given.seed).sample(every, min(given.count, len(every)))  # noqa: S311 - a sample
     print(f"{len(chosen)} of {len(every)} mutants of {len(modules)} modules, seed {given.seed}")

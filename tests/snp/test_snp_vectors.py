@@ -223,3 +223,8 @@ def test_the_second_implementation_compares_every_value(kind: str, where: str) -
             else:
                 other = [one for one in case[where] if one is not name]
             assert JUDGES[kind](case | {where: other}), (param.id, name)
+
+
+def test_their_page_explains_every_check_of_a_report() -> None:
+    page = (FOLDER / "README.md").read_text()
+    assert all(f"| `{check}` |" in page for check in CHECKS)
