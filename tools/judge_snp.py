@@ -158,17 +158,22 @@ def chains(given: list[Certificate | CertificateList], root: Root | None) -> Ite
                 yield Chain(vek, ca, ark, every, lists, root)
 
 
+def trusts(root: Root | None, chain: Chain) -> bool:
+    """Return whether a chain ends in the root; without an ARK, whether the root stands there."""
+    if root is None:
+        return False
+    if chain.ark:
+        return chain.ark.modulus == root.ark.modulus
+    if chain.ca:
+        return rsa_holds(root.ark.modulus, chain.ca.signature, chain.ca.body)
+    return root.product == kind_of(chain.vek.issuer_name)[1]
+
+
 def chain_failures(report: bytes, chain: Chain, at: datetime) -> set[str]:
     """Hold a report to one chain; return the checks that fail."""
     vek, ca, ark, root = chain.vek, chain.ca, chain.ark, chain.root
     issuer_kind, issuer_product = kind_of(vek.issuer_name)
-    trusted = root is not None and (
-        ark.modulus == root.ark.modulus
-        if ark
-        else root.product == issuer_product
-        if ca is None
-        else rsa_holds(root.ark.modulus, ca.signature, ca.body)
-    )
+    trusted = trusts(root, chain)
     ark_key = ark.modulus if ark else root.ark.modulus if root and trusted else 0
     own = SIGNERS[vek.kind]
     pinned = root.pinned.get(own) if root and trusted else None
