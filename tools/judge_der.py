@@ -115,12 +115,23 @@ def common_name(name: bytes) -> str:
     return next(text.contents.decode() for which, text in pairs if which.contents == b"\x55\4\3")
 
 
-def when(value: Value) -> datetime:
+def when(value: Value, field: str = "time") -> datetime:
     """Read a UTCTime or GeneralizedTime."""
     text = value.contents.decode()
     if value.tag == 0x17:
         text = ("19" if text >= "50" else "20") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    try:
+        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise Refused(f"{X509}.{field}") from None
+
+
+def validity(value: Value) -> tuple[datetime, datetime]:
+    """Read the first and the last second of a certificate."""
+    dates = values(value.contents)
+    if value.tag != 0x30 or len(dates) != 2:
+        raise Refused(f"{X509}.validity")
+    return when(dates[0], "notBefore"), when(dates[1], "notAfter")
 
 
 def certificate(raw: bytes) -> Certificate:
@@ -134,6 +145,8 @@ def certificate(raw: bytes) -> Certificate:
         raise Refused(f"{X509}.extensions")
     if version.contents != b"\2\1\2":
         raise Refused(f"{X509}.version")
+    if serial.contents[0] & 0x80:
+        raise Refused(f"{X509}.serialNumber")
     if inner.whole not in ALGORITHMS or algorithm.whole != inner.whole:
         raise Refused(f"{X509}.signature")
     modulus, point = public_key(key)
@@ -146,7 +159,6 @@ def certificate(raw: bytes) -> Certificate:
         check_amd(kind, amd)
     elif not ca:
         raise Refused(f"{X509}.basicConstraints")
-    first, last = (when(value) for value in values(dates.contents))
     return Certificate(
         raw=raw,
         body=body.whole,
@@ -156,7 +168,7 @@ def certificate(raw: bytes) -> Certificate:
         issuer_name=common_name(issuer.contents),
         subject=subject.whole,
         name=name,
-        dates=(first, last),
+        dates=validity(dates),
         modulus=modulus,
         point=point,
         amd=amd,
