@@ -185,8 +185,9 @@ def public_key(info: Value) -> tuple[int, bytes]:
         if len(key) != 97 or key[0] != 4:
             raise Refused(f"{X509}.subjectPublicKeyInfo")
         return 0, key
-    modulus, exponent = (int.from_bytes(v.contents, "big") for v in values(values(key)[0].contents))
-    if modulus.bit_length() != 4096 or exponent != 65537:
+    pair, *more = values(key)
+    modulus, exponent = (int.from_bytes(one.contents, "big") for one in values(pair.contents))
+    if more or modulus.bit_length() != 4096 or exponent != 65537:
         raise Refused(f"{X509}.subjectPublicKeyInfo")
     return modulus, b""
 

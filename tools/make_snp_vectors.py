@@ -466,8 +466,17 @@ def certificate_cases() -> list[Case]:
     )
     vek = MILAN.vek()
     point = MILAN.key(Kind.VCEK).public_key().public_numbers()
+    numbers = tlv(0x30, integer(AMD.keys[Kind.ASK].public.modulus), integer(65537))
+    rsa = bytes.fromhex("300d06092a864886f70d0101010500")
+    long_key = tlv(0x30, rsa, tlv(0x03, b"\0", numbers, b"\5\0"))
+    path_length = Shape(extensions={"2.5.29.19": bytes.fromhex("30060101ff020100")})
     return [
         *cases,
+        case("path-length", "an ASK that says how many CAs may follow",
+             AMD.ca(Kind.ASK, shape=path_length)),
+        case("no-ca", "an ASK that is not said to be a CA",
+             AMD.ca(Kind.ASK, shape=Shape(extensions={"2.5.29.19": b"\x30\0"})),
+             "basicConstraints"),
         case("high-patch-levels", "patch levels above 127 take two bytes", high.vek()),
         case("trailer-field", "the default trailerField is stated",
              MILAN.vek(shape=Shape(trailer_field=True))),
@@ -506,6 +515,8 @@ def certificate_cases() -> list[Case]:
              vek.replace(b"SEV-VCEK", b"SEW-VCEK"), "subject"),
         case("vcek-with-rsa-key", "a VCEK has an RSA key",
              with_key("SEV-VCEK", rsa_key(AMD.keys[Kind.ASK].public)), "subjectPublicKeyInfo"),
+        case("bytes-after-the-rsa-key", "something follows modulus and exponent",
+             with_key("SEV-Milan", long_key), "subjectPublicKeyInfo"),
         case("ask-with-ec-key", "an ASK has an EC key",
              with_key("SEV-Milan", ec_key(point.x, point.y)), "subjectPublicKeyInfo"),
         case("other-algorithm", "the signature is made with SHA-256",
