@@ -166,7 +166,7 @@ ORDER = (
     ("sev.launch_info", "sev.launch"), ("sev.diagnosis",), ("sev.secret",), ("sev.report",),
     ("snp.x509", "snp.extensions"), ("snp.certificates", "snp.revocation"), ("snp._asvk_keys",),
     ("snp.roots",), ("snp.certificate_files", "snp.kds"), ("snp.chain",), ("snp.explain",),
-    ("snp.verify",), ("snp.expected",),
+    ("snp.steps",), ("snp.verify",), ("snp.expected",),
     ("snp.id_key",), ("snp.id_block",), ("snp.id_block_verify",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
     ("_https",), ("owner.key_errors",), ("owner._safe_path",),
@@ -255,7 +255,7 @@ def test_below_owner_nothing_reads_a_clock_connects_or_logs() -> None:
     assert above is not None
     users = users_of("time", "datetime", "socket", "ssl", "http", "logging")
     low = {user for user in users if (floor(user) or 0) < above}
-    dates = {"certificates", "chain", "explain", "revocation", "verify", "x509"}
+    dates = {"certificates", "chain", "explain", "revocation", "steps", "verify", "x509"}
     assert low == {
         # A search has a time budget.
         *("guest.diagnosis.search", "sev.diagnosis.search", "snp.diagnosis"),

@@ -32,6 +32,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cryptography
+from cryptography.hazmat.backends.openssl import backend
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+
 from bench_core import (
     MIB,
     TOOL,
@@ -48,10 +52,6 @@ from bench_core import (
     timed,
 )
 from bench_snp import snp_lines
-from cryptography.hazmat.backends.openssl import backend
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
-
 from sev_attest import _crypto, sev
 from sev_attest.cli.main import main as command_line
 from sev_attest.guest import CpuModel, Firmware, KernelHashes, VmsaProfile

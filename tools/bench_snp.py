@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from bench_core import MIB, TOOL, Line, Scale, chain_of, child, installed, timed
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
+from bench_core import MIB, TOOL, Line, Scale, chain_of, child, installed, timed
 from sev_attest import snp
 from sev_attest.guest import CpuModel
 from sev_attest.snp.spec import SIGNED_SIZE

@@ -348,9 +348,9 @@ PUBLIC = {
     """,
     snp: """
         AttestationReport Certificate Evidence Expected GuestPolicy IdAuth IdBlock IdKey
-        IdPrivateKey Kind MeasuredPages Product RevocationList Root Section SnpClues SnpFirmware
-        SnpGuest Svsm Tcb VerifiedIdBlock VerifiedReport amd_roots explain_digest launch_digest
-        read_certificates read_evidence sign_id_block verify_id_block verify_report
+        IdPrivateKey Kind MeasuredPages Product RevocationList Root RuntimeData Section SnpClues
+        SnpFirmware SnpGuest Svsm Tcb VerifiedIdBlock VerifiedReport amd_roots explain_digest
+        launch_digest read_certificates read_evidence sign_id_block verify_id_block verify_report
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry

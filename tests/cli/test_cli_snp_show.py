@@ -1,23 +1,35 @@
 """`sev-attest snp show`: what a report says, in words and in JSON; and the folders it reads."""
 
 import base64
+import hashlib
 import io
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import load_der_x509_certificate
 
 from conftest import Run
 from sev_attest.cli import snp_evidence
 from sev_attest.cli.inputs import read_small
 from sev_attest.errors import Unsupported
 from sev_attest.sev.launch_info import read_report
+from sev_attest.snp.certificates import Kind
+from sev_attest.snp.roots import amd_roots, fingerprint
+from sev_attest.snp.tcb import Product
+from sev_attest.testing.snp import SnpAuthority, SnpPlatform
+from snp_material import AMD, MILAN, PLATFORMS, pem
 from snp_reports import EXTRA, FIELDS, PACKAGINGS, RESERVED, VCEK, bound, hcl, report, table
 
 DER = b"\x30\x82a certificate"
 CAUTION = "nothing was verified: `sev-attest snp verify` does that"
+
+MILAN_GENOA = ("blSPL", "teeSPL", "spl4", "spl5", "spl6", "spl7", "snpSPL", "ucodeSPL")
+TURIN = ("fmcSPL", "blSPL", "teeSPL", "snpSPL", "spl5", "spl6", "spl7", "ucodeSPL")
 
 
 @pytest.fixture
@@ -155,8 +167,12 @@ def test_json_has_every_field_by_name(run: Run, here: Path) -> None:
     }  # fmt: skip
     assert one["meaning"]["key_info"]["signing_key"] == "VCEK"
     assert (one["source"], one["kind"], one["runtime_data"]) == ("r", "report", None)
-    assert one["certificates"] == [{"source": "certificate table, VCEK", "size": len(DER)}]
-    assert one["notes"] == ["not used of the certificate table: go-sev-guest's extra platform info"]
+    assert one["certificates"] == [
+        {"source": "certificate table, VCEK", "size": len(DER), "found": []}
+    ]
+    used, read = one["notes"]
+    assert used == "not used of the certificate table: go-sev-guest's extra platform info"
+    assert read.startswith("cannot be read: r, certificate table, VCEK: X.509 certificate")
 
 
 def test_json_says_what_is_not_in_version_2_and_what_is_in_use(run: Run, here: Path) -> None:
@@ -289,7 +305,9 @@ def test_what_is_no_file_in_a_folder_is_ignored(run: Run, here: Path) -> None:
         (b"", "the file is empty"),
         (report()[:-1], "1183 bytes, expected 1184"),
         (report(4), "version 4: versions 2, 3 and 5 are known"),
-        (DER, "this is a certificate or CRL; a report was expected"),
+        (DER, "r: X.509 certificate at byte 0x0"),
+        (base64.b64encode(DER), "r: X.509 certificate at byte 0x0"),
+        (b"nothing of the kind!", "not base64"),
         (bytes(1 << 20) + b"1", "more than 1048576 bytes"),
     ],
 )
@@ -323,7 +341,220 @@ def test_sev_s_own_commands_name_the_commands_for_snp(run: Run, here: Path) -> N
         assert "`sev-attest snp verify`" in caught.value.hint
 
 
+# certificates
+
+CERTIFICATES = {
+    "vcek.der": MILAN.vek(),
+    "vlek.der": MILAN.vek(Kind.VLEK),
+    "ask.pem": pem(AMD.ask),
+    "chain": pem(AMD.ask) + pem(AMD.ark),
+    "vcek.b64": base64.encodebytes(MILAN.vek()),
+    "table": table((VCEK, MILAN.vek()), (EXTRA, b"e")),
+    "thim.json": json.dumps({"vcekCert": pem(MILAN.vek()).decode()}).encode(),
+    "crl.pem": pem(AMD.crl(*range(1, 71)), "X509 CRL"),
+    "none.der": AMD.crl(next_update=None),
+}
+
+
+def shown(run: Run, *inputs: str) -> list[dict[str, Any]]:
+    """Return what --json shows of the certificates in these inputs."""
+    ran = run("snp", "show", "--json", *inputs)
+    assert (ran.code, ran.err) == (0, "")
+    document = json.loads(ran.out)
+    assert document["notes"] == [CAUTION]
+    assert {one["kind"] for one in document["inputs"]} == {"certificates"}
+    files = [file for one in document["inputs"] for file in one["certificates"]]
+    return [value for file in files for value in file["found"]]
+
+
+@pytest.fixture
+def certificates(here: Path) -> Path:
+    """Lay out certificates in every packaging, and a folder of them."""
+    (here / "certs").mkdir()
+    for name, data in CERTIFICATES.items():
+        (here / name).write_bytes(data)
+    (here / "certs" / "vcek.der").write_bytes(MILAN.vek())
+    (here / "certs" / "auxblob").write_bytes(CERTIFICATES["table"])
+    return here
+
+
+@pytest.mark.parametrize("platform", PLATFORMS.values(), ids=lambda one: one.authority.product.name)
+def test_every_field_of_a_vcek_is_shown(run: Run, here: Path, platform: SnpPlatform) -> None:
+    data = platform.vek()
+    (here / "v").write_bytes(data)
+    (one,) = shown(run, "v")
+    key = platform.key(Kind.VCEK).public_key()
+    info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    product, turin = platform.authority.product, platform.authority.product is Product.TURIN
+    spls = dict(zip(TURIN if turin else MILAN_GENOA, platform.tcb, strict=True))
+    assert one == {
+        "kind": "VCEK", "subject": "SEV-VCEK", "issuer": f"SEV-{product.value}",
+        "product": product.value, "serial": "0x0",
+        "not_before": "2020-01-01T00:00:00+00:00", "not_after": "2049-12-31T23:59:59+00:00",
+        "fingerprint": hashlib.sha256(data).hexdigest(),
+        "public_key": {
+            "algorithm": "EC P-384", "sha256": hashlib.sha256(info).hexdigest(), "pinned": None,
+        },
+        "extensions": {
+            "struct_version": int(turin),
+            "product_name": "Milan-B0" if product is Product.MILAN else product.value,
+            "spls": spls, "tcb": platform.tcb.hex(), "hwid": platform.hwid.hex(), "csp_id": None,
+        },
+    }  # fmt: skip
+    ran = run("snp", "show", "v")
+    assert ran.lines[0] == f"v: a VCEK of {product.value} (not verified)"
+    assert ran.lines[-1] == f"note: {CAUTION}"
+    for name, spl in spls.items():
+        assert line(ran.out, name).startswith(f"{name} {spl} (")
+    assert line(ran.out, "hwID") == f"hwID {platform.hwid.hex()} (the chip)"
+    assert line(ran.out, "TCB").startswith(f"TCB {platform.tcb.hex()} ")
+    assert hashlib.sha256(info).hexdigest() in ran.out
+    assert "pinned" not in ran.out
+
+
+def test_a_vlek_names_its_cloud_provider(run: Run, certificates: Path) -> None:
+    (one,) = shown(run, "vlek.der")
+    assert (one["extensions"]["hwid"], one["kind"]) == (None, "VLEK")
+    assert one["extensions"]["csp_id"] == "CN=cc-test.example.com"
+    out = run("snp", "show", "vlek.der").out
+    assert line(out, "cspID") == "cspID CN=cc-test.example.com (the cloud provider)"
+    assert "hwID" not in out
+
+
+def test_a_key_that_only_has_amd_s_names_is_not_called_amd_s(run: Run, certificates: Path) -> None:
+    ask, ark = shown(run, "chain")
+    assert (ask["kind"], ask["serial"], ask["extensions"]) == ("ASK", "0x10001", None)
+    assert ark["public_key"] == {
+        "algorithm": "RSA 4096", "sha256": fingerprint(AMD.root.ark), "pinned": None,
+    }  # fmt: skip
+    ran = run("snp", "show", "chain")
+    assert ran.out.count("(none of AMD's pinned keys)") == 2
+    assert [one for one in ran.lines if "not verified" in one] == [
+        "chain: an ASK of Milan (not verified)", "chain: an ARK of Milan (not verified)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [Kind.ARK, Kind.ASK, Kind.ASVK])
+def test_amd_s_pinned_key_is_named_whoever_made_the_certificate(
+    run: Run, here: Path, kind: Kind
+) -> None:
+    root = amd_roots()[1]
+    pinned = root.pinned(kind)
+    key = pinned.public_key if pinned else root.ark
+    forger = SnpAuthority(Product.GENOA, forged=True)
+    theirs, own = (one.modulus.to_bytes(512, "big") for one in (forger.keys[kind].public, key))
+    (here / "c").write_bytes(forger.ca(kind).replace(theirs, own))
+    (one,) = shown(run, "c")
+    assert one["public_key"]["pinned"] == f"AMD Genoa {kind.name}"
+    assert one["public_key"]["sha256"] == fingerprint(key)
+    assert f"(pinned: AMD Genoa {kind.name})" in run("snp", "show", "c").out
+
+
+def test_amd_s_real_certificates_have_the_pinned_keys(run: Run, here: Path, real: Path) -> None:
+    files = sorted((real / "snp" / "roots").glob("*.der"))
+    found = shown(run, *map(str, files))
+    assert len(found) == 9
+    for one, path in zip(found, files, strict=True):
+        key = load_der_x509_certificate(path.read_bytes()).public_key()
+        info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        assert one["public_key"]["pinned"] == f"AMD {one['product']} {one['kind']}"
+        assert one["public_key"]["sha256"] == hashlib.sha256(info).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("ask.pem", ["ASK"]),
+        ("chain", ["ASK", "ARK"]),
+        ("vcek.b64", ["VCEK"]),
+        ("table", ["VCEK"]),
+        ("thim.json", ["VCEK"]),
+        ("crl.pem", ["CRL"]),
+        ("certs", ["VCEK", "VCEK"]),
+    ],
+)
+def test_certificates_are_shown_from_every_packaging(
+    run: Run, certificates: Path, name: str, kinds: list[str]
+) -> None:
+    assert [one["kind"] for one in shown(run, name)] == kinds
+    assert len([one for one in run("snp", "show", name).lines if "(not verified)" in one]) == len(
+        kinds
+    )
+
+
+def test_a_revocation_list_is_shown(run: Run, certificates: Path) -> None:
+    (one,) = shown(run, "crl.pem")
+    assert (one["issuer"], one["this_update"]) == ("ARK-Milan", "2020-01-01T00:00:00+00:00")
+    assert one["next_update"] == "2049-12-31T23:59:59+00:00"
+    assert one["serials"] == [f"{serial:#x}" for serial in range(1, 71)]
+    out = run("snp", "show", "crl.pem").out
+    assert out.startswith("crl.pem: a revocation list of ARK-Milan (not verified)\n")
+    assert out.count("  revoked              serial 0x") == 64
+    assert "  revoked              6 more (--json has all)\n" in out
+    (one,) = shown(run, "none.der")
+    assert (one["next_update"], one["serials"]) == (None, [])
+    out = run("snp", "show", "none.der").out
+    assert "  next update          not stated\n" in out
+    assert "  revoked              none\n" in out
+
+
+def test_reports_and_certificates_are_shown_in_any_order(run: Run, certificates: Path) -> None:
+    (certificates / "r").write_bytes(MILAN.report() + CERTIFICATES["table"])
+    ran = run("snp", "show", "chain", "r", "certs", "crl.pem")
+    assert ran.code == 0
+    assert [one.partition(" (not")[0] for one in ran.lines if "(not verified)" in one] == [
+        "chain: an ASK of Milan", "chain: an ARK of Milan",
+        "r: an SEV-SNP report, version 3", "r, certificate table, VCEK: a VCEK of Milan",
+        "certs/auxblob: a VCEK of Milan", "certs/vcek.der: a VCEK of Milan",
+        "crl.pem: a revocation list of ARK-Milan",
+    ]  # fmt: skip
+    inputs = json.loads(run("snp", "show", "--json", "r", "chain").out)["inputs"]
+    assert [one["kind"] for one in inputs] == ["report", "certificates"]
+    assert [one["kind"] for one in inputs[0]["certificates"][0]["found"]] == ["VCEK"]
+
+
+def test_a_certificate_of_standard_input_is_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pem(AMD.ark))))
+    ran = run("snp", "show", "-", "-q")
+    assert (ran.code, ran.lines[0]) == (0, "standard input: an ARK of Milan (not verified)")
+    assert "note" not in ran.out
+
+
+def test_a_certificate_s_text_does_not_steer_the_terminal(run: Run, here: Path) -> None:
+    raw = MILAN.vek().replace(b"SEV-Milan", b"\x1b[2J-Mila")
+    (here / "v").write_bytes(raw)
+    ran = run("snp", "show", "v")
+    assert (ran.code, "\x1b" in ran.out) == (0, False)
+    assert line(ran.out, "issuer") == "issuer \\x1b[2J-Mila"
+
+
+def test_a_folder_of_broken_certificates_is_refused(run: Run, here: Path) -> None:
+    (here / "d").mkdir()
+    (here / "d" / "vcek.pem").write_bytes(b"-----BEGIN CERTIFICATE-----")
+    ran = run("snp", "show", "d")
+    assert (ran.code, ran.out) == (6, "")
+    assert ran.err.startswith("error: d/vcek.pem: PEM: a block does not end")
+
+
 # real ones
+
+
+def test_real_certificates_are_shown_as_others_read_them(run: Run, here: Path, real: Path) -> None:
+    folder = real / "snp"
+    known = json.loads((folder / "expected.json").read_bytes())["reports"]
+    cases = [case for case in known.values() if "vek" in case]
+    found = shown(run, *(str(folder / case["vek"]) for case in cases))
+    assert len(found) == len(cases) > 15
+    for one, case in zip(found, cases, strict=True):
+        chain, amd = case["chain"], one["extensions"]
+        assert (one["kind"].lower(), one["product"].lower()) == (chain["kind"], chain["product"])
+        assert (amd["struct_version"], amd["product_name"]) == (chain["struct"], chain["name"])
+        assert amd["csp_id"] == chain["csp_id"]
+        assert {name: amd["spls"][f"{name}SPL"] for name in chain["tcb"]} == chain["tcb"]
+        assert amd["tcb"] == case["fields"]["reported_tcb"]
+        assert case["fields"]["chip_id"].startswith(amd["hwid"] or "00" * 64)
 
 
 def test_real_reports_are_shown_in_three_packagings(run: Run, here: Path, real: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from conftest import Ran, Run
 from sev_attest.cli import snp_fields
-from sev_attest.cli.commands import snp_certs, snp_verify
+from sev_attest.cli.commands import snp_certs
+from sev_attest.cli.options import snp_expected
 from sev_attest.snp.certificates import Kind
 from sev_attest.snp.report import LAYOUT
 from sev_attest.snp.verify import CHECKS
@@ -76,8 +77,8 @@ def test_a_report_verifies_and_the_verdict_says_what_it_rests_on(run: Run, files
     assert verified(ran)
     assert ran.lines[1:] == [
         "note: this root is not AMD's: it was trusted only because it was named",
-        f"note: {snp_verify._FRESHNESS}",
-        f"note: {snp_verify._GUEST}",
+        f"note: {snp_expected.FRESHNESS}",
+        f"note: {snp_expected.GUEST}",
     ]
 
 
@@ -142,7 +143,7 @@ def test_quiet_prints_nothing_and_verbose_every_step(run: Run, files: Path) -> N
 def test_debug_and_the_host_s_own_reports_are_said(run: Run, files: Path) -> None:
     ran = run("snp", "verify", "debug.bin", "certs", *ROOT)
     assert verified(ran, "OK: the report is not AMD's: Milan, VCEK, VMPL asked for by the host")
-    assert {f"note: {snp_fields.DEBUG}", f"note: {snp_verify._HOST}"} <= {*ran.lines}
+    assert {f"note: {snp_fields.DEBUG}", f"note: {snp_expected.HOST}"} <= {*ran.lines}
     ran = run("snp", "verify", "debug.bin", "certs", *ROOT, "--report-data", bytes(64).hex())
     assert (ran.code, ran.lines[0][:41]) == (1, "NOT VERIFIED: the host asked for this rep")
 
@@ -155,7 +156,7 @@ def test_a_guest_that_can_be_moved_is_said(run: Run, files: Path) -> None:
     options = ("--report-data", DATA.hex(), "--launch-digest", DIGEST.hex())
     ran = run("snp", "verify", "moves.bin", "certs", *ROOT, *options)
     assert verified(ran)
-    assert ran.lines[2:] == [f"note: {snp_fields.MIGRATION}", f"note: {snp_verify._AGENT}"]
+    assert ran.lines[2:] == [f"note: {snp_fields.MIGRATION}", f"note: {snp_expected.AGENT}"]
 
 
 def test_runtime_data_has_to_be_bound(run: Run, files: Path) -> None:

@@ -3,9 +3,14 @@
 import re
 from pathlib import Path
 
+from conftest import Run
+from sev_attest.cli import snp_certificate_fields
 from sev_attest.cli.snp_fields import facts, meanings
+from sev_attest.snp.certificates import Certificate
 from sev_attest.snp.policy import DEMANDS, PERMITS, PLATFORM
 from sev_attest.snp.report import AttestationReport
+from sev_attest.snp.revocation import RevocationList
+from snp_material import AMD, MILAN
 from snp_reports import report
 
 PAGE = (Path(__file__).parents[2] / "docs" / "snp.md").read_text()
@@ -31,8 +36,33 @@ def test_the_parts_of_the_json_are_those_of_the_code() -> None:
     assert "measurement" in facts(parsed)
 
 
+def test_the_fields_of_certificates_are_those_of_the_code() -> None:
+    rows = dict(re.findall(r"^\| (certificates|AMD's extensions|revocation lists) \| (.*) \|$",
+                           PAGE, re.MULTILINE))  # fmt: skip
+    vek = snp_certificate_fields.facts(Certificate(raw=MILAN.vek()))
+    key, amd = vek["public_key"], vek["extensions"]
+    assert isinstance(key, dict)
+    assert isinstance(amd, dict)
+    crl = snp_certificate_fields.facts(RevocationList(raw=AMD.crl()))
+    named = {of: re.findall(r"`([a-z_0-9]+)`", row) for of, row in rows.items()}
+    named["AMD's extensions"].remove("reported_tcb")
+    assert named["AMD's extensions"] == [*amd]
+    assert named["revocation lists"] == [*crl]
+    assert named["certificates"] == [*[*vek][:-1], *key, "extensions"]
+
+
 def test_its_example_runs() -> None:
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     names: dict[str, object] = {"data": report()}
     exec(example, names)
     assert isinstance(names["report"], AttestationReport)
+
+
+def test_its_example_of_a_certificate_is_what_is_shown(run: Run, here: Path) -> None:
+    (example,) = re.findall(r"\$ sev-attest snp show vcek\.der\n(.*?)```", PAGE, re.DOTALL)
+    (here / "vcek.der").write_bytes(MILAN.vek())
+    shown = run("snp", "show", "vcek.der").lines
+    parts = [line.partition("...")[0] for line in example.splitlines()]
+    for part in parts:
+        assert any(one.startswith(part) for one in shown), part
+    assert len(parts) == len(shown) - 3  # one line of dots stands for spl4 to spl7

@@ -87,6 +87,26 @@ def test_what_is_no_report_is_called_what_it_is(data: bytes, words: str) -> None
     assert "formats: " in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x0a\x90\x0a\x08\x02\x18\x80\x80\x0c" + bytes(1290),
+        b"\x0a\x05\x08\x03\x18\x80\x0c",
+        b"report:  {\n  version:  2\n  policy:  196608\n}\n",
+        b"\nreport { version: 3 }",
+    ],
+)
+def test_a_report_that_protobuf_has_field_by_field_is_called_what_it_is(data: bytes) -> None:
+    with pytest.raises(MalformedInput, match="this is go-sev-guest's protobuf") as caught:
+        read_evidence(data)
+    assert "-outform bin" in caught.value.hint
+
+
+def test_a_report_after_an_empty_line_is_read() -> None:
+    for text in (report().hex().encode(), base64.b64encode(report())):
+        assert read_evidence(b"\n" + text).report.raw == report()
+
+
 # Azure
 
 

@@ -209,6 +209,113 @@ def test_every_real_report_verifies_on_the_command_line(
         assert fields == {name: one.known["fields"][name] for name in fields}
 
 
+def test_every_real_report_verifies_from_the_folders_of_others(
+    run: Run, here: Path, verifying: list[Real]
+) -> None:
+    for one in verifying:
+        snpguest, configfs = Path(one.name, "snpguest"), Path(one.name, "configfs")
+        (snpguest / "certs").mkdir(parents=True)
+        (snpguest / "attestation-report.bin").write_bytes(one.report)
+        (snpguest / "certs" / f"{one.known['chain']['kind']}.pem").write_bytes(pem(one.vek))
+        configfs.mkdir()
+        (configfs / "outblob").write_bytes(one.report)
+        (configfs / "auxblob").write_bytes(in_table(one)[len(one.report) :])
+        for folder in (snpguest, configfs):
+            ran = run("snp", "verify", folder, "--at", one.at.isoformat())
+            assert (ran.code, ran.err) == (0, ""), folder
+            assert ran.lines[0].startswith("OK: the report is AMD's: ")
+
+
+def test_real_reports_without_a_certificate_fail_for_the_named_reason(
+    run: Run, here: Path, reports: list[Real]
+) -> None:
+    left = [one for one in reports if not one.vek]
+    assert len(left) == 3
+    for one in left:
+        for name, pack in PACKED.items():
+            if "table" in name:
+                continue
+            Path("report").write_bytes(pack(one)[0])
+            ran = run("snp", "verify", "report", "--json")
+            document = json.loads(ran.out)
+            assert (ran.code, ran.err, document["ok"]) == (6, "", False)
+            (error,) = document["errors"]
+            assert error["check"] == "certificates.incomplete", one.name
+            assert "there is no VCEK and no VLEK" in error["message"]
+            wanted = "provider" if one.known["fields"]["signing_key"] == "vlek" else "https://"
+            assert wanted in error["hint"]
+
+
+def test_real_azure_reports_verify_with_the_runtime_data_that_they_bind(
+    run: Run, here: Path, real: Path, verifying: list[Real]
+) -> None:
+    folder = real / "snp"
+    known = json.loads((folder / "expected.json").read_bytes())["hcl"]
+    by_report = {one.known["sha256"]: one for one in verifying}
+    found = 0
+    for case in known.values():
+        one = by_report.get(case["expect"][2])
+        blob = (folder / case["blob"]).read_bytes()
+        if one is None:  # no certificate of its chip is at hand
+            continue
+        found += 1
+        Path("vek").write_bytes(one.vek)
+        arguments = ("blob", "vek", "--at", one.at.isoformat(), "--json")
+        Path("blob").write_bytes(blob)
+        checks = json.loads(run("snp", "verify", *arguments).out)["checks"]
+        assert checks[-1]["id"] == "snp.hcl.bound"
+        assert all(check["ok"] for check in checks)
+        changed = blob.replace(b"HCLAkPub", b"HCLAkPuc")
+        for data in (changed, base64.b64encode(changed)):
+            Path("blob").write_bytes(data)
+            ran = run("snp", "verify", *arguments)
+            assert (ran.code, json.loads(ran.out)["failed"]) == (1, ["snp.hcl.bound"])
+    assert found >= 3
+
+
+def test_real_evidence_of_trustee_verifies(run: Run, real: Path) -> None:
+    for version in ("v0", "v1", "v2", "genoa"):
+        path = real / "snp" / "hcl" / f"evidence-{version}.json"
+        ran = run("snp", "verify", path, "--at", "2026-01-01")
+        assert (ran.code, ran.err) == (0, ""), version
+
+
+BLYSS = "genoa-v2-vmpl1-blyss-1"
+
+
+def blyss(reports: list[Real], real: Path) -> tuple[Any, ...]:
+    """Return the arguments that verify a report of real hardware, with the guest it is of."""
+    (one,) = (one for one in reports if one.name == BLYSS)
+    folder = real / "snp"
+    known = json.loads((folder / "expected.json").read_bytes())["launch_digests"]
+    inputs = known["hardware-qemu-blyss-1"]["inputs"]
+    return (
+        "snp", "verify", folder / one.known["report"], folder / one.known["vek"],
+        "--at", one.at.isoformat(), "--firmware", folder / inputs["firmware"],
+        "--cpu-model-name", "EPYC-v4", "--kernel-hashes",
+        ":".join(inputs["sha256"][name] for name in ("kernel", "initrd", "cmdline")),
+    )  # fmt: skip
+
+
+def test_a_real_guest_verifies_with_what_it_was_started_from(
+    run: Run, reports: list[Real], real: Path
+) -> None:
+    given = (*blyss(reports, real), "--num-cpus", "4", "--vmsa-profile", "qemu-old")
+    ran = run(*given)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines[0] == "OK: the report is AMD's: Genoa, VCEK, VMPL 1"
+    assert json.loads(run(*given, "--json").out)["checks"][-1]["id"] == "snp.launch-digest"
+
+
+def test_why_a_real_guest_differs_is_found_and_stays_a_no(
+    run: Run, reports: list[Real], real: Path
+) -> None:
+    ran = run(*blyss(reports, real), "--num-cpus", "2", "--diagnose-budget", "600")
+    assert ran.code == 1
+    assert "NOT VERIFIED: the launch digest is a1eee53f" in ran.out
+    assert "4 vCPUs, not 2, and its vCPUs were set up as in VMSA profile qemu-old" in ran.err
+
+
 def test_expired_vleks_are_named_as_such(run: Run, here: Path, verifying: list[Real]) -> None:
     for one in verifying:
         vek = Certificate(raw=one.vek)

@@ -15,6 +15,7 @@ from sev_attest.snp.chain import rsa
 from sev_attest.snp.kds import vcek_address
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.roots import PinnedKey, Root, amd_roots
+from sev_attest.snp.steps import STEPS
 from sev_attest.snp.tcb import Product
 from sev_attest.snp.verify import CHECKS, REVOCATION, VerifiedReport, verify_report
 from sev_attest.testing.snp import TCBS, SnpAuthority, SnpPlatform
@@ -313,6 +314,10 @@ def test_a_forged_report_fails_for_exactly_its_check(fault: Fault) -> None:
     found = failures(fault.report, *fault.parts, roots=trusted)
     assert found.keys() == {fault.check}
     assert fault.words in found[fault.check]
+
+
+def test_every_check_is_a_step_and_every_step_a_check() -> None:
+    assert [*STEPS] == [*CHECKS]
 
 
 def test_every_check_has_a_forged_report() -> None:

@@ -132,7 +132,7 @@ def corrected(
     elif "cpu_model_name" in changes:
         changes |= {"cpu_family": None, "cpu_model": None, "cpu_stepping": None}
     values = context.params | changes | (drop or {})
-    if any(value == STDIN or str(value).startswith(_ONCE) for value in values.values()):
+    if any(one == STDIN or str(one).startswith(_ONCE) for v in values.values() for one in _each(v)):
         without = [
             f"without {option_name(n)}" for n in changes if changes[n] is None and context.params[n]
         ]
@@ -144,19 +144,27 @@ def corrected(
 
 
 def _words(context: click.Context, values: Mapping[str, object]) -> Iterator[str]:
-    """Yield options as they would be typed."""
+    """Yield options and arguments as they would be typed."""
     for parameter in context.command.params:
         value = values[str(parameter.name)]
         if value == parameter.get_default(context) or value in (None, ()):
             continue
-        for each in value if isinstance(value, tuple) else (value,):
-            yield max(parameter.opts, key=len)
+        for each in _each(value):
+            if isinstance(parameter, click.Option):
+                yield max(parameter.opts, key=len)
             if each is not True:
                 yield _quoted(_text(each))
 
 
+def _each(value: object) -> tuple[object, ...]:
+    """Return the values of a parameter that can be there several times."""
+    return value if isinstance(value, tuple) else (value,)
+
+
 def _text(value: object) -> str:
     """Return a value as it would be typed."""
+    if isinstance(value, bytes):
+        return value.hex()
     return str(value[0]) if isinstance(value, range) else str(value)
 
 

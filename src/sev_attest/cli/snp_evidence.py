@@ -1,4 +1,4 @@
-"""Reading a report of SEV-SNP, and what comes with it, from files and folders."""
+"""Reading a report of SEV-SNP, its certificates, and what comes with it: files and folders."""
 
 import os
 from collections.abc import Iterator
@@ -7,9 +7,20 @@ from typing import NamedTuple
 
 from sev_attest.cli.inputs import STDIN, read_small
 from sev_attest.errors import MalformedInput, reading
-from sev_attest.snp.packaging import MAX_FILE, Evidence, read_evidence, read_folder
+from sev_attest.snp.certificate_files import STRUCTURE as CERTIFICATES
+from sev_attest.snp.certificate_files import read_certificates
+from sev_attest.snp.packaging import (
+    MAX_FILE,
+    CertificateBytes,
+    Evidence,
+    has_report,
+    is_certificate,
+    read_evidence,
+    read_folder,
+)
 from sev_attest.snp.spec import STRUCTURE
 
+_AUXBLOB = "auxblob"
 _MOST_FILES = 64
 _DEPTH = 1
 """How many folders deep: snpguest leaves the certificates in a folder beside the report."""
@@ -45,6 +56,49 @@ def evidence_of(path: str, content: bytes | Folder) -> Evidence:
         raise
     notes = [f"not read: {name}" for name in content.skipped if name not in _WRITE_ONLY]
     return replace(evidence, notes=(*evidence.notes, *notes))
+
+
+def certificates_of(path: str, content: bytes | Folder) -> Iterator[CertificateBytes]:
+    """Yield a file, or the files of a folder that are certificates; unparsed.
+
+    Raises MalformedInput, naming the folder, if it has none.
+    """
+    if isinstance(content, bytes):
+        yield CertificateBytes(path, content)
+        return
+    chosen = _chosen(content)
+    if not chosen:
+        with reading(path):
+            reason = "no file of this folder is a certificate that can be read"
+            raise MalformedInput(CERTIFICATES, "format", reason)
+    for name, data in chosen.items():
+        yield CertificateBytes(f"{path}/{name}", data)
+
+
+def holds_certificates(content: bytes | Folder) -> bool:
+    """Return whether what was read is certificates or lists, even broken ones, and no report."""
+    if not isinstance(content, bytes):
+        return bool(_chosen(content)) and not has_report(content.files)
+    if is_certificate(content):
+        return True
+    try:
+        read_evidence(content)
+    except MalformedInput:
+        return _are_certificates(content)
+    return False
+
+
+def _are_certificates(data: bytes) -> bool:
+    try:
+        read_certificates(data)
+    except MalformedInput as error:
+        return error.structure != CERTIFICATES  # else nothing in it was recognised
+    return True
+
+
+def _chosen(folder: Folder) -> dict[str, bytes]:
+    files = folder.files
+    return {name: data for name, data in files.items() if is_certificate(data) or name == _AUXBLOB}
 
 
 _WRITE_ONLY = (

@@ -6,6 +6,7 @@ from sev_attest.snp.diagnosis import SnpClues, explain_digest
 from sev_attest.snp.digest import MeasuredPages, SnpGuest, launch_digest
 from sev_attest.snp.expected import Expected
 from sev_attest.snp.firmware import Section, SnpFirmware, Svsm
+from sev_attest.snp.hcl import RuntimeData
 from sev_attest.snp.id_block import IdAuth, IdBlock, sign_id_block
 from sev_attest.snp.id_block_verify import VerifiedIdBlock, verify_id_block
 from sev_attest.snp.id_key import IdKey, IdPrivateKey
@@ -20,7 +21,7 @@ from sev_attest.snp.verify import VerifiedReport, verify_report
 __all__ = [
     "AttestationReport", "Certificate", "Evidence", "Expected", "GuestPolicy", "IdAuth", "IdBlock",
     "IdKey", "IdPrivateKey", "Kind", "MeasuredPages", "Product", "RevocationList", "Root",
-    "Section", "SnpClues", "SnpFirmware", "SnpGuest", "Svsm", "Tcb", "VerifiedIdBlock",
-    "VerifiedReport", "amd_roots", "explain_digest", "launch_digest", "read_certificates",
-    "read_evidence", "sign_id_block", "verify_id_block", "verify_report",
+    "RuntimeData", "Section", "SnpClues", "SnpFirmware", "SnpGuest", "Svsm", "Tcb",
+    "VerifiedIdBlock", "VerifiedReport", "amd_roots", "explain_digest", "launch_digest",
+    "read_certificates", "read_evidence", "sign_id_block", "verify_id_block", "verify_report",
 ]  # fmt: skip

@@ -27,7 +27,8 @@ from sev_attest.snp.spec import REPORT_SIZE
 
 MAX_FILE = 1 << 20
 """Most bytes of a file; a whole chain takes about 6 KiB."""
-_STRUCTURE = "certificates"
+STRUCTURE = "certificates"
+"""What errors call a file in which nothing was recognised."""
 _FORMATS = (
     "formats: VCEK, VLEK, ASK, ASVK, ARK and revocation lists, one or several, DER or PEM, hex or "
     "base64; a certificate table"
@@ -47,9 +48,9 @@ def read_certificates(data: bytes) -> list[X509Value]:
     Raises MalformedInput for anything else, and if there are none.
     """
     if not data:
-        raise MalformedInput(_STRUCTURE, "length", "the file is empty", hint=_FORMATS)
+        raise MalformedInput(STRUCTURE, "length", "the file is empty", hint=_FORMATS)
     if len(data) > MAX_FILE:
-        raise MalformedInput(_STRUCTURE, "length", f"more than {MAX_FILE} bytes", hint=_FORMATS)
+        raise MalformedInput(STRUCTURE, "length", f"more than {MAX_FILE} bytes", hint=_FORMATS)
     try:
         found = list(_any(data))
     except MalformedInput as error:
@@ -57,7 +58,7 @@ def read_certificates(data: bytes) -> list[X509Value]:
             error.hint = error.hint or _FORMATS
         raise
     if not found:
-        raise MalformedInput(_STRUCTURE, "format", "there are none", hint=_FORMATS)
+        raise MalformedInput(STRUCTURE, "format", "there are none", hint=_FORMATS)
     return found
 
 
@@ -73,7 +74,7 @@ def _any(data: bytes) -> Iterator[X509Value]:
 def _decoded(text: bytes) -> bytes:
     """Decode hex or base64; what is SEV's is named as such."""
     try:
-        return from_text(text, _STRUCTURE)
+        return from_text(text, STRUCTURE)
     except MalformedInput as error:
         raise _other(text) or error from None
 
@@ -87,10 +88,10 @@ def _binary(data: bytes) -> Iterator[X509Value]:
         if _BEGIN in data:  # PEM, with text around it that is not ASCII
             return _pem(data)
         words = "this is neither a certificate nor a file format that holds one"
-        raise _other(data) or MalformedInput(_STRUCTURE, "format", words) from None
+        raise _other(data) or MalformedInput(STRUCTURE, "format", words) from None
     chosen = [entry for entry in entries if entry.guid in CERTIFICATES]
     if not chosen:
-        raise _other(data) or MalformedInput(_STRUCTURE, "format", "there are none")
+        raise _other(data) or MalformedInput(STRUCTURE, "format", "there are none")
     return _table(chosen)
 
 
@@ -125,7 +126,7 @@ def _pem(data: bytes) -> Iterator[X509Value]:
 
 
 def _json(data: bytes) -> Iterator[X509Value]:
-    for document in json_documents(data, _STRUCTURE):
+    for document in json_documents(data, STRUCTURE):
         for one in json_certificates(document):
             with reading(one.source):
                 yield from _any(one.content)
@@ -138,7 +139,7 @@ def _other(data: bytes) -> MalformedInput | None:
     except MalformedInput:
         return _sev(data)
     reason = "this is a report; certificates were expected"
-    return MalformedInput(_STRUCTURE, "format", reason)
+    return MalformedInput(STRUCTURE, "format", reason)
 
 
 def _sev(data: bytes) -> MalformedInput | None:
@@ -154,4 +155,4 @@ def _sev(data: bytes) -> MalformedInput | None:
     if {certificate.role for certificate in found} <= {"ASK", "ARK"}:
         hint = "AMD's ASK and ARK have the same keys for SEV-SNP, and are built in: leave it out"
     reason = f"these are certificates of SEV ({names}), not of SEV-SNP"
-    return MalformedInput(_STRUCTURE, "format", reason, hint=hint)
+    return MalformedInput(STRUCTURE, "format", reason, hint=hint)

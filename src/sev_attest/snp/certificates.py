@@ -81,6 +81,8 @@ class Certificate:
     kind: Kind = field(init=False, compare=False)
     public_key: RsaPublicKey | EccPublicKey = field(init=False, compare=False)
     """RSA 4096 of a CA; EC P-384 of a VCEK or VLEK."""
+    key_info: bytes = field(init=False, compare=False)
+    """The DER of its subjectPublicKeyInfo, as received."""
     product_name: str = field(init=False, compare=False)
     """The product that it states: "Milan" of ARK-Milan, and of a VCEK for "Milan-B0"."""
     extensions: VekExtensions | None = field(init=False, compare=False)
@@ -106,7 +108,8 @@ class Certificate:
         fields["not_after"] = read_time(dates, "notAfter")
         dates.finish("validity")
         subject = fields["subject"] = read_name(tbs, "subject")
-        key = fields["public_key"] = _public_key(tbs.inside(_der.SEQUENCE, "subjectPublicKeyInfo"))
+        key_info = fields["key_info"] = tbs.whole(_der.SEQUENCE, "subjectPublicKeyInfo")
+        key = fields["public_key"] = _public_key(Der(key_info, STRUCTURE))
         extensions = read_extensions(
             tbs.inside(_der.context(3), "extensions"), (_BASIC_CONSTRAINTS, _KEY_USAGE)
         )
@@ -187,8 +190,9 @@ def _amd(kind: Kind, extensions: Extensions) -> VekExtensions:
     return found
 
 
-def _public_key(info: Der) -> RsaPublicKey | EccPublicKey:
+def _public_key(whole: Der) -> RsaPublicKey | EccPublicKey:
     what = "subjectPublicKeyInfo"
+    info = whole.inside(_der.SEQUENCE, what)
     algorithm = info.whole(_der.SEQUENCE, what)
     key = info.bits(what)
     info.finish(what)

@@ -7,6 +7,7 @@ as snpguest leaves it, as Linux shows it (configfs-tsm), or any other with one r
 Does not verify: anything. Certificates are returned as they came, unparsed.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -36,6 +37,9 @@ _RESPONSE = "response"
 _PEM = b"-----BEGIN "
 _DER = b"\x30\x82"
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
+# google/go-sev-guest proto/sevsnp.proto, Attestation: field 1 is the report, whose field 1 is its
+# version; binary, or as text.
+_PROTOBUF = re.compile(rb"\n[\x80-\xff]{0,4}[\x00-\x7f]\x08|\s*report\s*:?\s*\{")
 
 
 class CertificateBytes(NamedTuple):
@@ -75,6 +79,12 @@ def read_evidence(data: bytes) -> Evidence:
     if is_certificate(data):
         reason = "this is a certificate or CRL; a report was expected"
         raise MalformedInput(STRUCTURE, "format", reason, hint=_FORMATS)
+    if _PROTOBUF.match(data):
+        # What was signed could only be guessed: reserved bytes, and fields that a version of
+        # go-sev-guest does not know, are lost.
+        reason = "this is go-sev-guest's protobuf, which holds a report field by field"
+        hint = "write the report as it was signed: -outform bin of go-sev-guest's `attest`"
+        raise MalformedInput(STRUCTURE, "format", reason, hint=hint)
     try:
         if looks_like_json(data):
             return _json(data)
@@ -214,6 +224,11 @@ def read_folder(files: Mapping[str, bytes]) -> Evidence:
         evidence = replace(evidence, notes=(*evidence.notes, *_request_notes(files, evidence)))
     certificates = [one for path, data in files.items() for one in _certificates(path, data)]
     return replace(evidence, certificates=(*evidence.certificates, *certificates))
+
+
+def has_report(files: Mapping[str, bytes]) -> bool:
+    """Return whether a folder is one of a report: by a file's name, or by what is in one."""
+    return bool({_OUTBLOB, _SNPGUEST} & files.keys()) or any(_reports(files))
 
 
 def _only(found: list[str]) -> str:

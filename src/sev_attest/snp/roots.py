@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 
-from sev_attest._keys import RsaPublicKey
+from sev_attest._keys import EccPublicKey, RsaPublicKey
 from sev_attest.errors import MalformedInput
 from sev_attest.sev.chain._amd_keys import AMD_KEYS, EXPONENT
 from sev_attest.snp._asvk_keys import ASVK_KEYS, SERIALS
@@ -82,6 +82,16 @@ def amd_roots() -> tuple[Root, ...]:
         )
         for product in Product
     )
+
+
+def pinned_name(key: RsaPublicKey | EccPublicKey) -> str:
+    """Return which of AMD's pinned keys this is ("AMD Milan ASK"); "" for any other key."""
+    for root in amd_roots():
+        for kind in (Kind.ARK, Kind.ASK, Kind.ASVK):
+            pinned = root.pinned(kind)
+            if key == (pinned.public_key if pinned else root.ark):
+                return f"{root.name} {kind.name}"
+    return ""
 
 
 def fingerprint(key: RsaPublicKey) -> str:

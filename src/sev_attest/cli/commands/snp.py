@@ -9,7 +9,7 @@ _COMMANDS = {
     "certs": "show where AMD serves the certificates of a report; fetch them when asked",
     "id-block": "make ID blocks, with which an owner approves a launch; show and check them",
     "measure": "compute the launch digest of an SEV-SNP guest",
-    "show": "show what a report says, field by field; verifies nothing",
+    "show": "show what reports and certificates say, field by field; verifies nothing",
 }
 
 

@@ -81,7 +81,7 @@ def command(
     refuse(
         guest.errors(),
         _expect_errors(guest, expect, output),
-        stdin_errors(guest.firmware, guest.kernel, guest.initrd, guest.svsm),
+        stdin_errors(*guest.files),
     )
     expected = expect.digest()
     counts = guest.num_cpus
@@ -125,7 +125,7 @@ def _manifest(
     refuse(
         guests[0].errors(),
         output_errors(beside=expect.stated("expect"), explain=output.explain, form=output.form),
-        stdin_errors(guest.firmware, guest.kernel, guest.initrd, guest.svsm),
+        stdin_errors(*guest.files),
     )
     place = str(options.manifest)
     count = write_snp_manifest(guests, place, force=options.force, progress=output.text)

@@ -7,15 +7,13 @@ import click
 
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, ParamType, read_small, stdin_errors
-from sev_attest.cli.snp_evidence import content_at
+from sev_attest.cli.snp_evidence import certificates_of, content_at
 from sev_attest.errors import MalformedInput, Unsupported, reading
 from sev_attest.snp.certificate_files import MAX_FILE, X509Value, read_certificates
 from sev_attest.snp.certificates import Certificate, Kind
-from sev_attest.snp.packaging import CertificateBytes, is_certificate
+from sev_attest.snp.packaging import CertificateBytes
 from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import Root, amd_roots
-
-_AUXBLOB = "auxblob"
 
 
 class Time(ParamType[datetime]):
@@ -82,9 +80,11 @@ class SnpCertificateOptions(Options, title="Certificates"):
         help="Hold the ASK or ASVK against this revocation list of the ARK.",
     )
 
-    def errors(self, report: str, certificates: tuple[str, ...]) -> Iterator[Unsupported]:
-        """Yield an error if two inputs would be standard input."""
-        yield from stdin_errors(report, *certificates, *self.trust_root, *self.crl)
+    def errors(
+        self, report: str, certificates: tuple[str, ...], others: Iterable[str | None] = ()
+    ) -> Iterator[Unsupported]:
+        """Yield an error if two inputs, ``others`` among them, would be standard input."""
+        yield from stdin_errors(report, *certificates, *self.trust_root, *self.crl, *others)
 
     def read(
         self, brought: Iterable[CertificateBytes], inputs: tuple[str, ...]
@@ -97,10 +97,10 @@ class SnpCertificateOptions(Options, title="Certificates"):
         found: list[X509Value] = []
         roots = list(amd_roots())
         for one in brought:
-            with reading(one.source):
-                found += read_certificates(one.content)
+            found += _read(one.source, one.content)
         for path in inputs:
-            found += [value for name, data in _contents(path) for value in _read(name, data)]
+            for one in certificates_of(path, content_at(path, "certificates")):
+                found += _read(one.source, one.content)
         for path in self.trust_root:
             values = _read(path, read_small(path, "root", MAX_FILE))
             roots += _roots(path, values)
@@ -113,21 +113,6 @@ class SnpCertificateOptions(Options, title="Certificates"):
 def _read(source: str, data: bytes) -> list[X509Value]:
     with reading(source):
         return read_certificates(data)
-
-
-def _contents(path: str) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of a file, or of the certificates among a folder's files."""
-    content = content_at(path, "certificates")
-    if isinstance(content, bytes):
-        yield path, content
-        return
-    chosen = {n: d for n, d in content.files.items() if is_certificate(d) or n == _AUXBLOB}
-    if not chosen:
-        with reading(path):
-            reason = "no file of this folder is a certificate that can be read"
-            raise MalformedInput("certificates", "format", reason)
-    for name, data in chosen.items():
-        yield f"{path}/{name}", data
 
 
 def _roots(path: str, values: list[X509Value]) -> list[Root]:

@@ -1,29 +1,29 @@
 """The options that describe an SEV-SNP guest, and what is measured of it."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from sev_attest._encoding import blob
+from sev_attest._encoding import from_text
 from sev_attest.cli.bundle import option
 from sev_attest.cli.inputs import FILE, Number, NumberRange, large_file
 from sev_attest.cli.options.boot import BUILT, KERNEL, KernelOptions, StateOptions, no_state
 from sev_attest.cli.usage import usage
 from sev_attest.errors import MalformedInput, Unsupported, reading
 from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS
-from sev_attest.guest.vmsa import SNP_ACTIVE, SnpProfile, VmsaPages
-from sev_attest.snp.digest import MeasuredPages, SnpGuest, snp_pages_for
-from sev_attest.snp.firmware import SnpFirmware, Svsm
 
+# What measures a guest is imported where it is used: `snp verify` often needs none of it.
 if TYPE_CHECKING:
     from sev_attest.guest.kernel_hashes import KernelHashes
+    from sev_attest.guest.vmsa import SnpProfile, VmsaPages
+    from sev_attest.snp.digest import MeasuredPages, SnpGuest
+    from sev_attest.snp.firmware import SnpFirmware, Svsm
 
 _FEATURES = Number(0xFFFF_FFFF_FFFF_FFFF)
 _IMAGE = Number(0xFFFF_FFFF)
 _DIGEST_SIZE = 48
-_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_SHA256_SIZE = 32
 
 
 class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
@@ -61,20 +61,34 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
     )
 
     @classmethod
-    def profiles(cls) -> type[SnpProfile]:
+    def profiles(cls) -> "type[SnpProfile]":
         """Return the type of the profile."""
+        from sev_attest.guest.vmsa import SnpProfile
+
         return SnpProfile
+
+    @property
+    def described(self) -> list[str]:
+        """The names of the options that were given."""
+        return self.stated(*self.declared())
+
+    @property
+    def files(self) -> tuple[str | None, ...]:
+        """The files that are read, None for each that is not."""
+        return (self.firmware, self.kernel, self.initrd, self.svsm, self.vmsa_cpu0, self.vmsa_cpu1)
 
     @property
     def layout(self) -> str:
         """Name of the VMM's way to start guests."""
         return self.vmsa_profile or ("qemu" if self.svsm is None else "svsm")
 
-    def profile(self) -> SnpProfile | None:
+    def profile(self) -> "SnpProfile | None":
         """Return how the vCPUs are set up, None for pages that are given, or without a CPU model.
 
         Raises Unsupported for an unknown profile, and as :meth:`model` does.
         """
+        from sev_attest.guest.vmsa import SNP_ACTIVE, SnpProfile
+
         cpu, known = self.model(), self.layout in SNP_LAYOUTS
         if self.vmsa_cpu0 is not None or (
             cpu is None and known and SnpProfile.needs_cpu(self.layout)
@@ -112,6 +126,8 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
 
         Raises OSError; MalformedInput or NotAttestable for its files.
         """
+        from sev_attest.snp.firmware import SnpFirmware, Svsm
+
         module = None
         if self.svsm is not None:
             with reading(self.svsm), large_file(self.svsm, progress=progress) as file:
@@ -129,8 +145,10 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
                 firmware.require_hash_section()  # before a large kernel is hashed
         return SnpInputs(firmware, self.read_kernel(progress=progress), module)
 
-    def guest(self, inputs: "SnpInputs") -> SnpGuest:
+    def guest(self, inputs: "SnpInputs") -> "SnpGuest":
         """Return the guest as these options set it up; raises NotAttestable if it cannot start."""
+        from sev_attest.snp.digest import SnpGuest
+
         with reading(str(self.firmware)):
             return SnpGuest(
                 firmware=inputs.firmware,
@@ -139,7 +157,9 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
                 layout=self.layout,
             )
 
-    def _vmsa(self, firmware: SnpFirmware) -> VmsaPages:
+    def _vmsa(self, firmware: "SnpFirmware") -> "VmsaPages":
+        from sev_attest.snp.digest import snp_pages_for
+
         built = self.profile()
         if built is not None:
             return snp_pages_for(built, firmware)
@@ -150,6 +170,8 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
 
     def notes(self) -> list[str]:
         """Return notes on options that play no part, and on features that no guest has."""
+        from sev_attest.guest.vmsa import SNP_ACTIVE
+
         found = StateOptions.notes(self)
         features = self.guest_features
         if features is not None and not features & SNP_ACTIVE:
@@ -166,22 +188,22 @@ _STATE = tuple(name for name in BUILT if name != "vmsa_profile")
 class SnpInputs(NamedTuple):
     """The files of a guest, read and hashed."""
 
-    firmware: SnpFirmware
+    firmware: "SnpFirmware"
     kernel: "KernelHashes | None"
-    svsm: Svsm | None
+    svsm: "Svsm | None"
 
 
 class SnpMeasured(NamedTuple):
     """A launch digest, and the guest that it was computed of."""
 
     digest: bytes
-    guest: SnpGuest
+    guest: "SnpGuest"
     vcpus: int
     inputs: SnpInputs
     notes: list[str]
 
     @property
-    def ranges(self) -> list[MeasuredPages]:
+    def ranges(self) -> "list[MeasuredPages]":
         """Every piece that was measured, in order."""
         return self.guest.ranges(self.vcpus)
 
@@ -210,15 +232,19 @@ class SnpMeasured(NamedTuple):
 
 
 def read_digest(name: str, text: str, what: str) -> bytes:
-    """Return the digest that an option holds, 48 bytes as hex or base64.
+    """Return the digest that an option holds, 48 bytes as hex or base64; raises MalformedInput.
 
-    Raises MalformedInput; for 64 hex digits too, which would be base64 of 48 bytes.
+    Nothing but hex digits is hex, whatever it would be as base64: 64 of them are a SHA-256, and not
+    base64 of 48 bytes.
     """
     with reading(name):
-        if _SHA256.fullmatch(text.strip()):
-            reason = "32 bytes, expected 48: this is a SHA-256, SEV-SNP's digests are SHA-384"
+        found = from_text(os.fsencode(text), what)
+        if len(found) != _DIGEST_SIZE:
+            sha256 = ": this is a SHA-256, SEV-SNP's digests are SHA-384"
+            reason = f"{len(found)} bytes, expected {_DIGEST_SIZE}"
+            reason += sha256 if len(found) == _SHA256_SIZE else ""
             raise MalformedInput(what, "length", reason)
-        return blob(os.fsencode(text), (_DIGEST_SIZE,), what, only_text=True)
+    return found
 
 
 def hashes_of(kernel: "KernelHashes | None") -> dict[str, str] | None:

@@ -1,0 +1,72 @@
+"""What a report of SEV-SNP must say: values, or the guest that its launch digest is computed of."""
+
+from collections.abc import Iterator
+
+from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
+from sev_attest.cli.options.snp import HexBytes
+from sev_attest.cli.options.snp_guest import SnpGuestOptions
+from sev_attest.cli.snp_fields import DEBUG, MIGRATION
+from sev_attest.cli.usage import usage
+from sev_attest.errors import Unsupported
+from sev_attest.snp.expected import Expected
+from sev_attest.snp.report import AttestationReport
+from sev_attest.snp.spec import HOST_VMPL, NO_MIGRATION_AGENT
+
+FRESHNESS = "nothing shows that this report is fresh: report_data was not compared (--report-data)"
+GUEST = (
+    "nothing shows which guest it is: the launch digest was not compared (--launch-digest, or "
+    "--firmware ...)"
+)
+AGENT = "the guest has a migration agent (report_id_ma), which can move it to another platform"
+HOST = "the host asked for this report, not the guest: report_data is the host's"
+
+
+class ExpectedOptions(Options, title="Expected"):
+    """What the report must say."""
+
+    report_data: bytes | None = option(
+        "--report-data",
+        type=HexBytes(64),
+        metavar="HEX",
+        help="The 64 bytes that the guest was asked to put into the report.",
+    )
+    launch_digest: bytes | None = option(
+        "--launch-digest",
+        type=HexBytes(48),
+        metavar="HEX",
+        help="The 48 bytes that the guest you meant is measured as; or describe it, as for "
+        "`snp measure`.",
+    )
+
+
+def guest_errors(
+    guest: SnpGuestOptions,
+    expected: ExpectedOptions,
+    search: FirmwareSearchOptions,
+    *,
+    explain: bool,
+) -> Iterator[Unsupported]:
+    """Yield an error for each option that is missing, contradicts another or plays no part."""
+    if not guest.described:
+        for name in search.stated("firmware_dir") + ["--explain"] * explain:
+            yield usage(f"{name} is for a guest that is described (--firmware ...)")
+        return
+    if expected.launch_digest is not None:
+        yield usage(f"--launch-digest excludes {', '.join(guest.described)}")
+    yield from guest.errors()
+    if guest.num_cpus is not None and len(guest.num_cpus) > 1:
+        yield usage("a report is of one guest: --num-cpus takes one number here")
+
+
+def open_notes(report: AttestationReport, expected: Expected) -> Iterator[str]:
+    """Yield what a verdict leaves open, and what the report permits the host."""
+    found = {
+        FRESHNESS: expected.report_data is None,
+        GUEST: expected.launch_digest is None,
+        HOST: report.vmpl == HOST_VMPL,
+        DEBUG: report.policy.debug,
+        MIGRATION: report.policy.migration_agent,
+        AGENT: report.report_id_ma != NO_MIGRATION_AGENT,
+    }
+    return (words for words, said in found.items() if said)
