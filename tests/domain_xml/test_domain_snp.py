@@ -1,7 +1,7 @@
 """Domain XML of SEV-SNP guests: its rules, what applies to SEV alone, and what is put in."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ SNP_CASES: Mapping[str, list[SnpCase]] = {
     "domain.reboot": [case("<on_reboot>destroy", "<on_reboot>restart", "W")],
     "domain.smm": [case("<acpi/>", "<acpi/><smm state='on'/>")],
     "domain.loader.smm": [case("OVMF.amdsev.fd", "OVMF_CODE.secboot.fd", "W")],
-    "domain.loader.secure": [case("type='rom'", "type='rom' secure='yes'", valid=False)],
+    "domain.loader.secure": [case("type='rom'", "type='rom' secure='yes'")],
     "domain.loader.missing": [case(SNP_LOADER, "")],
     "domain.loader.nvram": [
         case(SNP_LOADER, SNP_LOADER + "<nvram>/srv/vm1_VARS.fd</nvram>"),
@@ -162,15 +162,15 @@ SNP_CASES: Mapping[str, list[SnpCase]] = {
         case("acpi", "acpi", versions=replace(SNP_HOST, qemu=(9, 0, 2))),
         case("acpi", "acpi", "I", versions=replace(SNP_HOST, qemu=None)),
     ],
-    "domain.value": [case("authorKey='yes'", "authorKey='on'", valid=False,
+    "domain.value": [case("authorKey='yes'", "authorKey='on'",
                           beside=frozenset({"domain.snp.author-key"}))],
     "domain.policy.missing": [
         cases((*NO_ID, (f"    {POLICY_ELEMENT}\n", "")), launch=SnpLaunch(policy=POLICY),
               known={"launch": SnpLaunch(policy=POLICY)}),
-        cases((*NO_ID, (f"    {POLICY_ELEMENT}\n", "")), valid=False),
+        cases((*NO_ID, (f"    {POLICY_ELEMENT}\n", ""))),
     ],
     "domain.policy.format": [
-        policy("0x20000 "), policy("five", valid=False), policy("0x10000000000020000", valid=False),
+        policy("0x20000 "), policy("five"), policy("0x10000000000020000"),
     ],
     "domain.policy.decimal": [policy("20000", "W")],
     "domain.policy.debug": [policy("0xa0000")],
@@ -221,7 +221,7 @@ SNP_CASES: Mapping[str, list[SnpCase]] = {
              versions=replace(SNP_HOST, guest_kernel=None)),
     ],
     "domain.snp.base64": [
-        case(base64_of(HOST_DATA), "not base64!", valid=False),
+        case(base64_of(HOST_DATA), "not base64!"),
         case(base64_of(HOST_DATA), f"\n      {base64_of(HOST_DATA)}\n    "),
     ],
     "domain.snp.length": [
@@ -267,6 +267,14 @@ SNP_EVERY = [
 ]
 
 
+def ready() -> Iterator[Any]:
+    """Yield every case that prepare leaves without an error, for libvirt itself to judge."""
+    for one in SNP_EVERY:
+        _, broken = one.values
+        if not broken.prepare(everything=True).errors:
+            yield one
+
+
 def test_every_rule_has_a_case() -> None:
     assert CASES.keys() | SNP_CASES.keys() == RULES.keys()
 
@@ -286,7 +294,7 @@ def test_every_rule_that_says_so_mends() -> None:
 
 
 def test_the_clean_domain_has_no_finding() -> None:
-    known = {
+    known: dict[str, Any] = {
         "firmware": Firmware.read(ovmf_image(8192, sections=[(0x810000, 0x1000, 0x10)])),
         "capabilities": capabilities(),
         "launch": LAUNCH,

@@ -97,8 +97,11 @@ def _es_reset(subject: Subject) -> Iterator[Violation]:
     try:
         firmware.reset_address()
     except (MalformedInput, NotAttestable) as error:
+        what = str(error)
+        if subject.snp:
+            what = "the firmware does not say where the vCPUs of SEV-SNP guests start"
         fix = f"an OVMF build with {subject.technology} support"
-        yield Violation(subject.domain.place("os/loader"), str(error), fix)
+        yield Violation(subject.domain.place("os/loader"), what, fix)
 
 
 @rule(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from sev_attest._encoding import from_base64
-from sev_attest.domain_xml.rule import LIBVIRT, SEV_C, Severity, Subject, Violation, rule
+from sev_attest.domain_xml.rule import LIBVIRT, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.snp_launch import SNP_BLOB_SIZES, has_author_key, id_block_policy
 from sev_attest.domain_xml.xml import Edit, Element
 from sev_attest.errors import MalformedInput
@@ -70,7 +70,8 @@ def _not_base64(subject: Subject) -> Iterator[Violation]:
 
 @rule(
     "domain.snp.length", _E,
-    ", ".join(f"{name} is {size} bytes" for name, size in SNP_BLOB_SIZES.items()), SEV_C,
+    ", ".join(f"{name} is {size} bytes" for name, size in SNP_BLOB_SIZES.items()),
+    "QEMU target/i386/sev.c; libvirt 11.3, run",
 )  # fmt: skip
 def _length(subject: Subject) -> Iterator[Violation]:
     for name, element in _blobs(subject):
