@@ -16,7 +16,7 @@ from sev_attest import MalformedInput
 from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.versions import before, read_version
 from test_cli_domain import guide_examples, lay_out
-from test_domain_snp import SNP_CLEAN, SnpCase, ready
+from test_domain_snp import SNP_CLEAN, SnpCase, params
 from test_domain_xml import CLEAN, EFI, EVERY, HIDING, Case
 
 
@@ -73,7 +73,7 @@ def test_the_clean_snp_domain(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("sev_snp")
-@pytest.mark.parametrize(("name", "broken"), ready())
+@pytest.mark.parametrize(("name", "broken"), params(ready=True))
 def test_every_mended_snp_domain(here: Path, name: str, broken: SnpCase) -> None:
     words = refused(broken.prepare(everything=True).xml.decode())
     print(f"\n{name}: {words or 'accepted'}")

@@ -15,7 +15,7 @@ from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import prepare
 from sev_attest.domain_xml.rule import Subject
 from sev_attest.testing.lab import Lab
-from test_domain_snp import LAUNCH, SNP_CASES, SNP_CLEAN, SNP_HOST, SNP_LOADER, SnpCase, ready
+from test_domain_snp import LAUNCH, SNP_CASES, SNP_CLEAN, SNP_HOST, SNP_LOADER, SnpCase, params
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ def unfounded(xml: str, words: str) -> bool:
     return words != "" and not ("firmware='efi'" in xml and "Unable to find" in words)
 
 
-@pytest.mark.parametrize(("name", "broken"), ready())
+@pytest.mark.parametrize(("name", "broken"), params(ready=True))
 def test_every_prepared_domain_is_defined(
     takes: "Callable[[str], str]", name: str, broken: SnpCase
 ) -> None:
