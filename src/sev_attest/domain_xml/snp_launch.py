@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sev_attest._wire import number_at
-from sev_attest.errors import MalformedInput
+from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.snp.policy import GuestPolicy
 
 SNP_BLOB_SIZES: Mapping[str, int] = {
@@ -45,7 +45,10 @@ class SnpLaunch:
     kernel_hashes: bool = False
 
     def __post_init__(self) -> None:
-        """Raise MalformedInput for a wrong size, and for parts that the firmware would refuse."""
+        """Raise MalformedInput for wrong sizes and parts that do not fit, Unsupported for a policy.
+
+        Firmware refuses a policy with reserved bits, and another than the ID block's.
+        """
         for name, data in self.blobs.items():
             if len(data) != SNP_BLOB_SIZES[name]:
                 reason = f"{len(data)} bytes, expected {SNP_BLOB_SIZES[name]}"
@@ -53,10 +56,13 @@ class SnpLaunch:
         if (self.id_block is None) != (self.id_auth is None):
             reason = "ID block and ID authentication come together"
             raise MalformedInput("ID block", "conflict", reason)
-        if self.policy is not None and GuestPolicy(self.policy).reserved:
-            reason = f"bits {GuestPolicy(self.policy).reserved:#x} of {self.policy:#x} are reserved"
-            hint = "bit 17 (0x20000) is always set, bits 26-63 are clear"
-            raise MalformedInput("policy", "reserved", reason, hint=hint)
+        reserved = 0 if self.policy is None else GuestPolicy(self.policy).reserved
+        if reserved:
+            raise Unsupported(
+                f"policy {self.policy:#x}: bits {reserved:#x} are reserved",
+                check="policy.reserved",
+                hint="bit 17 (0x20000) is always set, bits 26-63 are clear",
+            )
         if self.id_block is None:
             return
         approved = id_block_policy(self.id_block)

@@ -110,7 +110,7 @@ def prepare_command(
     record = None if files is None else files.record
     subject = _subject(xml, known, ledger, record=record, progress=output.text)
     if files is None:
-        _require_snp(xml, subject, snp)
+        _require_snp(subject, snp)
     elif not options.insecure:
         files.require_unused(subject.used)
     prepared = prepare(subject, launch, also=options.also, everything=options.everything)
@@ -241,15 +241,14 @@ def _subject(
     )
 
 
-def _require_snp(xml: str, subject: Subject, snp: SnpOptions) -> None:
+def _require_snp(subject: Subject, snp: SnpOptions) -> None:
     """Raise Unsupported unless XML without a session is an SEV-SNP guest's, or becomes it."""
     domain = subject.domain
-    with reading("standard input" if xml == STDIN else xml):
-        if domain.launch_security is not None and not snp.named:
-            raise usage("--session is missing: this is a guest of SEV or SEV-ES")
-        domain.refuse_sev()
-        if domain.protection is None and not snp.named:
-            raise usage("--session is missing; for SEV-SNP, --policy or --id-block")
+    if domain.launch_security is not None and not snp.named:
+        raise usage("--session is missing: this is a guest of SEV or SEV-ES")
+    domain.refuse_sev()
+    if domain.protection is None and not snp.named:
+        raise usage("--session is missing; for SEV-SNP, --policy or --id-block")
 
 
 def _versions(known: SurroundingsOptions) -> Versions:

@@ -219,7 +219,6 @@ class StartOptions(Options, title="Guest"):
         with reading(path):
             data = read_small(path, STRUCTURE)
             domain = parse_domain(data)
-            domain.refuse_snp()
             try:
                 inputs = guest_of_domain(
                     data.decode("utf-8-sig"), profile=self.vmsa_profile, read=_image
