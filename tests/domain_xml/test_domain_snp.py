@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sev_attest import MalformedInput, Unsupported
 from sev_attest.domain_xml.domain import parse_domain, read_policy
@@ -425,3 +427,24 @@ def test_real_id_blocks_are_read(real: Path, name: str) -> None:
     prepared = prepare(subject, launch)
     assert prepared.errors == ()
     assert parse_domain(prepared.xml).policy == 0x30000
+
+
+@given(st.data())
+def test_whatever_is_changed_only_our_errors_come_out(data: st.DataObject) -> None:
+    element = SNP_CLEAN.index("  <launchSecurity")
+    text = bytearray(SNP_CLEAN.replace(base64_of(AUTHORED), base64_of(AUTHORED)[:40]).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(element, len(text) - 1))
+        cut = data.draw(st.integers(0, 12))
+        text[at : at + cut] = data.draw(
+            st.binary(max_size=6) | st.sampled_from([b"<a/>", b"9" * 5000, b"sev-snp", b" "])
+        )
+    try:
+        subject = Subject(domain=parse_domain(bytes(text)))
+        apply_rules(subject)
+        prepared = prepare(subject, LAUNCH, everything=True)
+    except (MalformedInput, Unsupported):
+        return
+    assert not any(finding.mendable for finding in prepared.remaining)
+    again = prepare(Subject(domain=parse_domain(prepared.xml)), LAUNCH, everything=True)
+    assert again.xml == prepared.xml

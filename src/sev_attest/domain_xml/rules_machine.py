@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sev_attest.domain_xml.rule import (
     GUIDE,
     LIBVIRT,
-    SEV_C,
+    QEMU,
     VALIDATION,
     Severity,
     Subject,
@@ -64,7 +64,7 @@ def _machine(subject: Subject) -> Iterator[Violation]:
         )
 
 
-@rule("domain.machine.snp", _E, "the machine of an SEV-SNP guest is a Q35", SEV_C)
+@rule("domain.machine.snp", _E, "the machine of an SEV-SNP guest is a Q35", QEMU)
 def _snp_machine(subject: Subject) -> Iterator[Violation]:
     if subject.snp and not subject.domain.q35:
         yield Violation(

@@ -70,7 +70,8 @@ def _policy_format(subject: Subject) -> Iterator[Violation]:
         if not edits and read_policy(bare, snp=subject.snp) is not None:
             edits = (subject.document.set_text(element, bare),)
         what = f"libvirt cannot read the policy {element.text[:40]!r}"
-        yield Violation(element, what, "a hexadecimal number with nothing after it: 0x5", edits)
+        fix = f"a hexadecimal number with nothing after it: {_EXAMPLES[subject.snp]}"
+        yield Violation(element, what, fix, edits)
 
 
 @rule(
