@@ -1,7 +1,7 @@
 """Domain XML of SEV-SNP guests: its rules, what applies to SEV alone, and what is put in."""
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -264,15 +264,17 @@ SNP_CASES: Mapping[str, list[SnpCase]] = {
 }  # fmt: skip
 
 
-def params(*, ready: bool) -> Iterator[Any]:
-    """Yield every case; with ``ready``, those that prepare leaves without an error."""
-    for name, listed in SNP_CASES.items():
-        for number, one in enumerate(listed):
-            if not (ready and one.prepare(everything=True).errors):
-                yield pytest.param(name, one, id=f"{name}-{number}")
+def params(*, ready: bool) -> list[Any]:
+    """Return every case; with ``ready``, those that prepare leaves without an error."""
+    return [
+        pytest.param(name, one, id=f"{name}-{number}")
+        for name, listed in SNP_CASES.items()
+        for number, one in enumerate(listed)
+        if not (ready and one.prepare(everything=True).errors)
+    ]
 
 
-SNP_EVERY = [*params(ready=False)]
+SNP_EVERY = params(ready=False)
 
 
 def test_every_rule_has_a_case() -> None:
