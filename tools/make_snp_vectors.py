@@ -447,8 +447,8 @@ def with_extension(which: str, value: bytes | None, kind: Kind = Kind.VCEK) -> b
     return MILAN.vek(kind, shape=Shape(extensions={AMD_OID + which: value}))
 
 
-def certificate_cases() -> list[Case]:
-    """List certificates of every kind and product, and malformed ones."""
+def readable_cases() -> list[Case]:
+    """List certificates of every kind, product and shape."""
     case = certificate_case
     cases = []
     for product, platform in PLATFORMS.items():
@@ -464,19 +464,11 @@ def certificate_cases() -> list[Case]:
     begins_with_04 = AMD.vek(
         Kind.VCEK, MILAN.key(Kind.VCEK).public_key(), tcb=MILAN.tcb, hwid=b"\x04\x40" + bytes(62)
     )
-    vek = MILAN.vek()
-    point = MILAN.key(Kind.VCEK).public_key().public_numbers()
-    numbers = tlv(0x30, integer(AMD.keys[Kind.ASK].public.modulus), integer(65537))
-    rsa = bytes.fromhex("300d06092a864886f70d0101010500")
-    long_key = tlv(0x30, rsa, tlv(0x03, b"\0", numbers, b"\5\0"))
     path_length = Shape(extensions={"2.5.29.19": bytes.fromhex("30060101ff020100")})
     return [
         *cases,
         case("path-length", "an ASK that says how many CAs may follow",
              AMD.ca(Kind.ASK, shape=path_length)),
-        case("no-ca", "an ASK that is not said to be a CA",
-             AMD.ca(Kind.ASK, shape=Shape(extensions={"2.5.29.19": b"\x30\0"})),
-             "basicConstraints"),
         case("high-patch-levels", "patch levels above 127 take two bytes", high.vek()),
         case("trailer-field", "the default trailerField is stated",
              MILAN.vek(shape=Shape(trailer_field=True))),
@@ -487,6 +479,16 @@ def certificate_cases() -> list[Case]:
         case("hwid-that-begins-with-0440", "a hwID without a tag begins like an OCTET STRING",
              begins_with_04),
         case("generalized-time", "it is valid beyond 2049", MILAN.vek(shape=late)),
+    ]  # fmt: skip
+
+
+def wrong_extension_cases() -> list[Case]:
+    """List certificates with a wrong extension, each refused for it."""
+    case = certificate_case
+    return [
+        case("no-ca", "an ASK that is not said to be a CA",
+             AMD.ca(Kind.ASK, shape=Shape(extensions={"2.5.29.19": b"\x30\0"})),
+             "basicConstraints"),
         case("no-hwid", "a VCEK without hwID", with_extension("4", None), "hwID"),
         case("vlek-with-hwid", "a VLEK with a hwID", with_extension("4", bytes(64), Kind.VLEK),
              "hwID"),
@@ -511,6 +513,18 @@ def certificate_cases() -> list[Case]:
              with_extension("2", b"\x0c\5Milan"), "productName"),
         case("unknown-structure", "structVersion is 2", with_extension("1", integer(2)),
              "structVersion"),
+    ]  # fmt: skip
+
+
+def wrong_structure_cases() -> list[Case]:
+    """List certificates with another wrong part."""
+    case = certificate_case
+    vek = MILAN.vek()
+    point = MILAN.key(Kind.VCEK).public_key().public_numbers()
+    numbers = tlv(0x30, integer(AMD.keys[Kind.ASK].public.modulus), integer(65537))
+    rsa = bytes.fromhex("300d06092a864886f70d0101010500")
+    long_key = tlv(0x30, rsa, tlv(0x03, b"\0", numbers, b"\5\0"))
+    return [
         case("unknown-name", "the subject is no key of AMD's",
              vek.replace(b"SEV-VCEK", b"SEW-VCEK"), "subject"),
         case("vcek-with-rsa-key", "a VCEK has an RSA key",
@@ -522,7 +536,7 @@ def certificate_cases() -> list[Case]:
         case("other-algorithm", "the signature is made with SHA-256",
              vek.replace(bytes.fromhex("0609608648016503040202"),
                          bytes.fromhex("0609608648016503040201")), "signature"),
-        case("bytes-after-it", "a byte follows", vek + b"\5\0", "length"),
+        case("bytes-after-it", "something follows", vek + b"\5\0", "length"),
         case("extra-element", "something follows the extensions",
              taken_apart(vek, lambda body: body + b"\5\0"), "extensions"),
         case("key-of-another-type", "the key is a SET",
@@ -542,6 +556,11 @@ def certificate_cases() -> list[Case]:
         case("version-2", "an X.509 certificate of version 2",
              vek.replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\1"), "version"),
     ]  # fmt: skip
+
+
+def certificate_cases() -> list[Case]:
+    """List the certificates."""
+    return [*readable_cases(), *wrong_extension_cases(), *wrong_structure_cases()]
 
 
 def taken_apart(der: bytes, change: Callable[[bytes], bytes]) -> bytes:
@@ -840,24 +859,23 @@ def layout_cases() -> list[Case]:
     return cases
 
 
-def digest_cases() -> list[Case]:
-    """List guests and their launch digests."""
+def image(found: Iterable[tuple[int, int, int]] | None, **changes: Any) -> bytes:
+    """Return firmware with these sections."""
+    return ovmf_image(8192, seed=b"snp", sections=found, **changes)
+
+
+ODD = [*SNP_SECTIONS, (0x90_0000, 0x2000, 0x77)]
+"""Sections, one of them of an unknown type."""
+
+
+def measured_cases() -> list[Case]:
+    """List guests that differ in one part."""
     case = digest_case
     one = (1,)
     sections = [*SNP_SECTIONS]
-    odd = [*SNP_SECTIONS, (0x90_0000, 0x2000, 0x77)]
     cpuid_first = [sections[3], *sections[:3], *sections[4:]]
     large = [(0x80_0000, 0x1000, 2), (0x80_1000, 0x1000, 3), (0x80_2000, 0x3000, 0x10)]
-
-    def image(found: Iterable[tuple[int, int, int]] | None, **changes: Any) -> bytes:
-        return ovmf_image(8192, seed=b"snp", sections=found, **changes)
-
-    def refused(name: str, words: str, check: str, **given: Any) -> Case:
-        return case(name, words, failed=check, **given)
-
-    section = "firmware-sev-metadata.section"
     return [
-        *layout_cases(),
         case("cpu-genoa", "another CPU model", cpu="EPYC-Genoa", counts=(2,)),
         case("cpu-epyc", "another CPU model", cpu="EPYC", counts=(2,)),
         case("krun-without-cpu", "libkrun's layout, whose CPU model nobody states", layout="krun",
@@ -876,48 +894,65 @@ def digest_cases() -> list[Case]:
         case("cpuid-first-ec2", "Amazon's comes last", counts=one, layout="ec2", cpu=None,
              firmware=image(cpuid_first)),
         case("unknown-section", "QEMU loads zeros for a type that it does not know", counts=one,
-             firmware=image(odd)),
+             firmware=image(ODD)),
         case("three-hash-pages", "the section for hashes has three pages", counts=one,
              firmware=image(large, hash_table=(0x80_2F50, 0x400)), booted=BOOTED),
         case("other-reset-address", "the APs start elsewhere", counts=(2,),
              firmware=image(sections, reset_address=0xFFC0_1234)),
         case("svsm-without-variables", "no variables between the firmware and the SVSM",
              layout="svsm", counts=(2,), firmware=ovmf_image(8192), svsm=(svsm_image(), 0)),
-        refused("no-metadata", "firmware without SEV metadata", "firmware.snp-metadata",
-                firmware=image(None)),
-        refused("no-reset-address", "firmware without a reset block", "firmware.sev-es-reset",
-                firmware=image(sections, reset_address=None)),
-        refused("reset-address-0", "the reset address is 0", "firmware.sev-es-reset",
-                firmware=image(sections, reset_address=0)),
-        refused("no-hash-section", "a kernel, and no section for its hashes",
-                "firmware.hash-section", firmware=image(sections[:-1]), booted=BOOTED),
-        refused("hash-area-outside", "the firmware looks for the hashes outside of the section",
-                "firmware.hash-section", firmware=image(sections, hash_table=(0x90_0C00, 0x400)),
-                booted=BOOTED),
-        refused("hash-area-over-the-end", "the table does not fit the section's page",
-                "firmware.hash-section", firmware=image(sections, hash_table=(0x81_0F51, 0x400)),
-                booted=BOOTED),
-        refused("unknown-section-gce", "it is not known what others than QEMU load",
-                "firmware.section", layout="gce", cpu=None, firmware=image(odd)),
-        refused("svsm-missing", "a layout for an SVSM, and none is there", "svsm.layout",
-                layout="svsm"),
-        refused("svsm-unused", "an SVSM, and a layout that does not start from one", "svsm.layout",
-                firmware=ovmf_image(8192), svsm=(svsm_image(), 0x2000)),
-        refused("svsm-with-kernel", "with an SVSM no kernel is measured", "svsm.kernel",
-                layout="svsm", firmware=ovmf_image(8192), svsm=(svsm_image(), 0x2000),
-                booted=BOOTED),
-        refused("overlap", "two sections share a page", section,
-                firmware=image([(0x1000, 0x2000, 1), (0x2000, 0x1000, 2)])),
-        refused("not-a-page", "a section does not begin at a page", section,
-                firmware=image([(0x1001, 0x1000, 2)])),
-        refused("empty-section", "a section of no bytes", section,
-                firmware=image([(0x1000, 0, 2)])),
-        refused("in-the-firmware", "a section reaches into the firmware", section,
-                firmware=image([(0xFFFF_D000, 0x2000, 1)])),
-        refused("too-large", "more than 256 MiB in all sections",
-                "firmware-sev-metadata.section size",
-                firmware=image([(0, 0x1000_1000, 1)])),
     ]  # fmt: skip
+
+
+def refused_cases() -> list[Case]:
+    """List guests that no VMM can start, or whose kernel would not be measured."""
+    sections = [*SNP_SECTIONS]
+    section = "firmware-sev-metadata.section"
+
+    def case(name: str, words: str, check: str, **given: Any) -> Case:
+        return digest_case(name, words, failed=check, **given)
+
+    return [
+        case("no-metadata", "firmware without SEV metadata", "firmware.snp-metadata",
+             firmware=image(None)),
+        case("no-reset-address", "firmware without a reset block", "firmware.sev-es-reset",
+             firmware=image(sections, reset_address=None)),
+        case("reset-address-0", "the reset address is 0", "firmware.sev-es-reset",
+             firmware=image(sections, reset_address=0)),
+        case("no-hash-section", "a kernel, and no section for its hashes",
+             "firmware.hash-section", firmware=image(sections[:-1]), booted=BOOTED),
+        case("hash-area-outside", "the firmware looks for the hashes outside of the section",
+             "firmware.hash-section", firmware=image(sections, hash_table=(0x90_0C00, 0x400)),
+             booted=BOOTED),
+        case("hash-area-over-the-end", "the table does not fit the section's page",
+             "firmware.hash-section", firmware=image(sections, hash_table=(0x81_0F51, 0x400)),
+             booted=BOOTED),
+        case("unknown-section-gce", "it is not known what others than QEMU load",
+             "firmware.section", layout="gce", cpu=None, firmware=image(ODD)),
+        case("svsm-missing", "a layout for an SVSM, and none is there", "svsm.layout",
+             layout="svsm"),
+        case("svsm-unused", "an SVSM, and a layout that does not start from one", "svsm.layout",
+             firmware=ovmf_image(8192), svsm=(svsm_image(), 0x2000)),
+        case("svsm-with-kernel", "with an SVSM no kernel is measured", "svsm.kernel",
+             layout="svsm", firmware=ovmf_image(8192), svsm=(svsm_image(), 0x2000),
+             booted=BOOTED),
+        case("overlap", "two sections share a page", section,
+             firmware=image([(0x1000, 0x2000, 1), (0x2000, 0x1000, 2)])),
+        case("not-a-page", "a section does not begin at a page", section,
+             firmware=image([(0x1001, 0x1000, 2)])),
+        case("empty-section", "a section of no bytes", section,
+             firmware=image([(0x1000, 0, 2)])),
+        case("in-the-firmware", "a section reaches into the firmware", section,
+             firmware=image([(0xFFFF_D000, 0x2000, 1)])),
+        case("too-large", "more than 256 MiB in all sections",
+             "firmware-sev-metadata.section size",
+             firmware=image([(0, 0x1000_1000, 1)])),
+    ]  # fmt: skip
+
+
+def digest_cases() -> list[Case]:
+    """List guests and their launch digests."""
+    return [*layout_cases(), *measured_cases(), *refused_cases()]
 
 
 CASES: dict[str, Callable[[], list[Case]]] = {
