@@ -37,6 +37,11 @@ class Fault(Enum):
         return self.check.startswith("chain.")
 
 
+def fault_name(fault: Enum) -> str:
+    """Return a fault's name as options have it: in small letters, with dashes."""
+    return fault.name.lower().replace("_", "-")
+
+
 @dataclass(slots=True)
 class Host:
     """A simulated host with one platform. It does nothing wrong but its ``fault``, if it has one.

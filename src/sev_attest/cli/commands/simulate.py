@@ -19,7 +19,7 @@ from sev_attest.errors import Unsupported, WrongState, reading
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.secret import ALIASES
 from sev_attest.testing.folder import HostFolder
-from sev_attest.testing.host import Fault
+from sev_attest.testing.host import Fault, fault_name
 from sev_attest.testing.state import SavedGuest
 
 _HEADER_SIZE = 52
@@ -248,13 +248,9 @@ def _secret(name: str, guest: SavedGuest, text: str) -> tuple[Path, bytes]:
 def _described(host: HostFolder) -> str:
     """Return what a host is, in words."""
     state = host.state
-    wrong = f", with the fault {_fault(state.fault)}" if state.fault else ""
+    wrong = f", with the fault {fault_name(state.fault)}" if state.fault else ""
     api = ".".join(map(str, state.api))
     return f"a host like {state.generation.title()}, API {api} build {state.build}{wrong}"
-
-
-def _fault(fault: Fault | None) -> str | None:
-    return fault and fault.name.lower().replace("_", "-")
 
 
 def _facts(host: HostFolder) -> dict[str, object]:
@@ -264,7 +260,7 @@ def _facts(host: HostFolder) -> dict[str, object]:
         "generation": state.generation,
         "api": list(state.api),
         "build": state.build,
-        "fault": _fault(state.fault),
+        "fault": state.fault and fault_name(state.fault),
     }
 
 

@@ -25,7 +25,7 @@ from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.spec import SESSION_BLOB_SIZE
 from sev_attest.testing.folder import HostFolder
-from sev_attest.testing.host import Fault
+from sev_attest.testing.host import Fault, fault_name
 from sev_attest.testing.qemu import (
     CPUS,
     PROFILES,
@@ -67,11 +67,7 @@ HOST = _Host()
 
 def fault_option(*, in_chain: bool | None = None) -> Fault | None:
     """Declare --fault: of the exported chain (``in_chain``), of a launch, or of either."""
-    names = [
-        fault.name.lower().replace("_", "-")
-        for fault in Fault
-        if in_chain is None or fault.in_chain == in_chain
-    ]
+    names = [fault_name(fault) for fault in Fault if in_chain is None or fault.in_chain == in_chain]
     found: Fault | None = option(
         "--fault", type=click.Choice(names), help="What the host does wrong.", callback=_fault
     )
