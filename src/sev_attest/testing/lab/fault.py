@@ -19,7 +19,7 @@ class MonitorFault(Enum):
     FAILED_LAUNCH = "the firmware has no room for another guest"
     FAILED_MEASUREMENT = "it reports an error in place of the measurement"
     FAILED_RESUME = "QEMU does not resume the guest"
-    GARBLED_MEASUREMENT = "it reports a measurement that is not base64"
+    GARBLED_MEASUREMENT = "it reports a measurement of 3 bytes, not 48"
     LOST_GUEST = "the guest ends when it has its secret"
     RUNNING_GUEST = "it lets the guest run at once, and says that it is paused"
     SILENT_LAUNCH = "QEMU starts, and never answers"

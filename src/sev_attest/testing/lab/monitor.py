@@ -135,7 +135,7 @@ class SevMonitor:
         if self.guest is None:
             raise QemuError("SEV launch measurement is not available")
         if self._fault is MonitorFault.GARBLED_MEASUREMENT:
-            return {"data": "none"}
+            return {"data": base64.b64encode(bytes(3)).decode()}
         return {"data": base64.b64encode(self.guest.measurement).decode()}
 
     def _report(self, arguments: dict[str, str]) -> object:
