@@ -623,8 +623,8 @@ def test_a_guest_that_is_refused_is_left_paused_if_that_is_wanted(
 
 
 IN_CHAIN = {
-    Fault.FORGED_ROOT: "error: ",
-    Fault.OFF_CURVE_PDH: "error: ",
+    Fault.FORGED_ROOT: "error: the ASK's signature over the CEK does not hold",
+    Fault.OFF_CURVE_PDH: "error: the PDH's key is no point on its curve",
 }
 
 
