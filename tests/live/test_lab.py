@@ -401,12 +401,12 @@ class Waiting:
 
 
 @contextmanager
-def measured(owner: Owner, guest: Guest, *options: object) -> Iterator[Waiting]:
+def measured(owner: Owner, guest: Guest) -> Iterator[Waiting]:
     """Launch a guest, and wait until its measurement is right."""
     pipe = owner.path(f"{guest.name}.pipe")
     os.mkfifo(pipe)
     # Then it reads its secret, from a pipe into which nobody has written.
-    words = owner.launch_words(guest, "--inject-secret", f"luks-key:{pipe}", *options)
+    words = owner.launch_words(guest, "--inject-secret", f"luks-key:{pipe}")
     with subprocess.Popen(
         [sys.executable, "-m", "sev_attest", *map(str, words)],
         stderr=subprocess.PIPE,
@@ -420,7 +420,11 @@ def measured(owner: Owner, guest: Guest, *options: object) -> Iterator[Waiting]:
             seen.append(process.stderr.readline())
             assert seen[-1], seen
         waiting = Waiting(process, pipe)
-        yield waiting
+        try:
+            yield waiting
+        except BaseException:
+            process.kill()  # otherwise it waits for ever
+            raise
         waiting.rest = process.stderr.read()
     show(f"$ sev-attest launch ...\n{''.join(seen)}{waiting.rest}")
     assert "Traceback" not in waiting.rest
@@ -464,6 +468,7 @@ DESTROYED = "the guest was destroyed, and the domain is not defined any more; "
 NOT_SENT = f"{DESTROYED}no secret was sent; its session is failed"
 NOT_TAKEN = f"{DESTROYED}the host says that the guest took no secret; its session is failed"
 MAY_HAVE = f"{DESTROYED}it may have its secret; its session is released"
+GONE = NOT_SENT.replace("the guest was destroyed", "the guest is gone from the host")
 HAD = f"{DESTROYED}it had its secret; its session is released"
 MISMATCH = "Measurement does not match, VM is not trustworthy"
 FAILED = ("created", "failed")
@@ -658,7 +663,7 @@ def test_a_launch_with_another_initrd_on_the_host_is_refused(lab: Lab, owner: Ow
 MEANWHILE = {
     "resumed": ("paused state", NOT_TAKEN, ["resume"]),
     "started-anew": ("was started anew", NOT_SENT, ["destroy", "start --paused"]),
-    "ended": ("was started anew", "the guest is gone from the host, ", ["destroy"]),
+    "ended": ("was started anew", GONE, ["destroy"]),
 }
 
 
@@ -669,9 +674,9 @@ def test_a_guest_that_is_changed_before_its_secret_comes_gets_none(
     lab: Lab, owner: Owner, change: str, policy: int
 ) -> None:
     guest = Guest(f"{change}-{policy}", policy=policy)
-    words, left, commands_ = MEANWHILE[change]
+    words, left, typed = MEANWHILE[change]
     with measured(owner, guest) as waiting:
-        for command in commands_:
+        for command in typed:
             assert lab.virsh(*command.split(), guest.name).code == 0
         waiting.get_secret()
     assert waiting.process.returncode == 5
