@@ -168,6 +168,7 @@ ORDER = (
     ("snp.roots",), ("snp.certificate_files", "snp.kds"), ("snp.chain",), ("snp.explain",),
     ("snp.steps",), ("snp.verify",), ("snp.expected",),
     ("snp.id_key",), ("snp.id_block",), ("snp.id_block_verify",),
+    ("snp.document",), ("snp.transport", "snp.content"), ("snp.challenge",), ("snp.sealed",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
     ("_https",), ("owner.key_errors",), ("owner._safe_path",),
     ("owner._answers", "owner._private_file"),
@@ -255,11 +256,14 @@ def test_below_owner_nothing_reads_a_clock_connects_or_logs() -> None:
     assert above is not None
     users = users_of("time", "datetime", "socket", "ssl", "http", "logging")
     low = {user for user in users if (floor(user) or 0) < above}
-    dates = {"certificates", "chain", "explain", "revocation", "steps", "verify", "x509"}
+    dates = {
+        "certificates", "chain", "challenge", "document", "explain", "revocation", "steps",
+        "verify", "x509",
+    }  # fmt: skip
     assert low == {
         # A search has a time budget.
         *("guest.diagnosis.search", "sev.diagnosis.search", "snp.diagnosis"),
-        *(f"snp.{name}" for name in dates),  # certificates have dates
+        *(f"snp.{name}" for name in dates),  # certificates and challenges have dates
     }
     clocks = {module for module, tree in sources() if "datetime.now" in ast.unparse(tree)}
     assert {user for user in clocks if (floor(user) or 0) < above} == {"snp.verify"}
