@@ -174,8 +174,12 @@ ORDER = (
     ("owner._answers", "owner._private_file"),
     ("owner._command", "owner._vault"), ("owner.key_wrapping", "owner.secret_sources"),
     ("owner.sealing",),
-    ("owner.requirements", "owner.requirements_file"), ("owner.ledger",), ("owner.pending",),
-    ("owner.key_release",),
+    ("owner._toml",), ("owner.manifest_file",),
+    ("owner.snp_advisories",), ("owner.snp_minimum", "owner.snp_reference"),
+    ("owner.requirements", "owner.requirements_file", "owner.snp_requirements",
+     "owner.snp_requirements_file"),
+    ("owner.ledger",), ("owner.attempts",), ("owner.pending", "owner.snp_challenges"),
+    ("owner.release_steps",), ("owner.key_release", "owner.snp_release"),
     ("domain_xml",), ("host",), ("testing",), ("cli",),
 )  # fmt: skip
 """From the ground up, as in docs/development.md; within one line they may know each other."""

@@ -41,8 +41,13 @@ from sev_attest.guest.firmware import Firmware
 from sev_attest.host.config import read_config
 from sev_attest.host.place import public
 from sev_attest.host.qmp import QmpConnection
+from sev_attest.owner.manifest_file import (
+    MANIFEST_SCHEMA,
+    SNP_MANIFEST_SCHEMA,
+    read_manifest,
+    read_snp_manifest,
+)
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.owner.requirements_file import MANIFEST_SCHEMA, read_manifest
 from sev_attest.owner.sealing import Box
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
@@ -457,6 +462,7 @@ def targets() -> dict[str, Target]:
                                "data": measurement, "enabled": True, "state": "launch-secret",
                                "status": "prelaunch", **node}  # fmt: skip
     launches = [{"digest": "0" * 64, "vcpus": 1, "cpu": "EPYC", "vmsa_profile": "qemu-legacy"}]
+    snp_launches = [{"digest": "0" * 96, "vcpus": 1, "cpu": "EPYC", "guest_features": "0x1"}]
     roots = [ca.to_bytes() for root in amd_roots() for ca in (root.ark, root.ask) if ca]
     signed = binary(links.to_bytes(), pdh, *roots)
     domains = (xml("domain"), amplified("domain"))
@@ -491,6 +497,9 @@ def targets() -> dict[str, Target]:
         "record": Target(LaunchRecord.from_bytes, (json_of(json.loads(RECORD.to_bytes())),)),
         "manifest": Target(
             read_manifest, (json_of({"schema": MANIFEST_SCHEMA, "launches": launches}),)
+        ),
+        "snp-manifest": Target(
+            read_snp_manifest, (json_of({"schema": SNP_MANIFEST_SCHEMA, "launches": snp_launches}),)
         ),
         "text": Target(keys, (text_of(binary(bytes(16), bytes(48))), binary(b"a://b@c ", b"a"))),
         "firmware": Target(firmware, (binary(ovmf_image(4096)), footers)),

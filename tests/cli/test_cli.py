@@ -356,8 +356,8 @@ PUBLIC = {
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
         LedgerError Met Minimum PendingSession PendingSessions ReferenceValue Requirements SealError
-        SecretSource State
-        default_place key_encryption release secret_source
+        SecretSource SnpMinimum SnpReferenceValue SnpRequirements State create_challenge
+        default_place key_encryption release release_snp secret_source
     """,
 }
 

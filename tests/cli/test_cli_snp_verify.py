@@ -262,7 +262,7 @@ def test_revocation_lists_are_held_against_it(run: Run, files: Path) -> None:
         ("report.bin --report-data 00", 2, "1 bytes, expected 64 (128 hex digits)"),
         ("report.bin --launch-digest xy", 2, "xy is not hex"),
         ("", 2, "REPORT"),
-        ("report.bin --challenge x", 2, "No such option"),
+        ("report.bin --challenge x", 2, "--challenge and --transport-key go together"),
     ],
 )
 def test_what_cannot_be_read_is_said(

@@ -7,6 +7,7 @@ from sev_attest.cli.inputs import read_small
 from sev_attest.errors import reading
 from sev_attest.snp.challenge import Challenge
 from sev_attest.snp.document import MAX_DOCUMENT
+from sev_attest.snp.transport import TransportKey
 
 BASE = "/run/sev-attest"
 """In memory, on systems with systemd and on most others: it ends with the guest, as its reports."""
@@ -38,3 +39,9 @@ def read_challenge(path: str) -> Challenge:
     """Read a challenge; raises OSError, MalformedInput, naming the file."""
     with reading(path):
         return Challenge.from_json(read_document(path, "challenge"))
+
+
+def read_transport_key(path: str) -> TransportKey:
+    """Read a public transport key; raises OSError, MalformedInput, naming the file."""
+    with reading(path):
+        return TransportKey.from_json(read_document(path, "transport key"))

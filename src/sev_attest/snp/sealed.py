@@ -125,16 +125,7 @@ def seal(
     Does not verify: that the challenge is unused and has not expired, or that the guest is the one
     that the owner meant. Those are the ledger's and the requirements' part.
     """
-    if not isinstance(report, VerifiedReport):
-        raise TypeError("secrets are sealed for a VerifiedReport only: see verify_report()")
-    if key.kem not in challenge.kems:
-        accepted = ", ".join(kem.label for kem in challenge.kems)
-        raise NotVerified(
-            f"the transport key is of kind {key.kem.label}, the challenge accepts {accepted}",
-            check="snp.transport-key.kem",
-            hint="the guest must make another key, and ask for a new report",
-        )
-    _require_bound(key, report, challenge)
+    require_answer(report, key, challenge)
     content = write_content(secrets)
     info = _info(report.report, challenge)
     sealed = _crypto.hpke_sealed(key.kem, key.public, content, info)
@@ -190,11 +181,21 @@ def open_sealed(
         raise _damaged() from None
 
 
-def _require_bound(key: TransportKey, report: VerifiedReport, challenge: Challenge) -> None:
-    """Raise ReportInvalid if a report does not bind a key to a challenge.
+def require_answer(report: VerifiedReport, key: TransportKey, challenge: Challenge) -> None:
+    """Require that a report answers a challenge with a key, of a kind that the challenge accepts.
 
-    What is compared is public: a comparison in constant time would hide nothing.
+    Raises ReportInvalid or NotVerified, as :func:`seal` does. What is compared is public: a
+    comparison in constant time would hide nothing.
     """
+    if not isinstance(report, VerifiedReport):
+        raise TypeError("secrets are sealed for a VerifiedReport only: see verify_report()")
+    if key.kem not in challenge.kems:
+        accepted = ", ".join(kem.label for kem in challenge.kems)
+        raise NotVerified(
+            f"the transport key is of kind {key.kem.label}, the challenge accepts {accepted}",
+            check="snp.transport-key.kem",
+            hint="the guest must make another key, and ask for a new report",
+        )
     try:
         Expected(report_data=challenge.report_data(key)).require(report)
     except ReportInvalid as error:
