@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -46,7 +46,7 @@ class SnpDemandOptions(Options, title="Requirements"):
     def hold(
         requirements: "Requirements",
         verified: "VerifiedReport",
-        facts: dict[str, Any],
+        facts: dict[str, object],
         notes: list[str],
         output: OutputOptions,
     ) -> str:
@@ -54,6 +54,7 @@ class SnpDemandOptions(Options, title="Requirements"):
 
         Raises RequirementsNotMet, with the facts and notes.
         """
+        checks = cast("list[object]", facts["checks"])
         try:
             met = requirements.require_snp(verified, at=datetime.now(UTC))
         except RequirementsNotMet as error:
@@ -61,7 +62,7 @@ class SnpDemandOptions(Options, title="Requirements"):
                 {"id": one.check, "ok": False, "detail": one.message} for one in error.failures
             ]
             error.facts = facts | {
-                "checks": [*facts["checks"], *failed],
+                "checks": [*checks, *failed],
                 "failed": [one.check for one in error.failures],
                 "notes": notes,
             }
@@ -72,6 +73,6 @@ class SnpDemandOptions(Options, title="Requirements"):
             raise
         name = f"{met.name} ({met.guest})" if met.guest else met.name
         words = f"the requirements allow it as launch {name}"
-        facts["checks"] = [*facts["checks"], {"id": _CHECK, "ok": True, "detail": words}]
+        facts["checks"] = [*checks, {"id": _CHECK, "ok": True, "detail": words}]
         facts["requirements"] = {"launch": met.name, "guest": met.guest}
         return words
