@@ -229,7 +229,7 @@ def test_a_time_outside_the_certificates_is_refused(run: Run, files: Path) -> No
     ran = run("snp", "verify", "report.bin", "certs", *ROOT, "--at", "2019-12-31T23:59:59Z")
     assert ran.code == 1
     assert "VCEK is valid from 2020-01-01 00:00:00 UTC" in ran.err
-    assert "(--at)" in ran.err
+    assert "--at" in ran.err
     assert verified(
         run("snp", "verify", "report.bin", "certs", *ROOT, "--at", "2020-01-01T02:00+02:00")
     )
