@@ -42,7 +42,7 @@ def imported(code: str, *arguments: object) -> set[str]:
     return set(ran.stdout.split("IMPORTED")[1].split())
 
 
-_CHAINS = {"cryptography", "pathlib", "zipfile", "sev_attest.sev.chain.packaging"}
+_CHAINS = {"cryptography", "sev_attest.sev.chain.packaging"}
 _FILES = {"pathlib", "tempfile"}
 _DIGEST = {"sev_attest.sev.digest"}
 _ADVISORIES = {"tomllib", "sev_attest.owner.advisories"}
@@ -167,6 +167,7 @@ ORDER = (
     ("snp.x509", "snp.extensions"), ("snp.certificates", "snp.revocation"), ("snp._asvk_keys",),
     ("snp.roots",), ("snp.certificate_files", "snp.kds"), ("snp.chain",), ("snp.explain",),
     ("snp.steps",), ("snp.verify",), ("snp.expected",),
+    ("snp.id_key",), ("snp.id_block",), ("snp.id_block_verify",),
     ("snp.document",), ("snp.transport", "snp.content"), ("snp.challenge",), ("snp.sealed",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
     ("_https",), ("owner.key_errors",), ("owner._safe_path",),

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -36,6 +36,22 @@ from cryptography.hazmat.backends.openssl import backend
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
+from bench_core import (
+    MIB,
+    TOOL,
+    Line,
+    Run,
+    Scale,
+    absent,
+    chain_of,
+    child,
+    content,
+    firmware,
+    in_threads,
+    installed,
+    timed,
+)
+from bench_snp import snp_lines
 from sev_attest import _crypto, sev
 from sev_attest.cli.main import main as command_line
 from sev_attest.guest import CpuModel, Firmware, KernelHashes, VmsaProfile
@@ -49,127 +65,15 @@ from sev_attest.owner.ledger.stores import store_at
 from sev_attest.owner.requirements import Minimum, ReferenceValue, Requirements
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.spec import Usage
-from sev_attest.testing import Authority, Platform, ovmf_image
 
 if TYPE_CHECKING:
     from postgres_server import Server
 
-Run = Callable[[], float]
-"""Does the work once; gives what it took (seconds, MiB or another amount)."""
-MIB = 1 << 20
-TOOL = [str(Path(sys.executable).parent / "sev-attest")]
 POLICY = 0x5
 ANY = frozenset({"*"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One line of the table: what is measured, against what, and what is to be reached.
-
-    ``ratio`` is "rate" (the reference's time over ours: more is better), "share" (ours over the
-    reference's: less is better) or "more" (ours less the reference's, in ``unit``).
-    """
-
-    name: str
-    what: str
-    against: str
-    reach: str
-    ratio: str
-    unit: str = "ms"
-    ours: Run
-    reference: Run
-    rounds: int = 9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How much work there is."""
-
-    folder: Path
-    short: bool
-
-    def of(self, full: int, short: int) -> int:
-        """Choose between the full run's number and the short one's."""
-        return short if self.short else full
-
-
-# What takes how long
-
-
-def timed(work: Callable[[], object], times: int = 1) -> Run:
-    """Time some work: seconds for one, out of ``times`` in a row."""
-
-    def run() -> float:
-        begin = time.perf_counter()
-        for _ in range(times):
-            work()
-        return (time.perf_counter() - begin) / times
-
-    return run
-
-
-def in_threads(work: Callable[[], object], threads: int, times: int) -> Run:
-    """Time work that ``threads`` do at once: seconds for one piece of it, all together."""
-
-    def run() -> float:
-        each = timed(work, times)
-        begin = time.perf_counter()
-        running = [threading.Thread(target=each) for _ in range(threads)]
-        for thread in running:
-            thread.start()
-        for thread in running:
-            thread.join()
-        return (time.perf_counter() - begin) / times / threads
-
-    return run
-
-
-def child(command: list[str], *, memory: bool = False) -> Run:
-    """Time a whole process, which must succeed: seconds, or with ``memory`` its peak in MiB."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    # A process inherits the peak of the one that starts it: a small one has to.
-    starter = [sys.executable, "-I", "-S", "-c", _STARTER] if memory else []
-
-    def run() -> float:
-        begin = time.perf_counter()
-        ran = subprocess.run(  # noqa: S603 - commands of our own
-            [*starter, *command], capture_output=True, check=False, env=environment
-        )
-        took = time.perf_counter() - begin
-        if ran.returncode:
-            raise RuntimeError(f"{command} gave {ran.returncode}: {ran.stderr.decode()}")
-        return int(ran.stderr.split()[-1]) / 1024 if memory else took
-
-    return run
-
-
-_STARTER = """
-import os, sys
-child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
-_, status, usage = os.wait4(child, 0)
-print(usage.ru_maxrss, file=sys.stderr)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
-def works(command: list[str]) -> bool:
-    """Tell whether a peer is there and runs."""
-    try:
-        child(command)()
-    except (OSError, RuntimeError):
-        return False
-    return True
-
-
 # What is worked on
-
-
-def chain_of(bits: int) -> tuple[Platform, bytes]:
-    """Make a platform with RSA keys of that size, and its whole chain as `sevctl export --full`."""
-    authority = Authority(bits)
-    made = Platform(b"bench", authority=authority)
-    chain = replace(made.export(), ask=authority.ask, ark=authority.ark)
-    return made, chain.to_bytes()
 
 
 def bare_checks(bits: int, *, load: bool = False) -> Callable[[], None]:
@@ -221,24 +125,6 @@ def platform_of_bench() -> sev.VerifiedChain:
     """Give a verified platform."""
     made, data = chain_of(4096)
     return sev.verify_chain(sev.Chain.from_bytes(data), roots=[made.authority.root])
-
-
-def content(path: Path, size: int) -> Path:
-    """Write a file of ``size`` bytes that look random, no two MiB alike."""
-    if not path.exists():
-        block = secrets.token_bytes(MIB)
-        with path.open("wb") as file:
-            for number in range(0, size, MIB):
-                file.write((number.to_bytes(8, "little") + block[8:])[: size - number])
-    return path
-
-
-def firmware(scale: Scale) -> Path:
-    """Write an OVMF image of 4 MiB."""
-    path = scale.folder / "firmware"
-    if not path.exists():
-        path.write_bytes(ovmf_image(4 * MIB))
-    return path
 
 
 def boot_files(scale: Scale, initrd: int) -> tuple[Path, Path]:
@@ -510,7 +396,6 @@ def tool_lines(scale: Scale) -> Iterator[Line]:
 
 
 PEERS = ("virt-qemu-sev-validate", "sev-snp-measure")
-absent: list[str] = []
 
 
 def virt_qemu_sev_validate(options: list[str]) -> list[str]:
@@ -518,21 +403,14 @@ def virt_qemu_sev_validate(options: list[str]) -> list[str]:
     path = shutil.which(PEERS[0])
     candidates = [[path], ["/usr/bin/python3", path]] if path else []
     arguments = [*options, "--insecure"]
-    return _first([[*candidate, *arguments] for candidate in candidates], PEERS[0])
+    return installed([[*candidate, *arguments] for candidate in candidates], PEERS[0])
 
 
 def sev_snp_measure(image: str) -> list[str]:
     """Find AMD's and IBM's tool; empty if there is none."""
     path = Path(sys.executable).parent / PEERS[1]
     arguments = ["--mode", "seves", "--vcpus", "4", "--vcpu-type", "EPYC-Milan", "--ovmf", image]
-    return _first([[sys.executable, str(path), *arguments]], PEERS[1])
-
-
-def _first(commands: list[list[str]], name: str) -> list[str]:
-    found = next((command for command in commands if works(command)), [])
-    if not found:
-        absent.append(name)
-    return found
+    return installed([[sys.executable, str(path), *arguments]], PEERS[1])
 
 
 def ledger_lines(scale: Scale) -> Iterator[Line]:
@@ -876,6 +754,7 @@ GROUPS = (
     throughput_lines,
     search_lines,
     growth_lines,
+    snp_lines,
 )
 
 

@@ -11,7 +11,7 @@ import hmac
 import json
 import struct
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -22,16 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-FOLDER = Path(__file__).resolve().parent.parent / "vectors"
+import judge_snp
+import judge_snp_digest
+from judge_parts import FOLDER, Case, cpu_signature, footer_entry, hash_table, little, vcpu_page
+
 OCA, PEK, PDH, CEK, ASK, NOBODY = 0x1001, 0x1002, 0x1003, 0x1004, 0x13, 0x1000
 ROLES = {"pdh": PDH, "pek": PEK, "oca": OCA, "cek": CEK}
-Case = dict[str, Any]
-
-
-def little(data: bytes) -> int:
-    """Read a little-endian number."""
-    return int.from_bytes(data, "little")
-
 
 # chains
 
@@ -180,57 +176,6 @@ def opens(case: Case) -> bool:
 # measurements
 
 
-def hash_table(meant: Case) -> bytes:
-    """Lay out QEMU's table of kernel hashes."""
-    parts = {key: base64.b64decode(meant.get(key, "")) for key in ("cmdline", "initrd", "kernel")}
-    parts["cmdline"] += b"\0"
-    guids = (
-        "97d02dd8-bd20-4c94-aa78-e7714d36ab2a",
-        "44baf731-3a2f-4bd7-9af1-41e29169781d",
-        "4de79437-abd2-427f-b835-d5b172d2045b",
-    )
-    table = UUID("9438d606-4f22-4cc9-b479-a793d411fd21").bytes_le + struct.pack("<H", 168)
-    for guid, part in zip(guids, parts.values(), strict=True):
-        table += UUID(guid).bytes_le + struct.pack("<H", 50) + hashlib.sha256(part).digest()
-    return table + bytes(8)
-
-
-def footer_entry(image: bytes, guid: str) -> bytes:
-    """Find an entry of OVMF's footer table, walking back from the footer."""
-    end = len(image) - 50
-    start = len(image) - 32 - struct.unpack_from("<H", image, end)[0]
-    while end > start:
-        size = struct.unpack_from("<H", image, end - 18)[0]
-        if image[end - 16 : end] == UUID(guid).bytes_le:
-            return image[end - size : end - 18]
-        end -= size
-    return b""
-
-
-def vcpu_page(cpu: dict[str, int], start: int) -> bytes:
-    """Lay out the state of a vCPU that starts at CS base and IP ``start``."""
-    page = bytearray(4096)
-
-    def segment(at: int, selector: int, attributes: int, base: int = 0) -> None:
-        struct.pack_into("<HHIQ", page, at, selector, attributes, 0xFFFF, base)
-
-    for at in (0x00, 0x20, 0x30, 0x40, 0x50):
-        segment(at, 0, 0x93)
-    segment(0x10, 0xF000, 0x9B, start & 0xFFFF0000)
-    for at, attributes in ((0x60, 0), (0x70, 0x82), (0x80, 0), (0x90, 0x8B)):
-        segment(at, 0, attributes)
-    base = min(cpu["family"], 15)
-    signature = (cpu["family"] - base) << 20 | (cpu["model"] >> 4) << 16
-    signature |= base << 8 | (cpu["model"] & 15) << 4 | cpu["stepping"]
-    for at, value in (
-        (0xD0, 0x1000), (0x148, 0x40), (0x158, 0x10), (0x160, 0x400), (0x168, 0xFFFF0FF0),
-        (0x170, 2), (0x178, start & 0xFFFF), (0x268, 0x0007040600070406), (0x310, signature),
-        (0x3E8, 1),
-    ):  # fmt: skip
-        struct.pack_into("<Q", page, at, value)
-    return bytes(page)
-
-
 def measurement_failure(case: Case) -> str | None:
     """Judge one launch; give the check that refuses it."""
     reported, meant = case["reported"], case["meant"]
@@ -241,10 +186,12 @@ def measurement_failure(case: Case) -> str | None:
     if "kernel" in meant:
         if not any(footer_entry(data, "7255371f-3a3b-4b04-927b-1da6efa8d454")):
             return "firmware.hash-table"
-        data += hash_table(meant)
+        parts = (base64.b64decode(meant.get(key, "")) for key in ("kernel", "initrd", "cmdline"))
+        data += hash_table(*parts)
     if meant["policy"] & 4:
-        data += vcpu_page(meant["cpu"], 0xFFFFFFF0)
-        data += vcpu_page(meant["cpu"], reset) * (meant["vcpus"] - 1)
+        signature = cpu_signature(meant["cpu"])
+        data += vcpu_page(signature, 0xFFFFFFF0)
+        data += vcpu_page(signature, reset) * (meant["vcpus"] - 1)
     measurement = base64.b64decode(reported["measurement"])
     numbers = (4, reported["api_major"], reported["api_minor"], reported["build_id"])
     message = struct.pack("<BBBBI", *numbers, meant["policy"]) + hashlib.sha256(data).digest()
@@ -298,6 +245,31 @@ def launch_problem(case: Case) -> str | None:  # noqa: PLR0911 - one for each st
 # verdicts
 
 
+def chain_problems(case: Case) -> list[str]:
+    """Compare the checks that fail."""
+    failed = chain_failures(case)
+    right = failed == {*case["failed_checks"]} and case["valid"] is not bool(failed)
+    return [] if right else [f"{sorted(failed)} fail"]
+
+
+def measurement_problems(case: Case) -> list[str]:
+    """Compare the check that refuses a launch."""
+    refused = measurement_failure(case)
+    right = refused == case["failed_check"] and case["valid"] is not bool(refused)
+    return [] if right else [f"{refused} fails"]
+
+
+JUDGES: dict[str, Callable[[Case], list[str]]] = {
+    "chain": chain_problems,
+    "session": lambda case: [] if opens(case) else ["does not open"],
+    "measurement": measurement_problems,
+    "launch": lambda case: [found] if (found := launch_problem(case)) else [],
+    **judge_snp.JUDGES,
+    "snp-digest": judge_snp_digest.problems,
+}
+"""What lists the problems of a case, by the name of its file."""
+
+
 def load(name: str) -> dict[str, Any]:
     """Read a document of the vectors, held to its schema."""
     document: dict[str, Any] = json.loads((FOLDER / name).read_bytes())
@@ -307,26 +279,18 @@ def load(name: str) -> dict[str, Any]:
 
 def problems() -> list[str]:
     """List what is wrong with the vectors."""
-    found = []
-    for name, digest in load("manifest.json")["sha256"].items():
-        if hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() != digest:
-            found.append(f"{name}: not the file that the manifest names")
-    for case in load("chain.json")["cases"]:
-        failed = chain_failures(case)
-        if failed != set(case["failed_checks"]) or case["valid"] is bool(failed):
-            found.append(f"chain {case['id']}: {sorted(failed)} fail")
-    found += [
-        f"session {c['id']}: does not open" for c in load("session.json")["cases"] if not opens(c)
+    listed = load("manifest.json")["sha256"]
+    found = [
+        f"{name}: not the file that the manifest names"
+        for name, digest in listed.items()
+        if hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() != digest
     ]
-    for case in load("measurement.json")["cases"]:
-        refused = measurement_failure(case)
-        if refused != case["failed_check"] or case["valid"] is bool(refused):
-            found.append(f"measurement {case['id']}: {refused} fails")
-    for case in load("launch.json")["cases"]:
-        problem = launch_problem(case)
-        found += [f"launch {case['id']}: {problem}"] if problem else []
-    for kind in ("chain", "session", "measurement", "launch"):
-        ids = [case["id"] for case in load(f"{kind}.json")["cases"]]
+    unjudged = {name for name in listed if "/" not in name} - {f"{kind}.json" for kind in JUDGES}
+    found += [f"{name}: nothing judges it" for name in sorted(unjudged)]
+    for kind, judge in JUDGES.items():
+        cases = load(f"{kind}.json")["cases"]
+        found += [f"{kind} {case['id']}: {words}" for case in cases for words in judge(case)]
+        ids = [case["id"] for case in cases]
         found += [f"{kind} {i}: there twice" for i in sorted(set(ids)) if ids.count(i) > 1]
     return found
 

@@ -7,17 +7,16 @@ A case is one function: its id is the function's name, its description the docst
 platform makes the launches; ``judge_vectors.py`` judges them without any of this project's code.
 """
 
-import base64
 import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import make_snp_vectors
 from sev_attest import _crypto, sev
 from sev_attest._keys import Algorithm, Curve
 from sev_attest.guest import CpuModel
@@ -25,25 +24,7 @@ from sev_attest.sev import secret
 from sev_attest.sev.session import session_blob
 from sev_attest.sev.spec import Usage
 from sev_attest.testing import Authority, Guest, Platform, launch_guest, ovmf_image
-
-FOLDER = Path(__file__).resolve().parent.parent / "vectors"
-MADE_BY = "the simulated platform (sev_attest.testing), from a fixed seed"
-
-Case = dict[str, Any]
-BLOBS: dict[str, bytes] = {}
-
-
-def blob(data: bytes) -> str:
-    """Keep bytes in a file of their own, named for their hash."""
-    name = f"blobs/{hashlib.sha256(data).hexdigest()[:16]}.bin"
-    BLOBS[name] = data
-    return name
-
-
-def b64(data: bytes) -> str:
-    """Write short bytes in place."""
-    return base64.b64encode(data).decode()
-
+from vector_files import BLOBS, FOLDER, MADE_BY, Case, b64, blob
 
 # chain
 
@@ -448,6 +429,7 @@ def files() -> dict[str, bytes]:
         ("session", session_cases()),
         ("measurement", measurement_cases()),
         ("launch", launch_cases()),
+        *((kind, cases()) for kind, cases in make_snp_vectors.CASES.items()),
     ):
         document = {"schema": f"schema/{kind}.schema.json", "cases": cases}
         made[f"{kind}.json"] = json.dumps(document, indent=1).encode() + b"\n"

@@ -28,22 +28,33 @@ from queue import SimpleQueue
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "src/sev_attest"
 TESTS = {
+    "_crypto.py": "session report cli_certs chain sealing snp_verify",
+    "_der.py": "der certificates snp_vectors",
+    "_encoding.py": "launch cli_certs snp_packaging certificate_files",
     "_https.py": "vault host_kds",
-    "_crypto.py": "session report cli_certs chain sealing",
-    "_encoding.py": "launch cli_certs",
     "_keys.py": "chain",
-    "_wire.py": "session report measure chain",
+    "_lazy.py": "imports cli",
+    "_seal.py": "snp_verify chain launch",
+    "_snp.py": "cli_certs snp_packaging certificate_files",
+    "_wire.py": "session report measure chain snp_report snp_packaging",
     "cli/options/owner.py": "cli_owner cli_validate",
     "domain_xml/compare.py": "host_launch",
     "domain_xml/prepare.py": "cli_domain domain_xml",
+    "domain_xml/rules_snp.py": "domain_snp domain_xml",
+    "domain_xml/snp_launch.py": "domain_snp",
+    "domain_xml/": "domain_xml domain_diff cli_domain",
     "errors.py": "cli",
+    "guest/diagnosis/": "diagnosis snp_digest_explain",
+    "guest/vmsa.py": "measure cli_measure snp_digest",
     "guest/": "measure cli_measure",
     "host/certificates.py": "host_certificates",
     "host/config.py": "host_libvirt",
     "host/connection.py": "host_qmp host_libvirt",
     "host/device.py": "host_device",
     "host/device_errors.py": "host_device",
-    "host/inspect/": "inspect",
+    "host/guest_errors.py": "guest_report",
+    "host/guest_report.py": "guest_report",
+    "host/inspect/": "inspect_host inspect_guest inspect_live inspect_packages inspect_tree",
     "host/kds.py": "host_kds",
     "host/launch.py": "host_launch cli_launch",
     "host/libvirt.py": "host_libvirt host_launch",
@@ -51,10 +62,15 @@ TESTS = {
     "host/limits.py": "host_qmp host_libvirt",
     "host/place.py": "host_place",
     "host/qmp.py": "host_qmp",
+    "host/snp_certificates.py": "host_snp_certificates",
+    "host/sev_guest.py": "guest_report",
+    "host/tsm.py": "guest_report",
     "owner/_answers.py": "vault secret_sources",
     "owner/_command.py": "key_wrapping secret_sources",
     "owner/_private_file.py": "key_wrapping secret_sources",
+    "owner/_safe_path.py": "ledger key_wrapping",
     "owner/_vault.py": "vault key_wrapping",
+    "owner/advisories.py": "advisories",
     "owner/key_errors.py": "sealing key_wrapping",
     "owner/key_release.py": "release key_release pending",
     "owner/key_wrapping.py": "key_wrapping",
@@ -74,6 +90,7 @@ TESTS = {
     "owner/secret_sources.py": "secret_sources",
     "owner/unverified.py": "release cli_owner",
     "sev/chain/": "chain cli_certs",
+    "sev/diagnosis/": "diagnosis cli_diagnosis",
     "sev/digest.py": "measure cli_measure",
     "sev/keys.py": "session",
     "sev/launch.py": "launch",
@@ -83,9 +100,40 @@ TESTS = {
     "sev/secret.py": "launch",
     "sev/session.py": "session",
     "sev/spec.py": "session measure",
+    "snp/certificate_files.py": "certificate_files",
+    "snp/certificate_table.py": "snp_vectors snp_packaging certificate_files",
+    "snp/certificates.py": "snp_vectors certificates snp_verify",
+    "snp/chain.py": "snp_vectors snp_verify",
+    "snp/challenge.py": "snp_transport",
+    "snp/content.py": "snp_sealed",
+    "snp/diagnosis.py": "snp_digest_explain",
+    "snp/digest.py": "snp_vectors snp_digest snp_digest_metadata",
+    "snp/document.py": "snp_transport",
+    "snp/expected.py": "expected",
+    "snp/explain.py": "snp_verify",
+    "snp/extensions.py": "snp_vectors certificates",
+    "snp/firmware.py": "snp_vectors snp_digest snp_digest_metadata",
+    "snp/hcl.py": "snp_vectors snp_packaging",
+    "snp/id_block.py": "id_block",
+    "snp/id_block_verify.py": "id_block",
+    "snp/id_key.py": "id_block",
+    "snp/kds.py": "snp_verify host_snp_certificates",
+    "snp/packaging.py": "snp_vectors snp_packaging",
+    "snp/pages.py": "snp_digest",
+    "snp/policy.py": "snp_vectors snp_report expected",
+    "snp/report.py": "snp_vectors snp_report",
+    "snp/revocation.py": "snp_vectors certificates snp_verify",
+    "snp/roots.py": "snp_vectors certificates snp_verify",
+    "snp/sealed.py": "snp_sealed",
+    "snp/spec.py": "snp_report snp_packaging",
+    "snp/steps.py": "snp_vectors snp_verify",
+    "snp/tcb.py": "snp_vectors snp_report snp_verify",
+    "snp/transport.py": "snp_transport",
+    "snp/verify.py": "snp_vectors snp_verify",
+    "snp/x509.py": "snp_vectors certificates snp_verify",
 }
 """The tests of each core module, or of all modules in a folder, beside test_foundations.py."""
-DATA = ("sev/chain/_amd_keys.py",)
+DATA = ("sev/chain/_amd_keys.py", "snp/_asvk_keys.py")
 """Modules that hold data alone."""
 LEAST_SECONDS = 60
 WHOLE_SECONDS = 1800
@@ -211,14 +259,20 @@ def mutants_of(module: str) -> Iterator[Mutant]:
 
 
 def tests_of(module: str) -> list[str]:
-    """Name the files of tests that mirror a module."""
+    """Name the files of tests that mirror a module; raises LookupError if one is not there."""
     found = [tests for prefix, tests in TESTS.items() if module.startswith(prefix)]
-    names = ("foundations", *found[0].split())
-    return [
-        str(path.relative_to(ROOT))
-        for name in names
-        for path in (ROOT / "tests").rglob(f"test_{name}.py")
-    ]
+    paths = []
+    for name in ("foundations", *found[0].split()):
+        files = [*(ROOT / "tests").rglob(f"test_{name}.py")]
+        if not files:
+            raise LookupError(f"{module}: there is no test_{name}.py")
+        paths += [str(path.relative_to(ROOT)) for path in files]
+    return paths
+
+
+def core() -> list[str]:
+    """Name every module that is changed."""
+    return sorted({path for prefix in TESTS for path in _modules(prefix)} - {*DATA})
 
 
 class Copy:
@@ -298,8 +352,7 @@ def main() -> None:
     )
     parser.add_argument("--list", action="store_true", help="print the mutants; run nothing")
     given = parser.parse_args()
-    paths = (path for prefix in TESTS for path in _modules(prefix))
-    modules = sorted({path for path in paths if given.module in path} - {*DATA})
+    modules = [path for path in core() if given.module in path]
     every = [mutant for module in modules for mutant in mutants_of(module)]
     chosen = random.Random(given.seed).sample(every, min(given.count, len(every)))  # noqa: S311 - a sample
     print(f"{len(chosen)} of {len(every)} mutants of {len(modules)} modules, seed {given.seed}")

@@ -5,6 +5,7 @@ from sev_attest.errors import (
     ChainInvalid,
     ChecksFailed,
     Failure,
+    IdBlockInvalid,
     Insecure,
     LaunchRefused,
     MalformedInput,
@@ -19,7 +20,8 @@ from sev_attest.errors import (
 )
 
 __all__ = [
-    "ChainInvalid", "ChecksFailed", "Failure", "Insecure", "LaunchRefused", "MalformedInput",
-    "MeasurementMismatch", "NotAttestable", "NotVerified", "ReportInvalid", "RequirementsNotMet",
-    "SevAttestError", "Unsupported", "WrongState", "guest", "owner", "sev", "snp",
+    "ChainInvalid", "ChecksFailed", "Failure", "IdBlockInvalid", "Insecure", "LaunchRefused",
+    "MalformedInput", "MeasurementMismatch", "NotAttestable", "NotVerified", "ReportInvalid",
+    "RequirementsNotMet", "SevAttestError", "Unsupported", "WrongState", "guest", "owner", "sev",
+    "snp",
 ]  # fmt: skip

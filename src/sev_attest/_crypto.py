@@ -1,30 +1,22 @@
 """Public-key and cipher operations: the only importer of ``cryptography``, except ``testing/``.
 
 HMAC and SHA-2 come from the standard library, so checking a measurement does not load OpenSSL's
-bindings.
+bindings. Parts of ``cryptography`` that few checks need are imported by the functions that need
+them: X.509 alone takes as long as all the rest.
 """
 
 import hmac
-import secrets
-import warnings
+import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.x509 import (
-    Certificate,
-    load_der_x509_certificate,
-    load_pem_x509_certificates,
-)
-from cryptography.x509.oid import NameOID
 
 from sev_attest._keys import Algorithm, Curve, EccPublicKey, Kem, RsaPublicKey
 from sev_attest.errors import Unsupported
@@ -33,6 +25,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
     from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, Suite
+    from cryptography.x509 import Certificate
 
 P384PrivateKey = ec.EllipticCurvePrivateKey
 P384PublicKey = ec.EllipticCurvePublicKey
@@ -104,6 +97,8 @@ def new_p384_key() -> P384PrivateKey:
 
 def p384_private_key(pem: bytes) -> P384PrivateKey | None:
     """Return an unencrypted P-384 private key in PEM; None for anything else."""
+    from cryptography.hazmat.primitives import serialization
+
     try:
         key = serialization.load_pem_private_key(pem, None)
     except Exception:  # noqa: BLE001 - the library documents no closed list
@@ -114,6 +109,8 @@ def p384_private_key(pem: bytes) -> P384PrivateKey | None:
 
 def private_pem(key: P384PrivateKey) -> bytes:
     """Return a private key as unencrypted PKCS #8 PEM."""
+    from cryptography.hazmat.primitives import serialization
+
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -124,6 +121,11 @@ def private_pem(key: P384PrivateKey) -> bytes:
 def ecdsa_sha256(key: P384PrivateKey, message: bytes) -> tuple[int, int]:
     """Return an ECDSA signature with SHA-256: R and S."""
     return decode_dss_signature(key.sign(message, _ECDSA_SHA256))
+
+
+def ecdsa_sha384(key: P384PrivateKey, message: bytes) -> tuple[int, int]:
+    """Return an ECDSA signature with SHA-384: R and S."""
+    return decode_dss_signature(key.sign(message, _ECDSA_SHA384))
 
 
 def rsa_keys_of_pem(pem: bytes) -> list[RsaPublicKey] | None:
@@ -143,6 +145,8 @@ def rsa_keys_of_pem(pem: bytes) -> list[RsaPublicKey] | None:
 
 def common_names(data: bytes) -> list[str]:
     """Return the subjects' common names of X.509 certificates in PEM or DER; empty if malformed."""
+    from cryptography.x509.oid import NameOID
+
     try:
         subjects = [certificate.subject for certificate in _x509(data)]
         names = [n.value for s in subjects for n in s.get_attributes_for_oid(NameOID.COMMON_NAME)]
@@ -151,7 +155,11 @@ def common_names(data: bytes) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
-def _x509(data: bytes) -> list[Certificate]:
+def _x509(data: bytes) -> "list[Certificate]":
+    import warnings
+
+    from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certificates
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd serial numbers: only key and name count
         if b"-----BEGIN CERTIFICATE-----" in data:
@@ -179,6 +187,8 @@ def kdf(key: bytes, label: bytes, context: bytes = b"") -> bytes:
 
 def aes_ctr(key: bytes, iv: bytes, data: bytes) -> bytes:
     """Encrypt or decrypt with AES-128-CTR; ``iv`` is the 16-byte initial counter block."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
     cipher = Cipher(algorithms.AES128(key), modes.CTR(iv)).encryptor()
     return cipher.update(data) + cipher.finalize()
 
@@ -188,6 +198,8 @@ def aes_gcm(key: bytes, nonce: bytes, plaintext: bytes, associated_data: bytes) 
 
     ``key`` is 32 bytes, ``nonce`` 12. Never use the same nonce twice with the same key.
     """
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     return AESGCM(key).encrypt(nonce, plaintext, associated_data)
 
 
@@ -195,6 +207,8 @@ def aes_gcm_opened(
     key: bytes, nonce: bytes, ciphertext: bytes, associated_data: bytes
 ) -> bytes | None:
     """Return the plaintext of what :func:`aes_gcm` made; None if anything was changed."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     try:
         return AESGCM(key).decrypt(nonce, ciphertext, associated_data)
     except InvalidTag:
@@ -203,7 +217,7 @@ def aes_gcm_opened(
 
 def random_bytes(size: int) -> bytes:
     """Return bytes from the operating system's random generator."""
-    return secrets.token_bytes(size)
+    return os.urandom(size)
 
 
 _HPKE_SINCE = 47

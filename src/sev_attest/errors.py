@@ -197,6 +197,10 @@ class ReportInvalid(ChecksFailed):
     """
 
 
+class IdBlockInvalid(ChecksFailed):
+    """An ID block of SEV-SNP that its keys do not sign, or that is not the one expected."""
+
+
 class RequirementsNotMet(NotVerified):
     """The measurement is right, but the owner's requirements do not allow the launch.
 

@@ -1,5 +1,6 @@
 """cli/: what holds for every command."""
 
+import atexit
 import fcntl
 import json
 import os
@@ -333,9 +334,9 @@ def test_what_goes_nowhere_is_lost_without_a_word() -> None:
 
 PUBLIC = {
     sev_attest: """
-        ChainInvalid ChecksFailed Failure Insecure LaunchRefused MalformedInput MeasurementMismatch
-        NotAttestable NotVerified ReportInvalid RequirementsNotMet SevAttestError Unsupported
-        WrongState guest owner sev snp
+        ChainInvalid ChecksFailed Failure IdBlockInvalid Insecure LaunchRefused MalformedInput
+        MeasurementMismatch NotAttestable NotVerified ReportInvalid RequirementsNotMet
+        SevAttestError Unsupported WrongState guest owner sev snp
     """,
     guest: "CpuModel Firmware KernelHashes SnpProfile VmsaPages VmsaProfile",
     sev: """
@@ -346,11 +347,11 @@ PUBLIC = {
         verify_report
     """,
     snp: """
-        AttestationReport Certificate Challenge Evidence Expected GuestPolicy Kem Kind MeasuredPages
-        Product RevocationList Root RuntimeData SealedSecrets Section SnpClues SnpFirmware SnpGuest
-        Svsm Tcb
-        TransportKey TransportPrivateKey VerifiedReport amd_roots explain_digest launch_digest
-        open_sealed read_certificates read_evidence report_data seal verify_report
+        AttestationReport Certificate Challenge Evidence Expected GuestPolicy IdAuth IdBlock IdKey
+        IdPrivateKey Kem Kind MeasuredPages Product RevocationList Root RuntimeData SealedSecrets
+        Section SnpClues SnpFirmware SnpGuest Svsm Tcb TransportKey TransportPrivateKey
+        VerifiedIdBlock VerifiedReport amd_roots explain_digest launch_digest open_sealed
+        read_certificates read_evidence report_data seal sign_id_block verify_id_block verify_report
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
@@ -780,8 +781,25 @@ def test_the_entry_points_exit_with_the_code(
     with pytest.raises(SystemExit) as caught:
         main.main(["verify"])
     assert caught.value.code == 2
-    monkeypatch.setattr(sys, "argv", ["sev-attest", "--version"])
-    with pytest.raises(SystemExit) as caught:
+    done: list[object] = []
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: done.append("exit functions"))
+    monkeypatch.setattr(os, "_exit", done.append)
+    for arguments, code in (["--version"], 0), (["verify"], 2):
+        monkeypatch.setattr(sys, "argv", ["sev-attest", *arguments])
         runpy.run_module("sev_attest", run_name="__main__")
-    assert caught.value.code == 0
+        assert done[-2:] == ["exit functions", code]
     assert capfd.readouterr().out == f"sev-attest {sev_attest.__version__}\n"
+
+
+def test_exit_functions_run_and_output_is_whole(tmp_path: Path) -> None:
+    """The process ends without the interpreter's own way out."""
+    script = (
+        "import atexit, sys; from pathlib import Path\n"
+        f"atexit.register(lambda: Path({str(tmp_path / 'ran')!r}).touch())\n"
+        "from sev_attest.__main__ import main\n"
+        "sys.argv[1:] = ['policy', '0x5', '--json']; main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert json.loads(ran.stdout)["ok"]
+    assert (tmp_path / "ran").exists()

@@ -121,7 +121,7 @@ NO_KEYS = "the session's keys are needed: --tik and --tek, or --tk"
         ("secret build h p -m m --tik tik --tek tek", ["Missing option '-s' / '--secret'."]),
         ("secret build h p -m m -s luks-key:x", [NO_KEYS]),
         ("domain check", ["Missing argument 'XML'."]),
-        ("domain prepare --force", ["Missing argument 'XML'.", "Missing option '--session'."]),
+        ("domain prepare --force", ["Missing argument 'XML'."]),
         ("report verify", ["Missing argument 'REPORT'.", "Missing option '--nonce'.", NO_CHAIN]),
         ("certs join", ["Missing option '-o' / '--output'.", NO_CHAIN]),
         ("verify", [NO_CHAIN]),

@@ -443,7 +443,7 @@ def test_what_a_host_offers_is_shown(run: Run, files: Path) -> None:
     Path("host.xml").write_bytes(domcapabilities(reducedPhysBits=1))
     ran = run("domain", "capabilities", "host.xml", "-v")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.lines[0] == "OK: this host offers SEV and SEV-ES"
+    assert ran.lines[0] == "OK: this host offers SEV, SEV-ES and SEV-SNP"
     for words in ("up to 509, 99 of SEV-ES", "cbitpos", "sev, sev-snp", "rom, pflash"):
         assert words in ran.out
     document = json.loads(run("domain", "capabilities", "host.xml", "--json").out)
@@ -480,7 +480,7 @@ def test_a_host_that_counts_no_guests_offers_none(run: Run, files: Path) -> None
     assert (document["ok"], document["sev"], document["sev_es"]) == (False, False, False)
     Path("host.xml").write_bytes(domcapabilities(maxGuests=0))
     ran = run("domain", "capabilities", "host.xml")
-    assert (ran.code, ran.lines[0]) == (0, "OK: this host offers SEV-ES")
+    assert (ran.code, ran.lines[0]) == (0, "OK: this host offers SEV-ES and SEV-SNP")
     assert "note: no plain SEV guests" in ran.out
 
 
@@ -507,7 +507,7 @@ def test_a_host_of_another_kind_is_named(run: Run, files: Path) -> None:
 def test_the_page_s_commands_exist(run: Run) -> None:
     page = (Path(__file__).parents[2] / "docs" / "domain.md").read_text()
     lines = re.findall(r"^\$ (?:virsh .*\| )?sev-attest (domain \w+)(.*)$", page, re.MULTILINE)
-    assert len(lines) == 3
+    assert len(lines) == 5
     for command, options in lines:
         shown = run(*command.split(), "--help").out
         for option in re.findall(r"--[a-z-]+", options):

@@ -36,6 +36,7 @@ from sev_attest.cli.verdict import Case
 from sev_attest.owner import LaunchRecord, Ledger
 from sev_attest.testing import Platform, ovmf_image
 from test_cli_owner import OWNER
+from test_domain_snp import SNP_CLEAN
 from test_domain_xml import CLEAN
 
 OVMF = ovmf_image(8192)
@@ -330,6 +331,16 @@ def test_xml_that_cannot_be_attested_is_refused(desk: Desk) -> None:
     assert [finding["id"] for finding in document["findings"]][:1] == ["domain.type"]
     ran = desk.launch("--ignore-config")
     assert (ran.code, "errors in the XML are ignored: domain.type" in ran.out) == (0, True)
+
+
+def test_an_sev_snp_guest_is_refused_and_what_to_do_instead_is_named(desk: Desk) -> None:
+    Path("vm1.xml").write_text(SNP_CLEAN)
+    ran = desk.launch()
+    untouched(desk, ran, 2, "this is an SEV-SNP guest (type='sev-snp'): it has no session")
+    assert "which `sev-attest snp verify` checks" in ran.err
+    untouched(desk, desk.launch("--ignore-config", "--insecure"), 2, "this is an SEV-SNP guest")
+    define(desk, SNP_CLEAN)
+    untouched(desk, desk.launch("--domain", "vm1"), 2, "this is an SEV-SNP guest")
 
 
 def test_xml_is_fixed_unless_that_is_not_wanted(desk: Desk) -> None:

@@ -52,6 +52,16 @@ def test_it_prints_the_digest_in_hex_or_base64(run: Run) -> None:
     assert run("measure", "-f", "fw", "-q").out == f"{digest.hex()}\n"
 
 
+def test_a_launch_digest_has_one_reading(run: Run) -> None:
+    for digest in (b"\xab" * 32, bytes(range(32))):
+        text = base64.b64encode(digest).decode()
+        for form in (digest.hex(), digest.hex().upper(), digest.hex(" "), text, f" {text}\n"):
+            assert run("measure", "--launch-digest", form).out == f"{digest.hex()}\n"
+    for other in ("ab" * 48, "ab" * 24, "ab" * 16, "ab" * 31, "/" * 64):
+        ran = run("measure", "--launch-digest", other)
+        assert (ran.code, ran.out, "expected 32" in ran.err) == (6, "", True)
+
+
 def test_the_es_bit_of_the_policy_decides(run: Run) -> None:
     assert run("measure", "-f", "fw").out == f"{hashlib.sha256(OVMF).hexdigest()}\n"
     digest = sev.launch_digest(OVMF, vcpus=2, vmsa=CpuModel.named("EPYC-Milan"))

@@ -862,6 +862,15 @@ def test_what_is_absent_is_none() -> None:
         check_config(config, kernel=False, insecure=True)
 
 
+def test_an_sev_snp_guest_is_refused_and_what_to_do_instead_is_named(lab: Lab) -> None:
+    lab.domain.xml = xml_of().replace("type='sev'", "type='sev-snp'")
+    for options in ((), ("--insecure",)):
+        ran = lab.validate(*INJECT, *options)
+        assert (ran.code, ran.out, lab.secret) == (2, "", {})
+        assert "this is an SEV-SNP guest (type='sev-snp'): it has no session" in ran.err
+        assert "which `sev-attest snp verify` checks" in ran.err
+
+
 @pytest.mark.parametrize("part", ["kernel", "initrd", "cmdline"])
 def test_a_part_of_a_kernel_alone_is_a_kernel_that_is_not_measured(lab: Lab, part: str) -> None:
     lab.domain.xml = xml_of(f"<{part}>/host/part</{part}>")

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -19,14 +20,18 @@ from pathlib import Path
 import pytest
 
 from console import commands, outputs
+from sev_attest import sev
 from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.prepare import prepare
 from sev_attest.domain_xml.rule import Severity, Subject
 from sev_attest.domain_xml.rules import apply_rules
 from sev_attest.domain_xml.versions import Versions
-from sev_attest.guest import Firmware
-from sev_attest.testing import ovmf_image
-from sev_attest.testing.lab import Lab, Ran
+from sev_attest.guest import CpuModel, Firmware
+from sev_attest.owner import Ledger
+from sev_attest.testing import Fault, ovmf_image
+from sev_attest.testing.host import fault_name
+from sev_attest.testing.lab import AnyFault, Lab, MonitorFault, Ran
+from test_cli_owner import DIGEST, OWNER
 from test_domain_xml import CLEAN, LOADER, SESSION
 
 pytestmark = pytest.mark.skipif(
@@ -213,15 +218,22 @@ def show(text: str) -> None:
     print(re.sub(r"[A-Za-z0-9+/=]{100,}", lambda found: f"{found[0][:24]}...", text))
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+@contextmanager
+def lab_of_its_own(fault: AnyFault | None = None) -> Iterator[Lab]:
     """Start a host without caches, and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="sev-lab-"))
     try:
-        with Lab(folder, show=show) as host:
+        with Lab(folder, fault=fault, show=show) as host:
             yield host
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Start a host for all tests."""
+    with lab_of_its_own() as host:
+        yield host
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +313,12 @@ def state_of(lab: Lab, guest: Guest) -> str:
     return lab.virsh("domstate", guest.name).out.strip()
 
 
+def forget(lab: Lab, guest: Guest) -> None:
+    """Remove a guest and its domain, if they are there."""
+    lab.virsh("destroy", guest.name)
+    lab.virsh("undefine", guest.name)
+
+
 @pytest.mark.parametrize("guest", GUESTS, ids=lambda guest: guest.name)
 def test_a_launch_in_one_command(lab: Lab, owner: Owner, guest: Guest) -> None:
     guest = replace(guest, name=f"launch-{guest.name}")
@@ -368,12 +386,26 @@ def test_a_launch_that_its_owner_does_not_accept_leaves_no_guest(
     assert (state_of(lab, guest), owner.arrived()) == ("", [])
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
-def test_a_launch_that_a_signal_ends_releases_nothing(lab: Lab, owner: Owner, name: str) -> None:
-    guest = Guest(f"launch-{name}", policy=5)
-    pipe = owner.path(f"{name}.pipe")
+@dataclass
+class Waiting:
+    """A launch whose measurement is right, and which waits for its secret."""
+
+    process: subprocess.Popen[str]
+    pipe: Path
+    rest: str = ""
+    """What it printed from then on, when it has ended."""
+
+    def get_secret(self) -> None:
+        """Let it have its secret."""
+        self.pipe.write_bytes(b"the disk key")
+
+
+@contextmanager
+def measured(owner: Owner, guest: Guest) -> Iterator[Waiting]:
+    """Launch a guest, and wait until its measurement is right."""
+    pipe = owner.path(f"{guest.name}.pipe")
     os.mkfifo(pipe)
-    # Once the measurement is right, it waits for a secret that nobody writes.
+    # Then it reads its secret, from a pipe into which nobody has written.
     words = owner.launch_words(guest, "--inject-secret", f"luks-key:{pipe}")
     with subprocess.Popen(
         [sys.executable, "-m", "sev_attest", *map(str, words)],
@@ -387,12 +419,24 @@ def test_a_launch_that_a_signal_ends_releases_nothing(lab: Lab, owner: Owner, na
         while not seen or not seen[-1].startswith("measure: "):
             seen.append(process.stderr.readline())
             assert seen[-1], seen
-        process.send_signal(getattr(signal, name))
-        rest = process.stderr.read()
-    show(f"$ sev-attest launch ...\n{''.join(seen)}{rest}")
-    killed = name == "SIGKILL"
-    assert process.wait() == (-signal.SIGKILL if killed else 130)
-    assert "Traceback" not in rest
+        waiting = Waiting(process, pipe)
+        try:
+            yield waiting
+        except BaseException:
+            process.kill()  # otherwise it waits for ever
+            raise
+        waiting.rest = process.stderr.read()
+    show(f"$ sev-attest launch ...\n{''.join(seen)}{waiting.rest}")
+    assert "Traceback" not in waiting.rest
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_launch_that_a_signal_ends_releases_nothing(lab: Lab, owner: Owner, name: str) -> None:
+    guest = Guest(f"launch-{name}", policy=5)
+    with measured(owner, guest) as waiting:
+        waiting.process.send_signal(getattr(signal, name))
+    killed, rest = name == "SIGKILL", waiting.rest
+    assert waiting.process.returncode == (-signal.SIGKILL if killed else 130)
     assert ("the guest was destroyed" in rest) is not killed
     # Who is killed can clean up nothing: the guest is paused, and has nothing.
     assert (state_of(lab, guest), owner.arrived()) == ("paused" if killed else "", [])
@@ -400,8 +444,7 @@ def test_a_launch_that_a_signal_ends_releases_nothing(lab: Lab, owner: Owner, na
         line for line in owner.sev_attest("ledger", "list").out.splitlines() if guest.name in line
     ]
     assert ("created" if killed else "failed") in entry
-    lab.virsh("destroy", guest.name)
-    lab.virsh("undefine", guest.name)
+    forget(lab, guest)
 
 
 def test_a_launch_that_cannot_begin_changes_nothing(lab: Lab, owner: Owner) -> None:
@@ -418,6 +461,278 @@ def test_a_launch_that_cannot_begin_changes_nothing(lab: Lab, owner: Owner) -> N
     xml.write_text(guest.xml(lab).replace("machine='q35'", "machine='pc-q35-99.0'"))
     ran = owner.sev_attest(*known, "--insecure", *owner.trust(), "--ignore-config", code=6)
     assert "no secret was sent; its session is failed" in ran.err
+    assert state_of(lab, guest) == ""
+
+
+DESTROYED = "the guest was destroyed, and the domain is not defined any more; "
+NOT_SENT = f"{DESTROYED}no secret was sent; its session is failed"
+NOT_TAKEN = f"{DESTROYED}the host says that the guest took no secret; its session is failed"
+MAY_HAVE = f"{DESTROYED}it may have its secret; its session is released"
+GONE = NOT_SENT.replace("the guest was destroyed", "the guest is gone from the host")
+HAD = f"{DESTROYED}it had its secret; its session is released"
+MISMATCH = "Measurement does not match, VM is not trustworthy"
+FAILED = ("created", "failed")
+RELEASED = ("created", "measured", "released")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What comes of a host's fault: exit code, error, what is left, the steps in the ledger."""
+
+    code: int
+    words: str
+    left: str = NOT_SENT
+    events: tuple[str, ...] = FAILED
+    policies: tuple[int, ...] = (1, 5)
+
+    @property
+    def arrived(self) -> list[str]:
+        """What the guest got before it was destroyed."""
+        return [ARRIVED] if self.left.endswith("released") else []
+
+
+SILENT = "no answer in {} seconds"
+TIME_OUTS = (3, 15, 60)
+"""Seconds: the first within which a busy machine gives all the other answers."""
+REFUSALS: dict[AnyFault, Refusal] = {
+    Fault.OTHER_POLICY: Refusal(1, "the host reports policy 0x000"),
+    Fault.DOWNGRADED_BUILD: Refusal(
+        1, "error: build 0 is below 24", events=("created", "measured", "requirements", "failed")
+    ),
+    Fault.WRONG_FIRMWARE_BYTE: Refusal(1, MISMATCH),
+    Fault.OTHER_VCPU_COUNT: Refusal(1, "it was launched with 3 vCPUs, not 2", policies=(5,)),
+    Fault.REPLAYED_MEASUREMENT: Refusal(1, MISMATCH),
+    Fault.SWAPPED_KEYS: Refusal(1, "the measurement fits if TIK and TEK are swapped"),
+    Fault.REUSED_SESSION: Refusal(
+        5, "fw_error=11 'Bad measurement'", NOT_TAKEN, (*RELEASED, "failed")
+    ),
+    MonitorFault.CLAIMED_API: Refusal(1, "the measurement fits if API minor was 55, not 54"),
+    MonitorFault.CLAIMED_BUILD: Refusal(1, "the measurement fits if build was 24, not 25"),
+    MonitorFault.CLAIMED_POLICY: Refusal(1, "the host reports policy 0x000"),
+    MonitorFault.FAILED_LAUNCH: Refusal(
+        6,
+        "LAUNCH_START ret=1 fw_error=23 'Resource limit'",
+        "no guest was started, and the domain is not defined any more; no secret was sent; "
+        "its session is failed",
+    ),
+    MonitorFault.FAILED_MEASUREMENT: Refusal(6, "query-sev-launch-measure failed"),
+    MonitorFault.FAILED_RESUME: Refusal(6, "resuming it: internal error", HAD, RELEASED),
+    MonitorFault.GARBLED_MEASUREMENT: Refusal(6, "the host: measurement: 3 bytes"),
+    MonitorFault.LOST_GUEST: Refusal(
+        6,
+        "its secret: internal error",
+        # libvirtd may have removed the guest itself by then.
+        "and the domain is not defined any more; it may have its secret; its session is released",
+        RELEASED,
+    ),
+    MonitorFault.RUNNING_GUEST: Refusal(
+        5, "SEV: Not in correct state", NOT_TAKEN, (*RELEASED, "failed")
+    ),
+    MonitorFault.SILENT_LAUNCH: Refusal(6, f"starting it: {SILENT}"),
+    MonitorFault.SILENT_MEASUREMENT: Refusal(6, f"its launch security info: {SILENT}"),
+    MonitorFault.SILENT_RESUME: Refusal(6, f"resuming it: {SILENT}", HAD, RELEASED),
+    MonitorFault.SILENT_SECRET: Refusal(6, f"its secret: {SILENT}", MAY_HAVE, RELEASED),
+}
+
+
+@pytest.fixture
+def set_fault(lab: Lab) -> Iterator[Callable[[AnyFault | None], None]]:
+    """Return what sets a fault of the host, which is honest again after the test."""
+    yield lab.set_fault
+    lab.set_fault(None)
+
+
+def demands(owner: Owner, guest: Guest) -> tuple[object, ...]:
+    """Write requirements that allow this guest on this host; return the option."""
+    es = bool(guest.policy & 4)
+    digest = sev.launch_digest(
+        owner.path(guest.firmware),
+        vcpus=guest.vcpus if es else None,
+        vmsa=CpuModel.named("EPYC-Milan") if es else None,
+    )
+    file = owner.path(f"{guest.name}.toml")
+    file.write_text(OWNER.replace(DIGEST, digest.hex()))
+    return ("--requirements", file)
+
+
+def steps_of(place: Path) -> tuple[str, ...]:
+    """Return the steps in a ledger of one session."""
+    with Ledger.open(place, create=False) as ledger:
+        return tuple(event.kind for event in ledger.events())
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=fault_name)
+def test_a_launch_on_a_host_with_a_fault_is_refused(
+    lab: Lab, owner: Owner, set_fault: Callable[[AnyFault | None], None], fault: AnyFault
+) -> None:
+    """An SEV guest and an SEV-ES guest, at the same time."""
+    refusal = REFUSALS[fault]
+    guests = [Guest(f"{fault_name(fault)}-{policy}", policy=policy) for policy in refusal.policies]
+    set_fault(fault)
+    owner.arrived()
+
+    def refused(guest: Guest) -> tuple[str, tuple[str, ...]]:
+        for seconds in TIME_OUTS if SILENT in refusal.words else (60,):
+            forget(lab, guest)
+            ledger = owner.path(f"{guest.name}.{seconds}")
+            kept = (*demands(owner, guest), "--ledger", ledger, "--timeout", seconds)
+            ran = owner.whole_launch(guest, *owner.secret(), *kept, code=refusal.code)
+            if refusal.words.format(seconds) in ran.err and f"{refusal.left}\n" in ran.err:
+                return ran.out, steps_of(ledger)
+        raise AssertionError(ran.err)
+
+    with ThreadPoolExecutor() as pool:
+        assert [*pool.map(refused, guests)] == [("", refusal.events)] * len(guests)
+    assert [state_of(lab, guest) for guest in guests] == [""] * len(guests)
+    assert owner.arrived()[: len(guests)] == refusal.arrived * len(guests)
+
+
+@pytest.mark.parametrize("policy", [1, 5], ids=["sev", "sev-es"])
+def test_the_same_launch_on_an_honest_host_is_accepted(lab: Lab, owner: Owner, policy: int) -> None:
+    guest = Guest(f"honest-{policy}", policy=policy)
+    ran = owner.whole_launch(guest, *owner.secret(), *demands(owner, guest))
+    assert "OK: the requirements allow it as launch web" in ran.out
+    assert (state_of(lab, guest), owner.arrived()) == ("running", [ARRIVED])
+    forget(lab, guest)
+
+
+def test_every_fault_of_the_lab_is_refused_by_a_test() -> None:
+    assert {*REFUSALS, *IN_CHAIN} == {*Fault, *MonitorFault}
+
+
+@pytest.mark.parametrize(
+    ("fault", "policy", "events"),
+    [
+        (MonitorFault.FAILED_MEASUREMENT, 1, FAILED),
+        (Fault.REUSED_SESSION, 5, (*RELEASED, "failed")),
+        (MonitorFault.FAILED_RESUME, 5, RELEASED),
+    ],
+    ids=["measure", "release", "run"],
+)
+def test_a_guest_that_is_refused_is_left_paused_if_that_is_wanted(
+    lab: Lab,
+    owner: Owner,
+    set_fault: Callable[[AnyFault | None], None],
+    fault: AnyFault,
+    policy: int,
+    events: tuple[str, ...],
+) -> None:
+    guest = Guest(f"left-{fault_name(fault)}", policy=policy)
+    set_fault(fault)
+    kept = ("--ledger", owner.path(guest.name), "--on-refusal", "leave")
+    ran = owner.whole_launch(guest, *owner.secret(), *kept, code=REFUSALS[fault].code)
+    assert "note: the guest is left on the host, paused; " in ran.err
+    assert (state_of(lab, guest), owner.arrived()) == ("paused", REFUSALS[fault].arrived)
+    assert steps_of(owner.path(guest.name)) == events
+    forget(lab, guest)
+
+
+IN_CHAIN = {
+    Fault.FORGED_ROOT: "error: the ASK's signature over the CEK does not hold",
+    Fault.OFF_CURVE_PDH: "error: the PDH's key is no point on its curve",
+}
+
+
+@pytest.mark.parametrize("fault", IN_CHAIN, ids=fault_name)
+def test_a_chain_with_a_fault_is_refused_before_anything_changes(
+    owner: Owner, fault: Fault
+) -> None:
+    guest, ledger = Guest("in-chain", policy=1), owner.path(f"{fault_name(fault)}.ledger")
+    with lab_of_its_own(fault) as host:
+        other = Owner(host, owner.folder)
+        words = [word for word in other.launch_words(guest) if word not in other.trust()[:2]]
+        ran = other.sev_attest(*words, "--ledger", ledger, code=1)
+        assert IN_CHAIN[fault] in ran.err
+        assert host.virsh("list", "--all", "--name").out.strip() == ""
+    assert not ledger.exists()
+
+
+def test_a_launch_with_another_initrd_on_the_host_is_refused(lab: Lab, owner: Owner) -> None:
+    guest = Guest("launch-initrd", policy=5, kernel=True)
+    image = lab.folder / "images" / "initrd"
+    image.write_bytes(b"another initrd")
+    try:
+        ran = owner.whole_launch(guest, *owner.secret(), code=1)
+    finally:
+        image.write_bytes(owner.path("initrd").read_bytes())
+    assert MISMATCH in ran.err
+    assert f"note: {NOT_SENT}\n" in ran.err
+    assert (state_of(lab, guest), owner.arrived()) == ("", [])
+
+
+MEANWHILE = {
+    "resumed": ("paused state", NOT_TAKEN, ["resume"]),
+    "started-anew": ("was started anew", NOT_SENT, ["destroy", "start --paused"]),
+    "ended": ("was started anew", GONE, ["destroy"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "policy"), [("resumed", 1), ("resumed", 5), ("started-anew", 5), ("ended", 1)]
+)
+def test_a_guest_that_is_changed_before_its_secret_comes_gets_none(
+    lab: Lab, owner: Owner, change: str, policy: int
+) -> None:
+    guest = Guest(f"{change}-{policy}", policy=policy)
+    words, left, typed = MEANWHILE[change]
+    with measured(owner, guest) as waiting:
+        for command in typed:
+            assert lab.virsh(*command.split(), guest.name).code == 0
+        waiting.get_secret()
+    assert waiting.process.returncode == 5
+    assert words in waiting.rest
+    assert f"note: {left}" in waiting.rest
+    assert (state_of(lab, guest), owner.arrived()) == ("", [])
+
+
+RESUMED = """
+import subprocess, sys
+from sev_attest.__main__ import main
+from sev_attest.host.launch import OneLaunch
+command, start = sys.argv.pop(1), OneLaunch.start
+def resumed(launch):
+    guest = start(launch)
+    subprocess.run(command.split(), check=True, stdout=subprocess.DEVNULL)
+    return guest
+OneLaunch.start = resumed
+main()
+"""
+
+
+@pytest.mark.parametrize("policy", [1, 5], ids=["sev", "sev-es"])
+def test_a_guest_that_runs_before_it_is_measured_gets_nothing(
+    lab: Lab, owner: Owner, policy: int
+) -> None:
+    guest = Guest(f"resumed-early-{policy}", policy=policy)
+    resume = f"virsh -c {lab.uri} resume {guest.name}"
+    words = owner.launch_words(guest, *owner.secret())
+    ran = lab.run(sys.executable, "-c", RESUMED, resume, *words)
+    assert ran.code == 5
+    assert "the guest is not paused, but running" in ran.err
+    assert f"note: {NOT_SENT}\n" in ran.err
+    assert (state_of(lab, guest), owner.arrived()) == ("", [])
+
+
+def test_a_libvirtd_that_dies_may_leave_a_guest_and_it_has_no_secret(owner: Owner) -> None:
+    guest = Guest("dies", policy=5)
+    with lab_of_its_own() as host:
+        shutil.copy(owner.path(guest.firmware), host.folder / "images")
+        other = Owner(host, owner.folder)
+        with measured(other, guest) as waiting:
+            print(f"$ kill -KILL {host.pid}  # libvirtd")
+            os.kill(host.pid, signal.SIGKILL)
+            waiting.get_secret()
+        assert waiting.process.returncode == 6
+        assert f"a guest of domain {guest.name} may still be there, paused or not" in waiting.rest
+        assert "no secret was sent; its session is failed" in waiting.rest
+        assert (host.folder / "run/libvirt/qemu/run" / f"{guest.name}.pid").exists()
+        assert other.arrived() == []
+
+
+def test_a_launch_that_the_ledger_cannot_keep_changes_nothing(lab: Lab, owner: Owner) -> None:
+    guest = Guest("launch-unkept", policy=1)
+    ran = owner.whole_launch(guest, "--ledger", owner.path("disk.key"), code=6)
+    assert "nothing was changed on the host; no secret was sent" in ran.err
     assert state_of(lab, guest) == ""
 
 
@@ -797,6 +1112,8 @@ def test_a_libvirtd_that_does_not_answer_is_not_waited_for(lab: Lab, owner: Owne
     try:
         known = (*owner.keys(guest), *owner.describe(guest), *owner.connect(guest))
         ran = owner.sev_attest("validate", *known, "--timeout", "1", code=6)
+        assert "no answer in 1 seconds" in ran.err
+        ran = owner.whole_launch(guest, "--timeout", "1", code=6)
         assert "no answer in 1 seconds" in ran.err
     finally:
         os.kill(pid, signal.SIGCONT)

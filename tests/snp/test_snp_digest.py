@@ -260,12 +260,13 @@ def test_sections_that_only_new_qemu_knows_are_refused_elsewhere() -> None:
 
 
 def test_a_layout_is_one_of_those_known() -> None:
-    with pytest.raises(Unsupported, match="no VMSA profile 'xen'"):
+    with pytest.raises(Unsupported, match="no VMSA profile 'xen'") as caught:
         SnpGuest(
             firmware=SnpFirmware.read(OVMF),
             vmsa=SnpProfile(cpu=MILAN).pages(0x80_B004),
             layout="xen",
         )
+    assert caught.value.check == "vmsa.profile"
 
 
 # SVSM

@@ -1,16 +1,23 @@
-"""sev-snp-measure computes the same digests, or refuses the same inputs; exceptions are named."""
+"""Others compute the same digests, or refuse the same inputs: sev-snp-measure, and our own judge.
+
+Where sev-snp-measure differs is named. The judge is the second implementation of the vectors.
+"""
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from sevsnpmeasure import guest as peer
 from sevsnpmeasure.vmm_types import VMMType
 
+import judge_parts
+import judge_snp_digest
 from sev_attest import SevAttestError
 from sev_attest.guest import CpuModel, SnpProfile
 from sev_attest.guest.cpu import QEMU_MODELS
+from sev_attest.guest.spec import SNP_LAYOUTS
 from sev_attest.snp.digest import launch_digest
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS, svsm_image
@@ -42,8 +49,54 @@ def hash_table(found: list[tuple[int, int, int]], pick: random.Random) -> tuple[
     return (0x81_0C00, 0x400) if pick.random() < 0.5 else None
 
 
-def compare(seed: int, folder: Path) -> tuple[bytes | str, bytes | None]:
-    """Return our digest, or the check of our refusal, and the peer's digest."""
+class Guest(NamedTuple):
+    """A guest that was drawn: everything that is measured of it."""
+
+    image: bytes
+    layout: str
+    vcpus: int
+    features: int
+    cpu: CpuModel
+    kernel: bytes | None
+    initrd: bytes | None
+    line: str | None
+    svsm: bytes | None
+    vars_size: int
+
+    @property
+    def ours(self) -> bytes | str:
+        """Our digest, or the check of our refusal."""
+        profile = SnpProfile(name=self.layout, cpu=self.cpu, features=self.features)
+        try:
+            return launch_digest(
+                self.image, kernel=self.kernel, initrd=self.initrd, cmdline=self.line,
+                vcpus=self.vcpus, vmsa=profile, svsm=self.svsm, vars_size=self.vars_size,
+            )  # fmt: skip
+        except SevAttestError as error:
+            return error.check
+
+    @property
+    def second(self) -> bytes | str:
+        """The digest of the second implementation, or the check of its refusal."""
+        table = None
+        if self.kernel is not None:
+            table = judge_parts.hash_table(
+                self.kernel, self.initrd or b"", (self.line or "").encode()
+            )
+        try:
+            guest = judge_snp_digest.loaded(
+                self.image, self.layout, self.svsm or b"", self.vars_size
+            )
+            return judge_snp_digest.launch_digests(
+                guest, self.vcpus, layout=self.layout, signature=self.cpu.signature,
+                features=self.features, table=table,
+            )[-1]  # fmt: skip
+        except judge_parts.Refused as error:
+            return error.check
+
+
+def guest(seed: int, layouts: Iterable[str] = LAYOUTS) -> Guest:
+    """Draw a guest."""
     pick = random.Random(seed)
     found = sections(pick)
     image = ovmf_image(
@@ -54,36 +107,53 @@ def compare(seed: int, folder: Path) -> tuple[bytes | str, bytes | None]:
         sections=None if pick.random() < 0.05 else found,
     )
     image = bytes(4096 * pick.randrange(3)) + image
-    layout, vcpus = pick.choice([*LAYOUTS]), pick.randrange(1, 6)
+    layout, vcpus = pick.choice([*layouts]), pick.randrange(1, 6)
     features = pick.choice([0x1, 0x21, 0x201, 0x221])
     cpu = CpuModel.named(pick.choice([*QEMU_MODELS]))
     kernel, initrd = pick.choice([(None, None), (b"kernel", None), (b"", b"initrd")])
     line = pick.choice(["", "quiet", "root=/dev/vda  quiet"]) if kernel is not None else None
-    theirs = peer_digest(
-        folder, image, kernel, initrd, line,
-        vcpus=vcpus, cpu=cpu, features=features, layout=layout,
+    svsm, vars_size = None, 0
+    if layout.startswith("svsm"):
+        entry = pick.randrange(0, 0x2000, 4)
+        svsm = svsm_image(0x2000, seed=bytes([seed & 0xFF]), entry=entry, sections=found)
+        vars_size = 4096 * pick.randrange(5)
+    return Guest(
+        image, layout, vcpus, features, cpu, kernel, initrd, line, svsm, vars_size
     )  # fmt: skip
-    profile = SnpProfile(name=layout, cpu=cpu, features=features)
-    try:
-        ours = launch_digest(
-            image, kernel=kernel, initrd=initrd, cmdline=line, vcpus=vcpus, vmsa=profile
-        )
-    except SevAttestError as error:
-        return error.check, theirs
-    return ours, theirs
 
 
 def test_digests_are_the_peer_s(tmp_path: Path) -> None:
-    both = [compare(seed, tmp_path) for seed in range(CASES)]
+    drawn = [guest(seed) for seed in range(CASES)]
+    both = [(one.ours, theirs(tmp_path, one)) for one in drawn]
     differ = [
         seed
-        for seed, (ours, theirs) in enumerate(both)
-        if ours != theirs
-        and not (isinstance(ours, str) and theirs is None)
+        for seed, (ours, peers) in enumerate(both)
+        if ours != peers
+        and not (isinstance(ours, str) and peers is None)
         and ours != "firmware.snp-metadata"  # named below
     ]
     assert differ == []
     assert sum(isinstance(ours, bytes) for ours, _ in both) > 100
+
+
+def test_digests_and_refusals_are_those_of_the_second_implementation() -> None:
+    drawn = [guest(seed, SNP_LAYOUTS) for seed in range(CASES)]
+    differ = [seed for seed, one in enumerate(drawn) if one.ours != one.second]
+    assert differ == []
+    measured = {one.layout for one in drawn if isinstance(one.ours, bytes)}
+    assert measured == {*SNP_LAYOUTS}
+    refused = {one.ours for one in drawn if isinstance(one.ours, str)}
+    assert refused == {
+        "firmware.hash-section", "firmware.sev-es-reset", "firmware.snp-metadata", "svsm.kernel",
+    }  # fmt: skip
+
+
+def theirs(folder: Path, one: Guest) -> bytes | None:
+    """Return the peer's digest of a guest; None if it refuses."""
+    return peer_digest(
+        folder, one.image, one.kernel, one.initrd, one.line,
+        vcpus=one.vcpus, cpu=one.cpu, features=one.features, layout=one.layout,
+    )  # fmt: skip
 
 
 def peer_digest(

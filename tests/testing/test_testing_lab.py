@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import runpy
 import signal
 import socket
@@ -16,16 +17,29 @@ from typing import Any
 
 import pytest
 
-from sev_attest import sev
+from sev_attest import MalformedInput, sev
 from sev_attest.guest import CpuModel
 from sev_attest.sev.chain.packaging import read_contents
-from sev_attest.testing import Platform, QemuError, launch_guest, ovmf_image
-from sev_attest.testing.lab import Lab, LabError, firmware, libvirtd, standin
+from sev_attest.testing import Fault, Platform, QemuError, launch_guest, ovmf_image
+from sev_attest.testing.host import fault_name
+from sev_attest.testing.lab import (
+    AnyFault,
+    Lab,
+    LabError,
+    MonitorFault,
+    firmware,
+    libvirtd,
+    standin,
+)
 from sev_attest.testing.lab.command_line import SevGuest, properties, read_command_line
-from sev_attest.testing.lab.monitor import SevMonitor, relay, serve, split
+from sev_attest.testing.lab.fault import FAULTS, read_fault, write_fault
+from sev_attest.testing.lab.monitor import SevMonitor
+from sev_attest.testing.lab.relay import relay, serve, split
 from sev_attest.testing.qemu import CPUS
+from test_cli_launch import STEPS
 
 OVMF = ovmf_image(8192)
+TESTS = Path(__file__).parents[1]
 
 # the command line
 
@@ -240,6 +254,123 @@ def test_without_a_guest_there_is_only_the_platform() -> None:
     assert monitor(b'{"execute": "cont"}') is None
 
 
+# faults
+
+
+def faulty(monitor: SevMonitor, fault: AnyFault) -> SevMonitor:
+    """Return a monitor of the same guest, on a host with a fault."""
+    return SevMonitor(monitor.platform, monitor.guest, fault=fault)
+
+
+@pytest.mark.parametrize(
+    ("fault", "field", "claimed"),
+    [
+        (MonitorFault.CLAIMED_API, "api-minor", 54),
+        (MonitorFault.CLAIMED_BUILD, "build-id", 25),
+        (MonitorFault.CLAIMED_POLICY, "policy", 7),
+    ],
+)
+def test_a_host_claims_one_value_that_was_not_measured(
+    monitor: SevMonitor, fault: AnyFault, field: str, claimed: int
+) -> None:
+    true, told = ask(monitor, "query-sev")["return"], ask(faulty(monitor, fault), "query-sev")
+    assert told["return"] == {**true, field: claimed}
+    assert true[field] != claimed
+
+
+@pytest.mark.parametrize(
+    ("fault", "command"),
+    [
+        (MonitorFault.SILENT_LAUNCH, "qmp_capabilities"),
+        (MonitorFault.SILENT_MEASUREMENT, "query-sev-launch-measure"),
+        (MonitorFault.SILENT_RESUME, "cont"),
+        (MonitorFault.SILENT_SECRET, "sev-inject-launch-secret"),
+    ],
+)
+def test_a_silent_host_answers_all_but_one_command(
+    monitor: SevMonitor, fault: AnyFault, command: str
+) -> None:
+    message = json.dumps({"execute": command}).encode()
+    assert faulty(monitor, fault)(message) == b""
+    assert monitor(message) != b""
+    assert "return" in ask(faulty(monitor, fault), "query-sev")
+    # As libvirt asks before it knows of any guest.
+    assert SevMonitor(monitor.platform, fault=fault)(message) != b""
+
+
+def test_a_host_that_fails_to_resume_leaves_the_guest_as_it_was(monitor: SevMonitor) -> None:
+    failed = ask(faulty(monitor, MonitorFault.FAILED_RESUME), "cont")
+    assert failed["error"]["desc"] == "cont failed"
+    assert ask(monitor, "query-sev")["return"]["state"] == "launch-secret"
+    assert faulty(monitor, MonitorFault.SILENT_RESUME)(b'{"execute": "cont"}') == b""
+    assert ask(monitor, "query-sev")["return"]["state"] == "running"
+
+
+def test_a_measurement_is_kept_back_or_garbled(monitor: SevMonitor) -> None:
+    failing = faulty(monitor, MonitorFault.FAILED_MEASUREMENT)
+    assert "failed" in ask(failing, "query-sev-launch-measure")["error"]["desc"]
+    garbled = ask(faulty(monitor, MonitorFault.GARBLED_MEASUREMENT), "query-sev-launch-measure")[
+        "return"
+    ]["data"]
+    with pytest.raises(MalformedInput):
+        sev.LaunchInfo.from_text(f"sev-measurement: {garbled}\n")
+
+
+def test_a_guest_is_lost_once_it_has_its_secret(
+    monitor: SevMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest, notes = monitor.guest, list[str]()
+    assert guest is not None
+    monkeypatch.setattr(type(guest), "inject", lambda *_: {"a-guid": b"key"})
+    losing = SevMonitor(monitor.platform, guest, notes.append, fault=MonitorFault.LOST_GUEST)
+    with pytest.raises(ConnectionError):
+        ask(losing, "sev-inject-launch-secret", **{"packet-header": "", "secret": ""})
+    assert notes == ["secret a-guid: 3 bytes\n"]
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault.in_chain])
+def test_a_chain_s_fault_is_in_the_chain_that_libvirt_gets(fault: Fault) -> None:
+    platform = Platform(b"lab")
+    told = ask(SevMonitor(platform, fault=fault), "query-sev-capabilities")["return"]
+    true = ask(SevMonitor(platform), "query-sev-capabilities")["return"]
+    assert told != true
+    assert (told["pdh"] != true["pdh"]) is (fault is Fault.OFF_CURVE_PDH)
+    assert (
+        ask(SevMonitor(platform, fault=Fault.OTHER_POLICY), "query-sev-capabilities")["return"]
+        == true
+    )
+
+
+def test_the_file_of_a_fault_has_its_name(here: Path) -> None:
+    assert read_fault(here) is None
+    for name, fault in FAULTS.items():
+        write_fault(here, fault)
+        assert ((here / "fault").read_text(), read_fault(here)) == (f"{name}\n", fault)
+    write_fault(here, None)
+    write_fault(here, None)
+    assert read_fault(here) is None
+    (here / "fault").write_text("other\n")
+    with pytest.raises(ValueError, match="has no fault of the lab: 'other'"):
+        read_fault(here)
+
+
+def test_the_page_of_the_lab_has_every_fault_and_a_test_of_each_refusal() -> None:
+    page = (TESTS.parent / "docs" / "lab.md").read_text()
+    described = dict(re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert [*described] == [*FAULTS]
+    for fault in MonitorFault:
+        assert described[fault_name(fault)] == fault.value
+    tests = (TESTS / "live" / "test_lab.py").read_text()
+    _, _, table = page.partition("### What a launch refuses")
+    rows = [row.split("|")[1:-1] for row in table.splitlines() if row.startswith("| ")]
+    assert {step.strip() for step, _, _ in rows} - {"step", "undo"} == {*STEPS}
+    for _, _, how in rows[1:]:
+        named = re.findall(r"`::(test_\w+)`", how)
+        assert named or how.strip().startswith("not in the lab: ")
+        for name in named:
+            assert f"def {name}(" in tests, name
+
+
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"{}", b'{"execute": "query-status"}'])
 def test_the_rest_is_qemu_s(monitor: SevMonitor, line: bytes) -> None:
     assert monitor(line) is None
@@ -445,6 +576,25 @@ def test_qemu_does_not_start_without_its_firmware(
     assert list((folder / standin.MONITORS).iterdir()) == []
 
 
+def test_only_a_guest_that_is_to_run_at_once_is_not_paused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Started("ready\n"))
+    executed: list[list[str]] = []
+
+    def run(*words: str) -> bool:
+        (folder / standin.MONITORS / str(os.getpid())).unlink(missing_ok=True)
+        standin.run(folder, "qemu", ["-S", *words], execute=lambda _, line: executed.append(line))
+        return "-S" in executed[-1]
+
+    assert run("-qmp", "unix:qmp", *GUEST)
+    write_fault(folder, MonitorFault.RUNNING_GUEST)
+    assert not run("-qmp", "unix:qmp", *GUEST)
+    assert run("-qmp", "unix:qmp")  # libvirt asks what it can do
+    write_fault(folder, MonitorFault.SILENT_LAUNCH)
+    assert run("-qmp", "unix:qmp", *GUEST)
+
+
 def test_what_is_not_about_sev_is_qemu_s_alone(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -496,6 +646,31 @@ def test_the_firmware_opens_the_session_it_is_given(folder: Path) -> None:
     assert refused == "sev_launch_start: LAUNCH_START ret=1 fw_error=11 'Bad measurement'\n"
     for guest in (SevGuest(policy=1), SevGuest(policy=1, firmware="none")):
         assert be_firmware(folder, guest) not in ("", "ready\n")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (MonitorFault.FAILED_LAUNCH, "LAUNCH_START ret=1 fw_error=23 'Resource limit'"),
+        (MonitorFault.RUNNING_GUEST, "ready"),
+        (Fault.WRONG_FIRMWARE_BYTE, "ready"),
+    ],
+)
+def test_the_firmware_launches_what_the_fault_makes_of_a_guest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fault: AnyFault, said: str
+) -> None:
+    seen: list[SevMonitor] = []
+    monkeypatch.setattr(firmware, "serve", lambda *words: seen.append(words[-1]))
+    write_fault(folder, fault)
+    assert said in be_firmware(folder, SevGuest(policy=1, firmware="fw"))
+    for monitor in seen:
+        assert monitor.guest is not None
+        running = ask(monitor, "query-sev")["return"]["state"] == "running"
+        digest = monitor.platform.guest_context(monitor.guest.handle).digest
+        assert running is (fault is MonitorFault.RUNNING_GUEST)
+        assert (digest == sev.launch_digest(OVMF)) is (fault is not Fault.WRONG_FIRMWARE_BYTE)
+    (folder / "fault").write_text("other")
+    assert "has no fault of the lab" in be_firmware(folder, None)
 
 
 def test_the_firmware_s_notes_go_to_the_log(capsys: pytest.CaptureFixture[str]) -> None:
@@ -600,11 +775,17 @@ def test_the_lab_as_a_program(
     monkeypatch.setattr(signal, "signal", lambda number, _handler: handled.append(number))
     assert libvirtd.main(["lab"], pause=interrupt) == 0
     assert handled == [signal.SIGTERM, signal.SIGHUP]
+    assert read_fault(here / "lab") is None
     socket_path = here / "lab" / "run" / "libvirt" / "libvirt-sock"
     uri = f"qemu+unix:///session?socket={socket_path}"
     assert capsys.readouterr().out == f"export LIBVIRT_DEFAULT_URI='{uri}'\n"
-    for arguments in (["--help"], ["a", "b"]):
-        assert libvirtd.main(arguments) == 2
+    assert libvirtd.main(["lab", "--fault", "lost-guest"], pause=interrupt) == 0
+    assert read_fault(here / "lab") is MonitorFault.LOST_GUEST
+    for arguments, code in ((["--help"], 0), (["a", "b"], 2), (["lab", "--fault", "none"], 2)):
+        with pytest.raises(SystemExit) as ended:
+            libvirtd.main(arguments)
+        assert ended.value.code == code
+    assert fault_name(MonitorFault.LOST_GUEST) in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["lab"])
     with pytest.raises(SystemExit, match="2"):
         runpy.run_module("sev_attest.testing.lab", run_name="__main__")

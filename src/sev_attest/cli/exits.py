@@ -19,6 +19,7 @@ INTERNAL = 70
 
 _GROUPS = ("certs", "domain", "guest", "host", "ledger", "report", "requirements", "secret",
            "simulate", "snp", "vmsa")  # fmt: skip
+_SUBGROUP = ["snp", "id-block"]
 
 
 def run(group: click.Group, arguments: list[str]) -> int:
@@ -101,9 +102,12 @@ def _report(
 
 
 def _command(arguments: list[str]) -> Iterator[str]:
-    """Yield the command of a command line and its subcommand ("vmsa", "show")."""
+    """Yield the command of a command line and its subcommands ("vmsa", "show")."""
     words = [argument for argument in arguments if not argument.startswith("-")]
-    yield from words[: 2 if words[:1] and words[0] in _GROUPS else 1]
+    if words[:2] == _SUBGROUP:
+        yield from words[:3]
+    else:
+        yield from words[: 2 if words[:1] and words[0] in _GROUPS else 1]
 
 
 def _complain(line: str) -> None:

@@ -14,7 +14,8 @@ class LazyGroup(click.Group):
     ) -> None:
         """Take each command's name, and its line in the help.
 
-        The file of a command is ``prefix`` and its name, in ``cli/commands/``.
+        The file of a command is ``prefix`` and its name, with ``_`` for ``-``, in
+        ``cli/commands/``.
         """
         super().__init__(**settings)  # type: ignore[arg-type] # click's own settings
         self._table = commands_by_name
@@ -28,7 +29,8 @@ class LazyGroup(click.Group):
         """Return a command; None for an unknown one."""
         if name not in self._table:
             return None
-        module = import_module(f"sev_attest.cli.commands.{self._prefix}{name}")
+        file = self._prefix + name.replace("-", "_")
+        module = import_module(f"sev_attest.cli.commands.{file}")
         command: click.Command = module.command
         return command
 

@@ -130,6 +130,7 @@ def read_wanted(
     if target.xml is not None:
         with reading(target.xml):
             xml = parse_domain(read_small(target.xml, "domain XML"))
+            xml.refuse_snp()
     return Wanted(policy=policy, whole=whole, requirements=requirements, measured=measured, xml=xml)
 
 
@@ -220,6 +221,7 @@ def _domain_of(host: "HostConnection", name: str, source: str) -> Domain:
         )
     with reading(source):
         domain = parse_domain(found.xml().encode("utf-8", "surrogatepass"))
+        domain.refuse_snp()
         if _name_of(domain, source) != name:  # it would be looked for, and defined, by this name
             raise MalformedInput("domain XML", "name", "is that of another domain")
     return domain

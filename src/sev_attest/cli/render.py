@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sev_attest.sev.policy import GuestPolicy
 
 _PARTS = 4096
+_CHECK_WIDTH = 26
 LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"
 
 
@@ -116,9 +117,10 @@ def steps(
     err: bool = False,
 ) -> None:
     """Print each check with its result and meaning (--verbose)."""
+    width = max([_CHECK_WIDTH, *(len(check) + 1 for check in every)])
     for check, words in every.items():
         verdict = "ok" if check in held else "FAIL" if check in failed else "-"
-        click.echo(f"{verdict:<5}{check:<26}{words}", err=err)
+        click.echo(f"{verdict:<5}{check:<{width}}{words}", err=err)
 
 
 def chain_tree(chain: "Chain", held: AbstractSet[str]) -> list[str]:

@@ -16,6 +16,8 @@ from sev_attest.snp.report import LAYOUT, AttestationReport
 from sev_attest.snp.spec import HOST_VMPL, NO_MIGRATION_AGENT, SIGNATURE_ALGO, SigningKey
 from sev_attest.snp.tcb import Product, Tcb
 
+DEBUG = "the policy lets the host read the guest's memory with the debug commands"
+MIGRATION = "the policy lets the host give the guest a migration agent, which can move it"
 _TCBS = ("current", "reported", "committed", "launch")
 
 
@@ -31,18 +33,11 @@ def facts(report: AttestationReport) -> dict[str, object]:
 
 def meanings(report: AttestationReport) -> dict[str, object]:
     """Return what the bits of a report stand for, and its TCBs by component, for JSON."""
-    product, policy, platform, key = (
-        report.product, report.policy, report.platform_info, report.key_info,
-    )  # fmt: skip
+    product, platform, key = report.product, report.platform_info, report.key_info
     return {
         "product": product and product.value,
         "tcb": product and {name: report.tcb(name, product).components for name in _TCBS},
-        "policy": {
-            "min_abi": list(policy.min_abi),
-            "permits": policy.permits,
-            "demands": policy.demands,
-            "reserved": policy.reserved,
-        },
+        "policy": policy_meaning(report.policy),
         "platform_info": {"names": platform.names, "unknown": platform.unknown},
         "key_info": {
             "author_key_en": key.author_key_en,
@@ -51,6 +46,16 @@ def meanings(report: AttestationReport) -> dict[str, object]:
             "unknown": key.unknown,
         },
         "reserved": [str(one) for one in report.reserved],
+    }
+
+
+def policy_meaning(policy: GuestPolicy) -> dict[str, object]:
+    """Return what the bits of a policy stand for, for JSON."""
+    return {
+        "min_abi": list(policy.min_abi),
+        "permits": policy.permits,
+        "demands": policy.demands,
+        "reserved": policy.reserved,
     }
 
 
@@ -137,8 +142,8 @@ _REMARKS: Mapping[str, Callable[[AttestationReport], str]] = {
 }
 
 
-def _policy(report: AttestationReport) -> Iterator[str]:
-    policy: GuestPolicy = report.policy
+def policy_lines(policy: GuestPolicy) -> Iterator[str]:
+    """Yield what each bit of a policy says, for people."""
     major, minor = policy.min_abi
     yield f"ABI at least {major}.{minor}" if major or minor else "ABI any"
     yield from _bits("permits ", policy.value, PERMITS)
@@ -193,7 +198,7 @@ def _components(tcb: Tcb) -> str:
 
 
 _DETAILS: Mapping[str, Callable[[AttestationReport], Iterator[str]]] = {
-    "policy": _policy,
+    "policy": lambda report: policy_lines(report.policy),
     "platform_info": _platform,
     "key_info": _key,
     **{f"{name}_tcb": _tcb(name) for name in _TCBS},

@@ -8,7 +8,7 @@ from sev_attest.owner.advisories import AdvisoryVerdict
 from sev_attest.owner.requirements import ANY, TEST
 from sev_attest.owner.snp_advisories import evaluate, version_text
 from sev_attest.owner.snp_minimum import SnpMinimum
-from sev_attest.owner.snp_reference import SnpReferenceValue
+from sev_attest.owner.snp_reference import NO_HOST_DATA, SnpReferenceValue
 from sev_attest.owner.snp_requirements import LISTS, SnpRequirements
 
 _OTHERS = ("permits", "demands", "platform_set", "platform_clear", "acknowledged", "refused")
@@ -67,42 +67,45 @@ def lines(found: SnpRequirements, now: datetime, *, verbose: bool) -> Iterator[s
     if any(found.min_abi):
         yield f"SNP policy: ABI {shown['min_abi']} or later"
     yield f"SNP provisional firmware: {'allowed' if found.provisional else 'refused'}"
-    for name, least in shown["minimum"].items():
+    for name, least in found.minimum.items():
         yield f"SNP {name}: {', '.join(_least(least))}"
-    for launch in shown["launches"]:
-        yield _launch_line(launch)
+    for launch in found.launches:
+        yield _launch_line(launch, now)
         if verbose:
-            for digest, words in launch["digests"].items():
-                yield f"  {digest} {words}"
+            for digest, words in (launch.digests or {}).items():
+                yield f"  {digest.hex()} {words}"
 
 
-def _least(least: dict[str, Any]) -> Iterator[str]:
+def _least(least: SnpMinimum) -> Iterator[str]:
     """Yield each version of a minimum in words."""
-    yield f"firmware {least['firmware']} or later"
-    if least["committed_firmware"]:
-        yield f"committed firmware {least['committed_firmware']}"
+    yield f"firmware {version_text(least.firmware)} or later"
+    if least.committed_firmware is not None:
+        yield f"committed firmware {version_text(least.committed_firmware)}"
     for name in ("reported", "committed", "launch"):
-        if least[name]:
-            versions = " ".join(f"{component} {version}" for component, version in
-                                least[name].items())  # fmt: skip
+        if tcb := getattr(least, name):
+            versions = " ".join(f"{component} {version}" for component, version in tcb.items())
             yield f"{name} TCB {versions}"
     for name in ("current", "launch"):
-        if bits := least[f"{name}_mitigations"]:
+        if bits := getattr(least, f"{name}_mitigations"):
             yield f"{name} mitigations {bits:#x}"
 
 
-def _launch_line(launch: dict[str, Any]) -> str:
-    end = f"expires {launch['expires']}" if launch["expires"] else "no end"
+def _launch_line(launch: SnpReferenceValue, now: datetime) -> str:
+    """Return what is asked of a launch, in one line."""
+    lists = {"id keys": launch.id_keys, "author keys": launch.author_keys}
+    ids = {"family_id": launch.family_id, "image_id": launch.image_id}
     parts = [
-        f"{len(launch['digests'])} digests",
-        *(f"{len(launch[name])} {name.replace('_', ' ')}" for name in ("id_keys", "author_keys")
-          if launch[name]),
-        *(f"{name} {launch[name]}" for name in ("family_id", "image_id", "guest_svn")
-          if launch[name]),
-        f"host_data {launch['host_data'] if launch['host_data'].strip('0') else 'zeros'}",
-        "EXPIRED" if launch["expired"] else end,
-    ]  # fmt: skip
-    return f"SNP launch {launch['name']}: {', '.join(parts)} {launch['note']}".rstrip()
+        f"{len(launch.digests or {})} digests",
+        *(f"{len(keys)} {name}" for name, keys in lists.items() if keys),
+        *(f"{name} {value.hex()}" for name, value in ids.items() if value),
+    ]
+    if launch.guest_svn:
+        parts.append(f"guest_svn {launch.guest_svn}")
+    data = launch.host_data
+    shown = ANY if data is None else "zeros" if data == NO_HOST_DATA else data.hex()
+    end = f"expires {launch.expires.isoformat()}" if launch.expires else "no end"
+    parts += [f"host_data {shown}", "EXPIRED" if launch.expired(now) else end]
+    return f"SNP launch {launch.name}: {', '.join(parts)} {launch.note}".rstrip()
 
 
 def used(found: SnpRequirements) -> bool:

@@ -1,8 +1,11 @@
 """Usage errors: a command reports all of them at once, not only the first."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
 from sev_attest.errors import Failure, Unsupported
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 class UsageErrors(Unsupported):
@@ -19,6 +22,14 @@ class UsageErrors(Unsupported):
 def usage(message: str, *, hint: str = "") -> Unsupported:
     """Return the error for options that are missing or contradict each other."""
     return Unsupported(message, check="usage", hint=hint)
+
+
+def name_errors(name: str) -> Iterator[Unsupported]:
+    """Yield an error for a name that files' names cannot begin with."""
+    if not _NAME.fullmatch(name):
+        yield Unsupported(
+            f"{name!r} cannot begin a file's name: letters, digits and _ . + - can", check="name"
+        )
 
 
 def combined(errors: list[Unsupported]) -> Unsupported:

@@ -14,6 +14,10 @@ _NO_GUESTS = (
     "no guests, neither SEV nor SEV-ES: the host has no ASIDs for them (a BIOS setting, or this "
     "host is itself a virtual machine)"
 )
+_CLAIM = (
+    "libvirt lists sev-snp if QEMU knows it: whether the CPU, the BIOS and the kernel (6.11 or "
+    "later) have it on is not reported"
+)
 _OBSTACLES = (
     "the CPU has no SEV, or the BIOS turned it off: `grep -w sev /proc/cpuinfo` prints nothing",
     (
@@ -34,7 +38,7 @@ _OBSTACLES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SevCapabilities:
-    """What a host offers to SEV guests, as libvirt reports it.
+    """What a host offers to SEV, SEV-ES and SEV-SNP guests, as libvirt reports it.
 
     ``arch`` is the guests' architecture, empty if it is not reported. ``listed`` is whether libvirt
     mentions SEV, ``supported`` whether it is supported. Numbers are None if they are not reported
@@ -105,6 +109,15 @@ class SevCapabilities:
         """Whether SEV-ES guests can start, as far as libvirt knows."""
         return self.supported and not self.foreign and self.max_es_guests != 0
 
+    @property
+    def snp(self) -> bool:
+        """Whether SEV-SNP guests can start, as far as libvirt knows.
+
+        They use the ASIDs of SEV-ES guests. Not even a host that lists sev-snp need have it: that
+        the CPU, the BIOS and the kernel have SEV-SNP on is not reported.
+        """
+        return self.es and "sev-snp" in self.types
+
     def obstacles(self) -> list[str]:
         """Return possible reasons why the host offers neither SEV nor SEV-ES; empty if it does."""
         if self.sev or self.es:
@@ -137,7 +150,16 @@ class SevCapabilities:
                 "no SEV-ES guests: the BIOS keeps no ASIDs for them (minimum SEV ASID: it must be "
                 "above 1)"
             )
+        if (self.sev or self.es) and "sev-snp" not in self.types:
+            found.append(
+                "no SEV-SNP guests: libvirt does not list sev-snp (it needs libvirt 10.5 and QEMU "
+                "9.1 or later)"
+            )
         return found
+
+    def notes(self) -> list[str]:
+        """Return :meth:`limits`, and what libvirt's claim of SEV-SNP does not say."""
+        return [*self.limits(), *([_CLAIM] if self.snp else [])]
 
 
 def _text(root: Element, path: str) -> str:

@@ -7,12 +7,14 @@ from functools import cached_property
 
 from sev_attest.domain_xml.launch_security import BLOB_SIZES
 from sev_attest.domain_xml.xml import Document, Element, short
-from sev_attest.errors import MalformedInput
+from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.sev.spec import PolicyBit
 
 STRUCTURE = "domain XML"
 NON_TRANSITIONAL = "virtio-non-transitional"
-_POLICY = re.compile(r"[ \t\r\n]*\+?(?:0[xX])?0*([0-9A-Fa-f]{1,8})")
+_POLICY = re.compile(r"[ \t\r\n]*\+?(?:0[xX])?0*([0-9A-Fa-f]{1,16})")
+_MOST_POLICY = {False: 0xFFFF_FFFF, True: 0xFFFF_FFFF_FFFF_FFFF}
+"""The largest policy: 32 bits of SEV, 64 of SEV-SNP."""
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _MACHINE_VERSION = re.compile(r"-([0-9]{1,4})\.([0-9]{1,4})(?:\.|$)")
 _UNITS = {"b": 1, "bytes": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
@@ -20,10 +22,12 @@ _UNITS |= {f"{unit}ib": size for unit, size in _UNITS.items() if len(unit) == 1}
 _UNITS |= {f"{unit}b": 1000**power for power, unit in enumerate("kmgtp", 1)}
 _ONCE = (
     "cpu", "cpu/model", "currentMemory", "devices", "features", "features/smm", "launchSecurity",
-    "launchSecurity/cbitpos", "launchSecurity/dhCert", "launchSecurity/policy",
-    "launchSecurity/reducedPhysBits", "launchSecurity/session", "memory", "memoryBacking",
-    "memtune", "memtune/hard_limit", "on_reboot", "os", "os/cmdline", "os/firmware", "os/initrd",
-    "os/kernel", "os/loader", "os/nvram", "os/type", "os/varstore", "vcpu",
+    "launchSecurity/cbitpos", "launchSecurity/dhCert", "launchSecurity/guestVisibleWorkarounds",
+    "launchSecurity/hostData", "launchSecurity/idAuth", "launchSecurity/idBlock",
+    "launchSecurity/policy", "launchSecurity/reducedPhysBits", "launchSecurity/session", "memory",
+    "memoryBacking", "memtune", "memtune/hard_limit", "on_reboot", "os", "os/cmdline",
+    "os/firmware", "os/initrd", "os/kernel", "os/loader", "os/nvram", "os/type", "os/varstore",
+    "vcpu",
 )  # fmt: skip
 """Elements that may occur once. Which of two counts would depend on libvirt's code."""
 
@@ -60,14 +64,42 @@ class Domain:
     @cached_property
     def launch_security(self) -> Element | None:
         """The ``<launchSecurity>`` element, if it is one for SEV or SEV-ES."""
+        return self._security("sev")
+
+    @cached_property
+    def snp(self) -> Element | None:
+        """The ``<launchSecurity>`` element, if it is one for SEV-SNP."""
+        return self._security("sev-snp")
+
+    @cached_property
+    def protection(self) -> Element | None:
+        """The ``<launchSecurity>`` element, if it is one for SEV, SEV-ES or SEV-SNP."""
+        return self.launch_security or self.snp
+
+    def _security(self, kind: str) -> Element | None:
         found = self.root.find("launchSecurity")
-        return found if found is not None and found.get("type") == "sev" else None
+        return found if found is not None and found.get("type") == kind else None
+
+    def refuse_snp(self) -> None:
+        """Raise Unsupported if it is an SEV-SNP guest, where one of SEV or SEV-ES is needed."""
+        if self.snp is not None:
+            raise snp_guest()
+
+    def refuse_sev(self) -> None:
+        """Raise Unsupported if it is a guest of SEV or SEV-ES, where one of SEV-SNP is needed."""
+        if self.launch_security is not None:
+            raise Unsupported(
+                "this is a guest of SEV or SEV-ES (type='sev'): it has a session, and no ID block "
+                "or host data",
+                check="domain.sev",
+                hint="put a session in; or make it type='sev-snp' first, if it is to be one",
+            )
 
     @cached_property
     def policy(self) -> int | None:
         """The guest policy as libvirt reads it, always as hex; None if there is no valid one."""
-        found = self.launch_security and self.launch_security.find("policy")
-        return read_policy(found.text) if found is not None else None
+        found = self.protection and self.protection.find("policy")
+        return read_policy(found.text, snp=self.snp is not None) if found is not None else None
 
     @cached_property
     def machine(self) -> str:
@@ -108,9 +140,7 @@ class Domain:
     @cached_property
     def kernel_hashes(self) -> bool:
         """Whether it has kernelHashes='yes'."""
-        return (
-            self.launch_security is not None and self.launch_security.get("kernelHashes") == "yes"
-        )
+        return self.protection is not None and self.protection.get("kernelHashes") == "yes"
 
     @cached_property
     def has_session(self) -> bool:
@@ -241,16 +271,28 @@ def parse_domain(data: bytes) -> Domain:
     return Domain(document)
 
 
-def read_policy(text: str) -> int | None:
+def snp_guest() -> Unsupported:
+    """Return the error for an SEV-SNP guest where one of SEV or SEV-ES is needed."""
+    return Unsupported(
+        "this is an SEV-SNP guest (type='sev-snp'): it has no session, and neither a measurement "
+        "nor a secret goes through its host",
+        check="domain.snp",
+        hint="start it as it is: it asks for a report from inside, which `sev-attest snp verify` "
+        "checks",
+    )
+
+
+def read_policy(text: str, *, snp: bool = False) -> int | None:
     """Return a policy as libvirt reads it: base 16, with or without 0x, nothing after it.
 
-    Returns None for text that libvirt refuses.
+    It has 32 bits, with ``snp`` 64. Returns None for text that libvirt refuses.
 
     >>> read_policy("10")
     16
     """
     found = _POLICY.fullmatch(text)
-    return int(found[1], 16) if found else None
+    policy = int(found[1], 16) if found else None
+    return None if policy is None or policy > _MOST_POLICY[snp] else policy
 
 
 def number(text: str) -> int | None:

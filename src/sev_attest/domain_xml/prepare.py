@@ -12,15 +12,16 @@ from sev_attest.domain_xml.domain import STRUCTURE, Domain, parse_domain
 from sev_attest.domain_xml.launch_security import BLOB_SIZES
 from sev_attest.domain_xml.rule import Finding, Severity, Subject, Used
 from sev_attest.domain_xml.rules import apply_rules
+from sev_attest.domain_xml.snp_launch import SnpLaunch
 from sev_attest.domain_xml.xml import MAX_ELEMENTS, MAX_SIZE, Edit, apply
 from sev_attest.errors import Insecure, MalformedInput
 from sev_attest.owner.record import LaunchRecord
 
-NEEDED: frozenset[str] = frozenset({"domain.loader.stateless"})
+NEEDED: frozenset[str] = frozenset({"domain.loader.rom", "domain.loader.stateless"})
 """Rules that are always mended, although not errors: attestation depends on them."""
 _SESSION = ("domain.launch-security.missing", "domain.kernel-hashes.differs", "domain.policy.",
-            "domain.session.")  # fmt: skip
-"""How the ids of the rules begin whose edits put a session in."""
+            "domain.session.", "domain.snp.")  # fmt: skip
+"""How the ids of the rules begin whose edits put a session in, or what an SEV-SNP guest has."""
 _PASSES = 64
 """An edit may reveal a finding; no XML in the tests takes more than a few passes."""
 
@@ -90,7 +91,7 @@ class Prepared:
 
 def prepare(
     subject: Subject,
-    session: SessionFiles,
+    launch: SessionFiles | SnpLaunch,
     *,
     also: Collection[str] = (),
     everything: bool = False,
@@ -98,19 +99,16 @@ def prepare(
 ) -> Prepared:
     """Put a session into a domain's XML, and fix what prevents attestation.
 
-    That is every error for which the XML and the session are enough, and what the rules in
+    For an SEV-SNP guest, which has no session, ``launch`` is what goes into its element. Fixed is
+    every error for which the XML and ``launch`` are enough, and what the rules in
     :data:`NEEDED` find. ``also`` names more rules; ``everything`` stands for all that can be fixed.
-    Without ``fix``, only the session is put in. A second run changes nothing.
+    Without ``fix``, only ``launch`` is put in. A second run changes nothing.
 
-    Raises MalformedInput for firmware whose footer table is malformed, and if the XML would become
-    larger than ``parse_domain`` accepts.
+    Raises Unsupported for a session and an SEV-SNP guest, and the reverse; MalformedInput for
+    firmware whose footer table is malformed, and if the XML would become larger than
+    ``parse_domain`` accepts.
     """
-    subject = replace(
-        subject,
-        record=session.record,
-        godh=base64.b64encode(session.godh).decode(),
-        blob=base64.b64encode(session.blob).decode(),
-    )
+    subject = _with(subject, launch)
     wanted = NEEDED | set(also)
     source = subject.document.source
     left = [Span(0, 0, len(source))]
@@ -135,6 +133,20 @@ def prepare(
         mended=tuple(mended),
         remaining=tuple(apply_rules(subject)),
         kept=left,
+    )
+
+
+def _with(subject: Subject, launch: SessionFiles | SnpLaunch) -> Subject:
+    """Return the subject with what is to be put in."""
+    if isinstance(launch, SnpLaunch):
+        subject.domain.refuse_sev()
+        return replace(subject, launch=launch)
+    subject.domain.refuse_snp()
+    return replace(
+        subject,
+        record=launch.record,
+        godh=base64.b64encode(launch.godh).decode(),
+        blob=base64.b64encode(launch.blob).decode(),
     )
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from sev_attest.domain_xml.capabilities import SevCapabilities
 from sev_attest.domain_xml.domain import Domain, is_es
+from sev_attest.domain_xml.snp_launch import SnpLaunch
 from sev_attest.domain_xml.versions import Versions
 from sev_attest.domain_xml.xml import Document, Edit, Element
 from sev_attest.guest.firmware import Firmware
@@ -26,6 +27,9 @@ VALIDATE = "virt-qemu-sev-validate"
 LIBVIRT = "libvirt formatdomain"
 VALIDATION = "libvirt domain_validate.c, qemu_validate.c"
 API = "AMD 55766, guest policy"
+POLICIES = "AMD 55766, AMD 56860, guest policy"
+SNP_API = "AMD 56860, guest policy"
+SEV_C = "QEMU target/i386/sev.c"
 
 
 class Severity(StrEnum):
@@ -68,7 +72,8 @@ class Subject:
 
     ``record`` is the launch that the domain is for, ``firmware`` the owner's own copy of the image,
     ``capabilities`` are the host's. ``godh`` and ``blob`` are the session's, in base64; with them,
-    rules offer edits that put the session in.
+    rules offer edits that put the session in. ``launch`` is what goes into the element of an
+    SEV-SNP guest, which has no session.
     """
 
     domain: Domain
@@ -76,6 +81,7 @@ class Subject:
     record: LaunchRecord | None = None
     godh: str | None = None
     blob: str | None = None
+    launch: SnpLaunch | None = None
     firmware: Firmware | None = None
     capabilities: SevCapabilities | None = None
     used: Used | None = None
@@ -87,14 +93,36 @@ class Subject:
 
     @cached_property
     def policy(self) -> int | None:
-        """The guest policy in the XML, or else in the record."""
-        recorded = self.record.policy if self.record else None
-        return recorded if self.domain.policy is None else self.domain.policy
+        """The guest policy in the XML, or else the one that is to be put in."""
+        return self.meant_policy if self.domain.policy is None else self.domain.policy
+
+    @property
+    def meant_policy(self) -> int | None:
+        """The guest policy that the owner means: the record's, or that of ``launch``."""
+        if self.record is not None:
+            return self.record.policy
+        return self.launch.wanted_policy if self.launch else None
+
+    @cached_property
+    def snp(self) -> bool:
+        """Whether it is an SEV-SNP guest, or is to be one."""
+        wanted = self.launch is not None and self.domain.protection is None
+        return wanted or self.domain.snp is not None
 
     @cached_property
     def es(self) -> bool:
-        """Whether the policy asks for SEV-ES."""
-        return is_es(self.policy)
+        """Whether it is an SEV-ES guest: the policy asks for it."""
+        return not self.snp and is_es(self.policy)
+
+    @property
+    def encrypts_state(self) -> bool:
+        """Whether the registers of its vCPUs are encrypted, and measured: SEV-ES and SEV-SNP."""
+        return self.es or self.snp
+
+    @property
+    def technology(self) -> str:
+        """What protects it: SEV, SEV-ES or SEV-SNP."""
+        return "SEV-SNP" if self.snp else "SEV-ES" if self.es else "SEV"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,9 @@ from sev_attest.domain_xml import (  # noqa: F401 - importing them declares thei
     rules_launch_security,
     rules_loader,
     rules_machine,
+    rules_policy,
     rules_session,
+    rules_snp,
     rules_values,
 )
 from sev_attest.domain_xml.rule import DECLARED, Finding, Rule, Severity, Subject

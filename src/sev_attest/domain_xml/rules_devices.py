@@ -121,7 +121,7 @@ def _rom(subject: Subject) -> Iterator[Violation]:
 )  # fmt: skip
 def _virtio_blk(subject: Subject) -> Iterator[Violation]:
     disk, kernel = subject.domain.boot_disk, subject.versions.guest_kernel
-    if disk is None or not disk_is_virtio(disk):
+    if disk is None or not disk_is_virtio(disk) or subject.snp:  # SEV-SNP needs a later kernel
         return
     if kernel is None or before(kernel, (5, 1)):
         yield Violation(

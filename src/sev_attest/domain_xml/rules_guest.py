@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sev_attest.domain_xml.domain import number, size
-from sev_attest.domain_xml.rule import GUIDE, Severity, Subject, Violation, rule
+from sev_attest.domain_xml.rule import GUIDE, SEV_C, Severity, Subject, Violation, rule
 from sev_attest.errors import Unsupported
 from sev_attest.guest.cpu import CpuModel
 
@@ -13,14 +13,18 @@ _MARGIN = 256 << 20
 _LIMITS = (((9, 0), 4096), ((8, 1), 1024), ((2, 8), 288), ((0, 0), 255))
 """The most vCPUs of a Q35 machine, by the version since which that is the limit (QEMU pc_q35.c)."""
 _LIMIT_I440FX = 255
+_BACKINGS = ("access", "allocation", "hugepages", "locked", "source")
+"""What <memoryBacking> says of the memory that an SEV-SNP guest shares with its host."""
 
 
 @rule(
-    "domain.memory.locked", _E, "the guest's memory may be locked, or has a hard limit",
-    GUIDE, mends=True,
+    "domain.memory.locked", _E,
+    "the memory of an SEV or SEV-ES guest may be locked, or has a hard limit", GUIDE, mends=True,
 )  # fmt: skip
 def _locked(subject: Subject) -> Iterator[Violation]:
     root = subject.domain.root
+    if subject.snp:  # its memory is guest_memfd's, which is never moved or swapped
+        return
     if root.find("memoryBacking/locked") is not None or root.find("memtune/hard_limit") is not None:
         return
     backing = root.find("memoryBacking")
@@ -72,6 +76,22 @@ def _unlimited(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
+    "domain.memory.backing", _W,
+    "an SEV-SNP guest's memory has no backing: its private memory comes from guest_memfd",
+    "QEMU accel/kvm/kvm-all.c",
+)  # fmt: skip
+def _backing(subject: Subject) -> Iterator[Violation]:
+    for path in _BACKINGS if subject.snp else ():
+        for element in subject.domain.root.all(f"memoryBacking/{path}"):
+            yield Violation(
+                element,
+                f"<{element.name}>: it only holds what the guest shares; private memory comes from "
+                "guest_memfd beside it, so the host may need twice the memory",
+                f"no <{element.name}>, unless a device needs it (virtiofs, vhost-user)",
+            )
+
+
+@rule(
     "domain.memory.hotplug", _W, "no memory is plugged while the guest runs",
     "QEMU, RAM discard under SEV",
 )  # fmt: skip
@@ -79,20 +99,21 @@ def _memory_hotplug(subject: Subject) -> Iterator[Violation]:
     for element in subject.domain.root.all("maxMemory") + subject.domain.devices("memory"):
         yield Violation(
             element,
-            "memory that is plugged later does not work in SEV guests",
+            f"memory that is plugged later does not work in {subject.technology} guests",
             f"no <{element.name}>",
         )
 
 
 @rule(
-    "domain.cpu.mode", _W, "an SEV-ES guest names its CPU model: its signature is measured",
+    "domain.cpu.mode", _W,
+    "an SEV-ES or SEV-SNP guest names its CPU model: its signature is measured",
     "QEMU target/i386/cpu.c, libvirt cpu",
 )  # fmt: skip
 def _cpu_mode(subject: Subject) -> Iterator[Violation]:
     cpu = subject.domain.root.find("cpu")
     mode = "custom" if cpu is None else cpu.get("mode") or "custom"
     named = mode == "custom" and cpu is not None and cpu.find("model") is not None
-    if not subject.es or named:
+    if not subject.encrypts_state or named:
         return
     what = "no CPU model is named: QEMU takes its own default"
     if mode == "host-model":
@@ -107,12 +128,13 @@ def _cpu_mode(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    "domain.cpu.model", _W, "the signature of an SEV-ES guest's CPU model is known",
+    "domain.cpu.model", _W, "the signature of an SEV-ES or SEV-SNP guest's CPU model is known",
     "QEMU target/i386/cpu.c",
 )  # fmt: skip
 def _cpu_model(subject: Subject) -> Iterator[Violation]:
     cpu, model = subject.domain.root.find("cpu"), subject.domain.root.find("cpu/model")
-    if not subject.es or cpu is None or model is None or (cpu.get("mode") or "custom") != "custom":
+    custom = cpu is not None and (cpu.get("mode") or "custom") == "custom"
+    if not subject.encrypts_state or model is None or not custom:
         return
     try:
         CpuModel.named(model.text.strip())
@@ -125,11 +147,11 @@ def _cpu_model(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    "domain.vcpu.hotplug", _E, "all vCPUs of an SEV-ES guest are present when it starts",
-    "QEMU target/i386/sev.c",
+    "domain.vcpu.hotplug", _E,
+    "all vCPUs of an SEV-ES or SEV-SNP guest are present when it starts", SEV_C,
 )  # fmt: skip
 def _vcpu_hotplug(subject: Subject) -> Iterator[Violation]:
-    if not subject.es:
+    if not subject.encrypts_state:
         return
     vcpu = subject.domain.root.find("vcpu")
     current = vcpu is not None and vcpu.get("current")
@@ -139,7 +161,8 @@ def _vcpu_hotplug(subject: Subject) -> Iterator[Violation]:
     for element in later:
         yield Violation(
             element,
-            "vCPUs that are plugged later are not measured, and cannot start in an SEV-ES guest",
+            "vCPUs that are plugged later are not measured, and cannot start in an "
+            f"{subject.technology} guest",
             "<vcpu> without current=, and every <vcpu> in <vcpus> with enabled='yes'",
         )
 
@@ -160,22 +183,25 @@ def _vcpu_limit(subject: Subject) -> Iterator[Violation]:
 
 
 @rule(
-    "domain.reboot", _W, "an SEV-ES guest is not restarted: before QEMU 11.0 it cannot "
+    "domain.reboot", _W, "an SEV-ES or SEV-SNP guest is not restarted: before QEMU 11.0 it cannot "
     "reboot, since then a reboot is a launch that nobody attests",
     "QEMU qapi/qom.json, confidential-guest-reset", mends=True,
 )  # fmt: skip
 def _reboot(subject: Subject) -> Iterator[Violation]:
     element = subject.domain.root.find("on_reboot")
-    if not subject.es or (element is not None and element.text.strip() != "restart"):
+    if not subject.encrypts_state or (element is not None and element.text.strip() != "restart"):
         return
+    again = "in the same session, unattested, without a pause and without its secret"
+    if subject.snp:
+        again = "without the secrets that it was given: it must be attested anew"
     if element is None:
         edit = subject.document.append(subject.domain.root, "<on_reboot>destroy</on_reboot>")
     else:
         edit = subject.document.set_text(element, "destroy")
     yield Violation(
         subject.domain.root if element is None else element,
-        "on_reboot is restart: before QEMU 11.0 an SEV-ES guest cannot reboot; since then QEMU "
-        "launches it again in the same session, unattested, without a pause and without its secret",
+        f"on_reboot is restart: before QEMU 11.0 an {subject.technology} guest cannot reboot; "
+        f"since then QEMU launches it again {again}",
         "<on_reboot>destroy</on_reboot>",
         (edit,),
     )

@@ -6,8 +6,10 @@ from sev_attest.domain_xml.rule import GUIDE, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.versions import Version, before, dotted
 
 _E, _W, _I = Severity
-_FIRST: dict[str, Version] = {"libvirt": (4, 5), "QEMU": (2, 12)}
+_FIRST: dict[str, Version] = {"libvirt": (4, 5), "QEMU": (2, 12), "Linux": (4, 16)}
 """The first versions with SEV. If a domain needs no later one, there is no note."""
+_SNP_GUEST: Version = (5, 19)
+"""The first Linux that runs as an SEV-SNP guest [from memory]."""
 
 
 @rule(
@@ -28,7 +30,7 @@ def _libvirt(subject: Subject) -> Iterator[Violation]:
         needs.append(((8, 6), "a stateless loader"))
     if loader is not None and loader.get("format") == "qcow2":
         needs.append(((9, 2), "a loader in qcow2"))
-    if _snp(subject):
+    if subject.snp:
         needs.append(((10, 5), "SEV-SNP"))
     if domain.root.find("os/shim") is not None:
         needs.append(((11, 2), "<shim>"))
@@ -46,13 +48,33 @@ def _qemu(subject: Subject) -> Iterator[Violation]:
         needs.append(((6, 0), "virtio without <driver iommu='on'/>"))
     if subject.domain.kernel_hashes:
         needs.append(((6, 2), "kernelHashes"))
-    if _snp(subject):
+    if subject.snp:
         needs.append(((9, 1), "SEV-SNP"))
     return _needs(subject, "QEMU", subject.versions.qemu, needs)
 
 
-def _snp(subject: Subject) -> bool:
-    return subject.domain.place("launchSecurity").get("type") == "sev-snp"
+@rule(
+    "domain.host-kernel", _E,
+    "the host of an SEV-SNP guest has Linux 6.11 or later (I if its version is unknown)",
+    "Linux, KVM_SEV_SNP_LAUNCH_START",
+)  # fmt: skip
+def _host_kernel(subject: Subject) -> Iterator[Violation]:
+    needs: list[tuple[Version, str]] = [((6, 11), "SEV-SNP")] if subject.snp else []
+    return _needs(subject, "Linux", subject.versions.host_kernel, [(_FIRST["Linux"], ""), *needs])
+
+
+@rule(
+    "domain.guest-kernel", _E,
+    "an SEV-SNP guest's kernel is Linux 5.19 or later (I if its version is unknown)",
+    "Linux, arch/x86/boot/compressed/sev.c",
+)  # fmt: skip
+def _guest_kernel(subject: Subject) -> Iterator[Violation]:
+    kernel = subject.versions.guest_kernel
+    if not subject.snp or not (kernel is None or before(kernel, _SNP_GUEST)):
+        return
+    what = f"SEV-SNP needs a guest kernel of {dotted(_SNP_GUEST)} or later"
+    fix = "a newer kernel in the guest" if kernel else "nothing, if the kernel is that new"
+    yield Violation(subject.domain.root, what, fix, severity=_E if kernel else _I)
 
 
 def _needs(
@@ -91,11 +113,15 @@ def _dev_sev(subject: Subject) -> Iterator[Violation]:
     "libvirt domcapabilities",
 )  # fmt: skip
 def _host(subject: Subject) -> Iterator[Violation]:
-    host, security = subject.capabilities, subject.domain.launch_security
+    host, security = subject.capabilities, subject.domain.protection
     if host is None or security is None:
         return
     if host.obstacles():
         yield Violation(security, host.foreign or "this host does not offer SEV", "another host")
+    elif subject.snp:
+        if not host.snp:
+            what = "this host does not offer SEV-SNP"
+            yield Violation(security, what, "another host, or SEV-ES")
     elif subject.es and not host.es:
         what = "this host runs no SEV-ES guests"
         yield Violation(security, what, "another host, or plain SEV")

@@ -13,7 +13,7 @@ _X86 = "QEMU hw/i386/x86.c"
     "kernelHashes='yes' if there is a <kernel>", VALIDATE, mends=True,
 )  # fmt: skip
 def _unmeasured_kernel(subject: Subject) -> Iterator[Violation]:
-    security, kernel = subject.domain.launch_security, subject.domain.kernel
+    security, kernel = subject.domain.protection, subject.domain.kernel
     if kernel is None or security is None or subject.domain.kernel_hashes:
         return
     yield Violation(
@@ -29,10 +29,11 @@ def _unmeasured_kernel(subject: Subject) -> Iterator[Violation]:
     mends=True,
 )  # fmt: skip
 def _unused_hashes(subject: Subject) -> Iterator[Violation]:
-    security = subject.domain.launch_security
+    security = subject.domain.protection
     if security is None or not subject.domain.kernel_hashes or subject.domain.kernel is not None:
         return
-    asked = subject.record is not None and subject.record.kernel_hashes
+    meant = subject.record or subject.launch
+    asked = meant is not None and meant.kernel_hashes
     yield Violation(
         security,
         "kernelHashes='yes' without a <kernel>: there is nothing to measure",

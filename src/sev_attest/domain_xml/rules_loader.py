@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from sev_attest.domain_xml.rule import (
     GUIDE,
+    SEV_C,
     VALIDATE,
     VALIDATION,
     Severity,
@@ -30,7 +31,7 @@ def _no_loader(subject: Subject) -> Iterator[Violation]:
         what = "<os type='efi'> means nothing (the attribute is firmware)"
     yield Violation(
         place,
-        f"{what}: this starts SeaBIOS, and SEV needs OVMF",
+        f"{what}: this starts SeaBIOS, and {subject.technology} needs OVMF",
         "<os firmware='efi'> and <loader stateless='yes'/>, or the path of a stateless OVMF in "
         "<loader>",
         (_efi(subject, place), _selection(subject, place, loader)),
@@ -121,6 +122,8 @@ def _writable(subject: Subject) -> Element | None:
     loader = subject.domain.root.find("os/loader")
     if loader is None or not subject.domain.loader_path or subject.domain.selected_firmware:
         return None
+    if subject.snp:  # no flash at all: domain.loader.rom
+        return None
     return loader if loader.get("type") == "pflash" and loader.get("readonly") != "yes" else None
 
 
@@ -151,6 +154,37 @@ def _read_only(subject: Subject) -> Iterator[Violation]:
         yield Violation(
             loader, "readonly='no' on a ROM: libvirt refuses it", "no readonly=", (edit,)
         )
+
+
+@rule(
+    "domain.loader.rom", _E,
+    "an SEV-SNP guest's firmware is loaded as a ROM: QEMU measures no flash (W if the type is left "
+    "to libvirt)", SEV_C, mends=True,
+)  # fmt: skip
+def _rom(subject: Subject) -> Iterator[Violation]:
+    loader = subject.domain.root.find("os/loader")
+    kind = None if loader is None else loader.get("type")
+    left = kind is None and bool(subject.domain.loader_path)
+    if loader is None or not subject.snp or not (kind == "pflash" or left):
+        return
+    edits = [_as_rom(subject, loader)]
+    if loader.get("readonly") not in (None, "yes"):
+        edits.append(subject.document.remove_attribute(loader, "readonly"))
+    what = "a loader without a type may become a flash" if left else "the firmware is a flash"
+    yield Violation(
+        loader,
+        f"{what}: QEMU loads and measures the firmware of SEV-SNP guests with -bios only",
+        "<loader type='rom' stateless='yes'>",
+        tuple(edits),
+        _W if left else _E,
+    )
+
+
+def _as_rom(subject: Subject, loader: Element) -> Edit:
+    """Return the edit after which a loader is a ROM, or of the type that libvirt selects."""
+    if subject.domain.selected_firmware and not subject.domain.loader_path:
+        return subject.document.remove_attribute(loader, "type")
+    return subject.document.set_attribute(loader, "type", "rom")
 
 
 @rule(
@@ -222,7 +256,7 @@ def _selected_firmware(subject: Subject) -> Iterator[Violation]:
     path = subject.domain.loader_path
     if not subject.domain.selects_uefi or (path and before(subject.versions.libvirt, (9, 2))):
         return
-    feature = "amd-sev-es" if subject.es else "amd-sev"
+    feature = f"amd-{subject.technology.lower()}"
     yield Violation(
         subject.domain.place("os"),
         f"libvirt needs a firmware descriptor{' for this path' if path else ''} that is stateless, "

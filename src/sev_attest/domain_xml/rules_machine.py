@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from sev_attest.domain_xml.rule import (
     GUIDE,
     LIBVIRT,
+    QEMU,
     VALIDATION,
     Severity,
     Subject,
@@ -22,7 +23,7 @@ def _type(subject: Subject) -> Iterator[Violation]:
     if root.get("type") != "kvm":
         yield Violation(
             root,
-            f"the domain's type is {root.get('type') or 'missing'}: SEV needs KVM",
+            f"the domain's type is {root.get('type') or 'missing'}: {subject.technology} needs KVM",
             "type='kvm', on a host where KVM is usable",
         )
 
@@ -44,7 +45,7 @@ def _arch(subject: Subject) -> Iterator[Violation]:
 
 @rule("domain.machine.i440fx", _W, "the machine is a Q35", GUIDE)
 def _i440fx(subject: Subject) -> Iterator[Violation]:
-    if subject.domain.i440fx:
+    if subject.domain.i440fx and not subject.snp:
         yield Violation(
             subject.domain.place("os/type"),
             f"machine {subject.domain.machine}: i440fx is discouraged for SEV guests, and firmware "
@@ -55,11 +56,21 @@ def _i440fx(subject: Subject) -> Iterator[Violation]:
 
 @rule("domain.machine.unknown", _W, "the machine is a Q35 or an i440fx", GUIDE)
 def _machine(subject: Subject) -> Iterator[Violation]:
-    if not (subject.domain.q35 or subject.domain.i440fx):
+    if not (subject.domain.q35 or subject.domain.i440fx or subject.snp):
         yield Violation(
             subject.domain.place("os/type"),
             f"machine {subject.domain.machine}: neither Q35 nor i440fx, which OVMF is built for",
             "machine='q35'",
+        )
+
+
+@rule("domain.machine.snp", _E, "the machine of an SEV-SNP guest is a Q35", QEMU)
+def _snp_machine(subject: Subject) -> Iterator[Violation]:
+    if subject.snp and not subject.domain.q35:
+        yield Violation(
+            subject.domain.place("os/type"),
+            f"machine {subject.domain.machine}: SEV-SNP guests need a Q35",
+            "machine='q35' (PCI addresses change: it is best to create the domain anew)",
         )
 
 

@@ -10,6 +10,8 @@ _YES_NO = ("yes", "no")
 _ON_OFF = ("on", "off")
 _VALUES = (
     ("launchSecurity", "kernelHashes", _YES_NO),
+    ("launchSecurity", "authorKey", _YES_NO),
+    ("launchSecurity", "vcek", _YES_NO),
     ("os", "firmware", ("efi", "bios")),
     ("os/firmware/feature", "enabled", _YES_NO),
     ("os/loader", "stateless", _YES_NO),

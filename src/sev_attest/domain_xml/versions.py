@@ -15,6 +15,7 @@ class Versions:
 
     libvirt: Version | None = None
     qemu: Version | None = None
+    host_kernel: Version | None = None
     guest_kernel: Version | None = None
 
 

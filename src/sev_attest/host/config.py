@@ -1,6 +1,6 @@
 """The configuration of a running domain, and what attestation needs of it."""
 
-from sev_attest.domain_xml.domain import parse_domain
+from sev_attest.domain_xml.domain import parse_domain, snp_guest
 from sev_attest.errors import Insecure, NotAttestable, Unsupported
 from sev_attest.host.connection import DomainConfig
 
@@ -16,6 +16,7 @@ def read_config(xml: str) -> DomainConfig:
     cpu = domain.root.find("cpu")
     return DomainConfig(
         sev=domain.launch_security is not None,
+        snp=domain.snp is not None,
         owner_keys=domain.has_session,
         kernel_hashes=domain.kernel_hashes,
         nvram=domain.root.find("os/nvram") is not None,
@@ -34,10 +35,12 @@ def check_config(config: DomainConfig, *, kernel: bool, insecure: bool) -> list[
 
     ``kernel`` is whether the owner expects a kernel to be measured.
 
-    Raises NotAttestable for a domain that cannot be attested, Unsupported if the owner expects a
-    kernel and the domain has no kernel hashes, and Insecure for something that could be measured
-    and is not. With ``insecure``, a note takes the place of Insecure.
+    Raises NotAttestable for a domain that cannot be attested, Unsupported for an SEV-SNP guest and
+    if the owner expects a kernel and the domain has no kernel hashes, and Insecure for something
+    that could be measured and is not. With ``insecure``, a note takes the place of Insecure.
     """
+    if config.snp:
+        raise snp_guest()
     faults = (
         (not config.sev, "the domain has no <launchSecurity type='sev'>"),
         (not config.owner_keys, "the domain lacks <dhCert> or <session>"),

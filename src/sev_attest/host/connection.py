@@ -27,6 +27,8 @@ class DomainConfig:
     """
 
     sev: bool
+    snp: bool
+    """Whether it is an SEV-SNP guest; then it is none of SEV or SEV-ES."""
     owner_keys: bool
     """Whether it has both dhCert and session."""
     kernel_hashes: bool

@@ -9,6 +9,9 @@ from sev_attest.snp.digest import MeasuredPages, SnpGuest, launch_digest
 from sev_attest.snp.expected import Expected
 from sev_attest.snp.firmware import Section, SnpFirmware, Svsm
 from sev_attest.snp.hcl import RuntimeData
+from sev_attest.snp.id_block import IdAuth, IdBlock, sign_id_block
+from sev_attest.snp.id_block_verify import VerifiedIdBlock, verify_id_block
+from sev_attest.snp.id_key import IdKey, IdPrivateKey
 from sev_attest.snp.packaging import Evidence, read_evidence
 from sev_attest.snp.policy import GuestPolicy
 from sev_attest.snp.report import AttestationReport
@@ -20,10 +23,11 @@ from sev_attest.snp.transport import TransportKey, TransportPrivateKey, report_d
 from sev_attest.snp.verify import VerifiedReport, verify_report
 
 __all__ = [
-    "AttestationReport", "Certificate", "Challenge", "Evidence", "Expected", "GuestPolicy", "Kem",
-    "Kind", "MeasuredPages", "Product", "RevocationList", "Root", "RuntimeData", "SealedSecrets",
-    "Section", "SnpClues", "SnpFirmware", "SnpGuest", "Svsm", "Tcb", "TransportKey",
-    "TransportPrivateKey",
+    "AttestationReport", "Certificate", "Challenge", "Evidence", "Expected", "GuestPolicy",
+    "IdAuth", "IdBlock", "IdKey", "IdPrivateKey", "Kem", "Kind", "MeasuredPages", "Product",
+    "RevocationList", "Root", "RuntimeData", "SealedSecrets", "Section", "SnpClues", "SnpFirmware",
+    "SnpGuest", "Svsm", "Tcb", "TransportKey", "TransportPrivateKey", "VerifiedIdBlock",
     "VerifiedReport", "amd_roots", "explain_digest", "launch_digest", "open_sealed",
-    "read_certificates", "read_evidence", "report_data", "seal", "verify_report",
+    "read_certificates", "read_evidence", "report_data", "seal", "sign_id_block", "verify_id_block",
+    "verify_report",
 ]  # fmt: skip

@@ -1,17 +1,18 @@
 """``sev-attest domain``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.bundle import Group, Options, option
+from sev_attest.cli.bundle import Group
 from sev_attest.cli.findings import document, errors_of, listed, refusal
-from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, large_file, read_small, stdin_errors
+from sev_attest.cli.inputs import FILE, STDIN, large_file, read_small, stdin_errors
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
-from sev_attest.cli.options.connect import ConnectOptions, connect
+from sev_attest.cli.options.connect import connect
+from sev_attest.cli.options.domain import PrepareOptions, SnpOptions, SurroundingsOptions
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.domain_xml.capabilities import SevCapabilities
@@ -20,66 +21,12 @@ from sev_attest.domain_xml.prepare import SessionFiles, prepare
 from sev_attest.domain_xml.rule import Finding, Severity, Subject, Used
 from sev_attest.domain_xml.rules import RULES, apply_rules, tally
 from sev_attest.domain_xml.versions import Versions, read_version
-from sev_attest.errors import NotAttestable, SevAttestError, Unsupported, reading
+from sev_attest.errors import NotAttestable, SevAttestError, reading
 from sev_attest.guest.firmware import Firmware
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.unverified import unverified
 
-
-class SurroundingsOptions(ConnectOptions, title="Host and guest of the domain"):
-    """What is known of the host and the guest; versions that are not given are current ones.
-
-    A host that is connected to is asked for its versions.
-    """
-
-    libvirt: str | None = option("--libvirt", metavar="V", help="The host's libvirt (9.0, 11.3.0).")
-    qemu: str | None = option("--qemu", metavar="V", help="The host's QEMU.")
-    guest_kernel: str | None = option(
-        "--guest-kernel", metavar="V", help="The kernel in the guest."
-    )
-    firmware: str | None = option(
-        "--firmware", type=FILE, metavar="FILE", help="Your own copy of the guest's firmware."
-    )
-    capabilities: str | None = option(
-        "--capabilities", type=FILE, metavar="FILE", help="What `virsh domcapabilities` prints."
-    )
-
-
-class PrepareOptions(Options, title="What is changed"):
-    """The session to put in, the rules to apply, and where the XML goes."""
-
-    session: str = option(
-        "--session",
-        type=FILE,
-        metavar="NAME",
-        required=True,
-        help="The session to put in, by the NAME that `session` was given (a folder may precede "
-        "it).",
-    )
-    output: str | None = option(
-        "-o", "--output", type=OUTPUT, metavar="FILE", help="Write to a file instead."
-    )
-    also: tuple[str, ...] = option(
-        "--also",
-        multiple=True,
-        metavar="RULE",
-        help="Also fix what this rule finds; can be repeated.",
-    )
-    everything: bool = option("--all", is_flag=True, help="Fix everything that can be fixed.")
-    insecure: bool = option(
-        "--insecure", is_flag=True, help="Accept a session that was used already."
-    )
-    force: bool = option("--force", is_flag=True, help="Write over a file that exists.")
-
-    def errors(self) -> Iterator[Unsupported]:
-        """Yield an error for rules of --also that are unknown or fix nothing."""
-        unknown = [rule for rule in self.also if rule not in RULES or not RULES[rule].mends]
-        if unknown:
-            mendable = ", ".join(rule.id for rule in RULES.values() if rule.mends)
-            yield usage(
-                f"--also {unknown[0]}: no rule of that name fixes anything",
-                hint=f"these do: {mendable}",
-            )
+_VERSIONS = ("libvirt", "qemu", "host_kernel", "guest_kernel")
 
 
 @click.group("domain", cls=Group, no_args_is_help=False)
@@ -136,6 +83,7 @@ def check(
 @command.command("prepare")
 @click.argument("xml", type=FILE)
 @PrepareOptions.given("options")
+@SnpOptions.given("snp")
 @SurroundingsOptions.given("known")
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
@@ -143,29 +91,36 @@ def prepare_command(
     *,
     xml: str,
     options: PrepareOptions,
+    snp: SnpOptions,
     known: SurroundingsOptions,
     ledger: LedgerOptions,
     output: OutputOptions,
 ) -> None:
     """Put a session into XML, fix what prevents attestation, and print the XML that results.
 
+    An SEV-SNP guest has no session: policy, ID block and host data go into its XML, each if given.
     Nothing else changes: comments and layout stay. The diff goes to standard error, followed by
     what could not be fixed. If there are errors among that, the exit code is 4; the XML is written
     in that case too.
     """
-    refuse(stdin_errors(xml, known.firmware, known.capabilities), options.errors())
-    files = _session_files(options.session)
-    subject = _subject(xml, known, ledger, record=files.record, progress=output.text)
-    if not options.insecure:
+    inputs = (xml, known.firmware, known.capabilities, snp.id_block, snp.id_auth, snp.host_data)
+    refuse(stdin_errors(*inputs), options.errors(), snp.errors(session=options.session is not None))
+    files = None if options.session is None else _session_files(options.session)
+    launch = files or snp.read()
+    record = None if files is None else files.record
+    subject = _subject(xml, known, ledger, record=record, progress=output.text)
+    if files is None:
+        _require_snp(subject, snp)
+    elif not options.insecure:
         files.require_unused(subject.used)
-    prepared = prepare(subject, files, also=options.also, everything=options.everything)
+    prepared = prepare(subject, launch, also=options.also, everything=options.everything)
     place = options.output
     diff = [*prepared.diff(render.one_line(xml), render.one_line(place or "prepared"))]
     if place is not None:
         write_all([(Path(place), prepared.xml)], force=options.force)
     elif not output.as_json:
         render.raw(prepared.xml)
-    notes = _notes(files, subject)
+    notes = [] if files is None else _notes(files, subject)
     if output.text:
         render.raw("".join(f"{line}\n" for line in diff).encode(), err=True)
         if output.verbose:
@@ -200,6 +155,7 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
     facts: dict[str, object] = {
         "sev": host.sev,
         "sev_es": host.es,
+        "sev_snp": host.snp,
         "arch": host.arch,
         "cbitpos": host.cbitpos,
         "reduced_phys_bits": host.reduced_phys_bits,
@@ -209,7 +165,7 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
         "firmware": list(host.firmware),
         "loaders": list(host.loaders),
         "obstacles": obstacles,
-        "notes": host.limits(),
+        "notes": host.notes(),
     }
     if obstacles:
         error = NotAttestable(
@@ -225,10 +181,12 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
     if output.as_json:
         render.document("domain capabilities", ok=True, **facts)
     elif output.text:
-        offered = [name for name, there in (("SEV", host.sev), ("SEV-ES", host.es)) if there]
-        click.echo(f"OK: this host offers {' and '.join(offered)}")
+        kinds = (("SEV", host.sev), ("SEV-ES", host.es), ("SEV-SNP", host.snp))
+        *others, last = (name for name, there in kinds if there)
+        offered = f"{', '.join(others)} and {last}" if others else last
+        click.echo(f"OK: this host offers {offered}")
         _show(host, verbose=output.verbose)
-        render.notes(host.limits())
+        render.notes(host.notes())
 
 
 def _used(record: LaunchRecord | None, ledger: LedgerOptions) -> Used | None:
@@ -271,6 +229,8 @@ def _subject(
             host = SevCapabilities.from_bytes(data)
     with reading("standard input" if xml == STDIN else xml):
         domain = parse_domain(read_small(xml, "domain XML"))
+        if record is not None:
+            domain.refuse_snp()
     return Subject(
         domain=domain,
         versions=_versions(known),
@@ -281,9 +241,19 @@ def _subject(
     )
 
 
+def _require_snp(subject: Subject, snp: SnpOptions) -> None:
+    """Raise Unsupported unless XML without a session is an SEV-SNP guest's, or becomes it."""
+    domain = subject.domain
+    if domain.launch_security is not None and not snp.named:
+        raise usage("--session is missing: this is a guest of SEV or SEV-ES")
+    domain.refuse_sev()
+    if domain.protection is None and not snp.named:
+        raise usage("--session is missing; for SEV-SNP, --policy or --id-block")
+
+
 def _versions(known: SurroundingsOptions) -> Versions:
     """Return the versions that are given, and those of the host if one is connected to."""
-    given = {name: getattr(known, name) for name in ("libvirt", "qemu", "guest_kernel")}
+    given = {name: getattr(known, name) for name in _VERSIONS}
     read = {name: read_version(v) for name, v in given.items() if v is not None}
     if known.connect is None:
         return Versions(**read)

@@ -1,7 +1,6 @@
 """``sev-attest session``."""
 
 import base64
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from sev_attest.cli.options.connect import ConnectOptions, connect
 from sev_attest.cli.options.store import StoreOptions
 from sev_attest.cli.outputs import check_writable, write_all
 from sev_attest.cli.sessions import chain_of, creation, make_session, platform_notes
-from sev_attest.cli.usage import refuse, usage
+from sev_attest.cli.usage import name_errors, refuse, usage
 from sev_attest.errors import ChainInvalid, Unsupported
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.sev.chain.verify import CHECKS
@@ -27,8 +26,6 @@ from sev_attest.sev.session import Session
 
 if TYPE_CHECKING:
     from sev_attest.owner.requirements import Requirements
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 class SessionOptions(Options, title="Session"):
@@ -66,11 +63,7 @@ class SessionOptions(Options, title="Session"):
 
     def errors(self, ledger: StoreOptions) -> Iterator[Unsupported]:
         """Yield an error for a name that files cannot have, or what needs a ledger or a store."""
-        if not _NAME.fullmatch(self.name):
-            yield Unsupported(
-                f"{self.name!r} cannot begin a file's name: letters, digits and _ . + - can",
-                check="name",
-            )
+        yield from name_errors(self.name)
         if self.valid_for is not None and ledger.ledger == "none":
             yield usage("--valid-for needs a ledger, which keeps the time")
         if self.requirements is not None and ledger.store is None:

@@ -7,6 +7,7 @@ from sev_attest.cli.lazy import LazyGroup
 _COMMANDS = {
     "verify": "verify a report up to AMD's pinned root",
     "certs": "show where AMD serves the certificates of a report; fetch them when asked",
+    "id-block": "make ID blocks, with which an owner approves a launch; show and check them",
     "measure": "compute the launch digest of an SEV-SNP guest",
     "challenge": "make a challenge for one report, and note it in the ledger",
     "release": "release secrets to the guest that answered a challenge, once",

@@ -52,8 +52,6 @@ class CertificateOptions(Options, title="Certificates"):
 
         ``fetched`` has chains that a host sent, by the host's address. Verifies nothing.
         """
-        from pathlib import Path
-
         from sev_attest.sev.chain.chain import Collected
         from sev_attest.sev.chain.packaging import certificate_of, read_contents
         from sev_attest.sev.spec import Usage
@@ -68,7 +66,7 @@ class CertificateOptions(Options, title="Certificates"):
                     contents = read_contents(read_small(source, "chain"))
                 collected.add(contents, "standard input")
             else:
-                collected.add_path(Path(source))
+                collected.add_path(source)
         for usages, path in (
             ((Usage.OCA,), self.oca),
             ((Usage.CEK,), self.cek),

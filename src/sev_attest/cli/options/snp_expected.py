@@ -8,6 +8,7 @@ from sev_attest.cli.kept import read_challenge, read_transport_key
 from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.snp import HexBytes
 from sev_attest.cli.options.snp_guest import SnpGuestOptions
+from sev_attest.cli.snp_fields import DEBUG, MIGRATION
 from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported
 from sev_attest.snp.expected import Expected
@@ -19,8 +20,6 @@ GUEST = (
     "nothing shows which guest it is: the launch digest was not compared (--launch-digest, or "
     "--firmware ...)"
 )
-DEBUG = "the policy lets the host read the guest's memory with the debug commands"
-MIGRATION = "the policy lets the host give the guest a migration agent, which can move it"
 AGENT = "the guest has a migration agent (report_id_ma), which can move it to another platform"
 HOST = "the host asked for this report, not the guest: report_data is the host's"
 

@@ -1,7 +1,7 @@
 """The owner's side of ``snp verify``: requirements."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -45,7 +45,7 @@ class SnpDemandOptions(Options, title="Requirements"):
     def hold(
         requirements: "Requirements",
         verified: "VerifiedReport",
-        facts: dict[str, Any],
+        facts: dict[str, object],
         notes: list[str],
         output: OutputOptions,
     ) -> str:
@@ -62,12 +62,12 @@ class SnpDemandOptions(Options, title="Requirements"):
 
 
 def show_unmet(
-    error: RequirementsNotMet, facts: dict[str, Any], notes: list[str], output: OutputOptions
+    error: RequirementsNotMet, facts: dict[str, object], notes: list[str], output: OutputOptions
 ) -> None:
     """Print that a verified report is not allowed, and add its ``facts`` and notes to the error."""
     failed = [{"id": one.check, "ok": False, "detail": one.message} for one in error.failures]
     error.facts = facts | {
-        "checks": [*facts["checks"], *failed],
+        "checks": [*cast("list[object]", facts["checks"]), *failed],
         "failed": [one.check for one in error.failures],
         "notes": notes,
     }
@@ -77,10 +77,13 @@ def show_unmet(
         error.add_note(note)
 
 
-def allowed_as(met: "Met", facts: dict[str, Any]) -> str:
+def allowed_as(met: "Met", facts: dict[str, object]) -> str:
     """Return the verdict on a report that is allowed, and add it to its ``facts``."""
     name = f"{met.name} ({met.guest})" if met.guest else met.name
     words = f"the requirements allow it as launch {name}"
-    facts["checks"] = [*facts["checks"], {"id": _CHECK, "ok": True, "detail": words}]
+    facts["checks"] = [
+        *cast("list[object]", facts["checks"]),
+        {"id": _CHECK, "ok": True, "detail": words},
+    ]
     facts["requirements"] = {"launch": met.name, "guest": met.guest}
     return words

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from sev_attest.errors import MalformedInput, NotVerified, reading
@@ -52,7 +51,7 @@ class Chain:
         """
         collected = Collected()
         for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
-            collected.add_path(Path(path))
+            collected.add_path(os.fspath(path))
         return collected.chain()
 
     @classmethod
@@ -98,23 +97,26 @@ class Collected:
     platform_id: bytes | None = None
     skipped: list[str] = field(default_factory=list)
 
-    def add_path(self, path: Path) -> None:
+    def add_path(self, path: str) -> None:
         """Add a file, or every file of a folder."""
-        if not path.is_dir():
-            with reading(str(path)):
-                self.add(read_contents(_read(path)), str(path))
+        # Not pathlib, here and below: it is slow to import.
+        if not os.path.isdir(path):  # noqa: PTH112
+            with reading(path):
+                self.add(read_contents(_read(path)), path)
             return
         # A folder may hold other files: they are named only if the chain is incomplete. sevtool
         # leaves the guest owner's GODH there, which is not the PDH.
-        for member in sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != "."):
+        with os.scandir(path) as entries:
+            members = sorted(m.path for m in entries if m.is_file() and m.name[0] != ".")
+        for member in members:
             try:
-                with reading(str(member)):
+                with reading(member):
                     contents = read_contents(_read(member))
             except (MalformedInput, OSError) as error:
                 self.skipped.append(str(error))
                 continue
             certificates = tuple(c for c in contents.certificates if not is_godh(c))
-            self.add(replace(contents, certificates=certificates), str(member))
+            self.add(replace(contents, certificates=certificates), member)
 
     def add(self, contents: Contents, source: str) -> None:
         """Add the contents of one file; raises MalformedInput for a contradiction with another."""
@@ -192,8 +194,8 @@ class Collected:
         return found[0] if found is not None and isinstance(found[0], AmdCaCertificate) else None
 
 
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123
         data = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise MalformedInput("chain", "length", f"more than {MAX_FILE} bytes: no certificate")

@@ -4,11 +4,10 @@ To add one, add a function ``(data) -> Contents | None`` to ``_PACKAGINGS``. It 
 other formats, and raises MalformedInput for a damaged file of its own.
 """
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from sev_attest import _crypto
 from sev_attest._encoding import (
@@ -27,6 +26,9 @@ from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.spec import Usage
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
 
 MAX_FILE = 1 << 20
 """Most bytes of a file; a whole chain takes about 11 KiB."""
@@ -192,8 +194,10 @@ def _zip(data: bytes) -> Contents | None:
     """Read the members of a zip, such as sevtool's certs_export.zip, in memory."""
     if not data.startswith(_ZIP_MAGIC):
         return None
+    from zipfile import ZipFile
+
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
+        with ZipFile(BytesIO(data)) as archive:
             found = list(_members(archive))
     except SevAttestError:
         raise
@@ -209,7 +213,7 @@ def _zip(data: bytes) -> Contents | None:
 _ZIP_MAGIC = b"PK\x03\x04"
 
 
-def _members(archive: zipfile.ZipFile) -> Iterator[Contents]:
+def _members(archive: "ZipFile") -> Iterator[Contents]:
     members = [member for member in archive.infolist() if not member.is_dir()]
     if len(members) > _MEMBERS or sum(m.file_size for m in members) > MAX_FILE:
         raise MalformedInput("zip", "length", "its members are too many or too large")
@@ -221,10 +225,12 @@ def _members(archive: zipfile.ZipFile) -> Iterator[Contents]:
             yield read_contents(content)
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    if member.filename.startswith("/") or ".." in PurePosixPath(member.filename).parts:
+def _member(archive: "ZipFile", member: "ZipInfo") -> bytes:
+    from zipfile import ZIP_DEFLATED, ZIP_STORED
+
+    if member.filename.startswith("/") or ".." in member.filename.split("/"):
         raise MalformedInput("zip", "format", "the member's path leads out of the zip")
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
         raise MalformedInput("zip", "format", "its compression is neither none nor deflate")
     with archive.open(member) as file:
         content = file.read(member.file_size + 1)  # bounded: a member may inflate without end

@@ -12,11 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from sev_attest.sev.spec import Status
+from sev_attest.testing.host import Fault, Host
 from sev_attest.testing.lab.command_line import SevGuest
-from sev_attest.testing.lab.monitor import SevMonitor, firmware_words, serve
+from sev_attest.testing.lab.fault import AnyFault, MonitorFault, read_fault
+from sev_attest.testing.lab.monitor import SevMonitor, firmware_words
+from sev_attest.testing.lab.relay import serve
 from sev_attest.testing.lab.standin import READY, SEED
 from sev_attest.testing.platform import FirmwareError, Platform
-from sev_attest.testing.qemu import QemuError, launch_guest
+from sev_attest.testing.qemu import Guest, GuestInputs, QemuError
 
 
 def main(arguments: list[str], said: TextIO = sys.stdout) -> int:
@@ -32,8 +36,9 @@ def main(arguments: list[str], said: TextIO = sys.stdout) -> int:
     fields = json.loads(described)
     guest = None
     try:
+        fault = read_fault(Path(folder))
         if fields is not None:
-            guest = launch_guest(platform, **SevGuest(**fields).inputs())
+            guest = _launch(platform, SevGuest(**fields).inputs(), fault)
     except FirmwareError as error:
         what = f"ret=1 fw_error={error.status.value} '{firmware_words(error)}'"
         said.write(f"sev_launch_start: LAUNCH_START {what}\n")
@@ -43,13 +48,23 @@ def main(arguments: list[str], said: TextIO = sys.stdout) -> int:
         return 1
     said.write(READY)
     said.close()
-    answer = SevMonitor(platform, guest, _note)
+    answer = SevMonitor(platform, guest, _note, fault=fault)
     try:
         with socket.socket(fileno=int(client)) as listener:
             serve(listener, int(life), partial(_connect, monitor), answer)
     finally:
         Path(monitor).unlink(missing_ok=True)
     return 0
+
+
+def _launch(platform: Platform, inputs: GuestInputs, fault: AnyFault | None) -> Guest:
+    """Return the guest that was asked for, or what the fault makes of it, launched."""
+    if fault is MonitorFault.FAILED_LAUNCH:
+        raise FirmwareError(Status.RESOURCE_LIMIT, "LAUNCH_START")
+    guest = Host(platform, fault if isinstance(fault, Fault) else None).launch(**inputs)
+    if fault is MonitorFault.RUNNING_GUEST:
+        guest.resume()
+    return guest
 
 
 def _note(line: str) -> None:

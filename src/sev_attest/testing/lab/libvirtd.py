@@ -1,5 +1,6 @@
 """The lab's folder, and the libvirtd that runs in it."""
 
+import argparse
 import contextlib
 import os
 import shlex
@@ -15,6 +16,7 @@ from typing import Self
 
 import sev_attest
 from sev_attest.testing.lab import standin
+from sev_attest.testing.lab.fault import FAULTS, AnyFault, write_fault
 from sev_attest.testing.platform import Platform
 
 NAME: str = "qemu-system-x86_64"
@@ -47,7 +49,8 @@ class Lab:
 
     It is a context manager: libvirtd starts on entry, and everything but the folder ends on exit.
     ``folder`` is empty or that of an earlier lab; its path must be short, because sockets are made
-    in it. ``seed`` determines the platform (:class:`Platform`).
+    in it. ``seed`` determines the platform (:class:`Platform`). ``fault`` is what the host does
+    wrong.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Lab:
         folder: Path,
         *,
         seed: bytes = b"lab",
+        fault: AnyFault | None = None,
         show: Callable[[str], object] = lambda _line: None,
     ) -> None:
         """Lay out the folder. ``show`` is called with each command line and its output.
@@ -74,6 +78,7 @@ class Lab:
         for name in _FOLDERS:
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write(seed)
+        self.set_fault(fault)
 
     def _write(self, seed: bytes) -> None:
         """Write the seed, the certificates that a user needs, and the stand-in."""
@@ -91,6 +96,14 @@ class Lab:
         program = self.folder / "bin" / NAME
         program.write_text(_wrapper(self.folder, self._real))
         program.chmod(0o755)
+
+    def set_fault(self, fault: AnyFault | None) -> None:
+        """Change what the host does wrong from the next start of a guest on; None is nothing.
+
+        A fault in the chain is set before libvirtd starts, which asks for the chain only once.
+        Raises OSError.
+        """
+        write_fault(self.folder, fault)
 
     @property
     def socket(self) -> Path:
@@ -181,14 +194,22 @@ class Lab:
 
 
 def main(arguments: list[str], *, pause: Callable[[], object] = signal.pause) -> int:
-    """Run a lab in the folder that is named, until Ctrl-C. Returns the exit code."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m sev_attest.testing.lab FOLDER", file=sys.stderr)  # noqa: T201
-        return 2
+    """Run a lab in the folder that is named, until Ctrl-C. Returns the exit code.
+
+    Raises SystemExit for other arguments.
+    """
+    parser = argparse.ArgumentParser(prog="python -m sev_attest.testing.lab")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--fault", choices=FAULTS, metavar="NAME", help=", ".join(FAULTS))
+    given = parser.parse_args(arguments)
+    fault = FAULTS.get(given.fault)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     try:
-        with contextlib.suppress(KeyboardInterrupt), Lab(Path(arguments[0]).resolve()) as lab:
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            Lab(given.folder.resolve(), fault=fault) as lab,
+        ):
             print(f"export LIBVIRT_DEFAULT_URI='{lab.uri}'", flush=True)  # noqa: T201
             pause()
     except (LabError, OSError) as error:

@@ -1,32 +1,39 @@
-"""A relay between a QMP client and the real QEMU, which answers the commands about SEV.
+"""QMP's commands about SEV, answered for the simulated firmware.
 
-Source: QEMU's qapi/misc-target.json, docs/interop/qmp-spec.txt and target/i386/sev.c.
+Source: QEMU's qapi/misc-target.json and target/i386/sev.c.
 """
 
 import base64
 import json
-import os
-import select
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from sev_attest.sev.spec import GuestState
+from sev_attest.testing.host import Fault, Host
+from sev_attest.testing.lab.fault import AnyFault, MonitorFault
 from sev_attest.testing.platform import FirmwareError, Platform
 from sev_attest.testing.qemu import Guest, QemuError
 
-_CHUNK = 1 << 16
-_MAX_DESCRIPTORS = 16
-"""Descriptors that a client may pass in one message."""
 _C_BIT = 51
 _STATES = {
     GuestState.LUPDATE: "launch-update",
     GuestState.LSECRET: "launch-secret",
     GuestState.RUNNING: "running",
 }
-Answer = Callable[[bytes], bytes | None]
-"""Takes a client's message; returns the reply, or None if QEMU is to answer."""
+_MEASURE, _SECRET, _RESUME = "query-sev-launch-measure", "sev-inject-launch-secret", "cont"
+_SILENT: Mapping[AnyFault | None, str] = {
+    MonitorFault.SILENT_LAUNCH: "qmp_capabilities",
+    MonitorFault.SILENT_MEASUREMENT: _MEASURE,
+    MonitorFault.SILENT_SECRET: _SECRET,
+    MonitorFault.SILENT_RESUME: _RESUME,
+}
+"""Commands that get no answer."""
+_FAILED: Mapping[AnyFault | None, str] = {
+    MonitorFault.FAILED_MEASUREMENT: _MEASURE,
+    MonitorFault.FAILED_RESUME: _RESUME,
+}
+"""Commands that fail."""
 
 
 class SevMonitor:
@@ -40,41 +47,56 @@ class SevMonitor:
         platform: Platform,
         guest: Guest | None = None,
         note: Callable[[str], object] = lambda _line: None,
+        *,
+        fault: AnyFault | None = None,
     ) -> None:
-        """Answer for a guest on a platform. ``note`` is called with a line for each secret."""
+        """Answer for a guest on a platform. ``note`` is called with a line for each secret.
+
+        ``fault`` is what the host does wrong.
+        """
         self.platform: Platform = platform
         self.guest: Guest | None = guest
         self._note = note
+        self._fault = fault
         self._commands: dict[str, Callable[[Any], object]] = {
             "query-sev": self._query_sev,
             "query-sev-capabilities": self._capabilities,
-            "query-sev-launch-measure": self._measure,
+            _MEASURE: self._measure,
             "query-sev-attestation-report": self._report,
-            "sev-inject-launch-secret": self._inject,
+            _SECRET: self._inject,
         }
 
     def __call__(self, message: bytes) -> bytes | None:
-        """Answer a client's message (:data:`Answer`)."""
+        """Answer a client's message (:data:`~sev_attest.testing.lab.relay.Answer`)."""
         try:
             request = json.loads(message)
             name = request["execute"]
         except (ValueError, KeyError, TypeError):
             return None  # QEMU answers with an error
-        if name == "cont":
-            self._resume()
-        if name not in self._commands:
+        reply = self._reply(name, request.get("arguments", {}))
+        if self.guest is not None and name == _SILENT.get(self._fault):
+            return b""
+        if reply is None:
             return None
-        reply: dict[str, object]
-        try:
-            reply = {"return": self._commands[name](request.get("arguments", {}))}
-        except FirmwareError as error:
-            what = f"ret=-5 fw_error={error.status.value} '{firmware_words(error)}'"
-            reply = _error(f"SEV: failed to inject secret {what}")
-        except (QemuError, ValueError, KeyError) as error:
-            reply = _error(str(error))
         if "id" in request:
             reply["id"] = request["id"]
         return json.dumps(reply).encode() + b"\r\n"
+
+    def _reply(self, name: str, arguments: Any) -> dict[str, object] | None:
+        """Carry out a command; return its reply, or None if QEMU is to answer."""
+        if name == _FAILED.get(self._fault):
+            return _error(f"{name} failed")
+        if name == _RESUME:
+            self._resume()
+        if name not in self._commands:
+            return None
+        try:
+            return {"return": self._commands[name](arguments)}
+        except FirmwareError as error:
+            what = f"ret=-5 fw_error={error.status.value} '{firmware_words(error)}'"
+            return _error(f"SEV: failed to inject secret {what}")
+        except (QemuError, ValueError, KeyError) as error:
+            return _error(str(error))
 
     def _resume(self) -> None:
         # The launch is finished once; a guest can be stopped and resumed after that.
@@ -86,19 +108,25 @@ class SevMonitor:
         return self.platform.guest_status(guest.handle).state
 
     def _query_sev(self, _arguments: object) -> object:
-        guest = self.guest
+        guest, fault = self.guest, self._fault
+        launched = guest or self.platform
+        policy = guest.policy if guest else 0
         return {
             "enabled": guest is not None,
-            "api-major": self.platform.api[0],
-            "api-minor": self.platform.api[1],
-            "build-id": self.platform.build,
-            "policy": guest.policy if guest else 0,
+            "api-major": launched.api[0],
+            "api-minor": launched.api[1] ^ (fault is MonitorFault.CLAIMED_API),
+            "build-id": launched.build ^ (fault is MonitorFault.CLAIMED_BUILD),
+            "policy": policy ^ 2 if fault is MonitorFault.CLAIMED_POLICY else policy,
             "state": _STATES[self._state(guest)] if guest else "uninit",
             "handle": guest.handle if guest else 0,
         }
 
     def _capabilities(self, _arguments: object) -> object:
         pdh, links = self.platform.pdh_cert_export()
+        if isinstance(self._fault, Fault) and self._fault.in_chain:
+            chain = Host(self.platform, self._fault).chain()
+            pdh = chain.pdh.to_bytes()
+            links = b"".join(link.to_bytes() for link in (chain.pek, chain.oca, chain.cek))
         blobs = {"pdh": pdh, "cert-chain": links, "cpu0-id": self.platform.get_id()}
         texts = {name: base64.b64encode(blob).decode() for name, blob in blobs.items()}
         return {**texts, "cbitpos": _C_BIT, "reduced-phys-bits": 1}
@@ -106,6 +134,8 @@ class SevMonitor:
     def _measure(self, _arguments: object) -> object:
         if self.guest is None:
             raise QemuError("SEV launch measurement is not available")
+        if self._fault is MonitorFault.GARBLED_MEASUREMENT:
+            return {"data": base64.b64encode(bytes(3)).decode()}
         return {"data": base64.b64encode(self.guest.measurement).decode()}
 
     def _report(self, arguments: dict[str, str]) -> object:
@@ -125,6 +155,8 @@ class SevMonitor:
         header, secret = (base64.b64decode(arguments[n]) for n in ("packet-header", "secret"))
         for guid, data in guest.inject(header, secret).items():
             self._note(f"secret {guid}: {len(data)} bytes\n")
+        if self._fault is MonitorFault.LOST_GUEST:
+            raise ConnectionError("QEMU ended")
         return {}
 
 
@@ -135,89 +167,3 @@ def firmware_words(error: FirmwareError) -> str:
 
 def _error(words: str) -> dict[str, object]:
     return {"error": {"class": "GenericError", "desc": words}}
-
-
-def serve(
-    listener: socket.socket,
-    life: int,
-    connect: Callable[[], socket.socket],
-    answer: Answer,
-) -> None:
-    """Serve clients, one after the other, until QEMU ends.
-
-    ``life`` is a pipe whose other end only QEMU holds. ``connect`` returns a connection to QEMU's
-    monitor.
-    """
-    while True:
-        ready, _, _ = select.select([listener.fileno(), life], [], [])
-        if life in ready:
-            return
-        client, _ = listener.accept()
-        with client, suppress(OSError), connect() as qemu:
-            relay(client, qemu, answer)
-
-
-def relay(client: socket.socket, qemu: socket.socket, answer: Answer) -> None:
-    """Pass whole messages, with their descriptors, until one side hangs up."""
-    replies = _Direction(qemu, client, lambda _message: None)
-    requests = _Direction(client, qemu, answer)
-    with suppress(ConnectionError):  # it hung up, with messages in flight
-        while True:
-            ready, _, _ = select.select([client, qemu], [], [])
-            for direction in (replies, requests):
-                if direction.source in ready and not direction.pump():
-                    return
-
-
-def split(data: bytes) -> tuple[list[bytes], bytes]:
-    """Return the whole messages at the start of a stream, and the rest.
-
-    Messages need no newline between them.
-    """
-    text = data.decode("latin-1")  # one character for each byte
-    found: list[bytes] = []
-    at = 0
-    while text[at:].strip():
-        at += len(text) - at - len(text[at:].lstrip())
-        try:
-            _, end = json.JSONDecoder().raw_decode(text, at)
-        except (ValueError, RecursionError):
-            end = text.find("\n", at)
-            if end < 0:
-                break
-        found.append(data[at:end])
-        at = end
-    return found, data[at:].lstrip()
-
-
-class _Direction:
-    """The messages in one direction."""
-
-    def __init__(self, source: socket.socket, sink: socket.socket, answer: Answer) -> None:
-        self.source: socket.socket = source
-        self._sink = sink
-        self._answer = answer
-        self._rest = b""
-        self._descriptors: list[int] = []
-
-    def pump(self) -> bool:
-        """Pass on what has arrived. Returns False at the end of the stream."""
-        data, descriptors, _, _ = socket.recv_fds(self.source, _CHUNK, _MAX_DESCRIPTORS)
-        self._descriptors += descriptors
-        messages, self._rest = split(self._rest + data)
-        for message in messages:
-            reply = self._answer(message)
-            if reply is None:
-                self._pass(message + b"\r\n")
-            else:
-                self.source.sendall(reply)
-        return bool(data)
-
-    def _pass(self, message: bytes) -> None:
-        descriptors, self._descriptors = self._descriptors, []
-        try:
-            sent = socket.send_fds(self._sink, [message], descriptors)
-            self._sink.sendall(message[sent:])
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)

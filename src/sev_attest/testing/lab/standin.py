@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sev_attest.testing.lab.command_line import SevGuest, read_command_line
+from sev_attest.testing.lab.fault import MonitorFault, read_fault
 
 SEED: str = "seed"
 """Names of files and folders in the lab's folder."""
@@ -23,6 +24,8 @@ READY: str = "ready\n"
 """What the firmware's process prints when the guest is launched; anything else is an error."""
 _FIRMWARE = "import sys; from sev_attest.testing.lab import firmware as f; f.main(sys.argv[1:])"
 _NAME = "qemu-system-x86_64"
+_PAUSED = "-S"
+"""QEMU's option to start a guest without running it."""
 
 Execute = Callable[[str, list[str]], object]
 
@@ -34,6 +37,8 @@ def run(folder: Path, real: str, arguments: list[str], *, execute: Execute = os.
     """
     try:
         line = read_command_line(arguments)
+        if line.guest is not None and read_fault(folder) is MonitorFault.RUNNING_GUEST:
+            line.arguments = [word for word in line.arguments if word != _PAUSED]
     except (ValueError, KeyError) as error:
         return _fail(str(error))
     if line.monitor is None:

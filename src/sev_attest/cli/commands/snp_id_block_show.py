@@ -1,0 +1,49 @@
+"""``sev-attest snp id-block show``."""
+
+import click
+
+from sev_attest.cli import id_blocks, render
+from sev_attest.cli.bundle import Command
+from sev_attest.cli.inputs import FILE, STDIN, stdin_errors
+from sev_attest.cli.options.common import OutputOptions
+from sev_attest.cli.usage import refuse
+from sev_attest.snp.id_block import IdAuth, IdBlock
+
+_CAUTION = "nothing was verified: `sev-attest snp id-block check` does that"
+
+
+@click.command("show", cls=Command)
+@click.argument("inputs", nargs=-1, type=FILE, required=True, metavar="BLOCK|AUTH...")
+@OutputOptions.given("output")
+def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:
+    """Show every field of ID blocks (96 bytes) and ID auths (4096). Verifies nothing.
+
+    Each input is a file in binary, base64 or hex (- is stdin); they are told apart by their size.
+    """
+    refuse(stdin_errors(*inputs))
+    found = [(path, id_blocks.read_either(path)) for path in inputs]
+    if output.as_json:
+        shown = [{"source": path, **_facts(one)} for path, one in found]
+        render.document("snp-id-block-show", ok=True, inputs=shown, notes=[_CAUTION])
+        return
+    for path, one in found:
+        name = "standard input" if path == STDIN else render.one_line(path)
+        click.echo(f"{name}: {_title(one)} (not verified)")
+        for line in id_blocks.lines(one):
+            click.echo(f"  {line}")
+    if output.text:
+        render.notes([_CAUTION])
+
+
+def _title(found: IdBlock | IdAuth) -> str:
+    return "an ID block" if isinstance(found, IdBlock) else "an ID auth"
+
+
+def _facts(found: IdBlock | IdAuth) -> dict[str, object]:
+    if isinstance(found, IdBlock):
+        return {
+            "kind": "id-block",
+            "id_block": id_blocks.facts(found),
+            "meaning": id_blocks.meaning(found),
+        }
+    return {"kind": "id-auth", "id_auth": id_blocks.facts(found)}
