@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT / "src") not in sys.path:
     sys.path.insert(0, str(ROOT / "src"))
 
+_OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9])(?![\w-])")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
@@ -44,7 +46,7 @@ class Page:
     groups: tuple[Section, ...]
     """The table of its commands."""
     epilog: tuple[Section, ...]
-    """What stands below the options."""
+    """What stands below the options, but for the exit codes: see :func:`exit_codes`."""
     variables: tuple[tuple[str, str], ...]
     """Environment variables, and the option that each stands for."""
     commands: tuple["Page", ...]
@@ -147,7 +149,7 @@ def described(
         text=tuple(paragraphs(command.help or "")),
         options=tuple(s for s in _recorded(command.format_options, context) if s not in groups),
         groups=groups,
-        epilog=_recorded(command.format_epilog, context),
+        epilog=tuple(s for s in _recorded(command.format_epilog, context) if not _is_codes(s)),
         variables=tuple(_variables(command)),
         commands=tuple(
             described(one, key, summaries.get(key, ""), context)
@@ -165,6 +167,10 @@ def _recorded(
     return recorder.sections()
 
 
+def _is_codes(section: Section) -> bool:
+    return " ".join((section.title, *section.text)).lstrip().startswith("Exit codes")
+
+
 def _one_line(text: str) -> str:
     text = text.rstrip(" .,")
     return text if text[:2].isupper() else text[:1].lower() + text[1:]
@@ -175,6 +181,23 @@ def _variables(command: click.Command) -> Iterator[tuple[str, str]]:
         names = parameter.envvar or ()
         for name in (names,) if isinstance(names, str) else names:
             yield name, max(parameter.opts, key=len)
+
+
+def marked(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a help text, and of each whether it is typed as it stands.
+
+    That is what is between backticks, and what looks like an option.
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        parts = [text]
+    for number, part in enumerate(parts):
+        if number % 2:
+            yield part, True
+            continue
+        for place, piece in enumerate(_OPTION.split(part)):
+            if piece:
+                yield piece, place % 2 == 1
 
 
 def program() -> Page:

@@ -15,11 +15,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from sphinx.cmd.build import main as sphinx
+
 import make_cli_pages
 import make_man
 from cli_tree import ROOT
 from links import broken_in_markdown, broken_in_site
-from sphinx.cmd.build import main as sphinx
 
 SITE = ROOT / "docs" / "site"
 PACKAGES = ("sev_attest", *(f"sev_attest.{p}" for p in ("guest", "owner", "sev", "snp", "testing")))

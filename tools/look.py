@@ -33,7 +33,7 @@ _WIDER = """
     if (box.width && box.right > width + 1 && box.left < width) found.push(
       one.tagName.toLowerCase() + "." + one.className + ": " + one.textContent.trim().slice(0, 40));
   }
-  return {width: document.documentElement.scrollWidth, window: width, found: found.slice(0, 5)};
+  return {width: document.documentElement.scrollWidth, found: found.slice(0, 5)};
 })()
 """
 
@@ -110,8 +110,8 @@ def browser() -> Iterator[Browser]:
     to_it, writing = os.pipe()
     reading, from_it = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        started = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "sh", program,
+        started = subprocess.Popen(  # noqa: S603 - Chromium, with our own options
+            ["/bin/sh", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "sh", program,
              "--headless=new", "--remote-debugging-pipe", "--disable-gpu", "--hide-scrollbars",
              "--disable-dev-shm-usage", f"--user-data-dir={home}",
              # Root, in a container: there is no sandbox, and the pages are our own.
@@ -137,7 +137,7 @@ def look(pages: Sequence[Path], folder: Path) -> list[str]:
             name = f"{page.stem}-{size}-{scheme}.png"
             (folder / name).write_bytes(chromium.picture())
             wider = chromium.value(_WIDER)
-            if wider["width"] > wider["window"]:
+            if wider["width"] > pixels[0]:
                 wrong.append(f"{page}: wider than a {size}: {'; '.join(wider['found'])}")
     return wrong
 
@@ -148,7 +148,10 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", type=Path, default=[SITE / name for name in PAGES])
     parser.add_argument("--out", type=Path, default=ROOT / ".venv" / "look")
     given = parser.parse_args()
-    wrong = look(given.pages, given.out)
+    try:
+        wrong = look(given.pages, given.out)
+    except (FileNotFoundError, RuntimeError) as error:
+        wrong = [str(error)]
     for line in wrong:
         print(f"error: {line}", file=sys.stderr)
     print(f"the pictures are in {given.out}")

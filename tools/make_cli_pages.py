@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cli_tree import Page, Section, program
+from cli_tree import Page, Section, marked, program
 
-_SPECIAL = re.compile(r"([\\*_<>\[\]#|~$&{}])")
+_SPECIAL = re.compile(r"([\\`*_<>\[\]#|~$&{}])")
 
 
 def write(folder: Path) -> list[Path]:
@@ -58,13 +58,14 @@ def _options(section: Section, *, titled: bool = True) -> Iterator[str]:
 
 def _paragraphs(texts: tuple[str, ...]) -> Iterator[str]:
     for text in texts:
-        lines = ("```console", *text[1:].splitlines(), "```") if text[:1] == "\n" else (escaped(text),)
-        yield from (*lines, "")
+        if text.startswith("\n"):
+            yield from ("```console", *text[1:].splitlines(), "```", "")
+        else:
+            yield from (escaped(text), "")
 
 
 def escaped(text: str) -> str:
-    """Return text as Markdown that shows it as it is; what is between backticks is code."""
-    parts = text.split("`")
-    if len(parts) % 2 == 0:
-        return _SPECIAL.sub(r"\\\1", text.replace("`", "\\`"))
-    return "`".join(part if n % 2 else _SPECIAL.sub(r"\\\1", part) for n, part in enumerate(parts))
+    """Return text as Markdown that shows it as it is; what is typed as it stands is code."""
+    return "".join(
+        f"`{part}`" if typed else _SPECIAL.sub(r"\\\1", part) for part, typed in marked(text)
+    )

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cli_tree import Page, Section, exit_codes, program, version
+from cli_tree import Page, Section, exit_codes, marked, program, version
 
 FILES = (
     (
@@ -87,23 +87,16 @@ def _lines(page: Page, above: Page | None) -> Iterator[str]:
     yield from _sections("COMMANDS", page.groups)
     yield from _sections("OPTIONS", page.options)
     for section in page.epilog:
-        if not _is_exit_codes(section):
-            heading = section.title.upper() or "NOTES"
-            yield from _sections(heading, (replace(section, title=""),))
-    yield from (".SH EXIT STATUS", *_rows(exit_codes()))
+        yield from _sections(section.title.upper() or "NOTES", (replace(section, title=""),))
+    yield from (".SH EXIT STATUS", *_names(exit_codes()))
     if above is None:
-        yield from (".SH FILES", *_rows(FILES))
+        yield from (".SH FILES", *_names(FILES))
     variables = [(name, f"Stands for {option}.") for name, option in page.variables]
     variables += VARIABLES if above is None else ()
     if variables:
-        yield from (".SH ENVIRONMENT", *_rows(variables))
+        yield from (".SH ENVIRONMENT", *_names(variables))
     names = [one.name for one in ((above,) if above else ()) + page.commands]
     yield from (".SH SEE ALSO", ",\n".join(f"\\fB{_plain(name)}\\fP(1)" for name in names))
-
-
-def _is_exit_codes(section: Section) -> bool:
-    """Return whether a section lists the exit codes, which every page has in full."""
-    return " ".join((section.title, *section.text)).lstrip().startswith("Exit codes")
 
 
 def _date() -> str:
@@ -132,8 +125,14 @@ def _rows(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _font(word: str) -> str:
-    """Return B for an option, a command or a number; I for a metavar: NAME, HEX|B64, [a|b]."""
-    return "I" if re.match(r"[\[<(]?[A-Z]", word) and "_" not in word else "B"
+    """Return the font of a word beside an option: italics for a metavar (NAME, HEX|B64, [a|b])."""
+    return "B" if re.match(r"[a-z\d-]", word) else "I"
+
+
+def _names(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield rows of names that are typed as they stand."""
+    for name, meaning in rows:
+        yield from (".TP", f"\\fB{_plain(name)}\\fP", _marked(meaning))
 
 
 def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
@@ -146,12 +145,12 @@ def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _marked(text: str) -> str:
-    """Return text, wrapped, in which what stands between backticks is bold."""
-    parts = text.split("`")
-    if len(parts) % 2 == 0:
-        return _wrapped(_plain(text))
-    bold = "".join(f"\\fB{_plain(p)}\\fP" if n % 2 else _plain(p) for n, p in enumerate(parts))
-    return _wrapped(bold)
+    """Return text, wrapped, in which what is typed as it stands is bold."""
+    return _wrapped(
+        "".join(
+            f"\\fB{_escaped(part)}\\fP" if typed else _escaped(part) for part, typed in marked(text)
+        )
+    )
 
 
 def _wrapped(text: str) -> str:
@@ -161,10 +160,14 @@ def _wrapped(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text as roff takes it, whatever it starts with."""
-    escaped = text.translate(_ESCAPES)
-    escaped = re.sub(r"[^\x20-\x7e]", lambda found: f"\\[u{ord(found[0]):04X}]", escaped)
-    return f"\\&{escaped}" if escaped.startswith(".") else escaped
+    """Return text as roff takes it, also at the start of a line."""
+    return f"\\&{_escaped(text)}" if text.startswith(".") else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(
+        r"[^\x20-\x7e]", lambda found: f"\\[u{ord(found[0]):04X}]", text.translate(_ESCAPES)
+    )
 
 
 if __name__ == "__main__":

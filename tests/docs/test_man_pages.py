@@ -106,7 +106,7 @@ def test_titles_examples_variables_and_characters_of_roff_come_through() -> None
     assert "\\fB\\-\\fP is \\(ti or \\(ha.\\efBnot bold" in text
     assert ".SH NOTES\n\\&.SH of an epilog\n.PP\n.EX\n$ toy \\-\\-key \\(aqa b\\(aq\n" in text
     assert "\n  .sh in an example\n.EE\n" in text
-    assert ".SH ENVIRONMENT\n.TP\n\\fBTOY_KEY\\fP\nStands for \\-\\-key.\n" in text
+    assert ".SH ENVIRONMENT\n.TP\n\\fBTOY_KEY\\fP\nStands for \\fB\\-\\-key\\fP.\n" in text
     assert "\\[u201C]seriously\\[u201D]" in text
     assert "hidden" not in text
 
