@@ -71,8 +71,9 @@ class Page:
 class _Recorder(click.HelpFormatter):
     """Keeps what a command writes into its help, instead of laying it out."""
 
-    def __init__(self) -> None:
-        super().__init__(width=10_000)
+    def __init__(self, width: int) -> None:
+        """Take a width, for what a command lays out itself."""
+        super().__init__(width=width)
         self._title = ""
         self._rows: dict[str, list[tuple[str, str]]] = {}
         self._text: dict[str, list[str]] = {}
@@ -89,13 +90,17 @@ class _Recorder(click.HelpFormatter):
     ) -> None:
         """Note rows, but no argument without help: some releases of click list those."""
         del col_max, col_spacing
-        plain = [(click.unstyle(first), click.unstyle(second)) for first, second in rows]
+        plain = [(click.unstyle(first).strip(), click.unstyle(second)) for first, second in rows]
         found = [row for row in plain if row[1] or row[0].startswith("-")]
         self._rows.setdefault(self._title, []).extend(found)
 
     def write(self, string: str) -> None:
-        """Note text, in paragraphs."""
-        self.write_text(string)
+        """Note lines that are laid out already, as one paragraph that keeps them."""
+        noted = self._text.setdefault(self._title, [])
+        if string.strip() and noted and noted[-1].startswith("\n"):
+            noted[-1] += f"\n{click.unstyle(string).rstrip()}"
+        elif string.strip():
+            noted.append(f"\n{click.unstyle(string).rstrip()}")
 
     def write_text(self, text: str) -> None:
         """Note text, in paragraphs."""
@@ -139,18 +144,21 @@ def described(
     below: dict[str, click.Command | None] = {}
     groups: tuple[Section, ...] = ()
     if isinstance(command, click.Group):
-        groups = _recorded(command.format_commands, context)
+        # Click cuts summaries to the width.
+        groups = _recorded(command.format_commands, context, width=10_000)
         below = {one: command.get_command(context, one) for one in command.list_commands(context)}
+    options = _recorded(command.format_options, context)
+    titles = {section.title for section in groups}
     summaries = dict(row for section in groups for row in section.rows)
     return Page(
         words=tuple(context.command_path.split()),
         summary=_one_line(summary or command.get_short_help_str(10_000)),
         usage=tuple(command.collect_usage_pieces(context)),
         text=tuple(paragraphs(command.help or "")),
-        options=tuple(s for s in _recorded(command.format_options, context) if s not in groups),
+        options=tuple(s for s in options if s.title not in titles),
         groups=groups,
         epilog=tuple(s for s in _recorded(command.format_epilog, context) if not _is_codes(s)),
-        variables=tuple(_variables(command)),
+        variables=tuple(_variables(command, context)),
         commands=tuple(
             described(one, key, summaries.get(key, ""), context)
             for key, one in below.items()
@@ -160,9 +168,12 @@ def described(
 
 
 def _recorded(
-    write: Callable[[click.Context, click.HelpFormatter], None], context: click.Context
+    write: Callable[[click.Context, click.HelpFormatter], None],
+    context: click.Context,
+    *,
+    width: int = 76,
 ) -> tuple[Section, ...]:
-    recorder = _Recorder()
+    recorder = _Recorder(width)
     write(context, recorder)
     return recorder.sections()
 
@@ -176,8 +187,8 @@ def _one_line(text: str) -> str:
     return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
-def _variables(command: click.Command) -> Iterator[tuple[str, str]]:
-    for parameter in command.params:
+def _variables(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+    for parameter in command.get_params(context):
         names = parameter.envvar or ()
         for name in (names,) if isinstance(names, str) else names:
             yield name, max(parameter.opts, key=len)

@@ -111,7 +111,7 @@ def _sections(heading: str, sections: tuple[Section, ...]) -> Iterator[str]:
         if section.title and section.title not in _FLAT:
             yield f".SS {_plain(section.title)}"
         yield from _rows(section.rows)
-        yield from _paragraphs(section.text)
+        yield from _paragraphs(section.text, below_rows=bool(section.rows))
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -135,12 +135,13 @@ def _names(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield from (".TP", f"\\fB{_plain(name)}\\fP", _marked(meaning))
 
 
-def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
+def _paragraphs(texts: Iterable[str], *, below_rows: bool = False) -> Iterator[str]:
     for number, text in enumerate(texts):
+        if number or below_rows:
+            yield ".PP"
         if text.startswith("\n"):
-            yield from (".PP", ".EX", *map(_plain, text[1:].splitlines()), ".EE")
+            yield from (".EX", *map(_plain, text[1:].splitlines()), ".EE")
         else:
-            yield from ((".PP",) if number else ())
             yield _marked(text)
 
 

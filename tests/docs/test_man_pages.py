@@ -88,9 +88,17 @@ class _Toy(Options, title="Keys of .\\ 'toys'"):
     key: str = option("--key", help="`-` is ~ or ^.\\fBnot bold", envvar="TOY_KEY", metavar="A|B")
 
 
+class _Drawn(Command):
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            formatter.write("toy --key 1 \\\n")
+            formatter.write("    2\n")
+        super().format_epilog(ctx, formatter)
+
+
 def toy() -> Page:
     @click.command(
-        "toy", cls=Command, epilog=".SH of an epilog\n\n\b\n$ toy --key 'a b'\n  .sh in an example"
+        "toy", cls=_Drawn, epilog=".SH of an epilog\n\n\b\n$ toy --key 'a b'\n  .sh in an example"
     )
     @_Toy.given("toy")
     @click.option("--hidden", hidden=True)
@@ -106,6 +114,7 @@ def test_titles_examples_variables_and_characters_of_roff_come_through() -> None
     assert "\\fB\\-\\fP is \\(ti or \\(ha.\\efBnot bold" in text
     assert ".SH NOTES\n\\&.SH of an epilog\n.PP\n.EX\n$ toy \\-\\-key \\(aqa b\\(aq\n" in text
     assert "\n  .sh in an example\n.EE\n" in text
+    assert ".SH EXAMPLES\n.EX\ntoy \\-\\-key 1 \\e\n    2\n.EE\n.SH NOTES\n" in text
     assert ".SH ENVIRONMENT\n.TP\n\\fBTOY_KEY\\fP\nStands for \\fB\\-\\-key\\fP.\n" in text
     assert "\\[u201C]seriously\\[u201D]" in text
     assert "hidden" not in text
