@@ -1,4 +1,7 @@
-"""Look at pages in headless Chromium: pictures of each, and nothing wider than its window.
+"""Look at pages in headless Chromium: write pictures of each, and name what is wrong with it.
+
+That is: a page wider than its window, pictures without a text alternative, not exactly one heading
+of level 1, no language.
 
 Chromium is spoken to over a pipe (DevTools protocol), without a port. It is asked to emulate a
 phone and a laptop, in a light and a dark scheme.
@@ -24,17 +27,22 @@ PAGES = ("index.html", "cli/sev-attest-validate.html")
 SIZES = {"phone": (390, 844), "laptop": (1366, 768)}
 SCHEMES = ("light", "dark")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-_WIDER = """
-(() => {
-  const width = document.documentElement.clientWidth;
-  const found = [];
-  for (const one of document.body.querySelectorAll("*")) {
-    const box = one.getBoundingClientRect();
-    if (box.width && box.right > width + 1 && box.left < width) found.push(
-      one.tagName.toLowerCase() + "." + one.className + ": " + one.textContent.trim().slice(0, 40));
+_FAULTS = """
+(wanted => {
+  const faults = [], width = document.documentElement.scrollWidth;
+  const name = one => one.tagName.toLowerCase() + ": " + one.textContent.trim().slice(0, 40);
+  if (width > wanted) {
+    const wide = [...document.body.querySelectorAll("*")].filter(
+      one => one.getBoundingClientRect().right > wanted + 1 && !one.closest("[inert]"));
+    faults.push(`${width} pixels wide (${wide.slice(-3).map(name).join("; ")})`);
   }
-  return {width: document.documentElement.scrollWidth, found: found.slice(0, 5)};
-})()
+  for (const one of document.querySelectorAll("img, svg[role=img]"))
+    if (!one.hasAttribute("alt") && !one.hasAttribute("aria-label") && !one.querySelector("title"))
+      faults.push("a picture without a text alternative: " + one.outerHTML.slice(0, 60));
+  if (document.querySelectorAll("h1").length != 1) faults.push("not one heading of level 1");
+  if (!document.documentElement.lang) faults.push("no language");
+  return faults;
+})(%d)
 """
 
 
@@ -72,7 +80,9 @@ class Browser:
         )  # fmt: skip
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.ask("Emulation.setEmulatedMedia", features=features)
-        self.ask("Page.navigate", url=page.resolve().as_uri())
+        found = self.ask("Page.navigate", url=page.resolve().as_uri())
+        if "errorText" in found:
+            raise RuntimeError(f"{page}: {found['errorText']}")
         while self._next().get("method") != "Page.loadEventFired":
             pass
 
@@ -136,9 +146,8 @@ def look(pages: Sequence[Path], folder: Path) -> list[str]:
             chromium.show(page, pixels, scheme)
             name = f"{page.stem}-{size}-{scheme}.png"
             (folder / name).write_bytes(chromium.picture())
-            wider = chromium.value(_WIDER)
-            if wider["width"] > pixels[0]:
-                wrong.append(f"{page}: wider than a {size}: {'; '.join(wider['found'])}")
+            faults = chromium.value(_FAULTS % pixels[0])
+            wrong += [f"{page}, {size}, {scheme}: {fault}" for fault in faults]
     return wrong
 
 
