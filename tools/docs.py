@@ -20,7 +20,7 @@ from sphinx.cmd.build import main as sphinx
 import make_cli_pages
 import make_man
 from cli_tree import ROOT
-from links import broken_in_markdown, broken_in_site
+from links import broken_in_markdown, broken_in_site, repository_pages
 
 SITE = ROOT / "docs" / "site"
 PACKAGES = ("sev_attest", *(f"sev_attest.{p}" for p in ("guest", "owner", "sev", "snp", "testing")))
@@ -46,12 +46,6 @@ def main() -> int:
         print(f"error: {line}", file=sys.stderr)
     print(f"the site is {given.site / 'index.html'}")
     return 1 if wrong else 0
-
-
-def repository_pages() -> list[Path]:
-    """Return the Markdown files of the repository that people read in place."""
-    folders = (ROOT, ROOT / "docs", ROOT / "docs" / "adr", ROOT / "docs" / "site", ROOT / "vectors")
-    return sorted(file for folder in folders for file in folder.glob("*.md"))
 
 
 def lay_out(folder: Path) -> None:

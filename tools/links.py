@@ -6,8 +6,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+ROOT = Path(__file__).resolve().parent.parent
 _FENCE = re.compile(r"^(`{3,}).*?^\1`*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^]]*\]\(([^()\s]+)\)")
+
+
+def repository_pages() -> list[Path]:
+    """Return the Markdown files of the repository that people read in place."""
+    folders = (ROOT, ROOT / "docs", ROOT / "docs" / "adr", ROOT / "docs" / "site", ROOT / "vectors")
+    return sorted(file for folder in folders for file in folder.glob("*.md"))
 
 
 def broken_in_markdown(files: Iterable[Path]) -> Iterator[str]:

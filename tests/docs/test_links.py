@@ -4,19 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from links import broken_in_markdown, broken_in_site, headings
-
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    file
-    for folder in (".", "docs", "docs/adr", "docs/site", "vectors")
-    for file in (ROOT / folder).glob("*.md")
-)
+from links import broken_in_markdown, broken_in_site, headings, repository_pages
 
 
 def test_every_link_of_the_repository_s_pages_leads_to_a_file_and_a_heading() -> None:
-    assert len(PAGES) > 30
-    assert list(broken_in_markdown(PAGES)) == []
+    assert len(repository_pages()) > 30
+    assert list(broken_in_markdown(repository_pages())) == []
 
 
 def test_a_heading_has_the_anchor_that_code_hosts_give_it(tmp_path: Path) -> None:
