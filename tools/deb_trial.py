@@ -37,7 +37,7 @@ own python3 -c 'import importlib.metadata as m; print(m.version("sev-attest"))'
 """
 MANUAL = """
 for page in $(dpkg -L sev-attest | grep '/man/.*gz$'); do
-    said=$(man --warnings -l -T utf8 "$page" 2>&1 >/dev/null)
+    said=$(man --warnings -l -Tutf8 "$page" 2>&1 >/dev/null || echo "man failed")
     test -z "$said" || { echo "$page: $said"; exit 1; }
 done
 """
