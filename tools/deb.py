@@ -26,8 +26,6 @@ from deb_trial import SUITE, check
 HOME = Path(__file__).resolve().parent.parent
 PYTHON = "usr/lib/python3/dist-packages"
 DOCS = "usr/share/doc/sev-attest"
-MANUALS = ("build/man", "man")
-"""Where manual pages may have been made; a wheel may have them too."""
 NOBODY = "the sev-attest authors <sev-attest@localhost>"
 """The maintainer, unless whoever publishes the package is named: Debian wants an address."""
 SUGGESTED = {"libvirt": "python3-libvirt", "postgres": "python3-psycopg"}
@@ -96,7 +94,10 @@ def compressed(data: bytes) -> bytes:
 
 
 def place(name: str) -> str | None:
-    """Return where a file of the wheel belongs; None for what only pip needs."""
+    """Return where a file of the wheel belongs; None for what only pip needs.
+
+    Manual pages are compressed there.
+    """
     first, _, rest = name.partition("/")
     if first.endswith(".dist-info"):
         return f"{PYTHON}/{name}" if rest in {"METADATA", "WHEEL", "entry_points.txt"} else None
@@ -104,13 +105,17 @@ def place(name: str) -> str | None:
         scheme, _, rest = rest.partition("/")
         if scheme != "data":
             raise ValueError(f"{name}: this tool knows no place for it")
-        return f"usr/{rest}"
+        return f"usr/{rest}.gz" if rest.startswith("share/man/") else f"usr/{rest}"
     return f"{PYTHON}/{name}"
 
 
 def code(wheel: Wheel) -> Tree:
-    """Return the modules, their metadata and the command."""
-    tree = {path: data for name, data in wheel.files.items() if (path := place(name))}
+    """Return the modules, their metadata, the manual pages and the command."""
+    tree = {
+        path: compressed(data) if path.startswith("usr/share/man/") else data
+        for name, data in wheel.files.items()
+        if (path := place(name))
+    }
     (information,) = {path.rpartition("/")[0] for path in tree if path.endswith("/METADATA")}
     tree[f"{information}/INSTALLER"] = b"debian\n"
     points = tree[f"{information}/entry_points.txt"].decode()
@@ -122,17 +127,6 @@ def code(wheel: Wheel) -> Tree:
             f"sys.exit({function}())\n"
         ).encode()
     return tree
-
-
-def manuals(tree: Tree) -> Tree:
-    """Return the manual pages, of the wheel or made here, compressed."""
-    made = {
-        f"usr/share/man/man{page.suffix[1:]}/{page.name}": page.read_bytes()
-        for folder in MANUALS
-        for page in sorted((HOME / folder).glob("*.[1-9]"))
-    }
-    packed = {path: data for path, data in tree.items() if path.startswith("usr/share/man/")}
-    return {f"{path}.gz": compressed(data) for path, data in (made | packed).items()}
 
 
 def texts(wheel: Wheel, maintainer: str, date: int) -> Tree:
@@ -204,10 +198,7 @@ def control(wheel: Wheel, tree: Tree, maintainer: str) -> str:
 
 def package(wheel: Wheel, maintainer: str, date: int) -> Tree:
     """Return every file of the package, those of its description among them."""
-    tree = code(wheel)
-    pages = manuals(tree)
-    tree = {path: data for path, data in tree.items() if f"{path}.gz" not in pages}
-    tree |= pages | texts(wheel, maintainer, date)
+    tree = code(wheel) | texts(wheel, maintainer, date)
     sums = "".join(
         f"{hashlib.md5(tree[path], usedforsecurity=False).hexdigest()}  {path}\n"
         for path in sorted(tree)
