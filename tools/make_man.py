@@ -71,15 +71,20 @@ def write(folder: Path) -> list[Path]:
 def pages(top: Page) -> dict[str, str]:
     """Return the page of a program and of each of its commands, in the macros of man(7)."""
     above = {command.name: page for page in top.walk() for command in page.commands}
-    return {page.name: "\n".join([*_lines(page, above.get(page.name)), ""]) for page in top.walk()}
+    return {page.name: _text(_lines(page, above.get(page.name))) for page in top.walk()}
+
+
+def _text(lines: Iterator[str]) -> str:
+    """Return a page. No space is stretched in it, also behind a heading, where groff begins anew."""
+    ragged = (f"{line}\n.ad l" if line.startswith(".SH ") else line for line in lines)
+    return "\n".join([*ragged, ""])
 
 
 def _lines(page: Page, above: Page | None) -> Iterator[str]:
     summary = page.summary.replace("`", "")
     title = f"sev\\-attest {version()}"
     yield f'.TH {_plain(page.name.upper())} 1 "{_date()}" "{title}" "User Commands"'
-    # Words stay whole, and no space is stretched: what is here is copied into shells.
-    yield from (".nh", ".ad l")
+    yield ".nh"  # words stay whole: what is here is copied into shells
     yield from (".SH NAME", _wrapped(f"{_plain(page.name)} \\- {_plain(summary)}"))
     usage = "".join(f" \\fI{_plain(piece)}\\fP" for piece in page.usage)
     yield from (".SH SYNOPSIS", _wrapped(f"\\fB{_plain(page.typed)}\\fP{usage}"))

@@ -1,8 +1,6 @@
-"""Run the tests in other worlds: each leg in a chroot that debootstrap makes.
+"""Run the tests in other worlds: each leg in a chroot of its own (chroot.py).
 
-A leg lives in a mount and a PID namespace of its own: when its first process ends, so does whatever
-it started, and its mounts are gone. Only then is the chroot removed. The host's package mirror,
-proxies, certificates and pip configuration are used inside.
+The host's certificates and its pip configuration are used inside.
 """
 
 import argparse
@@ -13,15 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+
+from chroot import NAMESPACES, chroot_folder, debootstrap, install, run
 
 HOME = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -32,7 +28,6 @@ PACKAGES = (
 )  # fmt: skip
 COPIED = ("pyproject.toml", "*.md", "LICENSE", ".ci", "docs", "src", "tests", "tools", "vectors")
 DATA = "/srv/real-data"
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 SOURCE = "/srv/sev-attest"
 NOT_RUN = 75
 """The exit code of a leg whose packages cannot be installed."""
@@ -67,56 +62,16 @@ LEGS = (
 # In the leg's namespaces
 
 
-KEPT = re.compile("CI|PIP_.*|.*_proxy", re.IGNORECASE)
-"""What tests and pip inside see of the host's environment; the rest may name its files."""
-
-
-def run(
-    *command: object,
-    root: Path | None = None,
-    quiet: bool = False,
-    variables: Mapping[str, str] = MappingProxyType({}),
-) -> None:
-    """Run a command, in the chroot ``root`` if one is named; raises CalledProcessError."""
-    words = [str(word) for word in command]
-    environment = dict(os.environ)
-    if root:
-        words = ["chroot", str(root), *words]
-        environment = {name: text for name, text in environment.items() if KEPT.fullmatch(name)}
-        environment |= {"HOME": "/root", "LC_ALL": "C.UTF-8", "PATH": PATH}
-    print("$", shlex.join(words), flush=True)
-    process = subprocess.Popen(  # noqa: S603 - commands of our own
-        words, env={**environment, **variables}, stdout=subprocess.DEVNULL if quiet else None
-    )
-    # The first process of a PID namespace has to wait for every orphan.
-    while (ended := os.wait())[0] != process.pid:
-        pass
-    process.returncode = os.waitstatus_to_exitcode(ended[1])
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, words)
-
-
 def build(leg: Leg, root: Path) -> None:
     """Install Debian with the packages of the live tests."""
-    settings = apt_settings()
-    proxies = re.findall(r'^Acquire::http::Proxy "(.+)";$', settings, re.MULTILINE)
-    proxy = {"http_proxy": proxies[0]} if proxies else {}
-    make = ("debootstrap", "--variant=minbase", leg.suite, root, *mirror())
-    run(*make, quiet=True, variables=proxy)
-    mount(root)
-    configure_apt(root, settings)
-    run("apt-get", "update", "-qq", root=root)
-    words = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES)
-    silent = {"DEBIAN_FRONTEND": "noninteractive"}
-    run(*words, *leg.packages, root=root, quiet=True, variables=silent)
+    debootstrap(leg.suite, root)
+    mount_data(root)
+    install(root, *PACKAGES, *leg.packages)
     configure_pip(root)
 
 
-def mount(root: Path) -> None:
-    """Bind what the tests need of the host; in this mount namespace only."""
-    run("mount", "-t", "proc", "proc", root / "proc")
-    run("mount", "--rbind", "/sys", root / "sys")
-    run("mount", "--rbind", "/dev", root / "dev")
+def mount_data(root: Path) -> None:
+    """Bind the data of real platforms; in this mount namespace only."""
     data = os.environ.get("SEV_ATTEST_REAL_DATA")
     if data:
         place = Path(f"{root}{DATA}")
@@ -125,37 +80,6 @@ def mount(root: Path) -> None:
         guide = Path(data).with_name("launch-security-sev.txt")  # libvirt's, for the lab
         if guide.exists():
             shutil.copy(guide, place.parent)
-
-
-def mirror() -> list[str]:
-    """Find the Debian archive that this host takes its packages from; empty if it uses none."""
-    found = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(REPO_URI)", "Label: Debian"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    places = [line.split()[1] for line in found.stdout.splitlines() if line.startswith("Debian ")]
-    return places[:1]
-
-
-def apt_settings() -> str:
-    """Read how this host fetches packages."""
-    dumped = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)  # noqa: S607
-    kept = re.findall(r"^Acquire::(?:https?|Retries|Check)\b.*;$", dumped.stdout, re.MULTILINE)
-    # The archive of sid may be older than its Release file allows.
-    return "\n".join([*kept, 'Acquire::Check-Valid-Until "false";', ""])
-
-
-def configure_apt(root: Path, settings: str) -> None:
-    """Fetch packages as the host does, and start no services."""
-    (root / "etc/apt/apt.conf.d/90host").write_text(settings)
-    (root / "etc/dpkg/dpkg.cfg.d/unsafe").write_text("force-unsafe-io\n")
-    policy = root / "usr/sbin/policy-rc.d"
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    for name in ("resolv.conf", "hosts"):
-        shutil.copy(f"/etc/{name}", root / "etc")
 
 
 def configure_pip(root: Path) -> None:
@@ -243,9 +167,6 @@ def inside(leg: Leg, root: Path, given: argparse.Namespace) -> int:
 
 # Outside
 
-NAMESPACES = (
-    "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
-)  # fmt: skip
 SUMMARY = re.compile(r"=* ?((?:\d+ \w+, )*\d+ \w+) in [\d.]+s")
 """Pytest's last line."""
 PASSED = "passed"
@@ -267,19 +188,6 @@ class Result:
         tests = "; ".join(f"{step}: {counts}" for step, counts in self.tests.items())
         cells = (self.leg.name, ", ".join(self.world), tests, f"{self.minutes:.1f}", self.verdict)
         return f"| {' | '.join(cells)} |"
-
-
-@contextmanager
-def chroot_folder(name: str) -> Iterator[Path]:
-    """Make the folder of a chroot, and remove it when nothing is mounted in it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"matrix-{name}-")).resolve()
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        if f" {folder}" in Path("/proc/self/mountinfo").read_text(encoding="utf-8"):
-            raise RuntimeError(f"{folder} has mounts: it is left there")
-        subprocess.run(["rm", "-rf", "--one-file-system", folder], check=True)  # noqa: S603, S607
 
 
 def run_leg(leg: Leg) -> Result:

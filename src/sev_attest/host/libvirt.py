@@ -34,7 +34,8 @@ def _module() -> Any:
         raise Unsupported(
             "libvirt-python is not installed",
             check="extra.libvirt",
-            hint="`pip install '.[libvirt]'` in sev-attest's folder installs it",
+            hint="`pip install '.[libvirt]'` in sev-attest's folder installs it; "
+            "with Debian's package of sev-attest, `apt-get install python3-libvirt`",
         ) from None
     # By default it prints every error, besides raising it.
     libvirt.registerErrorHandler(lambda *_error: None, None)

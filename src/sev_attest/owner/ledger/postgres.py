@@ -142,7 +142,8 @@ class Postgres(Store):
             raise Unsupported(
                 "a ledger on PostgreSQL needs psycopg, which is not installed",
                 check="ledger.postgres",
-                hint="`pip install '.[postgres]'` in sev-attest's folder installs it",
+                hint="`pip install '.[postgres]'` in sev-attest's folder installs it; "
+                "with Debian's package of sev-attest, `apt-get install python3-psycopg`",
             ) from None
         self._driver = psycopg
 
