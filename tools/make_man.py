@@ -75,7 +75,7 @@ def pages(top: Page) -> dict[str, str]:
 
 
 def _text(lines: Iterator[str]) -> str:
-    """Return a page. No space is stretched in it, also behind a heading, where groff begins anew."""
+    """Return a page. No space is stretched in it: groff forgets that at each heading."""
     ragged = (f"{line}\n.ad l" if line.startswith(".SH ") else line for line in lines)
     return "\n".join([*ragged, ""])
 

@@ -109,7 +109,7 @@ def toy() -> Page:
 
 
 def test_titles_examples_variables_and_characters_of_roff_come_through() -> None:
-    text = make_man.pages(toy())["toy"]
+    text = make_man.pages(toy())["toy"].replace("\n.ad l", "")
     assert ".SS Keys of .\\e \\(aqtoys\\(aq\n" in text
     assert "\\fB\\-\\fP is \\(ti or \\(ha.\\efBnot bold" in text
     assert ".SH NOTES\n\\&.SH of an epilog\n.PP\n.EX\n$ toy \\-\\-key \\(aqa b\\(aq\n" in text
