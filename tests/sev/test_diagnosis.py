@@ -616,6 +616,11 @@ def test_trying_in_bulk_finds_what_trying_one_by_one_finds(
         assert found.tried == plain.tried
 
 
+def test_a_launch_without_a_digest_fits_on_no_api() -> None:
+    info = sev.LaunchInfo(measurement=bytes(48), api_major=1, api_minor=55, build_id=24)
+    assert Trial(info, None).build(STATED, (1, 55)) is None
+
+
 def test_a_boot_page_alone_is_enough_for_one_vcpu(launch: Launch) -> None:
     launch.measured["pages"] = pages(1)
     launch.stated |= {"pages": VmsaPages(boot=pages(1, cpu=MILAN)[0]), "vcpus": 1}
