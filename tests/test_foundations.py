@@ -30,7 +30,7 @@ from sev_attest._keys import Algorithm, Curve
 from sev_attest.guest import CpuModel, Firmware, KernelHashes, VmsaProfile
 from sev_attest.owner import LaunchRecord, LedgerDamaged, Requirements
 from sev_attest.owner.requirements import ReferenceValue
-from sev_attest.sev import spec
+from sev_attest.sev import spec, states
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.policy import compose
 from sev_attest.sev.spec import Usage
@@ -310,12 +310,12 @@ CODES: dict[type[enum.IntEnum | enum.IntFlag], dict[str, int]] = {
     Curve: {"INVALID": 0, "P256": 1, "P384": 2},
     spec.PolicyBit: {"NODBG": 1, "NOKS": 2, "ES": 4, "NOSEND": 8, "DOMAIN": 16, "SEV": 32},
     spec.Context: {"LAUNCH_SECRET": 1, "LAUNCH_MEASURE": 4},
-    spec.PlatformState: {"UNINIT": 0, "INIT": 1, "WORKING": 2},
-    spec.GuestState: {
+    states.PlatformState: {"UNINIT": 0, "INIT": 1, "WORKING": 2},
+    states.GuestState: {
         "UNINIT": 0, "LUPDATE": 1, "LSECRET": 2, "RUNNING": 3, "SUPDATE": 4, "RUPDATE": 5,
         "SENT": 6,
     },
-    spec.Status: {
+    states.Status: {
         "SUCCESS": 0, "INVALID_PLATFORM_STATE": 1, "INVALID_GUEST_STATE": 2, "INVALID_CONFIG": 3,
         "INVALID_LEN": 4, "ALREADY_OWNED": 5, "INVALID_CERTIFICATE": 6, "POLICY_FAILURE": 7,
         "INACTIVE": 8, "INVALID_ADDRESS": 9, "BAD_SIGNATURE": 10, "BAD_MEASUREMENT": 11,

@@ -8,7 +8,6 @@ entry "SEV-ES reset" stands where it would be, and QEMU still reads it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -97,16 +96,19 @@ class Ends:
     def footer(self) -> "Footer":
         """Return what the file declares; raises MalformedInput for an empty file."""
         self.check()
-        return Footer(size=self.size, _head=self.head, _tail=self.tail)
+        return Footer(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Footer:
     """The ends of a firmware file of ``size`` bytes, and what they declare."""
 
-    size: int
-    _head: bytes = field(repr=False)
-    _tail: bytes = field(repr=False)
+    __slots__ = ("_head", "_tail", "size")
+
+    def __init__(self, ends: Ends) -> None:
+        """Keep the ends of a file that was read."""
+        self.size: int = ends.size
+        self._head = ends.head
+        self._tail = ends.tail
 
     def tables(self) -> Mapping[str, bytes]:
         """Return the footer table: data by GUID. Empty for an image without a footer.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from sev_attest.sev.spec import GuestState
+from sev_attest.sev.states import GuestState
 from sev_attest.testing.platform import FirmwareError, Platform
 from sev_attest.testing.qemu import Guest, QemuError
 
