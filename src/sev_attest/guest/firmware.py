@@ -68,11 +68,12 @@ class Firmware(Footer):
     """
 
     __slots__ = ("_hash",)
+    _hash: "hashlib._Hash"
 
     def __init__(self, ends: Ends, digest: "hashlib._Hash") -> None:
         """Keep the ends and the hash of an image."""
         super().__init__(ends)
-        self._hash = digest
+        self._keep(_hash=digest)
 
     @classmethod
     def read(cls, source: Source) -> "Firmware":

@@ -10,6 +10,7 @@ entry "SEV-ES reset" stands where it would be, and QEMU still reads it.
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
+from typing import NoReturn
 
 from sev_attest._wire import Reader, guid_bytes, guid_text
 from sev_attest.errors import MalformedInput, NotAttestable
@@ -103,12 +104,27 @@ class Footer:
     """The ends of a firmware file of ``size`` bytes, and what they declare."""
 
     __slots__ = ("_head", "_tail", "size")
+    size: int
+    _head: bytes
+    _tail: bytes
 
     def __init__(self, ends: Ends) -> None:
         """Keep the ends of a file that was read."""
-        self.size: int = ends.size
-        self._head = ends.head
-        self._tail = ends.tail
+        self._keep(size=ends.size, _head=ends.head, _tail=ends.tail)
+
+    def __repr__(self) -> str:
+        """Show the size."""
+        return f"{type(self).__name__}(size={self.size})"
+
+    def _keep(self, **parts: object) -> None:
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+
+    def __setattr__(self, name: str, _value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")
 
     def tables(self) -> Mapping[str, bytes]:
         """Return the footer table: data by GUID. Empty for an image without a footer.
