@@ -216,7 +216,7 @@ def fields_of(one: object) -> list[str]:
 
 
 def library_values() -> list[type]:
-    """Find every value type of the library: what lies under ``cli`` and ``testing`` is not of it."""
+    """Find every value type of the library, which `cli` and `testing` do not belong to."""
     found: set[type] = set()
     for module in pkgutil.walk_packages(sev_attest.__path__, "sev_attest."):
         if module.name.split(".")[1] in ("cli", "testing", "__main__"):

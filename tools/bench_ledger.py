@@ -26,6 +26,7 @@ from sev_attest.owner.requirements import Minimum, ReferenceValue, Requirements
 ANY = frozenset({"*"})
 TIMEOUT = 60.0
 MEASUREMENT = bytes(48)
+_NUMBERS = itertools.count()
 
 
 def ledger_lines(scale: Scale) -> Iterator[Line]:
@@ -143,7 +144,6 @@ class Bare:
         self._store = store_at(place, TIMEOUT)
         self._place = place
         self._threads = threading.local()
-        self._numbers = itertools.count()
 
     def prepare(self, count: int) -> list[str]:
         """Open as many sessions."""
@@ -153,7 +153,7 @@ class Bare:
         """Move the session's row and write one event: less than any ledger does."""
         run, text, at = self._runner(), "x" * 64, "2026-01-01T00:00:00+00:00"
         run("")
-        number = os.getpid() << 40 | next(self._numbers)  # unlike those of other processes
+        number = os.getpid() << 40 | next(_NUMBERS)  # unlike those of other processes
         run(step.INSERT_EVENT, (number, at, session, "released", text, text, text))
         run(step.UPDATE_SESSION, ("released", at, text, "", 0, session, "created"))
         run("COMMIT")
