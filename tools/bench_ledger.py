@@ -162,7 +162,9 @@ class Bare:
         """Return what runs a statement on this thread's connection; an empty one begins."""
         if not hasattr(self._threads, "run"):
             server = not isinstance(self._store, Sqlite)
-            statements = {"": "BEGIN" if server else "BEGIN IMMEDIATE", "COMMIT": "COMMIT"}
+            # Each event follows another, so whoever writes one locks the log.
+            begin = "BEGIN; LOCK TABLE sev_attest_ledger IN EXCLUSIVE MODE"
+            statements = {"": begin if server else "BEGIN IMMEDIATE", "COMMIT": "COMMIT"}
             for sql in (step.INSERT_EVENT, step.UPDATE_SESSION):
                 named = sql.format_map(self._store.names)
                 statements[sql] = named.replace("?", "%s") if server else named
