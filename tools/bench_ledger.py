@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +96,26 @@ def _growth_lines(scale: Scale) -> Iterator[Line]:
 
     sizes = [10**3, 10**4] if scale.short else [10**3, 10**4, 10**5]
     sizes += [10**6] if scale.long else []
-    places = {size: str(scale.folder / f"grown-{size}.sqlite3") for size in sizes}
-    for size, place in places.items():
+
+    @cache
+    def filled(size: int) -> str:
+        place = str(scale.folder / f"grown-{size}.sqlite3")
         fill(place, size)
-    shows = {
-        size: child([*TOOL, "ledger", "show", name_of(size // 2), "--ledger", place])
-        for size, place in places.items()
-    }
-    releases = {size: _releases(place, scale.of(50, 5)) for size, place in places.items()}
-    for what, slug, runs in (
-        ("`Ledger.release`", "release", releases), ("`ledger show NAME`", "show", shows)
+        return place
+
+    def show(size: int) -> Run:
+        command = [*TOOL, "ledger", "show", name_of(size // 2), "--ledger"]
+
+        def run() -> float:  # the ledger is filled in its first round, which does not count
+            return child([*command, filled(size)])()
+
+        return run
+
+    def releases(size: int) -> Run:
+        return lambda: _releases(filled(size), scale.of(50, 5))
+
+    for what, slug, run in (
+        ("`Ledger.release`", "release", releases), ("`ledger show NAME`", "show", show)
     ):  # fmt: skip
         for size in sizes[1:]:
             yield Line(
@@ -114,22 +124,18 @@ def _growth_lines(scale: Scale) -> Iterator[Line]:
                 against=f"{sizes[0]} sessions in it",
                 reach="<= 1.2",
                 ratio="share",
-                ours=runs[size],
-                reference=runs[sizes[0]],
+                ours=run(size),
+                reference=run(sizes[0]),
                 rounds=scale.of(9, 2),
             )
 
 
-def _releases(place: str, times: int) -> Run:
-    """Time releases in a ledger; what is released is created before."""
-    ledger = Ledger.open(place, timeout=TIMEOUT)
-
-    def run() -> float:
+def _releases(place: str, times: int) -> float:
+    """Time a release in a ledger, of sessions that are created before."""
+    with Ledger.open(place, timeout=TIMEOUT) as ledger:
         sessions = new_sessions(ledger, times + 1)
         ledger.release(sessions.pop(), MEASUREMENT)
         return timed(lambda: ledger.release(sessions.pop(), MEASUREMENT), times)()
-
-    return run
 
 
 class Bare:
