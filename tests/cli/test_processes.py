@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sev_attest.cli import processes
-from sev_attest.cli.interrupts import running
+from sev_attest.cli.interrupts import Running, running
 from sev_attest.cli.processes import in_order, serve
 from sev_attest.testing import Authority, Platform
 
@@ -82,6 +82,13 @@ def test_a_child_whose_parent_is_gone_ends(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(running, "let_go", lambda: None)
     receiver, sender = multiprocessing.Pipe(duplex=False)
     serve(double, [[1], [2]], sender, receiver)
+
+
+def test_whoever_lets_go_is_inside_no_command_any_more() -> None:
+    child = Running()
+    with child:
+        child.let_go()
+        assert not child.inside
 
 
 def test_after_letting_go_a_signal_ends_the_process_at_once() -> None:
