@@ -6,15 +6,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
+from sev_attest import sev
+from sev_attest.guest import CpuModel, Firmware, VmsaProfile
+from sev_attest.sev.launch import expected_measure
 from sev_attest.testing import Authority, Platform, ovmf_image
 
 Run = Callable[[], float]
 """Does the work once; gives what it took (seconds, MiB or another amount)."""
 MIB = 1 << 20
+POLICY = 0x5
 TOOL = [str(Path(sys.executable).parent / "sev-attest")]
 
 
@@ -43,6 +48,7 @@ class Scale:
 
     folder: Path
     short: bool
+    long: bool = False
 
     def of(self, full: int, short: int) -> int:
         """Choose between the full run's number and the short one's."""
@@ -80,8 +86,8 @@ def in_threads(work: Callable[[], object], threads: int, times: int) -> Run:
     return run
 
 
-def child(command: list[str], *, memory: bool = False) -> Run:
-    """Time a whole process, which must succeed: seconds, or with ``memory`` its peak in MiB."""
+def child(command: list[str], *, memory: bool = False, code: int = 0) -> Run:
+    """Time a whole process, which must end with ``code``: seconds, or its peak memory in MiB."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     # A process inherits the peak of the one that starts it: a small one has to.
     starter = [sys.executable, "-I", "-S", "-c", _STARTER] if memory else []
@@ -92,7 +98,7 @@ def child(command: list[str], *, memory: bool = False) -> Run:
             [*starter, *command], capture_output=True, check=False, env=environment
         )
         took = time.perf_counter() - begin
-        if ran.returncode:
+        if ran.returncode != code:
             raise RuntimeError(f"{command} gave {ran.returncode}: {ran.stderr.decode()}")
         return int(ran.stderr.split()[-1]) / 1024 if memory else took
 
@@ -124,9 +130,29 @@ absent: list[str] = []
 def installed(commands: list[list[str]], name: str) -> list[str]:
     """Return the first command that runs; empty if none does, and then the peer is absent."""
     found = next((command for command in commands if works(command)), [])
-    if not found:
+    if not found and name not in absent:
         absent.append(name)
     return found
+
+
+def both(
+    line: Line, ours: list[str], reference: list[str], reach: str, *, code: int = 0
+) -> Iterator[Line]:
+    """Yield a line for the time of two processes, and one for their memory.
+
+    ``reach`` is of the memory; ``code`` is what ours ends with.
+    """
+    yield replace(line, ours=child(ours, code=code), reference=child(reference))
+    yield replace(
+        line,
+        name=f"{line.name}-memory",
+        what=f"{line.what}, peak memory",
+        unit="MiB",
+        reach=reach,
+        ours=child(ours, memory=True, code=code),
+        reference=child(reference, memory=True),
+        rounds=3,
+    )
 
 
 def content(path: Path, size: int) -> Path:
@@ -153,3 +179,35 @@ def chain_of(bits: int) -> tuple[Platform, bytes]:
     made = Platform(b"bench", authority=authority)
     chain = replace(made.export(), ask=authority.ask, ark=authority.ark)
     return made, chain.to_bytes()
+
+
+@cache
+def verified() -> sev.VerifiedChain:
+    """Return a verified platform."""
+    made, data = chain_of(4096)
+    return sev.verify_chain(sev.Chain.from_bytes(data), roots=[made.authority.root])
+
+
+def es_guest(image: Path) -> sev.MeasuredGuest:
+    """Describe an SEV-ES guest."""
+    found = Firmware.read(image)
+    profile = VmsaProfile(cpu=CpuModel.named("EPYC-Milan"))
+    return sev.MeasuredGuest(firmware=found, vmsa=profile.pages(found.reset_address()))
+
+
+def launch() -> tuple[sev.TransportKeys, sev.LaunchInfo, bytes]:
+    """Make the keys of a launch, what an honest host reports of it, and its digest."""
+    keys = sev.TransportKeys(tik=secrets.token_bytes(16), tek=secrets.token_bytes(16))
+    digest, nonce = bytes(32), secrets.token_bytes(16)
+    measure = expected_measure(
+        keys.tik,
+        api=(1, 55),
+        build_id=24,
+        policy=sev.GuestPolicy(POLICY),
+        digest=digest,
+        nonce=nonce,
+    )
+    info = sev.LaunchInfo(
+        measurement=measure + nonce, api_major=1, api_minor=55, build_id=24, policy=POLICY
+    )
+    return keys, info, digest

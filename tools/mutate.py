@@ -104,6 +104,7 @@ TESTS = {
     "sev/secret.py": "launch",
     "sev/session.py": "session",
     "sev/spec.py": "session measure",
+    "sev/states.py": "host_device session",
     "snp/certificate_files.py": "certificate_files",
     "snp/certificate_table.py": "snp_vectors snp_packaging certificate_files",
     "snp/certificates.py": "snp_vectors certificates snp_verify",

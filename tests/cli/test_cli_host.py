@@ -52,7 +52,7 @@ def host(run: Run, here: Path, driver: Driver) -> Run:
 def amd(monkeypatch: pytest.MonkeyPatch, driver: Driver) -> Root:
     """Make the platform's root one of AMD's, as a real platform's is."""
     authority = driver.platform.authority
-    milan = replace(amd_roots()[2], ark=authority.ark, ask=authority.ask)
+    milan = amd_roots()[2]._replace(ark=authority.ark, ask=authority.ask)
     monkeypatch.setattr("sev_attest.sev.chain.roots.amd_roots", lambda: (milan,))
     return milan
 
@@ -201,7 +201,7 @@ def test_a_cek_that_does_not_fit_is_refused(host: Run, driver: Driver, given: st
     other = Platform(b"another chip")
     right = driver.platform.export().cek
     codes = {"no certificate": 6, "two": 6}
-    forged = replace(right.signatures[0], value=bytes(511) + b"\1")
+    forged = right.signatures[0]._replace(value=bytes(511) + b"\1")
     data = {
         "another chip's": other.export().cek.to_bytes(),
         "unsigned": driver.platform.export(signed_cek=False).cek.to_bytes(),

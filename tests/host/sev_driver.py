@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sev_attest.sev.spec import PlatformState, Status
+from sev_attest.sev.states import PlatformState, Status
 from sev_attest.testing import FirmwareError, Platform
 
 ISSUE = 0xC0105300

@@ -17,7 +17,7 @@ from sev_attest.host.connection import HostError
 from sev_attest.host.device import Command, Device
 from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.oca import OwnerKey
-from sev_attest.sev.spec import PlatformState, Status
+from sev_attest.sev.states import PlatformState, Status
 from sev_attest.testing import Platform
 from sev_driver import CSR, EXPORT, GET_ID2, PDH_GEN, PEK_GEN, RESET, Driver
 

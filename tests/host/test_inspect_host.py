@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sev_attest.host.device import PlatformStatus
 from sev_attest.host.inspect import HOST, Live, Machine, Need, Status, Tree, check, inspect_host
 from sev_attest.host.inspect.tree import Unreadable
-from sev_attest.sev.spec import PlatformState
+from sev_attest.sev.states import PlatformState
 from simulated_trees import (
     AMDSEV,
     CACHE,

@@ -26,7 +26,7 @@ from c_header import c_values, compiled, offsets
 from sev_attest import sev
 from sev_attest.host import device, device_errors
 from sev_attest.sev.chain.certificate import Certificate
-from sev_attest.sev.spec import PlatformState
+from sev_attest.sev.states import PlatformState
 from sev_attest.testing import Platform
 from sev_driver import CSR, EXPORT, IMPORT, PDH_GEN, SIZES, Driver
 from vault_stand_in import serving

@@ -511,13 +511,13 @@ def test_the_pek_needs_both_its_signatures(milan: Platform) -> None:
 
 def test_a_signature_with_another_algorithm_s_code_is_refused(platform: Platform) -> None:
     chain = platform.export()
-    signature = replace(chain.pdh.signatures[0], algorithm=Algorithm.ECDSA_SHA384)
+    signature = chain.pdh.signatures[0]._replace(algorithm=Algorithm.ECDSA_SHA384)
     pdh = replace(chain.pdh, signatures=(signature, chain.pdh.signatures[1]))
     roots = [platform.authority.root]
     assert checks(replace(chain, pdh=pdh), roots) == {"chain.pdh.signed-by-pek"}
     short = chain.cek.signatures[0].algorithm is Algorithm.RSA_SHA256
     other = Algorithm.RSA_SHA384 if short else Algorithm.RSA_SHA256
-    signature = replace(chain.cek.signatures[0], algorithm=other)
+    signature = chain.cek.signatures[0]._replace(algorithm=other)
     cek = replace(chain.cek, signatures=(signature, chain.cek.signatures[1]))
     whole = replace(chain, cek=cek, ask=platform.authority.ask)
     if short:

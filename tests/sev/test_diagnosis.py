@@ -1,27 +1,33 @@
 """The search for what explains a mismatch: it names exactly what was different."""
 
+import hmac
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import combinations, islice
+from itertools import combinations, islice, product
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sev_attest import MeasurementMismatch, sev
 from sev_attest._wire import guid_bytes, le
 from sev_attest.guest import CpuModel, Firmware, VmsaPages, VmsaProfile
 from sev_attest.guest.cpu import QEMU_MODELS
 from sev_attest.guest.diagnosis import search as shared
-from sev_attest.guest.diagnosis.search import Change
+from sev_attest.guest.diagnosis.changes import counts, cpus
+from sev_attest.guest.diagnosis.search import Change, Combination, search, stages
 from sev_attest.guest.kernel_hashes import KernelHashes
 from sev_attest.guest.spec import EFI_NV_DATA_VOLUME, VMSA_PROFILES
+from sev_attest.sev.diagnosis import guest_changes
 from sev_attest.sev.diagnosis import search as diagnose
-from sev_attest.sev.diagnosis.guest_changes import layouts
-from sev_attest.sev.diagnosis.hypotheses import RANK, RULED_OUT
+from sev_attest.sev.diagnosis.guest_changes import encrypted_state, layouts
+from sev_attest.sev.diagnosis.hypotheses import RANK, RULED_OUT, changed
 from sev_attest.sev.diagnosis.hypotheses import Launch as Stated
-from sev_attest.sev.diagnosis.number_changes import other_launches
+from sev_attest.sev.diagnosis.number_changes import other_launch
 from sev_attest.sev.diagnosis.search import Clues, Diagnosis, explain_mismatch
+from sev_attest.sev.diagnosis.trial import Trial, macs
 from sev_attest.testing import Platform, ovmf_image
 
 OVMF = ovmf_image(1 << 14)
@@ -59,7 +65,7 @@ class Launch:
             platform.launch_update_vmsa(handle, page)
         return platform.launch_measure(handle)
 
-    def diagnose(self, budget: float = 600) -> Diagnosis:
+    def diagnose(self, budget: float = 600, explain: Any = explain_mismatch) -> Diagnosis:
         """Launch it, and ask why it does not match what is stated."""
         stated = self.stated
         info = sev.LaunchInfo(
@@ -80,7 +86,7 @@ class Launch:
         digest = guest.digests(stated["vcpus"])[-1]
         with pytest.raises(MeasurementMismatch):
             sev.verify_launch(info, keys=stated["keys"], policy=policy, digest=digest)
-        return explain_mismatch(
+        found: Diagnosis = explain(
             info,
             keys=stated["keys"],
             policy=policy,
@@ -90,6 +96,7 @@ class Launch:
             clues=Clues(cmdline=stated["line"], image=stated["firmware"], **self.clues),
             budget=budget,
         )
+        return found
 
 
 def pages(
@@ -321,7 +328,7 @@ def test_older_firmware_than_stated_is_never_taken_for_a_slip(
 
 def test_other_firmware_may_be_another_launch() -> None:
     stated = STATED._replace(api_major=0, api_minor=17)
-    changes = islice(other_launches(stated), 17 << 8, 19 << 8)
+    changes = (other_launch(stated, *other) for other in product(((0, 17), (0, 18)), range(256)))
     meanings = {tuple(change.parts.values()): change.meaning for change in changes}
     assert "older firmware" in meanings[0, 17, 23]
     assert "another launch" in meanings[0, 17, 25]
@@ -521,6 +528,97 @@ def test_any_known_vcpu_state_is_found(launch: Launch, seed: int) -> None:
     (finding,) = launch.diagnose().findings
     assert finding.changes.get("num_cpus", 4) == count
     assert finding.changes.get("vmsa_profile", "qemu-legacy") == name
+
+
+@given(key=st.binary(min_size=16, max_size=16), message=st.binary(max_size=200))
+def test_a_mac_from_kept_states_is_the_hmac(key: bytes, message: bytes) -> None:
+    assert macs(key)(message) == macs(key)(message) == hmac.digest(key, message, "sha256")
+
+
+def explain_plainly(
+    info: sev.LaunchInfo,
+    *,
+    keys: sev.TransportKeys,
+    policy: sev.GuestPolicy,
+    guest: sev.MeasuredGuest,
+    vcpus: int,
+    profile: VmsaProfile | None,
+    clues: Clues,
+    budget: float,
+) -> Diagnosis:
+    """Try every combination one by one, each by its whole measurement."""
+    assert budget == 600
+    numbers = {name: getattr(info, name) for name in NUMBERS}
+    stated = Stated(keys=keys, policy=policy.value, **numbers)
+    stated = diagnose._with_guest(stated, guest, vcpus, profile)
+    trial = Trial(info, None)
+    wide = plain_machines(stated), plain_launches(stated)
+    return search(
+        stages(diagnose._changes(stated, clues), RANK, *wide),
+        lambda combination: trial.fits(changed(stated, combination)),
+        words=RULED_OUT,
+        left_out=(),
+        end=float("inf"),
+    )
+
+
+def plain_machines(stated: Stated) -> Iterator[Combination]:
+    none: tuple[Change | None, ...] = (None,)
+    head = () if stated.es else (encrypted_state(stated),)
+    pages = guest_changes._PAGES if stated.given else ""
+    for layout in (*none, *layouts(stated)):
+        name = layout.options["vmsa_profile"] if layout else stated.layout
+        shown = name is None or VmsaProfile.shows_cpu(str(name))
+        for cpu in (*none, *(cpus(stated.cpu, pages) if shown else ())):
+            for number in (*none, *counts(stated.vcpus)):
+                yield tuple(change for change in (*head, number, cpu, layout) if change)
+
+
+def plain_launches(stated: Stated) -> Iterator[Combination]:
+    majors = dict.fromkeys((stated.api_major, 1, 0))
+    for major, minor, build in product(majors, range(256), range(256)):
+        yield (other_launch(stated, (major, minor), build),)
+
+
+def _another_machine(draw: random.Random, launch: Launch) -> None:
+    cpu = CpuModel.named(draw.choice(list(QEMU_MODELS)))
+    launched = pages(draw.randrange(1, 513), draw.choice(VMSA_PROFILES), cpu)
+    launch.measured["pages"] = launched if launch.measured["policy"] & 4 else []
+
+
+def _another_launch(draw: random.Random, launch: Launch) -> None:
+    launch.stated |= {
+        "api": (draw.choice((0, 1)), draw.randrange(256)),
+        "build": draw.randrange(256),
+    }
+
+
+def _nothing_known(_draw: random.Random, launch: Launch) -> None:
+    launch.measured["firmware"] = OTHER
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("spoil", [_another_machine, _another_launch, _nothing_known])
+def test_trying_in_bulk_finds_what_trying_one_by_one_finds(
+    milan: Platform, spoil: Callable[[random.Random, Launch], None], seed: int
+) -> None:
+    draw = random.Random(seed)
+    launch = new_launch(milan, draw.choice((5, 5, 1)))
+    spoil(draw, launch)
+    launch.stated["vcpus"] = draw.choice((4, 1, 600))
+    launch.stated["policy"] = draw.choice((launch.measured["policy"], 5))
+    if draw.random() < 0.3:  # pages of the owner's
+        launch.stated["pages"] = VmsaPages(boot=bytes(4096), ap=bytes(4096))
+    found, plain = launch.diagnose(), launch.diagnose(explain=explain_plainly)
+    assert found.findings == plain.findings
+    assert (found.ruled_out, found.complete) == (plain.ruled_out, plain.complete)
+    if not found.findings:
+        assert found.tried == plain.tried
+
+
+def test_a_launch_without_a_digest_fits_on_no_api() -> None:
+    info = sev.LaunchInfo(measurement=bytes(48), api_major=1, api_minor=55, build_id=24)
+    assert Trial(info, None).build(STATED, (1, 55)) is None
 
 
 def test_a_boot_page_alone_is_enough_for_one_vcpu(launch: Launch) -> None:

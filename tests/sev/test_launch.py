@@ -26,7 +26,7 @@ from sev_attest.guest import CpuModel, VmsaPages
 from sev_attest.sev import secret
 from sev_attest.sev.launch import CHECKS, expected_measure
 from sev_attest.sev.launch_info import Claims, from_claims, read_report
-from sev_attest.sev.spec import Status
+from sev_attest.sev.states import Status
 from sev_attest.testing import FirmwareError, Guest, Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image()

@@ -15,7 +15,7 @@ from sev_attest import MalformedInput, NotVerified, Unsupported, _crypto, sev
 from sev_attest._keys import Curve
 from sev_attest.owner import LaunchRecord
 from sev_attest.sev.session import session_blob
-from sev_attest.sev.spec import Status
+from sev_attest.sev.states import Status
 from sev_attest.testing import FirmwareError, Platform
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -22,7 +22,8 @@ from sev_attest._keys import Algorithm, Curve, EccPublicKey
 from sev_attest.guest import CpuModel, Firmware, VmsaPages, VmsaProfile
 from sev_attest.owner import Ledger, PendingSessions
 from sev_attest.sev.chain.certificate import Signature
-from sev_attest.sev.spec import GuestState, PlatformState, Status, Usage
+from sev_attest.sev.spec import Usage
+from sev_attest.sev.states import GuestState, PlatformState, Status
 from sev_attest.testing import (
     Authority,
     Fault,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sev_attest import NotAttestable, Unsupported, WrongState, sev
-from sev_attest.sev.spec import GuestState
+from sev_attest.sev.states import GuestState
 from sev_attest.testing import (
     Fault,
     GuestInputs,

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from sev_attest import snp
 from sev_attest.errors import ReportInvalid, Unsupported
 from sev_attest.guest import CpuModel, KernelHashes, SnpProfile
-from sev_attest.sev.spec import Status
+from sev_attest.sev.states import Status
 from sev_attest.snp import Expected, Kind, Product
 from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.packaging import read_evidence, read_folder

@@ -48,6 +48,10 @@ class Running:
     def __exit__(self, *_error: object) -> None:
         self._depth -= 1
 
+    def let_go(self) -> None:
+        """Let a signal end this process at once: a child has nothing to undo."""
+        self._depth = 0
+
     def once(self) -> None:
         """Let only one more signal raise, in this command.
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 from sev_attest.cli.inputs import STDIN, read_small
@@ -55,7 +54,7 @@ def evidence_of(path: str, content: bytes | Folder) -> Evidence:
         error.source = f"{path}/{error.source}" if error.source else path
         raise
     notes = [f"not read: {name}" for name in content.skipped if name not in _WRITE_ONLY]
-    return replace(evidence, notes=(*evidence.notes, *notes))
+    return evidence._replace(notes=(*evidence.notes, *notes))
 
 
 def certificates_of(path: str, content: bytes | Folder) -> Iterator[CertificateBytes]:

@@ -7,7 +7,7 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sev_attest.domain_xml.xml import Edit
 
@@ -16,8 +16,7 @@ _NEWLINE = re.compile(rb"\n")
 _UNENDED = "\\ No newline at end of file"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """``size`` bytes that edits did not change: where they were, and where they are now."""
 
     old: int
@@ -107,8 +106,7 @@ class _Lines:
                 yield _UNENDED
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(NamedTuple):
     """Lines ``old`` up to ``old_end`` were replaced by lines ``new`` up to ``new_end``."""
 
     old: int

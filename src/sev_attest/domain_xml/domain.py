@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from sev_attest.domain_xml.launch_security import BLOB_SIZES
 from sev_attest.domain_xml.xml import Document, Element, short
@@ -32,8 +32,7 @@ _ONCE = (
 """Elements that may occur once. Which of two counts would depend on libvirt's code."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Virtio:
+class Virtio(NamedTuple):
     """A virtio device.
 
     ``named`` is the element whose ``attribute`` names the model; None if no model can be named.

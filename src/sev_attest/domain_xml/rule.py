@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 from sev_attest.domain_xml.capabilities import SevCapabilities
 from sev_attest.domain_xml.domain import Domain, is_es
@@ -125,8 +126,7 @@ class Subject:
         return "SEV-SNP" if self.snp else "SEV-ES" if self.es else "SEV"
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(NamedTuple):
     """A place that breaks a rule, as the rule's function reports it.
 
     ``severity`` is None if it is the rule's own.
@@ -143,8 +143,7 @@ Violations = Callable[[Subject], Iterator[Violation]]
 """The function of a rule."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule.
 
     ``severity`` is the worst that it reports, ``says`` states what it demands, ``source`` is the

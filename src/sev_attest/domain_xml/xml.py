@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 from xml.parsers import expat
 
 from sev_attest.errors import MalformedInput
@@ -113,8 +114,7 @@ class Element:
         return self.attributes.get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """Replaces the bytes from ``start`` up to ``end`` by ``text``."""
 
     start: int

@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO
 
@@ -62,14 +61,19 @@ def sha256_of_both(one: Source, other: Source) -> tuple[bytes, bytes]:
             return sha256_of(first), coming.result()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware(Footer):
     """A firmware image, read once: the bytes that are hashed are the bytes that are parsed.
 
-    Only the hash and the last 64 KiB are kept.
+    Only the hash and the last 64 KiB are kept. :meth:`read` makes one.
     """
 
-    _hash: "hashlib._Hash" = field(repr=False, compare=False)
+    __slots__ = ("_hash",)
+    _hash: "hashlib._Hash"
+
+    def __init__(self, ends: Ends, digest: "hashlib._Hash") -> None:
+        """Keep the ends and the hash of an image."""
+        super().__init__(ends)
+        self._keep(_hash=digest)
 
     @classmethod
     def read(cls, source: Source) -> "Firmware":
@@ -83,7 +87,7 @@ class Firmware(Footer):
 
         stream(source, consume)
         ends.check()
-        return cls(size=ends.size, _hash=digest, _head=ends.head, _tail=ends.tail)
+        return cls(ends, digest)
 
     @property
     def sha256(self) -> bytes:

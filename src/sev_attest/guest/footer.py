@@ -8,9 +8,9 @@ entry "SEV-ES reset" stands where it would be, and QEMU still reads it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
+from typing import NoReturn
 
 from sev_attest._wire import Reader, guid_bytes, guid_text
 from sev_attest.errors import MalformedInput, NotAttestable
@@ -97,16 +97,34 @@ class Ends:
     def footer(self) -> "Footer":
         """Return what the file declares; raises MalformedInput for an empty file."""
         self.check()
-        return Footer(size=self.size, _head=self.head, _tail=self.tail)
+        return Footer(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Footer:
     """The ends of a firmware file of ``size`` bytes, and what they declare."""
 
+    __slots__ = ("_head", "_tail", "size")
     size: int
-    _head: bytes = field(repr=False)
-    _tail: bytes = field(repr=False)
+    _head: bytes
+    _tail: bytes
+
+    def __init__(self, ends: Ends) -> None:
+        """Keep the ends of a file that was read."""
+        self._keep(size=ends.size, _head=ends.head, _tail=ends.tail)
+
+    def __repr__(self) -> str:
+        """Show the size."""
+        return f"{type(self).__name__}(size={self.size})"
+
+    def _keep(self, **parts: object) -> None:
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+
+    def __setattr__(self, name: str, _value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")
 
     def tables(self) -> Mapping[str, bytes]:
         """Return the footer table: data by GUID. Empty for an image without a footer.

@@ -12,7 +12,8 @@ from sev_attest.sev.chain.chain import Chain, Collected
 from sev_attest.sev.chain.packaging import certificate_of, read_contents
 from sev_attest.sev.chain.roots import Root
 from sev_attest.sev.chain.verify import VerifiedChain, verify_chain, verify_owned
-from sev_attest.sev.spec import PlatformState, Status, Usage
+from sev_attest.sev.spec import Usage
+from sev_attest.sev.states import PlatformState, Status
 
 _UNSIGNED_CEK = "chain.cek.unsigned"
 

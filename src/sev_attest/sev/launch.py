@@ -18,6 +18,7 @@ from sev_attest.sev.policy import GuestPolicy, require_policy_type
 from sev_attest.sev.spec import Context
 
 DIGEST_SIZE = 32
+_CONTEXT = int(Context.LAUNCH_MEASURE)
 CHECKS = {
     "launch.policy": "the policy that the host reports is the session's",
     "launch.api": "the API version is at least what the policy and the owner require",
@@ -63,8 +64,15 @@ def expected_measure(
     ``tik`` and ``nonce`` are 16 bytes, ``digest`` is 32; ``build_id`` and each part of ``api`` are
     one byte. Keep the result from the host: a host that knows it can report it as its own.
     """
-    message = bytes((Context.LAUNCH_MEASURE, *api, build_id)) + le(policy.value, 4) + digest + nonce
+    message = measured_fields(api, build_id, policy.value, digest, nonce)
     return hmac.digest(tik, message, "sha256")
+
+
+def measured_fields(
+    api: tuple[int, int], build_id: int, policy: int, digest: bytes, nonce: bytes
+) -> bytes:
+    """Return what MEASURE is the HMAC of, 56 bytes."""
+    return bytes((_CONTEXT, *api, build_id)) + le(policy, 4) + digest + nonce
 
 
 def require_policy(info: LaunchInfo, policy: GuestPolicy) -> None:

@@ -24,7 +24,7 @@ The size decides, never the first byte: a hwID without a tag may begin with that
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sev_attest import _der
 from sev_attest.errors import MalformedInput
@@ -54,8 +54,7 @@ _HWID_SIZES = (64, 8)
 _MOST_SPL = 0xFF
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VekExtensions:
+class VekExtensions(NamedTuple):
     """AMD's extensions of a VCEK or VLEK."""
 
     struct_version: int

@@ -25,7 +25,7 @@ The first bytes of the report's report_data are the hash of the JSON, the others
 """
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sev_attest._snp import HCL_MAGIC
 from sev_attest._wire import Reader
@@ -41,8 +41,7 @@ _DATA_AT = 0x4C0
 _DATA_HEADER = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeData:
+class RuntimeData(NamedTuple):
     """The JSON beside a report: the vTPM's keys, the VM's configuration, user data."""
 
     content: bytes

@@ -10,7 +10,6 @@ Does not verify: anything. Certificates are returned as they came, unparsed.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sev_attest._encoding import (
@@ -50,8 +49,7 @@ class CertificateBytes(NamedTuple):
     content: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(NamedTuple):
     """A report and what came with it. Does not verify: anything."""
 
     report: AttestationReport
@@ -141,8 +139,7 @@ def _with_table(evidence: Evidence, table: bytes) -> Evidence:
             certificates.append(CertificateBytes(source, entry.content))
         else:
             notes.append(f"not used of the certificate table: {entry.name}")
-    return replace(
-        evidence,
+    return evidence._replace(
         certificates=(*evidence.certificates, *certificates),
         notes=(*evidence.notes, *notes),
     )
@@ -171,7 +168,7 @@ def _json(data: bytes) -> Evidence:
     notes = evidence.notes
     if "tpm_quote" in document or "quote" in document:
         notes += ("the TPM quote of the JSON is not checked",)
-    return replace(evidence, certificates=evidence.certificates + certificates, notes=notes)
+    return evidence._replace(certificates=evidence.certificates + certificates, notes=notes)
 
 
 def json_certificates(document: Mapping[str, object]) -> Iterator[CertificateBytes]:
@@ -221,9 +218,9 @@ def read_folder(files: Mapping[str, bytes]) -> Evidence:
     if name == _OUTBLOB:
         with reading(_AUXBLOB):
             evidence = _with_table(evidence, files.get(_AUXBLOB, b""))
-        evidence = replace(evidence, notes=(*evidence.notes, *_request_notes(files, evidence)))
+        evidence = evidence._replace(notes=(*evidence.notes, *_request_notes(files, evidence)))
     certificates = [one for path, data in files.items() for one in _certificates(path, data)]
-    return replace(evidence, certificates=(*evidence.certificates, *certificates))
+    return evidence._replace(certificates=(*evidence.certificates, *certificates))
 
 
 def has_report(files: Mapping[str, bytes]) -> bool:

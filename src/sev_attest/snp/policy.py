@@ -177,8 +177,7 @@ class GuestPolicy:
         return (self.value ^ _ONE) & _RESERVED
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformInfo:
+class PlatformInfo(NamedTuple):
     """What firmware says of the platform, 64 bits. Unknown bits are named, not refused."""
 
     value: int
@@ -203,8 +202,7 @@ class PlatformInfo:
         return unknown_bits(self.value, sum(PLATFORM))
 
 
-@dataclass(frozen=True, slots=True)
-class KeyInfo:
+class KeyInfo(NamedTuple):
     """The key that signs a report, 32 bits. Unknown bits are named, not refused."""
 
     value: int

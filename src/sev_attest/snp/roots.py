@@ -5,8 +5,8 @@ pinned already. Only the ASVK is SEV-SNP's own.
 """
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from sev_attest._keys import EccPublicKey, RsaPublicKey
 from sev_attest.errors import MalformedInput
@@ -22,8 +22,7 @@ _KEY_INFO = (
 """What is before and after the modulus in the SubjectPublicKeyInfo of RSA 4096, exponent 65537."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PinnedKey:
+class PinnedKey(NamedTuple):
     """AMD's ASK or ASVK of a product, which stands in for a certificate that is missing.
 
     ``serial`` is the serial number of the certificate that AMD publishes for the key.
@@ -33,8 +32,7 @@ class PinnedKey:
     serial: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Root:
+class Root(NamedTuple):
     """A trusted root, identified by the key of its ARK alone.
 
     ``product`` is None, and nothing is ``pinned``, for a root that is not AMD's.

@@ -4,9 +4,9 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from sev_attest import _crypto
 from sev_attest._keys import RsaPublicKey
@@ -31,8 +31,7 @@ from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.tcb import Product
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Case(NamedTuple):
     """What the steps look at."""
 
     report: AttestationReport

@@ -26,7 +26,7 @@ from sev_attest.errors import (
 )
 from sev_attest.sev.chain.chain import Chain
 from sev_attest.sev.chain.roots import Generation
-from sev_attest.sev.spec import Status
+from sev_attest.sev.states import Status
 from sev_attest.testing.documents import read_document
 from sev_attest.testing.host import Fault, Host
 from sev_attest.testing.images import SNP_SECTIONS, ovmf_image

@@ -7,7 +7,8 @@ from typing import Unpack
 from sev_attest.sev.chain.certificate import Certificate, Signature
 from sev_attest.sev.chain.chain import Chain
 from sev_attest.sev.chain.roots import Generation, amd_roots
-from sev_attest.sev.spec import GuestState, Usage
+from sev_attest.sev.spec import Usage
+from sev_attest.sev.states import GuestState
 from sev_attest.testing.authority import Authority
 from sev_attest.testing.platform import Platform
 from sev_attest.testing.qemu import Guest, GuestInputs, launch_guest

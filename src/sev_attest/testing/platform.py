@@ -21,7 +21,8 @@ from sev_attest._keys import Algorithm, Curve, EccPublicKey
 from sev_attest.errors import MalformedInput
 from sev_attest.sev.chain.certificate import Certificate, Signature
 from sev_attest.sev.chain.chain import Chain
-from sev_attest.sev.spec import SESSION_BLOB_SIZE, GuestState, PlatformState, Status, Usage
+from sev_attest.sev.spec import SESSION_BLOB_SIZE, Usage
+from sev_attest.sev.states import GuestState, PlatformState, Status
 from sev_attest.testing.authority import Authority
 
 _CURVE = ec.SECP384R1()

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from sev_attest.sev.spec import Status
+from sev_attest.sev.states import Status
 from sev_attest.snp.certificates import Kind
 from sev_attest.snp.tcb import Product
 from sev_attest.testing.platform import FirmwareError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sev_attest.errors import NotAttestable, WrongState
-from sev_attest.sev.spec import GuestState
+from sev_attest.sev.states import GuestState
 from sev_attest.snp.tcb import Product
 from sev_attest.testing.authority import Authority
 from sev_attest.testing.documents import (

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +18,6 @@ from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.domain_xml.capabilities import SevCapabilities
 from sev_attest.domain_xml.domain import parse_domain
-from sev_attest.domain_xml.prepare import SessionFiles, prepare
 from sev_attest.domain_xml.rule import Finding, Severity, Subject, Used
 from sev_attest.domain_xml.rules import RULES, apply_rules, tally
 from sev_attest.domain_xml.versions import Versions, read_version
@@ -25,6 +25,9 @@ from sev_attest.errors import NotAttestable, SevAttestError, reading
 from sev_attest.guest.firmware import Firmware
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.unverified import unverified
+
+if TYPE_CHECKING:
+    from sev_attest.domain_xml.prepare import SessionFiles
 
 _VERSIONS = ("libvirt", "qemu", "host_kernel", "guest_kernel")
 
@@ -113,6 +116,8 @@ def prepare_command(
         _require_snp(subject, snp)
     elif not options.insecure:
         files.require_unused(subject.used)
+    from sev_attest.domain_xml.prepare import prepare
+
     prepared = prepare(subject, launch, also=options.also, everything=options.everything)
     place = options.output
     diff = [*prepared.diff(render.one_line(xml), render.one_line(place or "prepared"))]
@@ -268,7 +273,9 @@ def _record(name: str) -> LaunchRecord:
         return LaunchRecord.from_bytes(read_small(path, "launch record"))
 
 
-def _session_files(name: str) -> SessionFiles:
+def _session_files(name: str) -> "SessionFiles":
+    from sev_attest.domain_xml.prepare import SessionFiles
+
     paths = [f"{name}{end}" for end in (".launch.json", "_godh.b64", "_session.b64")]
     record, godh, blob = (read_small(path, "file of the session") for path in paths)
     with reading(name):
@@ -284,7 +291,7 @@ def _steps(findings: Sequence[Finding]) -> None:
         click.echo(f"{worst.get(rule.id, 'ok'):<4}{rule.id:<42}{rule.says}")
 
 
-def _notes(files: SessionFiles, subject: Subject) -> list[str]:
+def _notes(files: "SessionFiles", subject: Subject) -> list[str]:
     """Return notes on a session that was used, or whose platform nobody verified."""
     used = subject.used and subject.used(files.record.session_sha256)
     notes = [f"INSECURE: the session was used already: {used}"] if used else []

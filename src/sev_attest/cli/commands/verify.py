@@ -1,30 +1,18 @@
 """``sev-attest verify``."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 import click
 
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command
-from sev_attest.cli.exits import explain
 from sev_attest.cli.inputs import FILE, STDIN
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.usage import refuse, usage
-from sev_attest.errors import (
-    ChainInvalid,
-    Failure,
-    MalformedInput,
-    NotVerified,
-    SevAttestError,
-    Unsupported,
-    reading,
-)
+from sev_attest.errors import ChainInvalid, Unsupported
 from sev_attest.sev.chain.chain import Chain
-from sev_attest.sev.chain.roots import Root
 from sev_attest.sev.chain.verify import CHECKS, complete, verify_chain
 
 
@@ -49,7 +37,7 @@ def command(
     """
     if each:
         refuse(_each_errors(inputs, certificates))
-        _print_each(verify_each(inputs, certificates), output)
+        _print_each(inputs, certificates, output)
         return
     refuse(certificates.errors(inputs))
     chain = certificates.collect(inputs).chain()
@@ -76,68 +64,6 @@ def command(
         render.document("verify", ok=True, generation=generation, root=root, notes=notes, **facts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainResult:
-    """The result for one of many chains; ``root`` is None if it is not verified."""
-
-    source: str
-    root: Root | None = None
-    notes: tuple[str, ...] = ()
-    error: Exception | None = None
-
-    @property
-    def failures(self) -> list[Failure]:
-        """Every failure; none for a verified chain."""
-        return [] if self.error is None else explain(self.error)[1]
-
-    @property
-    def line(self) -> str:
-        """The result in one line of text."""
-        if self.root is not None:
-            return f"OK: {self.source}: {self.root.name}"
-        first, *more = self.failures
-        others = f" (and {len(more)} more)" if more else ""
-        if isinstance(self.error, NotVerified):
-            return f"NOT VERIFIED: {self.source}: {first.message}{others}"
-        bug = first.check == "internal"  # the other errors name their source
-        return f"NOT READ: {self.source}: {first.message}" if bug else f"NOT READ: {first.message}"
-
-    @property
-    def facts(self) -> dict[str, object]:
-        """The fields of a JSON document."""
-        return {
-            "input": self.source,
-            "ok": self.root is not None,
-            "generation": self.root and self.root.generation,
-            "root": self.root and self.root.name,
-            "notes": list(self.notes),
-            "errors": render.errors(self.failures),
-        }
-
-
-def verify_each(inputs: Sequence[str], certificates: ChainOptions) -> Iterator[ChainResult]:
-    """Verify many chains on all cores; yield the results in the order of the inputs.
-
-    Threads are enough: OpenSSL releases the interpreter's lock.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    roots = certificates.roots()
-
-    def judge(source: str) -> ChainResult:
-        try:
-            with reading(source):
-                chain = certificates.collect((source,)).chain()
-            verified = verify_chain(chain, roots=roots)
-        except Exception as error:  # noqa: BLE001 - one bad input costs one line, and so does a bug
-            return ChainResult(source=source, error=error)
-        notes = tuple(render.platform_notes(verified))
-        return ChainResult(source=source, root=verified.root, notes=notes)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(judge, inputs)
-
-
 def _each_errors(inputs: tuple[str, ...], certificates: ChainOptions) -> Iterator[Unsupported]:
     """Yield an error for what cannot be combined with --each."""
     beside = certificates.stated("sev", "oca", "cek")
@@ -149,32 +75,28 @@ def _each_errors(inputs: tuple[str, ...], certificates: ChainOptions) -> Iterato
         yield usage("--each takes no standard input")
 
 
-def _print_each(results: Iterator[ChainResult], output: OutputOptions) -> None:
+def _print_each(inputs: tuple[str, ...], certificates: ChainOptions, output: OutputOptions) -> None:
     """Print each result as it comes; raise NotVerified or MalformedInput if any is bad."""
-    seen = []
-    for result in results:
-        seen.append(result)
-        if output.text:
+    from sev_attest.cli.many_chains import failure_of, verify_each
+
+    bad, chains = [], []
+    for result in verify_each(inputs, certificates):
+        if result.root is None:
+            bad.append(result)
+        if output.as_json:
+            chains.append(result.facts)
+        elif output.text:
             click.echo(render.one_line(result.line))
-    bad = [result for result in seen if result.root is None]
-    facts: dict[str, object] = {"chains": [result.facts for result in seen]}
+    facts: dict[str, object] = {"chains": chains}
     if not bad:
         if output.as_json:
             render.document("verify", ok=True, **facts)
         return
-    error = _failure_of(bad, len(seen))
+    error = failure_of(bad, len(inputs))
     error.facts = facts
     for result in bad if output.quiet else ():
         error.add_note(result.line)
     raise error
-
-
-def _failure_of(bad: list[ChainResult], count: int) -> SevAttestError:
-    refused = sum(isinstance(result.error, NotVerified) for result in bad)
-    if refused:
-        words = f"{refused} of {count} chains are not verified: do not trust these platforms"
-        return NotVerified(words, check="chain.each")
-    return MalformedInput("chain", "each", f"{len(bad)} of {count} could not be read")
 
 
 def _facts(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str]) -> dict[str, object]:

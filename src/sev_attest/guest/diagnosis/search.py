@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, combinations_with_replacement, product
+from typing import NamedTuple
 
 BUDGET = 5.0
 """Time limit of a search by default, in seconds."""
@@ -34,6 +35,20 @@ class Change:
 
 
 Combination = tuple[Change, ...]
+
+
+class Tried(NamedTuple):
+    """Combinations that a stage compared itself, in bulk: ``number`` of them, and none fits.
+
+    ``hypotheses`` are those of their changes.
+    """
+
+    number: int
+    hypotheses: Collection[str]
+
+
+Stage = Iterable[Combination | Tried]
+"""What is tried together; a hypothesis is ruled out once every stage that it is in has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +81,7 @@ class Diagnosis:
 
 
 def search(
-    stages: Iterable[Iterable[Combination]],
+    stages: Iterable[Stage],
     fits: Callable[[Combination], bool],
     *,
     words: Mapping[str, str],
@@ -95,9 +110,13 @@ def search(
         for combination in stage:
             if time.monotonic() >= end:
                 return ruled_out(complete=False)
-            tried += 1
-            if progress is not None and tried % _TELL_EVERY == 0:
+            before = tried
+            tried += combination.number if isinstance(combination, Tried) else 1
+            if progress is not None and tried // _TELL_EVERY > before // _TELL_EVERY:
                 progress(tried)
+            if isinstance(combination, Tried):
+                seen.update(combination.hypotheses)
+                continue
             if fits(combination):
                 found = _finding(combination)
                 return Diagnosis(findings=(found,), tried=tried, ruled_out=(), complete=True)
@@ -106,9 +125,7 @@ def search(
     return ruled_out(complete=True)
 
 
-def stages(
-    changes: Iterable[Change], rank: Mapping[str, int], *wide: Iterable[Combination]
-) -> Iterator[Iterable[Combination]]:
+def stages(changes: Iterable[Change], rank: Mapping[str, int], *wide: Stage) -> Iterator[Stage]:
     """Yield what is tried, stage by stage: single changes, likely pairs, the wide searches."""
     likely: list[Change] = []
 

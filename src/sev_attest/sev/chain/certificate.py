@@ -26,6 +26,7 @@ both little-endian. An empty slot has usage INVALID.
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from sev_attest._keys import Algorithm, Curve, EccPublicKey
 from sev_attest._wire import Reader, le, number_at
@@ -56,8 +57,7 @@ def cek_address(platform_id: bytes | None = None) -> str:
     return CEK_ADDRESS + platform_id.hex()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Signature:
+class Signature(NamedTuple):
     """One signature slot: usage of the signing key, algorithm, and the 512 bytes of the value."""
 
     usage: Usage = Usage.INVALID

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sev_attest.errors import MalformedInput, NotVerified, reading
@@ -89,13 +89,16 @@ class Chain:
         return replace(self, cek=cek)
 
 
-@dataclass(slots=True)
 class Collected:
     """Certificates collected for a :class:`Chain`, by role, with the source of each."""
 
-    by_role: dict[str, tuple[Certificate | AmdCaCertificate, str]] = field(default_factory=dict)
-    platform_id: bytes | None = None
-    skipped: list[str] = field(default_factory=list)
+    __slots__ = ("by_role", "platform_id", "skipped")
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.by_role: dict[str, tuple[Certificate | AmdCaCertificate, str]] = {}
+        self.platform_id: bytes | None = None
+        self.skipped: list[str] = []
 
     def add_path(self, path: str) -> None:
         """Add a file, or every file of a folder."""
@@ -116,7 +119,7 @@ class Collected:
                 self.skipped.append(str(error))
                 continue
             certificates = tuple(c for c in contents.certificates if not is_godh(c))
-            self.add(replace(contents, certificates=certificates), member)
+            self.add(contents._replace(certificates=certificates), member)
 
     def add(self, contents: Contents, source: str) -> None:
         """Add the contents of one file; raises MalformedInput for a contradiction with another."""

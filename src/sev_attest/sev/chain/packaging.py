@@ -5,9 +5,8 @@ other formats, and raises MalformedInput for a damaged file of its own.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest import _crypto
 from sev_attest._encoding import (
@@ -46,8 +45,7 @@ _CA_BITS = (2048, 4096)
 _CA_MODULUS = 0x3C
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
+class Contents(NamedTuple):
     """Contents of one file: certificates in order, and the platform's id if it has one."""
 
     certificates: tuple[Certificate | AmdCaCertificate, ...]

@@ -1,8 +1,8 @@
 """Trusted roots: AMD's pinned ones, and those that a user names on purpose."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from typing import NamedTuple
 
 from sev_attest._keys import RsaPublicKey
 from sev_attest.sev.chain._amd_keys import AMD_KEYS, EXPONENT
@@ -20,8 +20,7 @@ class Generation(StrEnum):
     TURIN = "turin"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Root:
+class Root(NamedTuple):
     """A trusted root, identified by its key alone.
 
     ``generation`` is None for a root that is not AMD's. ``ask`` completes a chain without an ASK.

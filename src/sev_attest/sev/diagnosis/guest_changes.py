@@ -2,11 +2,19 @@
 
 from collections.abc import Iterator
 
-from sev_attest.guest.diagnosis.changes import counts, cpus, page_changes, steppings
-from sev_attest.guest.diagnosis.search import Change
+from sev_attest.guest.diagnosis.changes import (
+    MOST_VCPUS,
+    count_change,
+    counts,
+    cpus,
+    page_changes,
+    steppings,
+)
+from sev_attest.guest.diagnosis.search import Change, Combination, Tried
 from sev_attest.guest.spec import VMSA_PROFILES
 from sev_attest.guest.vmsa import VmsaProfile
-from sev_attest.sev.diagnosis.hypotheses import Launch
+from sev_attest.sev.diagnosis.hypotheses import Launch, changed
+from sev_attest.sev.diagnosis.trial import Trial
 from sev_attest.sev.policy import BITS, GuestPolicy
 from sev_attest.sev.spec import PolicyBit
 
@@ -85,17 +93,26 @@ def encrypted_state(stated: Launch) -> Change:
     )
 
 
-def machines(stated: Launch) -> Iterator[tuple[Change, ...]]:
-    """Yield every known vCPU state: profile, CPU model and number of vCPUs together."""
+def machines(stated: Launch, trial: Trial) -> Iterator[Combination | Tried]:
+    """Try every known vCPU state: profile, CPU model and number of vCPUs; yield the one that fits.
+
+    One chain of pages answers for every number of vCPUs.
+    """
     if stated.firmware is None:
         return
     none: tuple[Change | None, ...] = (None,)
     head = () if stated.es else (encrypted_state(stated),)
-    numbers = (*none, *counts(stated.vcpus))
+    numbers = dict.fromkeys((stated.vcpus, *range(1, MOST_VCPUS + 1)))
     pages = _PAGES if stated.given else ""
     for layout in (*none, *layouts(stated)):
         name = layout.options["vmsa_profile"] if layout else stated.layout
         shows_cpu = name is None or VmsaProfile.shows_cpu(str(name))
         for cpu in (*none, *(cpus(stated.cpu, pages) if shows_cpu else ())):
-            for number in numbers:
-                yield tuple(change for change in (*head, number, cpu, layout) if change)
+            state = tuple(change for change in (cpu, layout) if change)
+            count = trial.vcpus(changed(stated, (*head, *state)), numbers)
+            if count is None:
+                names = {change.hypothesis for change in (*head, *state)}
+                yield Tried(len(numbers), {"vcpus", *names})
+                continue
+            number = () if count == stated.vcpus else (count_change(stated.vcpus, count),)
+            yield (*head, *number, *state)

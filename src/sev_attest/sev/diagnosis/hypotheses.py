@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sev_attest.guest.cpu import CpuModel
 from sev_attest.guest.diagnosis.changes import GuestClues, words
+from sev_attest.guest.diagnosis.search import Combination, parts_of
 from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.kernel_hashes import NO_CMDLINE, NO_INITRD
 from sev_attest.guest.vmsa import VmsaPages
@@ -61,6 +62,11 @@ class Launch(NamedTuple):
     layout: str | None = None
     cpu: CpuModel | None = None
     order: str = ""
+
+
+def changed(stated: Launch, combination: Combination) -> Launch:
+    """Return a launch with some changes made."""
+    return stated._replace(**parts_of(combination))  # type: ignore[arg-type] # parts of a Launch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Mapping
 from itertools import combinations, permutations, product
 
-from sev_attest.guest.diagnosis.search import Change
+from sev_attest.guest.diagnosis.search import Change, Combination, Tried
 from sev_attest.sev.diagnosis.hypotheses import Clues, Launch
+from sev_attest.sev.diagnosis.trial import Trial
 from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.policy import BITS, GuestPolicy
 from sev_attest.sev.spec import PolicyBit
 
 _BYTE = 0xFF
 _POLICY_LIMIT = 0xFFFF_FFFF
+_OTHER = "launch.other"
 _NUMBERS = ("api_major", "api_minor", "build_id")
 _OLDER = (
     "then it ran on older firmware than these numbers say: if the host reported them for this "
@@ -143,16 +145,24 @@ def _policy(hypothesis: str, stated: Launch, value: int, *, likely: bool) -> Cha
     )
 
 
-def other_launches(stated: Launch) -> Iterator[Change]:
-    """Yield every API version and build together: another launch, or other firmware."""
+def other_launches(stated: Launch, trial: Trial) -> Iterator[Combination | Tried]:
+    """Try every API version and build together; yield the one that fits."""
     majors = dict.fromkeys((stated.api_major, 1, 0))
-    reported = _firmware_of(stated)
-    for major, minor, build in product(majors, range(256), range(256)):
-        parts = {"api_major": major, "api_minor": minor, "build_id": build}
-        yield Change(
-            hypothesis="launch.other",
-            detail=f"it was made on API {major}.{minor} build {build}",
-            parts=parts,
-            options=parts,
-            meaning=_OLDER if (major, minor, build) < reported else _CLAIMED,
-        )
+    for api in product(majors, range(_BYTE + 1)):
+        build = trial.build(stated, api)
+        if build is None:
+            yield Tried(_BYTE + 1, (_OTHER,))
+        else:
+            yield (other_launch(stated, api, build),)
+
+
+def other_launch(stated: Launch, api: tuple[int, int], build: int) -> Change:
+    """Return another API version and build: of another launch, or of other firmware."""
+    parts = {"api_major": api[0], "api_minor": api[1], "build_id": build}
+    return Change(
+        hypothesis=_OTHER,
+        detail=f"it was made on API {api[0]}.{api[1]} build {build}",
+        parts=parts,
+        options=parts,
+        meaning=_OLDER if (*api, build) < _firmware_of(stated) else _CLAIMED,
+    )

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from sev_attest.sev.spec import Status
+from sev_attest.sev.states import Status
 from sev_attest.testing.host import Fault, Host
 from sev_attest.testing.lab.command_line import SevGuest
 from sev_attest.testing.lab.fault import AnyFault, MonitorFault, read_fault

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from sev_attest.sev.spec import GuestState
+from sev_attest.sev.states import GuestState
 from sev_attest.testing.host import Fault, Host
 from sev_attest.testing.lab.fault import AnyFault, MonitorFault
 from sev_attest.testing.platform import FirmwareError, Platform
