@@ -397,6 +397,8 @@ def test_a_stranger_s_text_does_not_steer_the_terminal(
     Path("x\u202e.xml").write_bytes(STEERING.encode())
     arguments = ("domain", "prepare", "x\u202e.xml", *SESSION, "--also", "domain.power")
     seen = on_terminal(lambda: exits.run(cli, [*arguments]), monkeypatch)
+    assert "\r\n\x1b[31m-  <pm>" in seen
+    seen = re.sub(r"\x1b\[[0-9]+m", "", seen)  # our own colours
     assert not {c for c in seen if not (c.isprintable() or c in "\r\n\t")}
     assert seen.count("<name>\\x202e\\x9b2J</name>\r\n\t<title>\\x85</title>") == 1
     assert "--- x\\x202e.xml\r\n" in seen  # a name is on one line anywhere

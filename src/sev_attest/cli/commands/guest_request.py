@@ -82,7 +82,11 @@ class FolderOptions(Options, title="Files"):
     force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
 
-@click.command("request", cls=Command)
+@click.command(
+    "request",
+    cls=Command,
+    examples=("sev-attest guest request --challenge vm1.challenge.json --out answer",),
+)
 @RequestOptions.given("request")
 @FolderOptions.given("folders")
 @OutputOptions.given("output")

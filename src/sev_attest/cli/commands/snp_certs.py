@@ -56,7 +56,14 @@ class FetchOptions(Options, title="Fetching"):
         return KeyServer(self.mirror or AMD)
 
 
-@click.command("certs", cls=Command)
+@click.command(
+    "certs",
+    cls=Command,
+    examples=(
+        "sev-attest snp certs vm1.report",
+        "sev-attest snp certs vm1.report --fetch --out certs",
+    ),
+)
 @click.argument("report", type=FILE)
 @FetchOptions.given("fetching")
 @OutputOptions.given("output")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import OUTPUT, stdin_errors
 from sev_attest.cli.options.common import DigestOptions, ManifestOptions
@@ -56,7 +56,18 @@ class SnpOutputOptions(DigestOptions, title="Output"):
     )
 
 
-@click.command("measure", cls=Command)
+@click.command(
+    "measure",
+    cls=Command,
+    examples=(
+        "sev-attest snp measure --firmware OVMF.fd --num-cpus 4 --cpu-model-name EPYC-Milan",
+        (
+            "sev-attest snp measure --firmware OVMF.fd --kernel vmlinuz --cmdline "
+            "'console=ttyS0' --num-cpus 4 --cpu-model-name EPYC-Milan --expect "
+            '"$(cat digest.hex)"'
+        ),
+    ),
+)
 @SnpGuestOptions.given("guest")
 @ExpectOptions.given("expect")
 @FirmwareSearchOptions.given("search")
@@ -98,7 +109,7 @@ def command(
         click.echo(line, err=not output.explain)
     render.notes(measured.notes if output.text else (), err=True)
     shown = _shown(measured.digest, output.form)
-    click.echo(shown if expected is None else f"OK: the launch digest is {shown}")
+    terminal.say(shown if expected is None else f"OK: the launch digest is {shown}")
 
 
 def _expect_errors(

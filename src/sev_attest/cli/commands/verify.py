@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Command
 from sev_attest.cli.exits import explain
 from sev_attest.cli.inputs import FILE, STDIN
@@ -28,7 +28,15 @@ from sev_attest.sev.chain.roots import Root
 from sev_attest.sev.chain.verify import CHECKS, complete, verify_chain
 
 
-@click.command("verify", cls=Command)
+@click.command(
+    "verify",
+    cls=Command,
+    examples=(
+        "sev-attest verify host.chain",
+        "virsh --connect qemu+ssh://host/system nodesevinfo | sev-attest verify --cek cek.cert -",
+        "sev-attest verify --each *.chain",
+    ),
+)
 @click.argument("inputs", nargs=-1, type=FILE, metavar="[INPUT]...")
 @click.option(
     "--each", is_flag=True, help="Every INPUT is a whole chain: verify all, on all cores."
@@ -62,13 +70,13 @@ def command(
         error.facts = _facts(chain, error.held, failed)
         if output.text:
             _show(chain, error.held, failed, verbose=output.verbose)
-            click.echo("NOT VERIFIED: do not trust this platform")
+            terminal.say("NOT VERIFIED: do not trust this platform")
         raise
     held = CHECKS.keys()
     notes = render.platform_notes(verified)
     if output.text:
         _show(verified.chain, held, set(), verbose=output.verbose)
-        click.echo(f"OK: the chain leads to a trusted root: {verified.root.name}")
+        terminal.say(f"OK: the chain leads to a trusted root: {verified.root.name}")
         render.notes(notes)
     if output.as_json:
         generation, root = verified.generation, verified.root.name
@@ -155,7 +163,7 @@ def _print_each(results: Iterator[ChainResult], output: OutputOptions) -> None:
     for result in results:
         seen.append(result)
         if output.text:
-            click.echo(render.one_line(result.line))
+            terminal.say(render.one_line(result.line))
     bad = [result for result in seen if result.root is None]
     facts: dict[str, object] = {"chains": [result.facts for result in seen]}
     if not bad:
@@ -185,8 +193,7 @@ def _facts(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str]) -> di
 
 
 def _show(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str], *, verbose: bool) -> None:
-    for line in render.chain_tree(chain, held):
-        click.echo(line)
+    render.tree(chain, held)
     if failed:
         click.echo(render.LEGEND)
     if verbose:

@@ -117,7 +117,7 @@ class HostOptions(Options, title="Simulated host"):
         )
 
 
-class StartOptions(Options, title="Guest"):
+class StartOptions(Options, title="The guest"):
     """The guest to launch: option by option, or as libvirt's XML describes it."""
 
     name: str | None = option("--name", help="What to call the guest.")
