@@ -181,7 +181,9 @@ def _write_sections(
     for title, rows in sections.items():
         with formatter.section(title):
             # click makes the column as wide as its longest name.
-            formatter.write_dl([(f"{name:<{width}}", text) for name, text in rows], _COLUMN)
+            formatter.write_dl(
+                [(f"{name:<{width}}", text) for name, text in rows], width or _COLUMN
+            )
 
 
 def _joined(text: str) -> str:

@@ -75,7 +75,7 @@ def command() -> None:
     """
 
 
-@command.command("host", examples=("sev-attest simulate host host --generation Milan",))
+@command.command("host", examples=("sev-attest simulate host host --generation milan",))
 @click.argument("folder", type=OUTPUT, metavar="DIR")
 @HostOptions.given("options")
 @OutputOptions.given("output")

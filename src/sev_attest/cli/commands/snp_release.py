@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     cls=Command,
     examples=(
         (
-            "sev-attest snp release answer --challenge vm1.challenge.json --transport-key answer/transport-key.json --requirements owner.toml --secret disk:disk.key --out secrets.json"
+            "sev-attest snp release answer --challenge vm1.challenge.json "
+            "--transport-key answer/transport-key.json --requirements owner.toml "
+            "--secret disk:disk.key --out secrets.json"
         ),
     ),
 )
