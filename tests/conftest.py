@@ -134,6 +134,14 @@ class Ran:
     def lines(self) -> list[str]:
         return self.out.splitlines()
 
+    @property
+    def notes(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.startswith("note: ")]
+
+    @property
+    def errors(self) -> list[str]:
+        return [line for line in self.err.splitlines() if not line.startswith("note: ")]
+
 
 Run = Callable[..., Ran]
 

@@ -128,7 +128,7 @@ def test_a_note_breaks_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     note = "ruled out: another number of vCPUs; " + "another version of the firmware; " * 8
-    render.notes([note], err=True)
+    render.notes([note])
     lines = stream.getvalue().splitlines()
     assert len(lines) > 3
     assert max(map(len, lines)) <= 80

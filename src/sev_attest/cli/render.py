@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -101,10 +102,11 @@ def errors(failures: Iterable[Failure]) -> list[dict[str, str]]:
     return [{"check": f.check, "message": f.message, "hint": f.hint} for f in failures]
 
 
-def notes(lines: Iterable[str], *, err: bool = False) -> None:
-    """Print notes, one line each."""
+def notes(lines: Iterable[str]) -> None:
+    """Print notes on standard error, one line each: standard output is for the verdict alone."""
     for line in lines:
-        terminal.say(f"note: {one_line(line)}", err=err)
+        with suppress(OSError):  # a note that nobody reads ends no command
+            terminal.say(f"note: {one_line(line)}", err=True)
 
 
 def checks(

@@ -69,8 +69,11 @@ def paint(text: str, color: str, *, err: bool = False) -> str:
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print text that may have been painted."""
-    # Without `color`, click would take the colour out again where --color asks for it.
-    click.echo(text, err=err, color=colored(_stream(err=err)) or None)
+    if colored(_stream(err=err)):
+        # Otherwise click would take the colour out again where --color asks for it.
+        click.echo(text, err=err, color=True)
+    else:
+        click.echo(text, err=err)
 
 
 def say(line: str, *, err: bool = False) -> None:

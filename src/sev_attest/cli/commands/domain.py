@@ -134,7 +134,7 @@ def prepare_command(
         if output.verbose:
             listed(prepared.mended, "fixed: ", err=True)
         listed(prepared.remaining, err=True)
-        render.notes(notes, err=True)
+        render.notes(notes)
     facts: dict[str, object] = {
         "output": place,
         "xml": prepared.xml.decode() if place is None else None,

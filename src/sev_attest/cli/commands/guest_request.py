@@ -139,7 +139,7 @@ def command(*, request: RequestOptions, folders: FolderOptions, output: OutputOp
         for name, value in shown.items() if output.verbose else ():
             click.echo(f"{name}: {value}")
     if not output.quiet:
-        render.notes(_notes(kept, answer), err=True)
+        render.notes(_notes(kept, answer))
 
 
 def _asked(report_data: bytes, vmpl: int | None) -> "Answer":

@@ -129,7 +129,7 @@ def _signed(
 
     def wait(seconds: int) -> None:
         if not output.quiet:
-            render.notes([f"{address}: it asks to wait {seconds} seconds"], err=True)
+            render.notes([f"{address}: it asks to wait {seconds} seconds"])
         time.sleep(seconds)
 
     return with_signed_cek(chain, server.cek(chip, wait=wait), address)

@@ -188,7 +188,7 @@ def _print(
         for path in files:
             click.echo(f"wrote {render.one_line(str(path))}", err=True)
     if not output.quiet:
-        render.notes(notes, err=True)
+        render.notes(notes)
 
 
 def _write(

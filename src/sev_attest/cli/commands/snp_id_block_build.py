@@ -245,4 +245,4 @@ def _print(
     }
     for name, value in said.items():
         click.echo(f"{name}: {render.one_line(value)}", err=True)
-    render.notes(notes, err=True)
+    render.notes(notes)

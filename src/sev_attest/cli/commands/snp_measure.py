@@ -107,7 +107,7 @@ def command(
         return
     for line in measured.lines() if output.explain or output.verbose else ():
         click.echo(line, err=not output.explain)
-    render.notes(measured.notes if output.text else (), err=True)
+    render.notes(measured.notes if output.text else ())
     shown = _shown(measured.digest, output.form)
     terminal.say(shown if expected is None else f"OK: the launch digest is {shown}")
 
@@ -153,7 +153,7 @@ def _print_table(guest: SnpGuestOptions, counts: range, output: DigestOptions) -
         table = {count: digests[count - 1].hex() for count in counts}
         render.document("snp-measure", ok=True, digests=table, notes=guest.notes())
         return
-    render.notes(guest.notes() if output.text else (), err=True)
+    render.notes(guest.notes() if output.text else ())
     for count in counts:
         click.echo(f"{count:4} {_shown(digests[count - 1], output.form)}")
 
