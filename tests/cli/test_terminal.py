@@ -105,7 +105,6 @@ def test_a_mode_that_there_is_not_is_named(
     monkeypatch.setenv("SEV_ATTEST_COLOR", "blue")
     ran = run("policy", "5")
     assert ran.code == 2
-    assert "SEV_ATTEST_COLOR" in ran.err
     assert "'blue' is not one of" in ran.err
 
 

@@ -15,7 +15,7 @@ LEDGER = "SEV_ATTEST_LEDGER"
 STORE = "SEV_ATTEST_STORE"
 REQUIREMENTS = "SEV_ATTEST_REQUIREMENTS"
 _VARIABLES = {"ledger": LEDGER, "store": STORE, "requirements": REQUIREMENTS}
-_NONE = "the environment cannot switch this off: say it with the option"
+_NONE = "cannot be none: only the option can, where it can be seen"
 
 
 class VariableOption(click.Option):
@@ -34,8 +34,8 @@ class VariableOption(click.Option):
         """
         value = os.environ.get(str(self.envvar))
         if value in ("", "none") and not ctx.resilient_parsing:
-            reason = f"{self.envvar} is empty: unset it" if not value else _NONE
-            raise click.BadParameter(reason, ctx, self)
+            reason = _NONE if value else "is empty: unset it"
+            raise click.BadParameter(f"{self.envvar} {reason}", ctx, self)
         return value or None
 
 
