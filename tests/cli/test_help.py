@@ -201,3 +201,9 @@ def test_names_that_are_not_parameters_cost_nothing(monkeypatch: pytest.MonkeyPa
         assert context.auto_envvar_prefix is None
     assert exits.run(cli, ["policy", "5"]) == 0
     assert "SEV_ATTEST_VALIDATE_INSECURE" in os.environ
+
+
+def test_a_command_without_examples_has_no_section_for_them() -> None:
+    bare = Helpful("bare", help="Do nothing.")
+    assert "Examples" not in bare.get_help(click.Context(bare))
+    assert (bare.examples, bare.titles()) == ((), {})

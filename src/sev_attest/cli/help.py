@@ -23,6 +23,7 @@ OUTPUT = "Output"
 MAX_WIDTH = 100
 _COLUMN = 28
 _MOST = 5
+_WHOLE = 1000
 _LONGEST = 64
 _HYPHEN = "\N{NON-BREAKING HYPHEN}"
 _CHOICES = re.compile(r"\[(\S+\|\S+)\]$")
@@ -134,9 +135,7 @@ class HelpfulGroup(Helpful, click.Group):
     def summaries(self, ctx: click.Context) -> Iterator[tuple[str, str]]:
         """Yield each command and its line in the help."""
         for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None:
-                yield name, command.get_short_help_str(1000).rstrip(".")
+            yield name, self.commands[name].get_short_help_str(_WHOLE).rstrip(".")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options; without any argument, show the help.
