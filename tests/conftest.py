@@ -85,6 +85,8 @@ def _own_state(states: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the ledger of whoever runs the tests out of them."""
     # Most tests never look: a folder for each of them would cost more than they do.
     monkeypatch.setenv("XDG_STATE_HOME", str(states / str(next(TESTS))))
+    for name in ("LEDGER", "STORE", "REQUIREMENTS", "COLOR"):
+        monkeypatch.delenv(f"SEV_ATTEST_{name}", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +133,14 @@ class Ran:
     @property
     def lines(self) -> list[str]:
         return self.out.splitlines()
+
+    @property
+    def notes(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.startswith("note: ")]
+
+    @property
+    def errors(self) -> list[str]:
+        return [line for line in self.err.splitlines() if not line.startswith("note: ")]
 
 
 Run = Callable[..., Ran]

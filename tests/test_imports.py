@@ -51,6 +51,7 @@ _VERIFY = _CHAINS | {"sev_attest.sev.chain.verify"}
 EXPECTED = {
     "advisories": _FILES | _ADVISORIES,
     "certs": _CHAINS | _FILES,
+    "completion": set(),
     "demo": _FILES,
     "domain": _FILES | _RECORD | {"xml", "sev_attest.domain_xml"},
     "firmware": set(),

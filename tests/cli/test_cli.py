@@ -58,11 +58,11 @@ def test_the_version_is_the_package_s(run: Run) -> None:
 
 
 def test_an_unknown_command_or_option_is_a_usage_error(run: Run) -> None:
-    for arguments in (["verfy"], ["verify", "--chain", "x"], ["--nope"], ["session", "x"], []):
+    for arguments in (["verfy"], ["verify", "--chain", "x"], ["--nope"], ["session", "x"]):
         ran = run(*arguments)
         assert ran.code == 2
         assert ran.err.startswith("error: ")
-        assert "--help` shows the options" in ran.err
+        assert re.search(r"--help` shows the (options|commands)", ran.err)
         assert ran.out == ""
 
 

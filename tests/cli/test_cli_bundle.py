@@ -72,7 +72,7 @@ def test_what_was_typed_does_not_show() -> None:
 
 def test_the_help_lists_each_bundle_under_its_title(run: Run) -> None:
     shown = run("validate", "--help").out
-    for title in ("Guest:", "Session keys:", "Ledger:", "After a mismatch:", "Output:", "Options:"):
+    for title in ("The host's report:", "The guest:", "Keys:", "Ledger:", "Diagnosis:", "Output:"):
         assert f"\n{title}\n" in shown
     assert run("certs", "show", "--help").out.count("Certificates:\n") == 1
 

@@ -436,6 +436,7 @@ def test_a_terminal_shows_how_far_the_search_is(
 ) -> None:
     monkeypatch.setattr("sev_attest.guest.diagnosis.search._TELL_EVERY", 2)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
     ran = run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:])
     assert "\rlooking for what fits: 2 combinations" in ran.err
     assert f"\r\033[K{MISMATCH}" in ran.err

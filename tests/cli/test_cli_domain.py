@@ -397,6 +397,8 @@ def test_a_stranger_s_text_does_not_steer_the_terminal(
     Path("x\u202e.xml").write_bytes(STEERING.encode())
     arguments = ("domain", "prepare", "x\u202e.xml", *SESSION, "--also", "domain.power")
     seen = on_terminal(lambda: exits.run(cli, [*arguments]), monkeypatch)
+    assert "\r\n\x1b[31m-  <pm>" in seen
+    seen = re.sub(r"\x1b\[[0-9]+m", "", seen)  # our own colours
     assert not {c for c in seen if not (c.isprintable() or c in "\r\n\t")}
     assert seen.count("<name>\\x202e\\x9b2J</name>\r\n\t<title>\\x85</title>") == 1
     assert "--- x\\x202e.xml\r\n" in seen  # a name is on one line anywhere
@@ -442,7 +444,7 @@ def test_standard_input(run: Run, files: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_what_a_host_offers_is_shown(run: Run, files: Path) -> None:
     Path("host.xml").write_bytes(domcapabilities(reducedPhysBits=1))
     ran = run("domain", "capabilities", "host.xml", "-v")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines[0] == "OK: this host offers SEV, SEV-ES and SEV-SNP"
     for words in ("up to 509, 99 of SEV-ES", "cbitpos", "sev, sev-snp", "rom, pflash"):
         assert words in ran.out
@@ -455,7 +457,7 @@ def test_what_a_host_offers_is_shown(run: Run, files: Path) -> None:
     plain = run("domain", "capabilities", "host.xml")
     assert plain.lines[0] == "OK: this host offers SEV"
     assert "up to not told, 0 of SEV-ES" in plain.out
-    assert "note: no SEV-ES guests: the BIOS" in plain.out
+    assert "note: no SEV-ES guests: the BIOS" in plain.err
 
 
 def test_why_a_host_offers_none_is_said(run: Run, files: Path) -> None:
@@ -481,7 +483,7 @@ def test_a_host_that_counts_no_guests_offers_none(run: Run, files: Path) -> None
     Path("host.xml").write_bytes(domcapabilities(maxGuests=0))
     ran = run("domain", "capabilities", "host.xml")
     assert (ran.code, ran.lines[0]) == (0, "OK: this host offers SEV-ES and SEV-SNP")
-    assert "note: no plain SEV guests" in ran.out
+    assert "note: no plain SEV guests" in ran.err
 
 
 def test_a_host_of_another_kind_is_named(run: Run, files: Path) -> None:

@@ -169,13 +169,13 @@ def test_capabilities_with_and_without_sev_snp(run: Run, files: Path) -> None:
     Path("host.xml").write_bytes(domcapabilities())
     ran = run("domain", "capabilities", "host.xml")
     assert ran.lines[0] == "OK: this host offers SEV, SEV-ES and SEV-SNP"
-    assert "note: libvirt lists sev-snp if QEMU knows it: whether the CPU" in ran.out
+    assert "note: libvirt lists sev-snp if QEMU knows it: whether the CPU" in ran.err
     assert json.loads(run("domain", "capabilities", "host.xml", "--json").out)["sev_snp"] is True
     listed = b"<value>sev-snp</value>"
     Path("host.xml").write_bytes(domcapabilities().replace(listed, b""))
     ran = run("domain", "capabilities", "host.xml")
     assert ran.lines[0] == "OK: this host offers SEV and SEV-ES"
-    assert "note: no SEV-SNP guests: libvirt does not list sev-snp" in ran.out
+    assert "note: no SEV-SNP guests: libvirt does not list sev-snp" in ran.err
     checked = run("domain", "check", "snp.xml", *HOST, "--capabilities", "host.xml")
     assert findings(checked.out) == {"domain.host"}
     assert "this host does not offer SEV-SNP" in checked.out

@@ -163,7 +163,7 @@ def test_an_answer_to_a_challenge_that_has_expired_is_noted(guest: Path, run: Ru
     answer = ("--challenge", "late.json", "--transport-key", "out/transport-key.json")
     ran = run("snp", "verify", "out", *chain, *answer)
     assert ran.code == 0
-    assert f"note: {EXPIRED}" in ran.lines
+    assert f"note: {EXPIRED}" in ran.notes
 
 
 def test_a_key_of_a_kind_that_the_challenge_does_not_accept_answers_nothing(

@@ -95,8 +95,8 @@ def test_the_chain_is_written_as_the_firmware_exports_it(host: Run, driver: Driv
     ran = host("export", "chain")
     address = f"https://kdsintf.amd.com/cek/id/{driver.platform.get_id().hex()}"
     assert ran.code == 0
-    assert ran.lines == [
-        "wrote chain: PDH, PEK, OCA, CEK",
+    assert ran.lines == ["wrote chain: PDH, PEK, OCA, CEK"]
+    assert ran.err.splitlines() == [
         f"note: {host_export._UNSIGNED}: AMD serves the signed one at {address} (--fetch gets it)",
     ]
     assert Path("chain").read_bytes() == driver.platform.export(signed_cek=False).to_bytes()
@@ -106,7 +106,7 @@ def test_a_host_without_an_id_exports_too(host: Run, driver: Driver) -> None:
     driver.fails[sev_driver.GET_ID2] = (errno.EINVAL, 0)
     ran = host("export", "chain")
     assert ran.code == 0
-    assert "followed by the platform's id (cpu0-id" in ran.out
+    assert "followed by the platform's id (cpu0-id" in ran.err
 
 
 def test_a_signed_cek_from_a_file(host: Run, run: Run, driver: Driver) -> None:
@@ -114,7 +114,7 @@ def test_a_signed_cek_from_a_file(host: Run, run: Run, driver: Driver) -> None:
     assert ran.code == 0
     assert ran.lines[0] == "wrote chain: PDH, PEK, OCA, CEK"
     assert ran.lines[1].startswith("OK: the chain leads to a trusted root: not AMD's: ARK ")
-    assert ran.lines[2].startswith("note: this root is not AMD's")
+    assert ran.notes[0].startswith("note: this root is not AMD's")
     assert Path("chain").read_bytes() == driver.platform.export().to_bytes()
     assert run("verify", "chain", "--trust-root", "roots").code == 0
 
@@ -372,8 +372,8 @@ def owned(host: Run, run: Run) -> Ran:
     """Let an owner take the platform, by the commands for it."""
     assert run("certs", "generate-oca", "oca", "oca.pem").code == 0
     ran = host("csr", "csr")
-    assert ran.lines == [
-        "wrote csr",
+    assert ran.lines == ["wrote csr"]
+    assert ran.err.splitlines() == [
         "note: next: `sev-attest certs sign-pek`, then `sev-attest host provision`",
     ]
     assert run("certs", "sign-pek", "csr", "pek", "--key", "oca.pem").code == 0
@@ -384,8 +384,8 @@ def test_an_owner_takes_a_platform(host: Run, run: Run, driver: Driver) -> None:
     before = driver.platform.export()
     ran = owned(host, run)
     oca = Certificate.from_bytes(Path("oca").read_bytes())
-    assert ran.lines == [
-        f"OK: the platform is owned by the OCA {oca.fingerprint}",
+    assert ran.lines == [f"OK: the platform is owned by the OCA {oca.fingerprint}"]
+    assert ran.notes == [
         "note: export the chain again (`sev-attest host export`): guest owners need it",
     ]
     assert "owner: external (an OCA was imported)" in host("status").lines
@@ -491,8 +491,8 @@ def test_keys_are_made_anew(
 
     before = keys()
     ran = host("rotate", "--yes", *options)
-    assert ran.lines == [
-        f"OK: the platform has a {made}",
+    assert ran.lines == [f"OK: the platform has a {made}"]
+    assert ran.err.splitlines() == [
         "note: export the chain again (`sev-attest host export`): guest owners need it",
     ]
     after = keys()

@@ -29,7 +29,7 @@ def inside(tmp_path: Path) -> Path:
 
 def test_a_host_that_is_ready_is_0(run: Run, ready: Path) -> None:
     ran = run("host", "check", "--root", ready)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines[:3] == [
         "OK: this host is ready for SEV guests",
         "CPU:",
@@ -38,15 +38,16 @@ def test_a_host_that_is_ready_is_0(run: Run, ready: Path) -> None:
     assert [line.split()[1] for line in ran.lines if line.startswith("  OK ")][:3] == IDS["host"][
         :3
     ]
-    assert ran.lines[-1].startswith("note: this is the host's own word and proves nothing")
-    assert "`sev-attest verify`, `sev-attest launch`" in ran.lines[-1]
+    assert ran.notes[-1].startswith("note: this is the host's own word and proves nothing")
+    assert "`sev-attest verify`, `sev-attest launch`" in ran.notes[-1]
 
 
 def test_what_is_missing_is_4_and_has_a_fix(run: Run, ready: Path) -> None:
     lay_out(ready, {PARAMETER: "0\n"})
     ran = run("host", "check", "--root", ready)
     assert ran.code == 4
-    assert ran.err.startswith("error: this host is not ready for SEV guests: host.kvm.sev\nhint: ")
+    assert ran.errors[0] == "error: this host is not ready for SEV guests: host.kvm.sev"
+    assert ran.errors[1].startswith("hint: ")
     at = ran.lines.index(f"  missing     host.kvm.sev              {PARAMETER} is off")
     assert ran.lines[at + 1].startswith(
         "      fix: `echo 'options kvm_amd sev=1' > /etc/modprobe.d/"
@@ -57,9 +58,9 @@ def test_what_is_missing_is_4_and_has_a_fix(run: Run, ready: Path) -> None:
 def test_what_cannot_be_told_is_4_if_sev_depends_on_it(run: Run, tmp_path: Path) -> None:
     ran = run("host", "check", "--root", tmp_path)
     assert ran.code == 4
-    assert ran.err.startswith(
+    assert ran.errors[0] == (
         "error: cannot tell whether this host is ready for SEV guests: host.cpu.vendor, "
-        "host.cpu.sev, host.kvm.sev, host.dev-sev\n"
+        "host.cpu.sev, host.kvm.sev, host.dev-sev"
     )
 
 
@@ -148,18 +149,18 @@ def test_this_machine_itself_is_looked_at(run: Run, command: str) -> None:
 
 def test_a_guest_with_sev_is_0(run: Run, inside: Path) -> None:
     ran = run("guest", "check", "--root", inside)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines[0] == "OK: SEV is active in this guest"
     assert "736869e5-84f0-4973-92ec-06879ce3da0b (luks-key)" in ran.out
     assert "secret bytes" not in ran.out
-    assert ran.lines[-1].startswith("note: this is the guest's own word and proves nothing")
+    assert ran.notes[-1].startswith("note: this is the guest's own word and proves nothing")
 
 
 def test_outside_of_a_guest_is_4(run: Run, ready: Path) -> None:
     ran = run("guest", "check", "--root", ready)
     assert ran.code == 4
     assert "this is no guest: no hypervisor below it" in ran.out
-    assert ran.err.startswith("error: SEV is not active in this guest: guest.sev\n")
+    assert ran.errors[0] == "error: SEV is not active in this guest: guest.sev"
 
 
 def test_a_guest_that_tells_nothing_is_4(run: Run, tmp_path: Path) -> None:

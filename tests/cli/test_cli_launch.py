@@ -111,7 +111,7 @@ def test_a_guest_is_launched_attested_gets_its_secret_and_runs(
 ) -> None:
     ran = desk.launch(*SECRET, policy=policy)
     assert (ran.code, ran.lines[:2]) == (0, ["OK: Looks good to me", "OK: Injected 1 secrets"])
-    assert [line.split(":")[0] for line in ran.err.splitlines()] == STEPS
+    assert [line.split(":")[0] for line in ran.errors] == STEPS
     assert ran.err.splitlines()[1] == "host: libvirt 9.0.0, QEMU 7.2.3"
     assert desk.host.sent == {GUID: b"the disk key"}
     assert desk.left() == {"vm1": RUNNING}
@@ -124,7 +124,7 @@ def test_a_guest_is_launched_attested_gets_its_secret_and_runs(
 def test_without_a_secret_it_runs_and_its_session_is_closed(desk: Desk) -> None:
     ran = desk.launch()
     assert (ran.code, ran.lines[0]) == (0, "OK: Looks good to me")
-    assert "note: the guest got no secret, and its session is closed" in ran.lines
+    assert "note: the guest got no secret, and its session is closed" in ran.notes
     assert (desk.left(), desk.host.sent) == ({"vm1": RUNNING}, {})
     assert desk.events() == ["created", "measured", "closed"]
     assert desk.launch("--xml", "vm1.xml", "--ledger", "none").code == 5  # it runs
@@ -162,7 +162,7 @@ def test_quiet_prints_nothing_and_verbose_explains(desk: Desk) -> None:
     ran = desk.launch("-v", "--ledger", "other")
     assert "+++ prepared" in ran.err
     assert "ok   launch.measurement" in ran.out
-    assert max(map(len, ran.err.splitlines())) < 200
+    assert max(map(len, ran.errors)) < 200
 
 
 def test_a_record_is_written_if_a_file_takes_it(desk: Desk) -> None:
@@ -306,7 +306,7 @@ def test_an_unsigned_cek_and_a_bare_pdh_are_refused(desk: Desk) -> None:
     desk.host.bare = True
     untouched(desk, desk.launch(), 3, "this is a bare PDH")
     ran = desk.launch("--insecure")
-    assert (ran.code, "INSECURE: nothing shows that this PDH" in ran.out) == (0, True)
+    assert (ran.code, "INSECURE: nothing shows that this PDH" in ran.err) == (0, True)
     assert "verify: the platform is not verified" in ran.err
 
 
@@ -320,7 +320,7 @@ def test_the_host_itself_is_no_place_to_launch_from(desk: Desk) -> None:
     desk.host.hostname = "owner"
     untouched(desk, desk.launch(), 3, "this is the host itself")
     ran = desk.launch("--insecure")
-    assert (ran.code, "note: INSECURE: this is the host itself" in ran.out) == (0, True)
+    assert (ran.code, "note: INSECURE: this is the host itself" in ran.err) == (0, True)
 
 
 def test_xml_that_cannot_be_attested_is_refused(desk: Desk) -> None:
@@ -330,7 +330,7 @@ def test_xml_that_cannot_be_attested_is_refused(desk: Desk) -> None:
     document = json.loads(desk.launch("--json").out)
     assert [finding["id"] for finding in document["findings"]][:1] == ["domain.type"]
     ran = desk.launch("--ignore-config")
-    assert (ran.code, "errors in the XML are ignored: domain.type" in ran.out) == (0, True)
+    assert (ran.code, "errors in the XML are ignored: domain.type" in ran.err) == (0, True)
 
 
 def test_an_sev_snp_guest_is_refused_and_what_to_do_instead_is_named(desk: Desk) -> None:
@@ -442,7 +442,7 @@ def test_a_note_is_not_made_twice(desk: Desk) -> None:
     ran = desk.launch("--policy", "0")
     assert ran.code == 4  # a policy that allows debugging
     ran = desk.launch("--policy", "0", "--ignore-config")
-    notes = [line for line in ran.lines if line.startswith("note: ")]
+    notes = ran.notes
     assert len(notes) == len({*notes})
     assert sum("debug commands" in note for note in notes) == 1
     assert sum("not AMD's" in note for note in notes) == 1

@@ -162,8 +162,8 @@ def test_export_to_a_file_of_the_owner_alone(run: Run, ledger: Ledger) -> None:
 def test_verify_prints_the_head_to_note(run: Run, ledger: Ledger) -> None:
     ran = run("ledger", "verify")
     head = str(ledger.verify())
-    assert ran.lines == [
-        f"OK: the ledger matches its 6 events; head {head}",
+    assert ran.lines == [f"OK: the ledger matches its 6 events; head {head}"]
+    assert ran.err.splitlines() == [
         "note: without --head, an older copy of the ledger would pass too",
     ]
     held = run("ledger", "verify", "--head", head, "-v")
@@ -373,10 +373,10 @@ def test_prune_exports_what_it_removes(run: Run, here: Path) -> None:
     kinds = [event["kind"] for event in segment["sessions"][0]["events"]]
     assert kinds == ["created", "measured", "released"]
     verified = run("ledger", "verify", "--ledger", "l", "--head", segment["head"])
-    assert "note: the head was noted before that" in verified.out
+    assert "note: the head was noted before that" in verified.err
     told = "note: up to event 7, 5 events were removed, of sessions that ended before"
-    assert told in verified.out
-    assert told in run("ledger", "verify", "--ledger", "l").out
+    assert told in verified.err
+    assert told in run("ledger", "verify", "--ledger", "l").err
     ran = run("ledger", "prune", "--ledger", "l", "--before", today, "-o", "none.json")
     assert (ran.code, ran.out) == (0, "OK: there was nothing to remove\n")
     assert not (here / "none.json").exists()
@@ -441,9 +441,9 @@ def test_a_floor_knows_that_there_was_a_ledger(run: Run, here: Path) -> None:
 def test_verify_with_a_floor_needs_no_head(run: Run, here: Path) -> None:
     given = ("--ledger", "l", "--ledger-floor", "floor")
     old(here / "l")
-    assert "note: without --head" in run("ledger", "verify", *given).out  # it is new
+    assert "note: without --head" in run("ledger", "verify", *given).err  # it is new
     assert run("ledger", "close", "vm3", *given).code == 0
-    assert "note: without --head" not in run("ledger", "verify", *given).out
+    assert "note: without --head" not in run("ledger", "verify", *given).err
 
 
 def test_a_prune_that_fails_leaves_no_export(

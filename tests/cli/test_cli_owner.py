@@ -167,7 +167,7 @@ def test_without_a_ledger_none_is_made(desk: Desk) -> None:
     ran = desk.validate("--ledger", "none", *RECORD)
     assert (ran.code, note in ran.lines) == (0, False)
     ran = desk.validate("--ledger", "none", *RECORD, *SECRET)
-    assert (ran.code, note in ran.lines) == (0, True)
+    assert (ran.code, note in ran.notes) == (0, True)
     assert not Path("ledger").exists()
 
 
@@ -231,7 +231,7 @@ def test_validate_binds_the_session_to_its_measurement(opened: Desk) -> None:
     guest = opened.start()
     for _ in range(2):
         ran = opened.validate(*RECORD)
-        assert (ran.code, ran.lines[0], ran.err) == (0, "OK: Looks good to me", "")
+        assert (ran.code, ran.lines[0], ran.errors) == (0, "OK: Looks good to me", [])
     assert (opened.row().state, opened.row().measurement) == ("measured", guest.measurement)
     assert opened.kinds() == ["created", "measured"]
 
@@ -247,8 +247,8 @@ def test_a_session_of_another_tool_is_adopted(desk: Desk) -> None:
     desk.start()
     new = "note: this session is new to the ledger ledger"
     ran = desk.validate(*SECRET)
-    assert (ran.code, new in ran.lines) == (0, True)
-    assert f"note: INSECURE: {UNKNOWN}" in ran.lines
+    assert (ran.code, new in ran.notes) == (0, True)
+    assert f"note: INSECURE: {UNKNOWN}" in ran.notes
     row = desk.row("")
     assert (row.state, row.note) == ("released", "made by another tool")
     ran = desk.validate()
@@ -272,7 +272,7 @@ def test_a_session_of_a_platform_that_nobody_verified_is_refused(
     assert no_packet()
     assert desk.row().state == ("created" if record else "measured")
     ran = desk.validate(*record, *SECRET, "--insecure")
-    assert (ran.code, f"note: INSECURE: {UNVERIFIED}" in ran.lines) == (0, True)
+    assert (ran.code, f"note: INSECURE: {UNVERIFIED}" in ran.notes) == (0, True)
     assert desk.row().state == "released"
     shown = desk.run("ledger", "show", "vm", "--ledger", "ledger")
     assert "platform: NOT VERIFIED" in shown.lines
@@ -285,7 +285,7 @@ def test_without_record_and_ledger_nothing_tells_of_the_platform(desk: Desk) -> 
     assert desk.session("--insecure", "--ledger", "none").code == 0
     desk.start()
     ran = desk.validate(*SECRET, "--ledger", "none")
-    assert (ran.code, f"note: INSECURE: {UNKNOWN}" in ran.lines) == (0, True)
+    assert (ran.code, f"note: INSECURE: {UNKNOWN}" in ran.notes) == (0, True)
 
 
 def test_a_root_that_is_not_amds_is_told_without_the_record_too(opened: Desk) -> None:
@@ -294,7 +294,7 @@ def test_a_root_that_is_not_amds_is_told_without_the_record_too(opened: Desk) ->
     note = f"note: this session's platform has a root that is {root}"
     for options in ((), RECORD, SECRET):
         ran = opened.validate(*options)
-        assert (ran.code, ran.lines.count(note), UNKNOWN in ran.out) == (0, 1, False)
+        assert (ran.code, ran.notes.count(note), UNKNOWN in ran.err) == (0, 1, False)
     shown = opened.run("ledger", "show", "vm", "--ledger", "ledger")
     assert f"platform: verified, root {root}" in shown.lines
     document = json.loads(opened.run("ledger", "show", "vm", "--ledger", "ledger", "--json").out)
@@ -310,7 +310,7 @@ def test_of_amd_s_own_roots_and_of_old_ledgers_notes_are_right(desk: Desk) -> No
             ledger.create(session, root=root)
         ran = desk.validate(*SECRET, "--force", "--ledger", name)
         assert ran.code == 0
-        assert [line for line in ran.lines if "INSECURE" in line or " root " in line] == [
+        assert [line for line in ran.notes if "INSECURE" in line or " root " in line] == [
             f"note: INSECURE: {words}" for words in told
         ]
     shown = desk.run("ledger", "show", session, "--ledger", "old")
@@ -381,7 +381,7 @@ def test_a_second_launch_in_a_session_is_refused_and_the_first_is_shown(opened: 
     assert no_packet()
     ran = opened.validate(*RECORD, "--insecure")
     assert (ran.code, ran.lines[0]) == (0, "OK: Looks good to me")
-    (note,) = [line for line in ran.lines if line.startswith("note: INSECURE")]
+    (note,) = [line for line in ran.notes if line.startswith("note: INSECURE")]
     assert first in note
     assert opened.row().state == "measured"
     assert base64.b64encode(opened.row().measurement or b"").decode() == first
@@ -523,7 +523,7 @@ def test_a_ledger_that_fails_releases_nothing(
 def test_requirements_that_are_met(opened: Desk) -> None:
     guest = opened.start()
     ran = opened.validate(*RECORD, *SECRET, "--requirements", "owner.toml")
-    assert (ran.code, ran.lines[0], ran.err) == (0, "OK: Looks good to me", "")
+    assert (ran.code, ran.lines[0], ran.errors) == (0, "OK: Looks good to me", [])
     assert ran.lines[1:3] == [
         "OK: Injected 1 secrets",
         "OK: the requirements allow it as launch web",
@@ -695,13 +695,13 @@ def test_secrets_are_files_or_standard_input_without_a_guest_too(opened: Desk) -
 def test_known_weaknesses_are_counted_or_with_v_listed(opened: Desk) -> None:
     opened.start()
     ran = opened.validate(*RECORD)
-    (line,) = [line for line in ran.lines if "known weaknesses" in line]
+    (line,) = [line for line in ran.notes if "known weaknesses" in line]
     count = int(line.split()[1])
     assert line.endswith("`sev-attest advisories --api 1.55 --build 24 --policy 0x0001` lists them")
     shown = opened.run(*line.split("`")[1].split()[1:])
     assert shown.lines[1] == f"affected ({count}):"
     ran = opened.validate(*RECORD, "-v")
-    listed = [line for line in ran.lines if line.startswith("note: advisory ")]
+    listed = [line for line in ran.notes if line.startswith("note: advisory ")]
     assert len(listed) == count
     some = listed[0].removeprefix("note: advisory ").partition(": ")[0]
     Path("owner.toml").write_text(OWNER.replace(ALL, f'"{some}"'))
@@ -723,7 +723,7 @@ def test_the_count_names_the_generation_if_it_is_known(opened: Desk) -> None:
     signed = milan.signed(sev.TransportKeys(tik=tik, tek=tek))
     Path("vm.launch.json").write_bytes(signed.to_bytes())
     ran = opened.validate(*RECORD)
-    assert "`sev-attest advisories --generation milan --api 1.55" in ran.out
+    assert "`sev-attest advisories --generation milan --api 1.55" in ran.err
 
 
 def test_of_a_platform_that_nobody_verified_no_weaknesses_are_told(desk: Desk) -> None:

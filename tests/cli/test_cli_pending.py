@@ -121,7 +121,7 @@ def test_a_stored_session_with_kernel_hashes_is_held_to_a_kernel(desk: Desk) -> 
     assert "made with --kernel-hashes, but no kernel was given" in ran.err
     assert desk.show()["state"] == "created"  # to be tried again, with the kernel
     ran = desk.validate(*given, "--insecure")
-    assert (ran.code, "note: INSECURE: this session was made with" in ran.out) == (0, True)
+    assert (ran.code, "note: INSECURE: this session was made with" in ran.err) == (0, True)
 
 
 def test_a_session_in_the_store_may_be_looked_at_first(desk: Desk) -> None:

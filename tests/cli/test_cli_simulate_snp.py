@@ -66,6 +66,8 @@ def test_a_guest_of_every_product_is_verified(
     verdict = done(verify(run, digest))
     assert verdict.lines == [
         f"OK: the report is not AMD's: {product.value}, {key.upper()}, VMPL 1",
+    ]
+    assert verdict.notes == [
         "note: this root is not AMD's: it was trusted only because it was named",
     ]
     assert done(run("simulate", "destroy", "host", "vm1")).out == "simulated: vm1 is gone\n"
@@ -103,7 +105,7 @@ def test_what_verifies_and_is_weak_is_shown(run: Run, here: Path) -> None:
     digest = launched(run)
     done(ask(run, "--fault", "debug-policy"))
     words = "note: the policy lets the host read the guest's memory with the debug commands"
-    assert words in done(verify(run, digest)).lines
+    assert words in done(verify(run, digest)).notes
     done(ask(run, "--fault", "old-tcb", "--out", "old"))
     shown = json.loads(done(run("snp", "show", "--json", "old")).out)["inputs"][0]
     assert shown["meaning"]["tcb"]["reported"]["snp"] == 12

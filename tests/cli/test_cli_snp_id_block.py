@@ -282,10 +282,10 @@ def test_both_are_shown_field_by_field(run: Run, files: Path, form: str) -> None
     for name, data in (("block", BLOCK), ("auth", PAGE), ("plain", PLAIN)):
         Path(name).write_bytes(PACKED[form](data))
     ran = run(*SHOW, "block", "auth", "plain")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     for title in ("block: an ID block", "auth: an ID auth", "plain: an ID auth"):
         assert f"{title} (not verified)" in ran.lines
-    assert ran.lines[-1] == f"note: {show_command._CAUTION}"
+    assert ran.notes[-1] == f"note: {show_command._CAUTION}"
     numbers = ID_KEY.public_key().public_numbers()
     for line in (
         f"  ld                   {LD.hex()}  (launch digest)",
@@ -370,19 +370,18 @@ def failed(ran: Ran) -> list[str]:
 
 def test_a_pair_that_its_keys_sign_is_ok(run: Run, files: Path) -> None:
     ran = run(*CHECK, "block", "auth")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines == [
         f"OK: the ID block is signed by the ID key {digest(ID_KEY).hex()}",
         f"it approves the launch digest {LD.hex()}, policy 0x30000",
         f"the ID key is signed by the author key {digest(AUTHOR_KEY).hex()}",
-        f"note: {check_command._WHOSE}",
-        f"note: {check_command._LAUNCH}",
     ]
+    assert ran.notes == [f"note: {check_command._WHOSE}", f"note: {check_command._LAUNCH}"]
     ran = run(*CHECK, "block", "plain", "--id-key-digest", digest(ID_KEY).hex(), "-v")
     assert ran.code == 0
     assert "ok   snp.id-block.id-key           the ID key is the one" in ran.out
     assert "-    snp.id-block.author-signature " in ran.out
-    assert check_command._WHOSE not in ran.out
+    assert check_command._WHOSE not in ran.err
     ran = run(*CHECK, "block", "plain", "-q")
     assert (ran.code, ran.out, ran.err) == (0, "", "")
 
@@ -422,11 +421,11 @@ def test_block_and_auth_are_not_mistaken_for_each_other(run: Run, files: Path) -
 def test_a_report_of_the_launch_fits_in_every_packaging(run: Run, files: Path, form: str) -> None:
     Path("r").write_bytes(PACKAGINGS[form](report(3, **REPORT)))
     ran = run(*CHECK, "block", "auth", "--report", "r", "-v")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     for check in REPORT_CHECKS:
         assert f"ok   {check} " in ran.out
-    assert f"note: {check_command._REPORT}" in ran.lines
-    assert f"note: {check_command._LAUNCH}" not in ran.lines
+    assert f"note: {check_command._REPORT}" in ran.notes
+    assert f"note: {check_command._LAUNCH}" not in ran.notes
 
 
 def test_everything_that_differs_is_told_at_once(run: Run, files: Path) -> None:
@@ -566,7 +565,7 @@ def test_a_debug_policy_is_noted(run: Run, files: Path) -> None:
     signed = block(policy=0xB0000)
     Path("block").write_bytes(signed)
     Path("auth").write_bytes(auth(signed))
-    assert f"note: {DEBUG}" in run(*CHECK, "block", "auth").lines
+    assert f"note: {DEBUG}" in run(*CHECK, "block", "auth").notes
 
 
 @pytest.mark.parametrize("command", ["build", "show", "check"])

@@ -49,9 +49,9 @@ def test_every_field_is_shown(run: Run, here: Path, version: int) -> None:
     data = report(version)
     (here / "report.bin").write_bytes(data)
     ran = run("snp", "show", "report.bin")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     title = f"report.bin: an SEV-SNP report, version {version} (not verified)"
-    assert (ran.lines[0], ran.lines[-1]) == (title, f"note: {CAUTION}")
+    assert (ran.lines[0], ran.notes[-1]) == (title, f"note: {CAUTION}")
     for name, (offset, size) in FIELDS.items():
         if name in ("signature_r", "signature_s"):
             assert f"{data[offset : offset + size][::-1].hex()}" in ran.out
@@ -193,8 +193,8 @@ def test_azure_s_runtime_data_is_shown_with_its_binding(run: Run, here: Path) ->
     assert "HCLAkPub" in ran.out
     assert "(sha256: report_data is its hash)" in ran.out
     assert "(sha256: NOT bound to the report)" in ran.out
-    assert ran.out.count("note: Azure makes this report once") == 2
-    assert ran.out.count("note: the runtime data beside the report is not bound to it") == 1
+    assert ran.err.count("note: Azure makes this report once") == 2
+    assert ran.err.count("note: the runtime data beside the report is not bound to it") == 1
     ran = run("snp", "show", "good", "bad", "--json")
     bounds = [one["runtime_data"]["bound"] for one in json.loads(ran.out)["inputs"]]
     assert bounds == [True, False]
@@ -208,7 +208,7 @@ def test_runtime_data_does_not_steer_the_terminal(run: Run, here: Path) -> None:
 def test_quiet_leaves_out_notes(run: Run, here: Path) -> None:
     (here / "r").write_bytes(hcl(report()))
     ran = run("snp", "show", "r", "-q")
-    assert "note:" not in ran.out
+    assert "note:" not in ran.out + ran.err
     assert "(not verified)" in ran.lines[0]
     assert "measurement" in ran.out
 
@@ -254,7 +254,7 @@ def test_the_folder_of_configfs_tsm_is_read_though_it_has_files_to_write_only(
     ran = run("snp", "show", "tsm")
     assert (ran.code, ran.lines[0].partition(":")[0]) == (0, "tsm")
     assert "  beside it: certificate table, VCEK, 15 bytes" in ran.lines
-    assert [one for one in ran.lines if "not read" in one] == ["note: not read: other"]
+    assert [one for one in ran.notes if "not read" in one] == ["note: not read: other"]
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -403,7 +403,7 @@ def test_every_field_of_a_vcek_is_shown(run: Run, here: Path, platform: SnpPlatf
     }  # fmt: skip
     ran = run("snp", "show", "v")
     assert ran.lines[0] == f"v: a VCEK of {product.value} (not verified)"
-    assert ran.lines[-1] == f"note: {CAUTION}"
+    assert ran.notes[-1] == f"note: {CAUTION}"
     for name, spl in spls.items():
         assert line(ran.out, name).startswith(f"{name} {spl} (")
     assert line(ran.out, "hwID") == f"hwID {platform.hwid.hex()} (the chip)"
@@ -519,7 +519,7 @@ def test_a_certificate_of_standard_input_is_shown(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pem(AMD.ark))))
     ran = run("snp", "show", "-", "-q")
     assert (ran.code, ran.lines[0]) == (0, "standard input: an ARK of Milan (not verified)")
-    assert "note" not in ran.out
+    assert "note" not in ran.out + ran.err
 
 
 def test_a_certificate_s_text_does_not_steer_the_terminal(run: Run, here: Path) -> None:

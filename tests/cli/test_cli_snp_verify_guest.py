@@ -76,9 +76,9 @@ def refused(ran: Ran, *checks: str) -> Any:
 
 def test_the_guest_that_was_meant_is_held_against_the_report(run: Run) -> None:
     ran = run(*VERIFY, *GUEST, "--report-data", DATA.hex())
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines[0] == "OK: the report is not AMD's: Milan, VCEK, VMPL 0"
-    assert f"note: {snp_expected.GUEST}" not in ran.lines
+    assert f"note: {snp_expected.GUEST}" not in ran.notes
     document = json.loads(run(*VERIFY, *GUEST, "--json").out)
     assert document["checks"][-1] == {
         "id": "snp.launch-digest", "ok": True,
@@ -103,7 +103,7 @@ def test_kernel_svsm_profile_and_pages_describe_it_as_for_measure(run: Run) -> N
     ):
         measures(**given)
         ran = run(*VERIFY, *options)
-        assert (ran.code, ran.err) == (0, ""), options
+        assert (ran.code, ran.errors) == (0, []), options
         measured = run("snp", "measure", *options)
         assert measured.out == f"{digest_of(**given).hex()}\n"
 
@@ -129,7 +129,7 @@ def test_what_is_odd_of_the_guest_is_noted_whatever_the_verdict(run: Run) -> Non
     assert words in refused(run(*VERIFY, *odd, "--json"), "snp.launch-digest")["notes"]
     measures(vmsa=SnpProfile(cpu=CPU, features=0x20))
     ran = run(*VERIFY, *odd)
-    assert (ran.code, f"note: {words}" in ran.lines) == (0, True)
+    assert (ran.code, f"note: {words}" in ran.notes) == (0, True)
 
 
 # a digest that differs
@@ -348,7 +348,7 @@ def test_hex_that_is_base64_too_is_hex(run: Run) -> None:
     Path("report").write_bytes(report)
     for data, digest in (("ab" * 64, "cd" * 48), ("AB" * 64, "CD " * 48)):
         ran = run(*VERIFY, "--report-data", data, "--launch-digest", digest)
-        assert (ran.code, ran.err) == (0, "")
+        assert (ran.code, ran.errors) == (0, [])
     ran = run(*VERIFY, "--report-data", "ba" * 64)
     assert (ran.code, "error: report_data is abab" in ran.err) == (1, True)
 

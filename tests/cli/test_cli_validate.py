@@ -89,9 +89,9 @@ def es_lab(run: Run, here: Path) -> Lab:
 def test_a_launch_validates_from_its_report(sev_lab: Lab) -> None:
     sev_lab.launch()
     ran = sev_lab.validate("--launch-info", "info")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines[0] == "OK: Looks good to me"
-    assert ran.lines[1].startswith("note: policy 0x0001 is what the host reports")
+    assert ran.notes[0].startswith("note: policy 0x0001 is what the host reports")
 
 
 def test_every_short_and_long_option_of_the_libvirt_tool_is_taken(es_lab: Lab) -> None:
@@ -109,7 +109,7 @@ def test_every_short_and_long_option_of_the_libvirt_tool_is_taken(es_lab: Lab) -
         (*long, "--num-cpus", "3", "--vmsa-cpu0", "vmsa0", "--vmsa-cpu1", "vmsa1", "--tk", "tk"),
     ):
         ran = es_lab.run("validate", *given)
-        assert (ran.code, ran.lines[0], ran.err) == (0, "OK: Looks good to me", "")
+        assert (ran.code, ran.lines[0], ran.errors) == (0, "OK: Looks good to me", [])
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -194,10 +194,10 @@ def test_the_record_of_an_unverified_platform_needs_insecure(sev_lab: Lab) -> No
     assert "nobody verified the platform" in ran.err
     ran = sev_lab.validate(*given, "--insecure")
     assert ran.code == 0
-    assert ran.lines[1].startswith("note: INSECURE")
+    assert ran.notes[0].startswith("note: INSECURE")
     write_record(sev_lab, root="not AMD's: ARK 00", generation=None)
     assert (
-        "note: this session's platform has a root that is not AMD's" in sev_lab.validate(*given).out
+        "note: this session's platform has a root that is not AMD's" in sev_lab.validate(*given).err
     )
 
 
@@ -234,7 +234,7 @@ def test_a_session_with_kernel_hashes_is_held_to_a_kernel_of_its_owner(sev_lab: 
     )
     assert sev_lab.validate(*given, "--kernel", "kernel").code == 1
     ran = sev_lab.validate(*given, "--insecure")
-    assert (ran.code, f"note: INSECURE: {NO_KERNEL}" in ran.lines) == (0, True)
+    assert (ran.code, f"note: INSECURE: {NO_KERNEL}" in ran.notes) == (0, True)
 
 
 @pytest.mark.parametrize("named", ["kernel", "kernel-hashes", "launch-digest"])
@@ -249,7 +249,7 @@ def test_a_kernel_a_hash_or_a_digest_is_the_owner_s_word(sev_lab: Lab, named: st
     firmware = named != "launch-digest"
     given = ("--launch-info", "info", "--record", "record", f"--{named}", value)
     ran = sev_lab.validate(*given, firmware=firmware)
-    assert (ran.code, "INSECURE" in ran.out, ran.err) == (0, False, "")
+    assert (ran.code, "INSECURE" in ran.out, ran.errors) == (0, False, [])
 
 
 def test_a_policy_of_yours_that_the_host_denies_is_noted(es_lab: Lab) -> None:
@@ -257,7 +257,7 @@ def test_a_policy_of_yours_that_the_host_denies_is_noted(es_lab: Lab) -> None:
     Path("info").write_text(Path("info").read_text().replace("policy     : 5", "policy     : 1"))
     ran = es_lab.validate("--launch-info", "info", "--policy", "5", "-n", "1", *SKU)
     assert ran.code == 0
-    assert "note: the host reports policy 0x0001, not yours" in ran.out
+    assert "note: the host reports policy 0x0001, not yours" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_plain_sev_measures_no_vcpus_and_says_so(sev_lab: Lab) -> None:
     sev_lab.launch()
     ran = sev_lab.validate("--launch-info", "info", "-n", "3", *SKU, "--policy", "1")
     assert ran.code == 0
-    assert "note: policy 0x0001 is plain SEV: vCPU options play no part" in ran.out
+    assert "note: policy 0x0001 is plain SEV: vCPU options play no part" in ran.err
     assert sev_lab.validate("--launch-info", "info", "-n", "3").code == 0
 
 
@@ -385,7 +385,7 @@ def test_secrets_are_wrapped_for_the_launch_that_verified(
     given = ("--launch-info", "info", "-s", "luks-key:key", "--inject-secret", f"{other}:{second}")
     files = ("--secret-header", "h", "--secret-payload", "p")
     ran = sev_lab.validate(*given, *files)
-    assert UNKNOWN_PLATFORM in ran.lines
+    assert UNKNOWN_PLATFORM in ran.notes
     assert (ran.code, ran.lines[:2]) == (0, ["OK: Looks good to me", "OK: Injected 2 secrets"])
     header, payload = (base64.b64decode(Path(name).read_bytes()) for name in "hp")
     assert guest.inject(header, payload) == {
@@ -421,8 +421,8 @@ def test_firmware_without_an_area_for_secrets_is_noted(sev_lab: Lab) -> None:
             "--secret-payload", "p", "--force",
         )  # fmt: skip
         assert ran.code == 0
-        assert "note: the firmware image declares no area for secrets" in ran.out
-        assert UNKNOWN_PLATFORM in ran.out
+        assert "note: the firmware image declares no area for secrets" in ran.err
+        assert UNKNOWN_PLATFORM in ran.err
 
 
 @pytest.mark.parametrize("profile", ["qemu-legacy", "qemu-init2", "qemu-init2+debug-swap"])
@@ -464,7 +464,7 @@ def test_firmware_that_binds_no_secret_to_a_launch_needs_insecure(run: Run, here
     assert "before API 0.17" in ran.err
     ran = lab.validate(*given, "--insecure")
     assert ran.code == 0
-    assert "note: INSECURE: this firmware binds the secret to no launch" in ran.out
+    assert "note: INSECURE: this firmware binds the secret to no launch" in ran.err
     assert guest.inject(*(base64.b64decode(Path(name).read_bytes()) for name in "hp"))
 
 
@@ -512,7 +512,7 @@ def test_no_output_ever_shows_a_key_or_the_expected_measurement(es_lab: Lab) -> 
 def test_a_policy_that_leaves_memory_open_is_noted(run: Run, here: Path) -> None:
     lab = new_lab(Platform(b"lab"), run, 0)
     lab.launch()
-    assert "lets the host read the guest's memory" in lab.validate("--launch-info", "info").out
+    assert "lets the host read the guest's memory" in lab.validate("--launch-info", "info").err
 
 
 INFO = "--launch-info info"

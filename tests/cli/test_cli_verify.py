@@ -70,8 +70,8 @@ def test_a_chain_verifies_with_its_root_named(run: Run, files: sev.Chain, argume
     assert ran.lines[6] == (
         f"OK: the chain leads to a trusted root: not AMD's: ARK {files.ark.fingerprint[:16]}"
     )
-    assert ran.lines[7].startswith("note: this root is not AMD's")
-    assert ran.err == ""
+    assert ran.notes[0].startswith("note: this root is not AMD's")
+    assert ran.errors == []
 
 
 def test_ask_and_ark_come_from_the_named_root(run: Run, files: sev.Chain) -> None:
@@ -360,7 +360,7 @@ def test_reserved_bytes_in_use_are_a_note_in_every_command(run: Run, files: sev.
     owned(files)
     given = ("owned", "--ca", "ca", "--trust-root", "root")
     ran = run("verify", *given)
-    assert (ran.code, ran.lines[-1]) == (0, f"note: {NOTE}")
+    assert (ran.code, ran.notes[-1]) == (0, f"note: {NOTE}")
     assert NOTE in json.loads(run("verify", *given, "--json").out)["notes"]
     each = json.loads(run("verify", "--each", *given, "--json").out)
     assert NOTE in each["chains"][0]["notes"]

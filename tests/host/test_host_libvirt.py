@@ -260,9 +260,9 @@ INJECT = ("--inject-secret", "luks-key:key")
 
 def test_a_guest_on_a_host_is_attested_gets_its_secret_and_runs(lab: Lab) -> None:
     ran = lab.validate(*INJECT)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines[:2] == ["OK: Looks good to me", "OK: Injected 1 secrets"]
-    assert [line for line in ran.lines if "INSECURE" in line] == [
+    assert [line for line in ran.notes if "INSECURE" in line] == [
         "note: INSECURE: without --record, nothing says whether the platform was verified"
     ]
     assert lab.secret == {GUID: b"the disk key"}
@@ -304,7 +304,7 @@ def test_a_connection_to_this_machine_is_refused(lab: Lab, name: str) -> None:
     assert "this is the host itself" in ran.err
     ran = lab.validate("--insecure", *INJECT)
     assert ran.code == 0
-    assert "note: INSECURE: this is the host itself" in ran.out
+    assert "note: INSECURE: this is the host itself" in ran.err
     refused = lab.run("session", "--name", "s", "--connect", URI, "5")
     assert refused.code == 3
 
@@ -392,7 +392,7 @@ def test_the_insecure_go_on_and_are_told(lab: Lab) -> None:
     ran = lab.validate("--insecure")
     assert ran.code == 0
     for words in ("not paused, but running", "<nvram>, which", "boots a kernel that is not"):
-        assert f"INSECURE: the guest is {words}" in ran.out or words in ran.out
+        assert f"INSECURE: the guest is {words}" in ran.err or words in ran.err
 
 
 def test_the_configuration_can_be_ignored(lab: Lab) -> None:
@@ -438,7 +438,7 @@ def test_what_is_not_said_is_taken_from_the_host_by_the_insecure_alone(
     ran = lab.validate("--insecure", known=False)
     assert (ran.code, ran.lines[0]) == (0, "OK: Looks good to me")
     for part in PARTS:
-        assert f"note: INSECURE: {part} is what the host says" in ran.out
+        assert f"note: INSECURE: {part} is what the host says" in ran.err
     known = [word for words in PARTS.values() for word in words]
     ran = lab.validate("--insecure", *known, known=False)
     assert (ran.code, "is what the host says" in ran.out) == (0, False)
@@ -540,7 +540,7 @@ def test_requirements_need_nothing_of_the_host(lab: Lab) -> None:
     ran = lab.validate(*DEMANDS, *INJECT, "--launch", "db", known=False)
     assert (ran.code, "Measurement does not match" in ran.err, lab.secret) == (1, True, {})
     ran = lab.validate(*DEMANDS, *INJECT, "--launch", "web", known=False)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert "OK: the requirements allow it as launch web" in ran.lines
     assert lab.secret == {GUID: b"the disk key"}
 
@@ -564,7 +564,7 @@ def test_a_host_that_measures_no_kernel_gets_no_secret_of_a_session_with_kernel_
     assert (ran.code, lab.secret) == (3, {})
     assert "but no kernel was given: the host would choose it" in ran.err
     ran = lab.validate(*given, "--insecure")
-    assert (ran.code, "INSECURE: this session was made with --kernel-hashes" in ran.out) == (
+    assert (ran.code, "INSECURE: this session was made with --kernel-hashes" in ran.err) == (
         0,
         True,
     )

@@ -183,7 +183,7 @@ async def hangs() -> None:
 
 def test_a_guest_behind_a_socket_is_attested_gets_its_secret_and_runs(lab: Lab) -> None:
     ran = lab.validate(*INJECT)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines[:2] == ["OK: Looks good to me", "OK: Injected 1 secrets"]
     assert lab.secret == {GUID: b"the disk key"}
     assert lab.client.calls[-3:] == ["sev-inject-launch-secret", "cont", "disconnect"]
@@ -333,7 +333,7 @@ def test_the_insecure_go_on_in_another_state_and_are_told(lab: Lab) -> None:
     lab.client.sev["state"] = "launch-update"
     ran = lab.validate("--insecure")
     assert ran.code == 0
-    assert "note: INSECURE: the guest is not paused, but in the state launch-update" in ran.out
+    assert "note: INSECURE: the guest is not paused, but in the state launch-update" in ran.err
 
 
 @pytest.mark.parametrize("command", ["query-sev-capabilities", "query-sev-launch-measure"])

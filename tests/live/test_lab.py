@@ -871,7 +871,7 @@ def test_what_the_host_says_is_taken_only_by_the_insecure(lab: Lab, owner: Owner
         options = (*owner.keys(started), *owner.connect(started))
         ours = owner.sev_attest("validate", *options)
         for what in taken:
-            assert f"note: INSECURE: the {what} is what the host says" in ours.out
+            assert f"note: INSECURE: the {what} is what the host says" in ours.err
     # Where it knows this host by the name that libvirt has of it, it reads the domain's files. For
     # SEV-ES it takes the host's CPU to be the guest's; newer ones do if that is passed through.
     theirs = lab.run(PEER, *options)

@@ -315,19 +315,19 @@ def test_the_list_of_snp_is_another_than_that_of_sev(run: Run) -> None:
 def test_a_report_is_judged_in_three_groups(run: Run, here: Path) -> None:
     Path("report.bin").write_bytes(raw(committed_build=37))
     ran = run("advisories", "--report", "report.bin")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     heads = [line.partition(" (")[0] for line in ran.lines if not line.startswith(" ")]
     assert heads[1:4] == [*AdvisoryVerdict]
     at = ran.lines.index("  CVE-2024-21944: " + judge()["CVE-2024-21944"].advisory.title)
     assert ran.lines[at + 1].startswith("    why: firmware 1.55.38 runs, but the host can go back")
-    assert ran.lines[-1] == "note: firmware: 1.55.38 runs, the host can go back to 1.55.37"
-    assert "note:" not in run("advisories", "--report", "report.bin", "-q").out
+    assert ran.notes[-1] == "note: firmware: 1.55.38 runs, the host can go back to 1.55.37"
+    assert run("advisories", "--report", "report.bin", "-q").notes == []
     document = json.loads(run("advisories", "--report", "report.bin", "--json").out)
     assert document["facts"]["product"] == "genoa"
     named = run("advisories", "--report", "report.bin", "--product", "genoa")
     assert (named.code, named.out) == (0, ran.out)
     assert document["facts"]["report"]["committed_build"] == 37
-    assert document["facts"]["standing"] == [ran.lines[-1][6:]]
+    assert document["facts"]["standing"] == [ran.notes[-1][6:]]
     assert {entry["verdict"] for entry in document["advisories"]} == {*AdvisoryVerdict}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.interrupts import running
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.store import StoreOptions
@@ -156,7 +156,7 @@ class Attempt:
             error.add_note(words)
             return
         with suppress(OSError):
-            click.echo(f"note: {render.one_line(words)}", err=True)
+            terminal.say(f"note: {render.one_line(words)}", err=True)
 
     def _secret(self) -> str:
         """Return whether the guest has its secret, in words."""

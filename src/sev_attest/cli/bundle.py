@@ -2,7 +2,7 @@
 
 A command names its bundles and gets one argument for each::
 
-    class KeyOptions(Options, title="Session keys"):
+    class KeyOptions(Options, title="Keys"):
         tik: str | None = option("--tik", type=FILE, help="TIK of the session.")
 
     @click.command("validate", cls=Command)
@@ -19,6 +19,8 @@ from typing import Any, NoReturn, Self, TypeVar, dataclass_transform
 import click
 from click.core import ParameterSource
 
+from sev_attest.cli.environment import VariableOption
+from sev_attest.cli.help import Helpful, HelpfulGroup
 from sev_attest.cli.usage import combined, usage
 from sev_attest.errors import Unsupported
 
@@ -85,7 +87,8 @@ class Options:
 
         def decorate(function: Function) -> Function:
             for field, found in reversed(cls.declared().items()):
-                click.option(*found.names, field, cls=click.Option, **found.settings)(function)
+                kind = VariableOption if "envvar" in found.settings else click.Option
+                click.option(*found.names, field, cls=kind, **found.settings)(function)
             vars(function).setdefault(_BUNDLES, {})[name] = cls
             return function
 
@@ -98,6 +101,13 @@ class Options:
         ``_given`` are the fields and arguments of the command that have a value.
         """
         return iter(())
+
+    def settled(self, _environment: AbstractSet[str]) -> Self:
+        """Return the bundle without values of the environment that play no part.
+
+        ``_environment`` are the fields that have their values from there.
+        """
+        return self
 
     @classmethod
     def none(cls) -> Self:
@@ -113,7 +123,7 @@ class Options:
         return [option_name(field) for field in fields if getattr(self, field) is not None]
 
 
-class Command(click.Command):
+class Command(Helpful):
     """A command that takes bundles; its help lists the options of each under its title."""
 
     @property
@@ -146,34 +156,28 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, with bundles in place of their options."""
         values = ctx.params.copy()  # ctx.params stays: the search for a mismatch's cause reads it
+        environment = {
+            name for name in values if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+        }
         bundles = {
-            name: bundle(**{field: values.pop(field) for field in bundle.declared()})
+            name: bundle(**{field: values.pop(field) for field in bundle.declared()}).settled(
+                environment
+            )
             for name, bundle in self._bundles.items()
         }
         result: object = self.callback and ctx.invoke(self.callback, **values, **bundles)
         return result
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, section by section."""
-        titles = {
+    def titles(self) -> dict[str, str]:
+        """Return under which title the help lists each option of a bundle."""
+        return {
             field: found.title
             for bundle in self._bundles.values()
             for field, found in bundle.declared().items()
         }
-        sections: dict[str, list[tuple[str, str]]] = {}
-        records = [
-            (titles.get(str(parameter.name), "Options"), record)
-            for parameter in self.get_params(ctx)
-            if (record := parameter.get_help_record(ctx))
-        ]
-        for title, record in records:
-            sections.setdefault(title, []).append(record)
-        for title, rows in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
 
 
-class Group(click.Group):
+class Group(HelpfulGroup):
     """A group of such commands."""
 
     command_class: type[click.Command] | None = Command

@@ -7,7 +7,7 @@ from typing import TextIO
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.hints import hint_for
 from sev_attest.cli.interrupts import INTERRUPTED, running
 from sev_attest.cli.usage import UsageErrors
@@ -26,7 +26,8 @@ def run(group: click.Group, arguments: list[str]) -> int:
     """Run a command line, print its errors, and return the exit code."""
     code = 0
     try:
-        code = running.code = _run(group, arguments)
+        with terminal.restored():
+            code = running.code = _run(group, arguments)
         sys.stdout.flush()
     except OSError as error:
         _discard(sys.stdout)
@@ -112,7 +113,7 @@ def _command(arguments: list[str]) -> Iterator[str]:
 
 def _complain(line: str) -> None:
     try:
-        click.echo(line, err=True)
+        terminal.say(line, err=True)
     except OSError:
         _discard(sys.stderr)  # nobody reads it; the exit code remains
 

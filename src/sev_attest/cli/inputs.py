@@ -17,6 +17,7 @@ from sev_attest.errors import MalformedInput, SevAttestError, Unsupported, readi
 
 if TYPE_CHECKING:
     from click import ParamType as ParamType  # noqa: PLC0414 - others take it from here
+    from click.shell_completion import CompletionItem
 else:
 
     class ParamType(click.ParamType):
@@ -129,6 +130,14 @@ class FileName(ParamType[str]):
         if value == STDIN and not self.stdin:
             self.fail("this is written to a file, not to standard output", param, ctx)
         return str(value)
+
+    def shell_complete(
+        self, _ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem[str]]":
+        """Have the shell complete names of files, or of folders alone."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="dir" if param.metavar == "DIR" else "file")]
 
 
 class Api(ParamType[tuple[int, int]]):

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FOLDER
 from sev_attest.cli.options.common import OutputOptions
@@ -57,7 +57,7 @@ def show(
     facts |= {"findings": [_document(one) for one in report.findings], "notes": [caution]}
     if output.text:
         if report.ready:
-            click.echo(f"OK: {verdict}")
+            terminal.say(f"OK: {verdict}")
         _list(report, verbose=output.verbose)
         render.notes([caution])
     if not report.ready:

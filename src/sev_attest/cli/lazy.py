@@ -1,12 +1,14 @@
 """Groups whose commands are files, imported only when one runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 import click
 
+from sev_attest.cli.help import HelpfulGroup
 
-class LazyGroup(click.Group):
+
+class LazyGroup(HelpfulGroup):
     """Imports a command's file only when that command runs (or shows its help)."""
 
     def __init__(
@@ -34,7 +36,6 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table of commands."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(self._table.items()))
+    def summaries(self, _ctx: click.Context) -> Iterator[tuple[str, str]]:
+        """Yield each command and its line in the help, without importing it."""
+        return ((name, line[:1].upper() + line[1:]) for name, line in self._table.items())

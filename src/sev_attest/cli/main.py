@@ -6,12 +6,14 @@ from typing import TextIO
 
 import click
 
-from sev_attest.cli import exits, interrupts
+from sev_attest.cli import completion, exits, interrupts
+from sev_attest.cli.help import MAX_WIDTH
 from sev_attest.cli.lazy import LazyGroup
 
 _COMMANDS = {
     "advisories": "list known weaknesses of the platform, and which of them affect a launch",
     "certs": "show, split and join certificates; make an OCA, sign a PEK with it",
+    "completion": "print the script for completion in bash, zsh or fish",
     "demo": "run a whole attestation on a simulated platform, from its chain to the verdict",
     "domain": "check and prepare libvirt's domain XML; read what a host offers",
     "firmware": "show what an OVMF image declares, and what it can attest",
@@ -34,7 +36,7 @@ _COMMANDS = {
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
-    if value:
+    if value and not ctx.resilient_parsing:
         from sev_attest import __version__
 
         click.echo(f"sev-attest {__version__}")
@@ -43,9 +45,17 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 
 @click.group(
     cls=LazyGroup,
+    examples=(
+        "sev-attest demo",
+        "sev-attest verify host.chain",
+        "sev-attest session --name vm1 host.chain 0x5",
+        (
+            "sev-attest validate --launch-info vm1.info --record vm1.launch.json --firmware "
+            "OVMF.fd --tik vm1_tik.bin --tek vm1_tek.bin"
+        ),
+    ),
     commands_by_name=_COMMANDS,
-    no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH},
     epilog="Exit codes: 0 verified, 1 not verified, 2 usage, 3 refused as insecure, 4 guest cannot "
     "be attested, 5 wrong state, 6 unreadable or malformed input, 70 internal error, "
     "130 interrupted by a signal.",
@@ -66,7 +76,9 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     interrupts.handle()
-    sys.exit(exits.run(cli, sys.argv[1:] if arguments is None else arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    shell = completion.wanted(arguments)
+    sys.exit(completion.complete(cli, shell) if shell else exits.run(cli, arguments))
 
 
 def _nowhere() -> TextIO:

@@ -16,9 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import click
-
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.errors import Insecure, SevAttestError, Unsupported
 
 try:
@@ -119,7 +117,7 @@ def _sweep(folder: Path) -> None:
             told = f"{shown} is an old file that a killed run with --force was replacing"
         else:
             told = f"removed {shown}, which a killed run left behind"
-        click.echo(f"note: {told}", err=True)
+        terminal.say(f"note: {told}", err=True)
 
 
 def _abandoned(left: Path, *, remove: bool) -> bool:

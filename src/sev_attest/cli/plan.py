@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.attempt import Steps
 from sev_attest.cli.findings import document, listed, refusal
 from sev_attest.cli.inputs import read_small
@@ -287,7 +287,7 @@ def tell_dry(
         )
     elif output.text:
         name = render.one_line(plan.name)
-        click.echo(f"OK: {name} can be launched: nothing was changed")
+        terminal.say(f"OK: {name} can be launched: nothing was changed")
         for step in would:
             click.echo(f"would {render.one_line(step)}")
         show_plan(plan, err=False)

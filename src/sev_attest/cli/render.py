@@ -1,12 +1,15 @@
 """Print text for people, or one JSON document."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
+from sev_attest.cli import terminal
 from sev_attest.errors import Failure
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 _PARTS = 4096
 _CHECK_WIDTH = 26
+_MARK = re.compile("[\u2022\u2b11](\u0337|\u0338)?")
+_COLORS = {"ok": "green", "FAIL": "red", "-": "yellow"}
+_DIFF = {"-": "red", "+": "green", "@": "cyan"}
 LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"
 
 
@@ -96,10 +102,11 @@ def errors(failures: Iterable[Failure]) -> list[dict[str, str]]:
     return [{"check": f.check, "message": f.message, "hint": f.hint} for f in failures]
 
 
-def notes(lines: Iterable[str], *, err: bool = False) -> None:
-    """Print notes, one line each."""
+def notes(lines: Iterable[str]) -> None:
+    """Print notes on standard error, one line each: standard output is for the verdict alone."""
     for line in lines:
-        click.echo(f"note: {one_line(line)}", err=err)
+        with suppress(OSError):  # a note that nobody reads ends no command
+            terminal.say(f"note: {one_line(line)}", err=True)
 
 
 def checks(
@@ -120,7 +127,31 @@ def steps(
     width = max([_CHECK_WIDTH, *(len(check) + 1 for check in every)])
     for check, words in every.items():
         verdict = "ok" if check in held else "FAIL" if check in failed else "-"
-        click.echo(f"{verdict:<5}{check:<{width}}{words}", err=err)
+        shown = terminal.paint(f"{verdict:<5}", _COLORS[verdict], err=err)
+        terminal.echo(f"{shown}{check:<{width}}{words}", err=err)
+
+
+def tree(chain: "Chain", held: AbstractSet[str]) -> None:
+    """Print a chain as :func:`chain_tree` draws it."""
+    for line in chain_tree(chain, held):
+        terminal.echo(_MARK.sub(_painted, line))
+
+
+def _painted(mark: re.Match[str]) -> str:
+    return terminal.paint(mark[0], "red" if mark[1] else "green")
+
+
+def diff(lines: Iterable[str]) -> None:
+    """Print a unified diff on standard error; others wrote its lines, as :func:`raw` has them."""
+    for line in lines:
+        color = _DIFF.get(line[:1])
+        if color is None or not terminal.colored(sys.stderr):
+            raw(f"{line}\n".encode(), err=True)
+        else:
+            terminal.echo(
+                terminal.paint(_escaped(line.removesuffix("\r"), kept="\t"), color, err=True),
+                err=True,
+            )
 
 
 def chain_tree(chain: "Chain", held: AbstractSet[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from sev_attest.cli import render, snp_fields
+from sev_attest.cli import render, snp_fields, terminal
 from sev_attest.cli.bundle import option
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.errors import ReportInvalid
@@ -79,7 +79,7 @@ class SnpCase(NamedTuple):
         notes = self.notes
         error.facts = self._facts(error.held, failed) | {"notes": notes}
         if self.output.text:
-            click.echo(f"NOT VERIFIED: {render.one_line(error.failures[0].message)}")
+            terminal.say(f"NOT VERIFIED: {render.one_line(error.failures[0].message)}")
         self._steps(error.held, failed.keys())
         searching = search is not None and not (search.no_diagnose or self.output.quiet)
         if guest and search and searching and self.measured and _DIGEST in failed:
@@ -133,7 +133,7 @@ class SnpCase(NamedTuple):
             render.document(command, ok=True, **facts, notes=[*notes])
         if self.output.text:
             for line in (_first_line(verified), *said):
-                click.echo(f"OK: {render.one_line(line)}")
+                terminal.say(f"OK: {render.one_line(line)}")
         self._steps(verified.held | self.expected.checks.keys())
         if self.output.text and self.output.verbose:
             for one in verified.chain.certificates:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import option
 from sev_attest.cli.options.common import ExplainOptions
 from sev_attest.cli.options.guest import Measured
@@ -142,12 +142,12 @@ class Case:
             checks = render.checks(CHECKS, held)
             render.document(command, ok=True, **more, **facts, checks=checks, secrets=secrets)
         if self.output.text:
-            click.echo("OK: Looks good to me")
+            terminal.say("OK: Looks good to me")
             if secrets:
-                click.echo(f"OK: Injected {secrets} secrets")
+                terminal.say(f"OK: Injected {secrets} secrets")
             if met is not None:
                 name = f"{met.name} ({met.guest})" if met.guest else met.name
-                click.echo(f"OK: the requirements allow it as launch {render.one_line(name)}")
+                terminal.say(f"OK: the requirements allow it as launch {render.one_line(name)}")
             render.notes(self.notes)
         self._explain(held)
 

@@ -66,7 +66,15 @@ class SnpReportOptions(Options, title="What is known of an SEV-SNP guest"):
             yield usage(f"{mine} excludes {', '.join(beside)}, which describe a launch of SEV")
 
 
-@click.command("advisories", cls=Command)
+@click.command(
+    "advisories",
+    cls=Command,
+    examples=(
+        "sev-attest advisories",
+        "sev-attest advisories --generation Milan --api 1.51 --build 3 --policy 0x5",
+        "sev-attest advisories --report vm1.report",
+    ),
+)
 @LaunchOptions.given("launch")
 @SnpReportOptions.given("guest")
 @OutputOptions.given("output")

@@ -24,12 +24,18 @@ _force = click.option("--force", is_flag=True, help="Write over files that exist
 _inputs = click.argument("inputs", nargs=-1, type=FILE, metavar="INPUT...")
 
 
-@click.group("certs", cls=Group, no_args_is_help=False)
+@click.group("certs", cls=Group, examples=("sev-attest certs show host.chain",))
 def command() -> None:
     """Show, split and join platform certificates; make an OCA and sign a PEK with it."""
 
 
-@command.command("show")
+@command.command(
+    "show",
+    examples=(
+        "sev-attest certs show host.chain",
+        "sev-attest certs show --verbose pdh.cert cek.cert",
+    ),
+)
 @_inputs
 @CertificateOptions.given("certificates")
 @OutputOptions.given("output")
@@ -49,7 +55,7 @@ def show(
                 click.echo(f"    {name}: {facts[name]}")
 
 
-@command.command("split")
+@command.command("split", examples=("sev-attest certs split host.chain --out certs",))
 @_inputs
 @click.option("--out", type=OUTPUT, default=".", metavar="DIR", help="Folder for the files.")
 @_force
@@ -70,7 +76,7 @@ def split(
     _write("certs split", files, force=force, output=output)
 
 
-@command.command("join")
+@command.command("join", examples=("sev-attest certs join certs --output host.chain",))
 @_inputs
 @click.option(
     "-o", "--output", "place", type=OUTPUT, metavar="FILE", required=True, help="Write it here."
@@ -92,7 +98,7 @@ def join(
     _write("certs join", files, force=force, output=output)
 
 
-@command.command("generate-oca")
+@command.command("generate-oca", examples=("sev-attest certs generate-oca oca.cert oca.key",))
 @click.argument("certificate", type=OUTPUT)
 @click.argument("key", type=OUTPUT)
 @_force
@@ -107,7 +113,7 @@ def generate_oca(*, certificate: str, key: str, force: bool, output: OutputOptio
     _write("certs generate-oca", files, force=force, output=output)
 
 
-@command.command("sign-pek")
+@command.command("sign-pek", examples=("sev-attest certs sign-pek pek.csr pek.cert --key oca.key",))
 @click.argument("csr", type=FILE)
 @click.argument("out", type=OUTPUT)
 @click.option("--key", type=FILE, metavar="FILE", required=True, help="Private key of the OCA.")

@@ -11,6 +11,8 @@ from pathlib import Path
 import click
 
 from sev_attest.cli import exits
+from sev_attest.cli.bundle import Command
+from sev_attest.cli.environment import unset
 from sev_attest.cli.interrupts import INTERRUPTED, running
 from sev_attest.cli.outputs import require_new
 from sev_attest.errors import SevAttestError
@@ -22,7 +24,14 @@ _GUEST = (
 )
 
 
-@click.command("demo")
+@click.command(
+    "demo",
+    cls=Command,
+    examples=(
+        "sev-attest demo",
+        "sev-attest demo --snp --keep try",
+    ),
+)
 @click.option(
     "--keep",
     metavar="DIR",
@@ -187,6 +196,7 @@ def _run(
     for part, value in (values or {}).items():
         line = line.replace(part, value)
     with ExitStack() as stack:
+        stack.enter_context(unset())
         if output:
             file = stack.enter_context(Path(output).open("w", encoding="utf-8"))
             stack.enter_context(redirect_stdout(file))

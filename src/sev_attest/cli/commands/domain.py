@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Group
 from sev_attest.cli.findings import document, errors_of, listed, refusal
 from sev_attest.cli.inputs import FILE, STDIN, large_file, read_small, stdin_errors
@@ -32,12 +32,18 @@ if TYPE_CHECKING:
 _VERSIONS = ("libvirt", "qemu", "host_kernel", "guest_kernel")
 
 
-@click.group("domain", cls=Group, no_args_is_help=False)
+@click.group("domain", cls=Group, examples=("sev-attest domain check vm1.xml",))
 def command() -> None:
     """Check and prepare libvirt's domain XML; read what a host offers."""
 
 
-@command.command("check")
+@command.command(
+    "check",
+    examples=(
+        "sev-attest domain check vm1.xml",
+        "sev-attest domain check vm1.xml --libvirt 10.0 --qemu 8.2 --guest-kernel 6.8",
+    ),
+)
 @click.argument("xml", type=FILE)
 @click.option(
     "--session",
@@ -70,7 +76,7 @@ def check(
     if output.text:
         if not failed:
             counted = f" ({tally(findings)})" if findings else ""
-            click.echo(f"OK: nothing in this domain prevents attestation{counted}")
+            terminal.say(f"OK: nothing in this domain prevents attestation{counted}")
         listed(findings)
         if output.verbose:
             _steps(findings)
@@ -83,7 +89,9 @@ def check(
         render.document("domain check", ok=True, **facts)
 
 
-@command.command("prepare")
+@command.command(
+    "prepare", examples=("sev-attest domain prepare vm1.xml --session vm1 --output vm1-sev.xml",)
+)
 @click.argument("xml", type=FILE)
 @PrepareOptions.given("options")
 @SnpOptions.given("snp")
@@ -127,11 +135,11 @@ def prepare_command(
         render.raw(prepared.xml)
     notes = [] if files is None else _notes(files, subject)
     if output.text:
-        render.raw("".join(f"{line}\n" for line in diff).encode(), err=True)
+        render.diff(diff)
         if output.verbose:
             listed(prepared.mended, "fixed: ", err=True)
         listed(prepared.remaining, err=True)
-        render.notes(notes, err=True)
+        render.notes(notes)
     facts: dict[str, object] = {
         "output": place,
         "xml": prepared.xml.decode() if place is None else None,
@@ -146,7 +154,7 @@ def prepare_command(
         render.document("domain prepare", ok=True, **facts)
 
 
-@command.command("capabilities")
+@command.command("capabilities", examples=("sev-attest domain capabilities domcapabilities.xml",))
 @click.argument("file", type=FILE)
 @OutputOptions.given("output")
 def capabilities(*, file: str, output: OutputOptions) -> None:
@@ -189,7 +197,7 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
         kinds = (("SEV", host.sev), ("SEV-ES", host.es), ("SEV-SNP", host.snp))
         *others, last = (name for name, there in kinds if there)
         offered = f"{', '.join(others)} and {last}" if others else last
-        click.echo(f"OK: this host offers {offered}")
+        terminal.say(f"OK: this host offers {offered}")
         _show(host, verbose=output.verbose)
         render.notes(host.notes())
 

@@ -12,7 +12,7 @@ from sev_attest.guest.footer import ENTRIES, SECTIONS
 from sev_attest.guest.spec import OVMF_SEV_INFO
 
 
-@click.command("firmware", cls=Command)
+@click.command("firmware", cls=Command, examples=("sev-attest firmware OVMF.amdsev.fd",))
 @click.argument("file", type=FILE)
 @OutputOptions.given("output")
 def command(*, file: str, output: OutputOptions) -> None:

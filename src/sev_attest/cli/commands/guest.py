@@ -12,7 +12,14 @@ _COMMANDS = {
 
 
 @click.group(
-    "guest", cls=LazyGroup, commands_by_name=_COMMANDS, prefix="guest_", no_args_is_help=False
+    "guest",
+    cls=LazyGroup,
+    commands_by_name=_COMMANDS,
+    prefix="guest_",
+    examples=(
+        "sev-attest guest check",
+        "sev-attest guest request --challenge vm1.challenge.json --out answer",
+    ),
 )
 def command() -> None:
     """Look at a guest from inside; with SEV-SNP, ask for its report and open its secrets."""

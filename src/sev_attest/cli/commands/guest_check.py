@@ -12,7 +12,7 @@ _CAUTION = (
 )
 
 
-@click.command("check", cls=Command)
+@click.command("check", cls=Command, examples=("sev-attest guest check",))
 @TreeOptions.given("tree")
 @OutputOptions.given("output")
 def command(*, tree: TreeOptions, output: OutputOptions) -> None:

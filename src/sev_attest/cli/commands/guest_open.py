@@ -78,7 +78,14 @@ class SecretOptions(Options, title="Secrets"):
             yield usage("--force is for --out")
 
 
-@click.command("open", cls=Command)
+@click.command(
+    "open",
+    cls=Command,
+    examples=(
+        "sev-attest guest open secrets.json --out /run/secrets",
+        "sev-attest guest open secrets.json --secret disk > disk.key",
+    ),
+)
 @click.argument("file", type=FILE)
 @KeptOptions.given("kept")
 @SecretOptions.given("secrets")

@@ -82,7 +82,11 @@ class FolderOptions(Options, title="Files"):
     force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
 
-@click.command("request", cls=Command)
+@click.command(
+    "request",
+    cls=Command,
+    examples=("sev-attest guest request --challenge vm1.challenge.json --out answer",),
+)
 @RequestOptions.given("request")
 @FolderOptions.given("folders")
 @OutputOptions.given("output")
@@ -135,7 +139,7 @@ def command(*, request: RequestOptions, folders: FolderOptions, output: OutputOp
         for name, value in shown.items() if output.verbose else ():
             click.echo(f"{name}: {value}")
     if not output.quiet:
-        render.notes(_notes(kept, answer), err=True)
+        render.notes(_notes(kept, answer))
 
 
 def _asked(report_data: bytes, vmpl: int | None) -> "Answer":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Group
 from sev_attest.cli.commands.host_check import command as check
 from sev_attest.cli.commands.host_export import command as export
@@ -28,7 +28,7 @@ _OWNER = "an external owner's OCA, if there is one, is forgotten"
 _STATES = {"UNINIT": "not initialised", "INIT": "initialised, no guest", "WORKING": "with guests"}
 
 
-@click.group("host", cls=Group, no_args_is_help=False)
+@click.group("host", cls=Group, examples=("sev-attest host check",))
 def command() -> None:
     """Check that a host is ready for SEV, and manage its platform's certificates."""
 
@@ -37,7 +37,7 @@ command.add_command(check)
 command.add_command(export)
 
 
-@command.command("status")
+@command.command("status", examples=("sev-attest host status",))
 @DeviceOptions.given("device")
 @OutputOptions.given("output")
 def status(*, device: DeviceOptions, output: OutputOptions) -> None:
@@ -61,7 +61,7 @@ def status(*, device: DeviceOptions, output: OutputOptions) -> None:
         click.echo(f"id: {chip.hex() if chip else 'not reported'}")
 
 
-@command.command("csr")
+@command.command("csr", examples=("sev-attest host csr pek.csr",))
 @click.argument("out", type=OUTPUT)
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 @DeviceOptions.given("device")
@@ -83,7 +83,7 @@ def csr(*, out: str, force: bool, device: DeviceOptions, output: OutputOptions) 
         render.notes(["next: `sev-attest certs sign-pek`, then `sev-attest host provision`"])
 
 
-@command.command("provision")
+@command.command("provision", examples=("sev-attest host provision pek.cert oca.cert",))
 @click.argument("pek", type=FILE)
 @click.argument("oca", type=FILE)
 @ConfirmOptions.given("confirm")
@@ -115,7 +115,7 @@ def provision(
     _done("host provision", f"the platform is owned by the OCA {owner}", before, output, oca=owner)
 
 
-@command.command("rotate")
+@command.command("rotate", examples=("sev-attest host rotate",))
 @click.option("--pek", is_flag=True, help="Make a new PEK and OCA too; no SEV guest may run.")
 @ConfirmOptions.given("confirm")
 @DeviceOptions.given("device")
@@ -141,7 +141,7 @@ def rotate(
     _done("host rotate", f"the platform has a {made}", before, output)
 
 
-@command.command("reset")
+@command.command("reset", examples=("sev-attest host reset",))
 @ConfirmOptions.given("confirm")
 @DeviceOptions.given("device")
 @OutputOptions.given("output")
@@ -196,5 +196,5 @@ def _done(
     if output.as_json:
         render.document(name, ok=True, before=_facts(before), **facts)
     elif output.text:
-        click.echo(f"OK: {words}")
+        terminal.say(f"OK: {words}")
         render.notes(["export the chain again (`sev-attest host export`): guest owners need it"])

@@ -13,7 +13,14 @@ _CAUTION = (
 _KINDS = ("sev", "sev-es", "sev-snp")
 
 
-@click.command("check", cls=Command)
+@click.command(
+    "check",
+    cls=Command,
+    examples=(
+        "sev-attest host check",
+        "sev-attest host check --for sev-snp --json",
+    ),
+)
 @click.option(
     "--for",
     "kind",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import FILE, OUTPUT, read_small, stdin_errors
 from sev_attest.cli.options.chain import RootOptions
@@ -68,7 +68,9 @@ class CekOptions(Options, title="Certificates of AMD"):
         return KeyServer(self.kds or AMD)
 
 
-@click.command("export", cls=Command)
+@click.command(
+    "export", cls=Command, examples=("sev-attest host export host.chain --fetch --full",)
+)
 @click.argument("out", type=OUTPUT)
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 @CekOptions.given("amd")
@@ -127,7 +129,7 @@ def _signed(
 
     def wait(seconds: int) -> None:
         if not output.quiet:
-            render.notes([f"{address}: it asks to wait {seconds} seconds"], err=True)
+            render.notes([f"{address}: it asks to wait {seconds} seconds"])
         time.sleep(seconds)
 
     return with_signed_cek(chain, server.cek(chip, wait=wait), address)
@@ -160,7 +162,7 @@ def _show(
     elif output.text:
         click.echo(f"wrote {render.one_line(out)}: {', '.join(c.role for c in chain.certificates)}")
         if verified is not None and output.verbose:
-            click.echo("\n".join(render.chain_tree(verified.chain, CHECKS.keys())))
+            render.tree(verified.chain, CHECKS.keys())
         if root is not None:
-            click.echo(f"OK: the chain leads to a trusted root: {root}")
+            terminal.say(f"OK: the chain leads to a trusted root: {root}")
         render.notes(notes)

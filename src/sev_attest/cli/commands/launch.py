@@ -36,7 +36,21 @@ if TYPE_CHECKING:
     from sev_attest.owner.secret_sources import SecretSource
 
 
-@click.command("launch", cls=Command)
+@click.command(
+    "launch",
+    cls=Command,
+    examples=(
+        (
+            "sev-attest launch --connect qemu+ssh://host/system --xml vm1.xml --policy 0x5 "
+            "--firmware OVMF.amdsev.fd --num-cpus 4 --cpu-model-name EPYC-Milan "
+            "--inject-secret luks-key:disk.key"
+        ),
+        (
+            "sev-attest launch --connect qemu+ssh://host/system --domain vm1 --policy 0x1 "
+            "--firmware OVMF.fd --dry-run"
+        ),
+    ),
+)
 @TargetOptions.given("target")
 @LaunchOptions.given("options")
 @HostChainOptions.given("certificates")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Group
+from sev_attest.cli.completion import sessions
 from sev_attest.cli.inputs import OUTPUT, ParamType
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
 from sev_attest.cli.outputs import FileExists, write_all
@@ -45,7 +46,7 @@ _NOTHING_REMOVED = frozenset(
     f"ledger.{problem}" for problem in ("moved", "owner", "permission", "locked", "busy", "lost")
 )
 """Errors after which a prune has certainly removed nothing."""
-_session = click.argument("session", metavar="NAME-OR-ID")
+_session = click.argument("session", metavar="NAME-OR-ID", shell_complete=sessions)
 
 
 class _HeadType(ParamType[Head]):
@@ -63,12 +64,14 @@ class _HeadType(ParamType[Head]):
         return Head(int(found[1]), found[2])
 
 
-@click.group("ledger", cls=Group, no_args_is_help=False)
+@click.group("ledger", cls=Group, examples=("sev-attest ledger list",))
 def command() -> None:
     """List and check the sessions and challenges that you made; each is used once."""
 
 
-@command.command("init")
+@command.command(
+    "init", examples=("sev-attest ledger init --ledger postgresql://db.example.org/launches",)
+)
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
 def init(*, ledger: LedgerOptions, output: OutputOptions) -> None:
@@ -81,10 +84,16 @@ def init(*, ledger: LedgerOptions, output: OutputOptions) -> None:
     if output.as_json:
         render.document("ledger init", ok=True, ledger=place, head=str(head))
     elif output.text:
-        click.echo(f"OK: the ledger {render.one_line(place)} has {head.count} events")
+        terminal.say(f"OK: the ledger {render.one_line(place)} has {head.count} events")
 
 
-@command.command("list")
+@command.command(
+    "list",
+    examples=(
+        "sev-attest ledger list",
+        "sev-attest ledger list --state created --state measured",
+    ),
+)
 @click.option(
     "--state",
     "states",
@@ -129,7 +138,7 @@ def list_(*, states: tuple[str, ...], ledger: LedgerOptions, output: OutputOptio
             click.echo(none if first is None else "no launches in that state")
 
 
-@command.command("show")
+@command.command("show", examples=("sev-attest ledger show vm1",))
 @_session
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
@@ -157,7 +166,9 @@ def show(*, session: str, ledger: LedgerOptions, output: OutputOptions) -> None:
                 click.echo(f"    event {event.head}")
 
 
-@command.command("close")
+@command.command(
+    "close", examples=("sev-attest ledger close vm1 --reason 'the host was replaced'",)
+)
 @_session
 @click.option("--reason", default="", metavar="TEXT", help="A reason to keep in the ledger.")
 @LedgerOptions.given("ledger")
@@ -170,12 +181,12 @@ def close(*, session: str, reason: str, ledger: LedgerOptions, output: OutputOpt
     if output.as_json:
         render.document("ledger close", ok=True, session=_entry_facts(entry, now))
     elif output.text:
-        click.echo(f"OK: {render.one_line(entry.label)} is closed")
+        terminal.say(f"OK: {render.one_line(entry.label)} is closed")
         if output.verbose:
             click.echo(f"session id: {entry.session_id}")
 
 
-@command.command("expire")
+@command.command("expire", examples=("sev-attest ledger expire",))
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
 def expire(*, ledger: LedgerOptions, output: OutputOptions) -> None:
@@ -185,10 +196,12 @@ def expire(*, ledger: LedgerOptions, output: OutputOptions) -> None:
     if output.as_json:
         render.document("ledger expire", ok=True, expired=count)
     elif output.text:
-        click.echo(f"OK: {count} sessions expired")
+        terminal.say(f"OK: {count} sessions expired")
 
 
-@command.command("accept-head")
+@command.command(
+    "accept-head", examples=("sev-attest ledger accept-head --reason 'restored from a backup'",)
+)
 @click.option("--reason", required=True, metavar="TEXT", help="A reason to keep in the ledger.")
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
@@ -204,10 +217,12 @@ def accept_head(*, reason: str, ledger: LedgerOptions, output: OutputOptions) ->
     if output.as_json:
         render.document("ledger accept-head", ok=True, head=str(head))
     elif output.text:
-        click.echo(f"OK: every open session is closed; head {head}")
+        terminal.say(f"OK: every open session is closed; head {head}")
 
 
-@command.command("prune")
+@command.command(
+    "prune", examples=("sev-attest ledger prune --before 2026-01-01 --output ended-2025.json",)
+)
 @click.option(
     "--before",
     type=click.DateTime(["%Y-%m-%d"]),
@@ -235,7 +250,7 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
         render.document("ledger prune", ok=True, files=files, **facts)
     elif output.text:
         told = f"removed {done.sessions} sessions ({done.removed} events)"
-        click.echo(f"OK: {told}; head {head}" if files else "OK: there was nothing to remove")
+        terminal.say(f"OK: {told}; head {head}" if files else "OK: there was nothing to remove")
 
 
 def _prune(ledger: Ledger, before: datetime, path: Path) -> Checkpoint:
@@ -277,7 +292,7 @@ def _write_segment(path: Path, now: str, head: Head, going: Going) -> bool:
     return True
 
 
-@command.command("export")
+@command.command("export", examples=("sev-attest ledger export --output ledger.json",))
 @click.option("-o", "--output", "place", type=OUTPUT, metavar="FILE", help="Write it here.")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 @LedgerOptions.given("ledger")
@@ -313,7 +328,13 @@ def _everything(reader: Reader, now: str) -> dict[str, Any]:
     }
 
 
-@command.command("verify")
+@command.command(
+    "verify",
+    examples=(
+        "sev-attest ledger verify",
+        "sev-attest ledger verify --quiet > head",
+    ),
+)
 @click.option(
     "--head",
     type=_HeadType(),
@@ -356,7 +377,7 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
     elif output.quiet:
         click.echo(found)  # the result: to be kept elsewhere
     else:
-        click.echo(f"OK: the ledger matches its {found.count} events; head {found}")
+        terminal.say(f"OK: the ledger matches its {found.count} events; head {found}")
         if output.verbose:
             click.echo(f"ledger: {render.one_line(place)}")
         render.notes(notes)

@@ -52,7 +52,22 @@ class HmacOptions(Options, title="The measurement to expect"):
             yield usage("--tik needs one of --nonce and --measurement")
 
 
-@click.command("measure", cls=Command)
+@click.command(
+    "measure",
+    cls=Command,
+    examples=(
+        "sev-attest measure --firmware OVMF.fd",
+        (
+            "sev-attest measure --firmware OVMF.amdsev.fd --kernel vmlinuz --initrd "
+            "initrd.img --cmdline 'console=ttyS0' --policy 0x5 --num-cpus 1-8 "
+            "--cpu-model-name EPYC-Milan"
+        ),
+        (
+            "sev-attest measure --firmware OVMF.fd --policy 0x1 --tik vm1_tik.bin --nonce "
+            "AAAAAAAAAAAAAAAAAAAAAA== --api-major 1 --api-minor 55 --build-id 24"
+        ),
+    ),
+)
 @GuestRangeOptions.given("guest")
 @click.option(
     "--policy", type=POLICY, help="Guest policy; its ES bit decides (default: plain SEV)."
@@ -98,7 +113,7 @@ def command(
     lines = [*measured.lines(), *(render.hmac_lines(info, meant) if info else ())]
     for line in lines if output.explain or output.verbose else ():
         click.echo(line, err=not output.explain)
-    render.notes(measured.notes if output.text else (), err=True)
+    render.notes(measured.notes if output.text else ())
     click.echo(_base64(info.measurement) if info else _shown(measured.digest, output.form))
 
 

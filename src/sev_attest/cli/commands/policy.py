@@ -4,14 +4,22 @@ import click
 
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command
+from sev_attest.cli.completion import policies
 from sev_attest.cli.inputs import POLICY
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.usage import usage
 from sev_attest.sev.policy import BITS, GuestPolicy, compose
 
 
-@click.command("policy", cls=Command)
-@click.argument("values", nargs=-1, required=True, metavar="VALUE|NAME...")
+@click.command(
+    "policy",
+    cls=Command,
+    examples=(
+        "sev-attest policy 0x5",
+        "sev-attest policy 'no-debug,es,api>=1.51'",
+    ),
+)
+@click.argument("values", nargs=-1, required=True, metavar="VALUE|NAME...", shell_complete=policies)
 @OutputOptions.given("output")
 def command(*, values: tuple[str, ...], output: OutputOptions) -> None:
     """Explain policies, or compose one from names.

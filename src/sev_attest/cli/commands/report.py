@@ -7,7 +7,7 @@ import click
 
 from sev_attest._encoding import blob, json_documents, looks_like_json
 from sev_attest._snp import refuse_snp
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Group
 from sev_attest.cli.inputs import FILE, POLICY, read_small
 from sev_attest.cli.options.chain import ChainOptions
@@ -20,12 +20,24 @@ from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.report import CHECKS, REPORT_SIZE, AttestationReport, verify_report
 
 
-@click.group("report", cls=Group, no_args_is_help=False)
+@click.group(
+    "report",
+    cls=Group,
+    examples=(("sev-attest report verify vm1.report host.chain --nonce AAAAAAAAAAAAAAAAAAAAAA=="),),
+)
 def command() -> None:
     """Attestation reports: the digest and policy of a running guest, signed by its platform."""
 
 
-@command.command("verify")
+@command.command(
+    "verify",
+    examples=(
+        (
+            "sev-attest report verify vm1.report host.chain --nonce "
+            "AAAAAAAAAAAAAAAAAAAAAA== --policy 0x5"
+        ),
+    ),
+)
 @click.argument("report", type=FILE)
 @click.argument("inputs", nargs=-1, type=FILE, metavar="CHAIN...")
 @click.option("--nonce", metavar="B64", required=True, help="The nonce of the request.")
@@ -81,7 +93,7 @@ def verify(
         checks = render.checks(CHECKS, held)
         render.document("report verify", ok=True, checks=checks, **facts)
     elif output.text:
-        click.echo("OK: the platform signed this report")
+        terminal.say("OK: the platform signed this report")
         click.echo(f"launch digest: {parsed.digest.hex()}")
         click.echo(f"policy: {parsed.policy}")
         if output.verbose:

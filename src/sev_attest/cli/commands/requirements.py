@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sev_attest.cli import render, snp_requirements
+from sev_attest.cli import render, snp_requirements, terminal
 from sev_attest.cli.bundle import Group
 from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, read_small
 from sev_attest.cli.options.common import OutputOptions
@@ -20,12 +20,12 @@ from sev_attest.owner.requirements import ANY, Requirements
 from sev_attest.sev.policy import BITS, GuestPolicy
 
 
-@click.group("requirements", cls=Group, no_args_is_help=False)
+@click.group("requirements", cls=Group, examples=("sev-attest requirements check owner.toml",))
 def command() -> None:
     """Write and check owner.toml: what you demand of a launch beyond a correct measurement."""
 
 
-@command.command("init")
+@command.command("init", examples=("sev-attest requirements init",))
 @click.argument("path", type=OUTPUT, default="owner.toml", metavar="[FILE]")
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 @OutputOptions.given("output")
@@ -39,7 +39,7 @@ def init(*, path: str, force: bool, output: OutputOptions) -> None:
         click.echo(f"wrote {render.one_line(path)}: it allows nothing until you fill it in")
 
 
-@command.command("check")
+@command.command("check", examples=("sev-attest requirements check owner.toml",))
 @click.argument("path", type=FILE, metavar="FILE")
 @OutputOptions.given("output")
 def check(*, path: str, output: OutputOptions) -> None:
@@ -52,7 +52,7 @@ def check(*, path: str, output: OutputOptions) -> None:
         render.document("requirements check", ok=True, possible=possible, allows=facts, notes=notes)
     elif output.text:
         told = "can be used" if possible else "is valid, but no launch can meet it yet"
-        click.echo(f"OK: {render.one_line(path)} {told}")
+        terminal.say(f"OK: {render.one_line(path)} {told}")
         for line in _every_line(found, now, verbose=output.verbose):
             click.echo(render.one_line(line))
         render.notes(notes)

@@ -18,12 +18,30 @@ from sev_attest.sev.launch_info import read_measurement
 from sev_attest.sev.secret import build_secret_unverified
 
 
-@click.group("secret", cls=Group, no_args_is_help=False)
+@click.group(
+    "secret",
+    cls=Group,
+    examples=(
+        (
+            "sev-attest secret build header.b64 payload.b64 --tk vm1_tk.bin "
+            '--measurement "$(cat vm1.measurement)" --secret luks-key:disk.key --insecure'
+        ),
+    ),
+)
 def command() -> None:
     """Wrap secrets for a launch. `validate --inject-secret` verifies the launch first."""
 
 
-@command.command("build")
+@command.command(
+    "build",
+    examples=(
+        (
+            "sev-attest secret build header.b64 payload.b64 --tik vm1_tik.bin --tek "
+            'vm1_tek.bin --measurement "$(cat vm1.measurement)" --secret luks-key:disk.key '
+            "--insecure"
+        ),
+    ),
+)
 @click.argument("header", type=OUTPUT)
 @click.argument("payload", type=OUTPUT)
 @KeyOptions.given("keys")

@@ -10,6 +10,7 @@ import click
 
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
+from sev_attest.cli.environment import REQUIREMENTS, from_environment
 from sev_attest.cli.inputs import FILE, POLICY
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import OutputOptions, give_up
@@ -45,6 +46,7 @@ class SessionOptions(Options, title="Session"):
         "--requirements",
         type=FILE,
         metavar="FILE",
+        envvar=REQUIREMENTS,
         help="Bind the session to this owner.toml: `validate` then needs the same.",
     )
     kernel_hashes: bool = option(
@@ -66,7 +68,9 @@ class SessionOptions(Options, title="Session"):
         yield from name_errors(self.name)
         if self.valid_for is not None and ledger.ledger == "none":
             yield usage("--valid-for needs a ledger, which keeps the time")
-        if self.requirements is not None and ledger.store is None:
+        # Those of the environment are for `validate` too, which holds the launch to them.
+        stated = self.requirements is not None and not from_environment("requirements")
+        if stated and ledger.store is None:
             yield usage("--requirements needs --store, which keeps what they were")
 
     def files(self, session: Session, record: LaunchRecord, *, stored: bool) -> dict[Path, bytes]:
@@ -84,7 +88,17 @@ class SessionOptions(Options, title="Session"):
         return {Path(self.out) / f"{self.name}{end}": data for end, data in files.items()}
 
 
-@click.command("session", cls=Command)
+@click.command(
+    "session",
+    cls=Command,
+    examples=(
+        "sev-attest session --name vm1 host.chain 0x5",
+        (
+            "sev-attest session --name vm1 host.chain 0x5 --store launches.sqlite3 --kek "
+            "kek --valid-for 24"
+        ),
+    ),
+)
 @click.argument("inputs", nargs=-1, type=FILE, metavar="CHAIN...")
 @click.argument("policy", type=POLICY)
 @SessionOptions.given("options")
@@ -174,7 +188,7 @@ def _print(
         for path in files:
             click.echo(f"wrote {render.one_line(str(path))}", err=True)
     if not output.quiet:
-        render.notes(notes, err=True)
+        render.notes(notes)
 
 
 def _write(
@@ -190,7 +204,7 @@ def _write(
         record,
         ledger,
         hours=options.valid_for,
-        requirements=_requirements(options),
+        requirements=_requirements(options, ledger),
     )
     opened = ledger.open()
     if opened is None:
@@ -214,9 +228,9 @@ def _fetch(host: ConnectOptions, *, insecure: bool) -> tuple[dict[str, bytes], l
     return chain_of(connected, host.connect), notes
 
 
-def _requirements(options: SessionOptions) -> "Requirements | None":
-    """Read --requirements; None without it."""
-    if options.requirements is None:
+def _requirements(options: SessionOptions, ledger: StoreOptions) -> "Requirements | None":
+    """Read --requirements; None without it, or without a store that binds the session to it."""
+    if options.requirements is None or ledger.store is None:
         return None
     from sev_attest.cli.commands.requirements import read_requirements
 

@@ -59,7 +59,14 @@ class SeenOptions(Options, title="Secrets"):
     force: bool = option("--force", is_flag=True, help="Write over files that exist.")
 
 
-@click.group("simulate", cls=Group, no_args_is_help=False)
+@click.group(
+    "simulate",
+    cls=Group,
+    examples=(
+        "sev-attest simulate host host",
+        "sev-attest simulate list host",
+    ),
+)
 def command() -> None:
     """Simulate a host in a folder: DIR is the host in each of these commands.
 
@@ -68,7 +75,7 @@ def command() -> None:
     """
 
 
-@command.command("host")
+@command.command("host", examples=("sev-attest simulate host host --generation milan",))
 @click.argument("folder", type=OUTPUT, metavar="DIR")
 @HostOptions.given("options")
 @OutputOptions.given("output")
@@ -87,7 +94,7 @@ def host(*, folder: str, options: HostOptions, output: OutputOptions) -> None:
     _tell(output, "host", line, *files, folder=folder, files=files, **_facts(made))
 
 
-@command.command("export")
+@command.command("export", examples=("sev-attest simulate export host host.chain",))
 @click.argument("host", type=HOST, metavar="DIR")
 @click.argument("out", type=OUTPUT, default="host.chain", metavar="[OUT]")
 @ExportOptions.given("options")
@@ -104,7 +111,19 @@ def export(*, host: HostFolder, out: str, options: ExportOptions, output: Output
     _tell(output, "export", shown, *links, file=out, fingerprints=render.fingerprints(chain))
 
 
-@command.command("start")
+@command.command(
+    "start",
+    examples=(
+        (
+            "sev-attest simulate start host --name vm1 --policy 0x5 --godh vm1_godh.b64 "
+            "--session vm1_session.b64 --firmware host/OVMF.fd --num-cpus 2"
+        ),
+        (
+            "sev-attest simulate start host --name vm2 --snp --firmware host/OVMF.fd "
+            "--kernel host/vmlinuz"
+        ),
+    ),
+)
 @click.argument("host", type=HOST, metavar="DIR")
 @StartOptions.given("options")
 @SnpStartOptions.given("snp")
@@ -129,7 +148,10 @@ def start(
     _tell(output, "start", f"{name} is paused, and measured", *_steps(guest), **_guest(name, guest))
 
 
-@command.command("snp-report")
+@command.command(
+    "snp-report",
+    examples=('sev-attest simulate snp-report host vm2 --report-data "$(cat nonce.hex)"',),
+)
 @click.argument("host", type=HOST, metavar="DIR")
 @click.argument("name")
 @SnpReportOptions.given("options")
@@ -153,7 +175,9 @@ def snp_report(
     _tell(output, "snp-report", shown, *details, report=answer.report.hex(), **facts)
 
 
-@command.command("domlaunchsecinfo")
+@command.command(
+    "domlaunchsecinfo", examples=("sev-attest simulate domlaunchsecinfo host vm1 > vm1.info",)
+)
 @click.argument("host", type=HOST, metavar="DIR")
 @click.argument("name")
 @OutputOptions.given("output")
@@ -169,7 +193,15 @@ def domlaunchsecinfo(*, host: HostFolder, name: str, output: OutputOptions) -> N
     click.echo(f"{guest.domlaunchsecinfo().rstrip()}\n{'simulated':<15}: yes\n")
 
 
-@command.command("domsetlaunchsecstate")
+@command.command(
+    "domsetlaunchsecstate",
+    examples=(
+        (
+            "sev-attest simulate domsetlaunchsecstate host vm1 --secrethdr header.b64 "
+            "--secret payload.b64"
+        ),
+    ),
+)
 @click.argument("host", type=HOST, metavar="DIR")
 @click.argument("name")
 @PacketOptions.given("packet")
@@ -192,7 +224,7 @@ def domsetlaunchsecstate(
     _tell(output, "domsetlaunchsecstate", f"the firmware gave the secrets to {name}", guest=name)
 
 
-@command.command("resume")
+@command.command("resume", examples=("sev-attest simulate resume host vm1",))
 @click.argument("host", type=HOST, metavar="DIR")
 @click.argument("name")
 @OutputOptions.given("output")
@@ -202,7 +234,7 @@ def resume(*, host: HostFolder, name: str, output: OutputOptions) -> None:
     _tell(output, "resume", f"{name} runs", guest=name)
 
 
-@command.command("destroy")
+@command.command("destroy", examples=("sev-attest simulate destroy host vm1",))
 @click.argument("host", type=HOST, metavar="DIR")
 @click.argument("name")
 @OutputOptions.given("output")
@@ -212,7 +244,7 @@ def destroy(*, host: HostFolder, name: str, output: OutputOptions) -> None:
     _tell(output, "destroy", f"{name} is gone", guest=name)
 
 
-@command.command("list")
+@command.command("list", examples=("sev-attest simulate list host",))
 @click.argument("host", type=HOST, metavar="DIR")
 @OutputOptions.given("output")
 def list_guests(*, host: HostFolder, output: OutputOptions) -> None:
@@ -227,7 +259,9 @@ def list_guests(*, host: HostFolder, output: OutputOptions) -> None:
         click.echo(f"{_state(guest):<8} {render.one_line(name)}  {_policy(guest)}")
 
 
-@command.command("guest")
+@command.command(
+    "guest", examples=("sev-attest simulate guest host vm1 --secret luks-key:arrived.key",)
+)
 @click.argument("host", type=HOST, metavar="DIR")
 @click.argument("name")
 @SeenOptions.given("options")

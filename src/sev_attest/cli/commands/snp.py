@@ -15,6 +15,15 @@ _COMMANDS = {
 }
 
 
-@click.group("snp", cls=LazyGroup, commands_by_name=_COMMANDS, prefix="snp_", no_args_is_help=False)
+@click.group(
+    "snp",
+    cls=LazyGroup,
+    commands_by_name=_COMMANDS,
+    examples=(
+        "sev-attest snp verify vm1.report vcek.der",
+        "sev-attest demo --snp",
+    ),
+    prefix="snp_",
+)
 def command() -> None:
     """Verify SEV-SNP attestation reports, and compute launch digests."""

@@ -56,7 +56,14 @@ class FetchOptions(Options, title="Fetching"):
         return KeyServer(self.mirror or AMD)
 
 
-@click.command("certs", cls=Command)
+@click.command(
+    "certs",
+    cls=Command,
+    examples=(
+        "sev-attest snp certs vm1.report",
+        "sev-attest snp certs vm1.report --fetch --out certs",
+    ),
+)
 @click.argument("report", type=FILE)
 @FetchOptions.given("fetching")
 @OutputOptions.given("output")
@@ -91,7 +98,7 @@ def command(*, report: str, fetching: FetchOptions, output: OutputOptions) -> No
     elif output.text:
         click.echo("\n".join(f"wrote {render.one_line(path)}" for path in files))
     if not output.quiet:
-        render.notes(notes, err=True)
+        render.notes(notes)
 
 
 def _notes(report: AttestationReport) -> Iterator[str]:
@@ -112,7 +119,7 @@ def _fetch(
 
     def wait(address: str, seconds: int) -> None:
         if not output.quiet:
-            render.notes([f"{address}: it asks to wait {seconds} seconds"], err=True)
+            render.notes([f"{address}: it asks to wait {seconds} seconds"])
         time.sleep(seconds)
 
     with made_folder(Path(str(fetching.out))) as folder:

@@ -77,7 +77,11 @@ class ChallengeOptions(Options, title="Challenge"):
             yield usage("--kem names a kind of key twice")
 
 
-@click.command("challenge", cls=Command)
+@click.command(
+    "challenge",
+    cls=Command,
+    examples=("sev-attest snp challenge --name vm1 --requirements owner.toml",),
+)
 @ChallengeOptions.given("options")
 @SnpDemandOptions.given("demands")
 @LedgerOptions.given("ledger")

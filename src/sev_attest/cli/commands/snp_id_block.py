@@ -14,9 +14,9 @@ _COMMANDS = {
 @click.group(
     "id-block",
     cls=LazyGroup,
+    examples=("sev-attest snp id-block show vm1_idblock.b64",),
     commands_by_name=_COMMANDS,
     prefix="snp_id_block_",
-    no_args_is_help=False,
 )
 def command() -> None:
     """Make, show and check ID blocks: an owner's signed approval of one launch.

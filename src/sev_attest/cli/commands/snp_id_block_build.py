@@ -136,7 +136,16 @@ class FileOptions(Options, title="Files"):
         return folder / f"{self.name}_idblock.b64", folder / f"{self.name}_idauth.b64"
 
 
-@click.command("build", cls=Command)
+@click.command(
+    "build",
+    cls=Command,
+    examples=(
+        (
+            "sev-attest snp id-block build --name vm1 --id-key id.pem --firmware OVMF.fd "
+            "--num-cpus 4 --cpu-model-name EPYC-Milan"
+        ),
+    ),
+)
 @BlockOptions.given("options")
 @IdKeyOptions.given("keys")
 @FileOptions.given("files")
@@ -236,4 +245,4 @@ def _print(
     }
     for name, value in said.items():
         click.echo(f"{name}: {render.one_line(value)}", err=True)
-    render.notes(notes, err=True)
+    render.notes(notes)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from sev_attest.cli import id_blocks, render
+from sev_attest.cli import id_blocks, render, terminal
 from sev_attest.cli.bundle import Command, Options, option, option_name
 from sev_attest.cli.inputs import FILE, read_small, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
@@ -99,7 +99,11 @@ class CompareOptions(Options, title="Comparison"):
         return found if self.domain is None else [*found, _DOMAIN]
 
 
-@click.command("check", cls=Command)
+@click.command(
+    "check",
+    cls=Command,
+    examples=("sev-attest snp id-block check vm1_idblock.b64 vm1_idauth.b64 --domain vm1.xml",),
+)
 @click.argument("block", type=FILE)
 @click.argument("auth", type=FILE)
 @CompareOptions.given("options")
@@ -121,7 +125,7 @@ def command(*, block: str, auth: str, options: CompareOptions, output: OutputOpt
         error = IdBlockInvalid(failures, held)
         error.facts = facts
         if output.text:
-            click.echo(f"NOT VERIFIED: {render.one_line(failures[0].message)}")
+            terminal.say(f"NOT VERIFIED: {render.one_line(failures[0].message)}")
         if output.text and output.verbose:
             render.steps(checks, held, failed.keys())
         raise error
@@ -129,7 +133,7 @@ def command(*, block: str, auth: str, options: CompareOptions, output: OutputOpt
     if output.as_json:
         render.document("snp-id-block-check", ok=True, **facts, notes=notes)
     elif output.text:
-        click.echo(f"OK: the ID block is signed by the ID key {page.id_key.digest.hex()}")
+        terminal.say(f"OK: the ID block is signed by the ID key {page.id_key.digest.hex()}")
         click.echo(f"it approves the launch digest {read.ld.hex()}, policy {read.policy}")
         if page.author_key is not None:
             click.echo(f"the ID key is signed by the author key {page.author_key.digest.hex()}")

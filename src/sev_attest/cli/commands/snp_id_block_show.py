@@ -12,7 +12,9 @@ from sev_attest.snp.id_block import IdAuth, IdBlock
 _CAUTION = "nothing was verified: `sev-attest snp id-block check` does that"
 
 
-@click.command("show", cls=Command)
+@click.command(
+    "show", cls=Command, examples=("sev-attest snp id-block show vm1_idblock.b64 vm1_idauth.b64",)
+)
 @click.argument("inputs", nargs=-1, type=FILE, required=True, metavar="BLOCK|AUTH...")
 @OutputOptions.given("output")
 def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import OUTPUT, stdin_errors
 from sev_attest.cli.options.common import DigestOptions, ManifestOptions
@@ -56,7 +56,18 @@ class SnpOutputOptions(DigestOptions, title="Output"):
     )
 
 
-@click.command("measure", cls=Command)
+@click.command(
+    "measure",
+    cls=Command,
+    examples=(
+        "sev-attest snp measure --firmware OVMF.fd --num-cpus 4 --cpu-model-name EPYC-Milan",
+        (
+            "sev-attest snp measure --firmware OVMF.fd --kernel vmlinuz --cmdline "
+            "'console=ttyS0' --num-cpus 4 --cpu-model-name EPYC-Milan --expect "
+            '"$(cat digest.hex)"'
+        ),
+    ),
+)
 @SnpGuestOptions.given("guest")
 @ExpectOptions.given("expect")
 @FirmwareSearchOptions.given("search")
@@ -96,9 +107,9 @@ def command(
         return
     for line in measured.lines() if output.explain or output.verbose else ():
         click.echo(line, err=not output.explain)
-    render.notes(measured.notes if output.text else (), err=True)
+    render.notes(measured.notes if output.text else ())
     shown = _shown(measured.digest, output.form)
-    click.echo(shown if expected is None else f"OK: the launch digest is {shown}")
+    terminal.say(shown if expected is None else f"OK: the launch digest is {shown}")
 
 
 def _expect_errors(
@@ -142,7 +153,7 @@ def _print_table(guest: SnpGuestOptions, counts: range, output: DigestOptions) -
         table = {count: digests[count - 1].hex() for count in counts}
         render.document("snp-measure", ok=True, digests=table, notes=guest.notes())
         return
-    render.notes(guest.notes() if output.text else (), err=True)
+    render.notes(guest.notes() if output.text else ())
     for count in counts:
         click.echo(f"{count:4} {_shown(digests[count - 1], output.form)}")
 

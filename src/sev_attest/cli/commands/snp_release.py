@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from sev_attest.snp.transport import TransportKey
 
 
-@click.command("release", cls=Command)
+@click.command(
+    "release",
+    cls=Command,
+    examples=(
+        (
+            "sev-attest snp release answer --challenge vm1.challenge.json "
+            "--transport-key answer/transport-key.json --requirements owner.toml "
+            "--secret disk:disk.key --out secrets.json"
+        ),
+    ),
+)
 @click.argument("report", type=FILE)
 @click.argument("certificates", nargs=-1, type=FILE, metavar="[CERT]...")
 @AnswerOptions.given("answer")

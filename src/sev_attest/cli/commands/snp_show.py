@@ -39,7 +39,14 @@ class Shown(NamedTuple):
     notes: tuple[str, ...]
 
 
-@click.command("show", cls=Command)
+@click.command(
+    "show",
+    cls=Command,
+    examples=(
+        "sev-attest snp show vm1.report",
+        "sev-attest snp show vcek.der cert_chain.pem --json",
+    ),
+)
 @click.argument("inputs", nargs=-1, type=FILE, required=True, metavar="REPORT|CERT...")
 @OutputOptions.given("output")
 def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:

@@ -21,7 +21,20 @@ from sev_attest.errors import ReportInvalid
 from sev_attest.snp.expected import Expected
 
 
-@click.command("verify", cls=Command)
+@click.command(
+    "verify",
+    cls=Command,
+    examples=(
+        (
+            'sev-attest snp verify vm1.report vcek.der --report-data "$(cat nonce.hex)" '
+            '--launch-digest "$(cat digest.hex)"'
+        ),
+        (
+            "sev-attest snp verify vm1.report certs --firmware OVMF.fd --num-cpus 4 "
+            "--cpu-model-name EPYC-Milan"
+        ),
+    ),
+)
 @click.argument("report", type=FILE)
 @click.argument("certificates", nargs=-1, type=FILE, metavar="[CERT]...")
 @SnpCertificateOptions.given("options")

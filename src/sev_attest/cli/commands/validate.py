@@ -18,7 +18,22 @@ from sev_attest.cli.verdict import Case, VerdictOptions, find_allowed
 from sev_attest.errors import Unsupported
 
 
-@click.command("validate", cls=Command)
+@click.command(
+    "validate",
+    cls=Command,
+    examples=(
+        (
+            "sev-attest validate --launch-info vm1.info --tik vm1_tik.bin --tek vm1_tek.bin "
+            "--record vm1.launch.json --firmware OVMF.amdsev.fd --num-cpus 4 "
+            "--cpu-model-name EPYC-Milan"
+        ),
+        (
+            "sev-attest validate --connect qemu+ssh://host/system --domain vm1 --session "
+            "vm1 --store launches.sqlite3 --kek kek --firmware OVMF.amdsev.fd "
+            "--inject-secret luks-key:disk.key"
+        ),
+    ),
+)
 @ReportedOptions.given("reported")
 @HostOptions.given("host")
 @GuestOptions.given("guest")

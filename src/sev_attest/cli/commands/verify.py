@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Command
 from sev_attest.cli.inputs import FILE, STDIN
 from sev_attest.cli.options.chain import ChainOptions
@@ -16,7 +16,15 @@ from sev_attest.sev.chain.chain import Chain
 from sev_attest.sev.chain.verify import CHECKS, complete, verify_chain
 
 
-@click.command("verify", cls=Command)
+@click.command(
+    "verify",
+    cls=Command,
+    examples=(
+        "sev-attest verify host.chain",
+        "virsh --connect qemu+ssh://host/system nodesevinfo | sev-attest verify --cek cek.cert -",
+        "sev-attest verify --each *.chain",
+    ),
+)
 @click.argument("inputs", nargs=-1, type=FILE, metavar="[INPUT]...")
 @click.option(
     "--each", is_flag=True, help="Every INPUT is a whole chain: verify all, on all cores."
@@ -50,13 +58,13 @@ def command(
         error.facts = _facts(chain, error.held, failed)
         if output.text:
             _show(chain, error.held, failed, verbose=output.verbose)
-            click.echo("NOT VERIFIED: do not trust this platform")
+            terminal.say("NOT VERIFIED: do not trust this platform")
         raise
     held = CHECKS.keys()
     notes = render.platform_notes(verified)
     if output.text:
         _show(verified.chain, held, set(), verbose=output.verbose)
-        click.echo(f"OK: the chain leads to a trusted root: {verified.root.name}")
+        terminal.say(f"OK: the chain leads to a trusted root: {verified.root.name}")
         render.notes(notes)
     if output.as_json:
         generation, root = verified.generation, verified.root.name
@@ -86,7 +94,7 @@ def _print_each(inputs: tuple[str, ...], certificates: ChainOptions, output: Out
         if output.as_json:
             chains.append(result.facts)
         elif output.text:
-            click.echo(render.one_line(result.line))
+            terminal.say(render.one_line(result.line))
     facts: dict[str, object] = {"chains": chains}
     if not bad:
         if output.as_json:
@@ -107,8 +115,7 @@ def _facts(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str]) -> di
 
 
 def _show(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str], *, verbose: bool) -> None:
-    for line in render.chain_tree(chain, held):
-        click.echo(line)
+    render.tree(chain, held)
     if failed:
         click.echo(render.LEGEND)
     if verbose:

@@ -17,12 +17,18 @@ from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.guest.vmsa import FIELDS, SEGMENTS, unnamed, values_of
 
 
-@click.group("vmsa", cls=Group, no_args_is_help=False)
+@click.group("vmsa", cls=Group, examples=("sev-attest vmsa diff vmsa0.bin host-vmsa0.bin",))
 def command() -> None:
     """Build, show and compare the measured state of SEV-ES vCPUs (VMSA pages)."""
 
 
-@command.command("build")
+@command.command(
+    "build",
+    examples=(
+        "sev-attest vmsa build vmsa0.bin --cpu-model-name EPYC-Milan",
+        "sev-attest vmsa build vmsa1.bin --cpu 1 --cpu-model-name EPYC-Milan --firmware OVMF.fd",
+    ),
+)
 @click.argument("out", type=OUTPUT)
 @click.option("--cpu", type=Number(MAX_VCPUS - 1), default=0, help="Which vCPU (0 boots).")
 @CpuOptions.given("model")
@@ -63,7 +69,7 @@ def build(
         render.notes(model.notes())
 
 
-@command.command("show")
+@command.command("show", examples=("sev-attest vmsa show vmsa0.bin",))
 @click.argument("file", type=FILE)
 @OutputOptions.given("output")
 def show(*, file: str, output: OutputOptions) -> None:
@@ -77,7 +83,7 @@ def show(*, file: str, output: OutputOptions) -> None:
         click.echo(f"byte {at:#05x} belongs to no named field, and is {page[at]:#04x}")
 
 
-@command.command("diff")
+@command.command("diff", examples=("sev-attest vmsa diff vmsa0.bin host-vmsa0.bin",))
 @click.argument("first", type=FILE)
 @click.argument("second", type=FILE)
 @OutputOptions.given("output")

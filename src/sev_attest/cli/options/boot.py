@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sev_attest._encoding import blob
+from sev_attest.cli import completion
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import BYTE, FILE, Number, large_files, read_small
 from sev_attest.cli.usage import usage
@@ -22,7 +23,7 @@ PAGES = ("vmsa_cpu0", "vmsa_cpu1")
 KERNEL = ("kernel", "initrd", "cmdline")
 
 
-class CpuOptions(Options, title="vCPUs"):
+class CpuOptions(Options, title="The guest's vCPUs"):
     """The CPU that a guest sees, and how its VMM sets it up."""
 
     cpu_family: int | None = option(
@@ -31,11 +32,15 @@ class CpuOptions(Options, title="vCPUs"):
     cpu_model: int | None = option("--cpu-model", type=BYTE, help="CPU model.")
     cpu_stepping: int | None = option("--cpu-stepping", type=Number(15), help="CPU stepping.")
     cpu_model_name: str | None = option(
-        "--cpu-model-name", metavar="NAME", help="Instead: QEMU's name (EPYC-Milan-v2)."
+        "--cpu-model-name",
+        metavar="NAME",
+        shell_complete=completion.cpu_models,
+        help="Instead: QEMU's name (EPYC-Milan-v2).",
     )
     vmsa_profile: str | None = option(
         "--vmsa-profile",
         metavar="NAME",
+        shell_complete=completion.vmsa_profiles,
         help=f"How the VMM sets up vCPUs: {', '.join(VMSA_PROFILES)} "
         f"(default: {VMSA_PROFILES[0]}).",
     )
@@ -91,7 +96,7 @@ class CpuOptions(Options, title="vCPUs"):
         return [f"profile {name} shows guests a CPU of its own: {cpu[0]} plays no part"]
 
 
-class StateOptions(CpuOptions, title="vCPUs"):
+class StateOptions(CpuOptions, title="The guest's vCPUs"):
     """How the vCPUs of a guest are set up: their pages, or what these are built from."""
 
     vmsa_cpu0: str | None = option(
@@ -127,7 +132,7 @@ class StateOptions(CpuOptions, title="vCPUs"):
         return VmsaPages(boot=boot, ap=ap)
 
 
-class KernelOptions(Options, title="Guest"):
+class KernelOptions(Options, title="The guest"):
     """What a guest boots."""
 
     firmware: str | None = option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.environment import LEDGER
 from sev_attest.cli.inputs import OUTPUT
 from sev_attest.cli.usage import usage
 from sev_attest.errors import SevAttestError
@@ -68,6 +69,7 @@ class LedgerOptions(Options, title="Ledger"):
         "--ledger",
         type=OUTPUT,
         metavar="PATH|URL|none",
+        envvar=LEDGER,
         help="Ledger of launches: a file, or postgresql://HOST/DATABASE (default: one per user).",
     )
     floor: str | None = option(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sev_attest.host import HostConnection
 
 
-class ConnectOptions(Options, title="Connection to the host"):
+class ConnectOptions(Options, title="The host"):
     """The host to connect to."""
 
     connect: str | None = option(

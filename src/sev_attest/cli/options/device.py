@@ -51,7 +51,7 @@ class ConfirmOptions(Options, title="Confirmation"):
         """Show what will be lost, and ask; raises Unsupported if the answer is not yes."""
         if self.yes:
             return
-        render.notes(losses, err=True)
+        render.notes(losses)
         # Not click.confirm(): it writes to standard output too.
         click.echo(f"{question} [y/N] ", nl=False, err=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):

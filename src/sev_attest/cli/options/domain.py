@@ -17,7 +17,7 @@ _HOST_DATA = re.compile(r"[0-9A-Fa-f]{64}")
 """Host data as hex; anything else is the name of a file."""
 
 
-class SurroundingsOptions(ConnectOptions, title="Host and guest of the domain"):
+class SurroundingsOptions(ConnectOptions, title="The host and the guest"):
     """What is known of the host and the guest; versions that are not given are current ones.
 
     A host that is connected to is asked for its versions.

@@ -6,7 +6,7 @@ from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FOLDER
 
 
-class FirmwareSearchOptions(Options, title="After a mismatch"):
+class FirmwareSearchOptions(Options, title="Diagnosis"):
     """Whether, how long and where to look for the cause of a digest that differs."""
 
     no_diagnose: bool = option(

@@ -25,7 +25,7 @@ _VCPU = ("num_cpus", *VCPU_STATE)
 _DESCRIPTION = ("firmware", *KERNEL, "kernel_hashes", *_VCPU)
 
 
-class BootOptions(KernelOptions, title="Guest"):
+class BootOptions(KernelOptions, title="The guest"):
     """What a guest boots, or its launch digest."""
 
     launch_digest: str | None = option(
@@ -33,7 +33,7 @@ class BootOptions(KernelOptions, title="Guest"):
     )
 
 
-class AnyGuestOptions(StateOptions, BootOptions, title="vCPUs"):
+class AnyGuestOptions(StateOptions, BootOptions, title="The guest's vCPUs"):
     """A guest, with one number of vCPUs or several."""
 
     num_cpus: int | range | None
@@ -107,7 +107,7 @@ class AnyGuestOptions(StateOptions, BootOptions, title="vCPUs"):
         return pages
 
 
-class GuestOptions(AnyGuestOptions, title="vCPUs"):
+class GuestOptions(AnyGuestOptions, title="The guest's vCPUs"):
     """A guest."""
 
     num_cpus: int | None = option(
@@ -115,7 +115,7 @@ class GuestOptions(AnyGuestOptions, title="vCPUs"):
     )
 
 
-class GuestRangeOptions(AnyGuestOptions, title="vCPUs"):
+class GuestRangeOptions(AnyGuestOptions, title="The guest's vCPUs"):
     """A guest with each number of vCPUs in a range."""
 
     num_cpus: range | None = option(

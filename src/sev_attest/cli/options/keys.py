@@ -15,7 +15,7 @@ from sev_attest.sev.keys import TransportKeys
 _NEEDED = "the session's keys are needed: --tik and --tek, or --tk"
 
 
-class KeyOptions(Options, title="Session keys"):
+class KeyOptions(Options, title="Keys"):
     """The files of TIK and TEK, 16 bytes each, or of both in one."""
 
     tik: str | None = option("--tik", type=FILE, metavar="FILE", help="TIK of the session.")

@@ -13,7 +13,7 @@ from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported
 
 
-class TargetOptions(ConnectOptions, title="Connection to the host"):
+class TargetOptions(ConnectOptions, title="The host"):
     """The host, and the domain to launch there."""
 
     xml: str | None = option(

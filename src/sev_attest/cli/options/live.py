@@ -32,7 +32,7 @@ _FILES = ("firmware", "kernel", "initrd")
 _MAX_FIRMWARE = 16 << 20
 
 
-class HostOptions(ConnectOptions, title="Connection to the host"):
+class HostOptions(ConnectOptions, title="The host"):
     """The guest on a host to connect to, and what is accepted of that host."""
 
     domain: str | None = option(

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.environment import REQUIREMENTS, origin
 from sev_attest.cli.inputs import FILE, OUTPUT
 from sev_attest.cli.options.common import LedgerOptions, committing, give_up
 from sev_attest.cli.options.guest import Measured
@@ -36,6 +37,7 @@ class DemandOptions(Options, title="Requirements and secrets"):
         "--requirements",
         type=FILE,
         metavar="FILE",
+        envvar=REQUIREMENTS,
         help="Hold the launch to this owner.toml too.",
     )
     launch: str | None = option(
@@ -130,7 +132,8 @@ class OwnerOptions(DemandOptions, title="Requirements and secrets"):
             yield usage("--requirements-now needs --session")
         yield from self.demand_errors()
         if self.requirements is not None and not record:
-            yield usage("--requirements needs --record: it knows the platform of the session")
+            demand = origin("requirements")
+            yield usage(f"{demand} needs --record: it knows the platform of the session")
         files = self.stated(*PACKET)
         secret = "--inject-secret" if self.secret_source is None else "--secret-source"
         if self.sends and not hosted and len(files) < len(PACKET):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NUMBERS = ("api_major", "api_minor", "build_id")
 
 
-class ReportedOptions(Options, title="Launch values reported by the host"):
+class ReportedOptions(Options, title="The host's report"):
     """What the host reports, and the record of the launch."""
 
     measurement: str | None = option(

@@ -10,7 +10,7 @@ from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.reported import ReportedOptions
 
 
-class SearchOptions(FirmwareSearchOptions, title="After a mismatch"):
+class SearchOptions(FirmwareSearchOptions, title="Diagnosis"):
     """Whether and where to look for the cause of a mismatch."""
 
     keys: str | None = option(

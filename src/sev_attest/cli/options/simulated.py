@@ -41,6 +41,8 @@ from sev_attest.testing.snp_qemu import SNP_PROFILES
 from sev_attest.testing.state import GENERATIONS, HostState
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from sev_attest.domain_xml.domain import Domain
 
 _MAX_IMAGE = 256 << 20
@@ -63,6 +65,12 @@ class _Host(ParamType[HostFolder]):
     ) -> HostFolder:
         """Open it."""
         return HostFolder(Path(FILE.convert(value, _param, _ctx)))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem[str]]":
+        """Have the shell complete names of folders."""
+        return FILE.shell_complete(ctx, param, incomplete)
 
 
 HOST = _Host()
@@ -117,7 +125,7 @@ class HostOptions(Options, title="Simulated host"):
         )
 
 
-class StartOptions(Options, title="Guest"):
+class StartOptions(Options, title="The guest"):
     """The guest to launch: option by option, or as libvirt's XML describes it."""
 
     name: str | None = option("--name", help="What to call the guest.")

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest._encoding import sha384_digest
+from sev_attest.cli import completion
 from sev_attest.cli.bundle import option
 from sev_attest.cli.inputs import FILE, Number, NumberRange, large_file
 from sev_attest.cli.options.boot import BUILT, KERNEL, KernelOptions, StateOptions, no_state
@@ -24,12 +25,13 @@ _FEATURES = Number(0xFFFF_FFFF_FFFF_FFFF)
 _IMAGE = Number(0xFFFF_FFFF)
 
 
-class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
+class SnpGuestOptions(StateOptions, KernelOptions, title="The guest's vCPUs"):
     """An SEV-SNP guest with each number of vCPUs in a range."""
 
     vmsa_profile: str | None = option(
         "--vmsa-profile",
         metavar="NAME",
+        shell_complete=completion.snp_layouts,
         help=f"How the VMM starts guests: {', '.join(SNP_LAYOUTS)} "
         "(default: qemu; with --svsm, svsm).",
     )

@@ -3,10 +3,9 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
-import click
-
-from sev_attest.cli import render
+from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.environment import REQUIREMENTS
 from sev_attest.cli.inputs import FILE
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.errors import RequirementsNotMet
@@ -25,6 +24,7 @@ class SnpDemandOptions(Options, title="Requirements"):
         "--requirements",
         type=FILE,
         metavar="FILE",
+        envvar=REQUIREMENTS,
         help="Hold the report to [snp] of this owner.toml too.",
     )
 
@@ -72,7 +72,7 @@ def show_unmet(
         "notes": notes,
     }
     if output.text:
-        click.echo(f"NOT ALLOWED: {render.one_line(error.failures[0].message)}")
+        terminal.say(f"NOT ALLOWED: {render.one_line(error.failures[0].message)}")
     for note in ("the report itself verifies", *notes):
         error.add_note(note)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.environment import REQUIREMENTS
 from sev_attest.cli.inputs import FILE, OUTPUT
 from sev_attest.cli.options.keys import read_secrets
 from sev_attest.cli.outputs import check_writable, write_all
@@ -44,6 +45,7 @@ class SnpReleaseOptions(Options, title="Requirements and secrets"):
         "--requirements",
         type=FILE,
         metavar="FILE",
+        envvar=REQUIREMENTS,
         required=True,
         help="Hold the report to [snp] of this owner.toml.",
     )

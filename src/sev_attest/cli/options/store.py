@@ -1,9 +1,12 @@
 """The options of a store: a ledger that has the sealed keys of its sessions beside their rows."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Self
 
 from sev_attest.cli.bundle import option
+from sev_attest.cli.completion import sessions
+from sev_attest.cli.environment import STORE, origin
 from sev_attest.cli.inputs import OUTPUT
 from sev_attest.cli.options.common import LedgerOptions
 from sev_attest.cli.usage import usage
@@ -23,6 +26,7 @@ class StoreOptions(LedgerOptions, title="Ledger"):
         "--store",
         type=OUTPUT,
         metavar="PATH|URL",
+        envvar=STORE,
         help="Ledger that keeps the session's keys and record too, sealed; no files have them.",
     )
     kek: tuple[str, ...] = option(
@@ -33,6 +37,12 @@ class StoreOptions(LedgerOptions, title="Ledger"):
         "Can be repeated: the first seals, all open.",
     )
 
+    def settled(self, environment: AbstractSet[str]) -> Self:
+        """Return the bundle without a ledger of the environment where a store is named."""
+        if self.store is not None and "ledger" in environment:
+            return self.replace(ledger=None)
+        return self
+
     def store_errors(self) -> Iterator[Unsupported]:
         """Yield an error for each option that is missing or contradicts another."""
         if self.store is None:
@@ -42,9 +52,9 @@ class StoreOptions(LedgerOptions, title="Ledger"):
         if self.store == "none":
             yield usage("--store needs a file or a postgresql:// database")
         if self.ledger not in (None, self.store):
-            yield usage("--store is the ledger too: --ledger cannot name another")
+            yield usage(f"{origin('store')} is the ledger too: --ledger cannot name another")
         if not self.kek:
-            yield usage("--store needs --kek: the key that seals", hint=_MAKE_ONE)
+            yield usage(f"{origin('store')} needs --kek: the key that seals", hint=_MAKE_ONE)
 
     def open(self, *, create: bool = True) -> "Ledger | None":
         """Open the ledger, which --store names too; None for "none"."""
@@ -66,8 +76,14 @@ class WaitingOptions(StoreOptions, title="Ledger"):
     session: str | None = option(
         "--session",
         metavar="NAME-OR-ID",
+        shell_complete=sessions,
         help="Take the session's keys and its record from --store.",
     )
+
+    def settled(self, environment: AbstractSet[str]) -> Self:
+        """Return the bundle without a store of the environment where no session is named."""
+        unused = self.session is None and "store" in environment
+        return StoreOptions.settled(self.replace(store=None) if unused else self, environment)
 
     def errors(self, files: Iterable[str]) -> Iterator[Unsupported]:
         """Yield an error for each option that is missing or contradicts another.

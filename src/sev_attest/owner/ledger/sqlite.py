@@ -206,6 +206,23 @@ class Sqlite(Store):
         return self.fault(_SQLITE_PROBLEMS.get(code, general), detail)
 
 
+def recent_names(path: Path, most: int, timeout: float) -> list[str]:
+    """Return the names of the newest sessions in a file, ``most`` at most.
+
+    No statement writes, and a file of an older version is not upgraded. Raises LedgerError if it
+    cannot be used, waiting for other processes no longer than ``timeout`` seconds.
+    """
+    connection = Sqlite(path, timeout).connect()
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        select = (
+            "SELECT name FROM sev_attest_session ORDER BY created DESC, session_id DESC LIMIT ?"
+        )
+        return [str(name) for (name,) in connection.execute(select, (most,)).fetchall()]
+    finally:
+        connection.close()
+
+
 def _remove(database: Path) -> None:
     for path in with_logs(database):
         path.unlink(missing_ok=True)
