@@ -1,0 +1,77 @@
+"""Documents of `domain`."""
+
+from typing import Literal
+
+from sev_attest.cli.documents.parts import Count, Done, Finding, Noted, Refused
+
+
+class DomainCheck(Done):
+    """The findings in a domain's XML."""
+
+    schema: Literal["sev-attest/domain check/1"]
+    findings: list[Finding]
+    """Every finding, in order of the XML."""
+
+
+class DomainCheckRefused(Refused):
+    """A domain that cannot be attested."""
+
+    schema: Literal["sev-attest/domain check/1"]
+
+
+class DomainPrepare(Noted):
+    """XML that was prepared for a launch."""
+
+    schema: Literal["sev-attest/domain prepare/1"]
+    output: str | None
+    """The file that was written; null if the XML is in this document."""
+    xml: str | None
+    """The XML that results; null if it was written to a file."""
+    diff: list[str]
+    """The lines of the diff."""
+    mended: list[Finding]
+    """What was fixed."""
+    findings: list[Finding]
+    """What is left."""
+
+
+class DomainPrepareRefused(Refused):
+    """A domain that cannot be attested after all that can be fixed is."""
+
+    schema: Literal["sev-attest/domain prepare/1"]
+
+
+class DomainCapabilities(Noted):
+    """Whether a host offers SEV."""
+
+    schema: Literal["sev-attest/domain capabilities/1"]
+    sev: bool
+    """Whether libvirt offers SEV."""
+    sev_es: bool
+    """Whether it offers SEV-ES."""
+    sev_snp: bool
+    """Whether it knows SEV-SNP."""
+    arch: str
+    """The architecture; empty if it is not told."""
+    cbitpos: Count | None
+    """The C-bit; null if it is not told."""
+    reduced_phys_bits: Count | None
+    """How many bits of physical addresses are lost; null if it is not told."""
+    max_guests: Count | None
+    """How many guests of SEV there can be; null if it is not told."""
+    max_es_guests: Count | None
+    """How many guests of SEV-ES there can be; null if it is not told."""
+    types: list[str]
+    """The types of <launchSecurity>."""
+    firmware: list[str]
+    """The kinds of firmware that libvirt chooses by itself."""
+    loaders: list[str]
+    """The types of <loader>."""
+    obstacles: list[str]
+    """Why SEV may be missing; empty if it is offered."""
+
+
+class DomainCapabilitiesRefused(Refused):
+    """A host that does not offer SEV."""
+
+    schema: Literal["sev-attest/domain capabilities/1"]

@@ -1,0 +1,196 @@
+"""Documents of the commands that measure guests of SEV and SEV-ES, and read what they boot."""
+
+from typing import Literal, NotRequired, TypedDict
+
+from sev_attest.cli.documents.parts import (
+    Api,
+    Base64,
+    Byte,
+    Count,
+    Done,
+    Hex16,
+    Hex32,
+    KernelHashes,
+    Noted,
+    Policy32,
+)
+from sev_attest.cli.documents.sev import MeasuredPart
+
+
+class Measure(Noted):
+    """A launch digest, and with --tik the measurement to expect."""
+
+    schema: Literal["sev-attest/measure/1"]
+    policy: Policy32
+    """The guest policy."""
+    digest: Hex32
+    """The launch digest."""
+    measured: list[MeasuredPart]
+    """What was measured; empty for a digest that was given."""
+    kernel_hashes: KernelHashes | None
+    """The hashes of a kernel that is booted directly."""
+    measurement: Base64 | None
+    """The measurement to expect; null without --tik. The host must not learn it."""
+    api_major: NotRequired[Byte]
+    """The SEV API; with --tik only."""
+    api_minor: NotRequired[Byte]
+    """The SEV API; with --tik only."""
+    build_id: NotRequired[Byte]
+    """The build of the SEV firmware; with --tik only."""
+    nonce: NotRequired[Hex16]
+    """The firmware's nonce; with --tik only."""
+
+
+class MeasureTable(Done):
+    """The launch digests of a guest with each number of vCPUs."""
+
+    schema: Literal["sev-attest/measure/1"]
+    policy: Policy32
+    """The guest policy."""
+    digests: dict[str, Hex32]
+    """The launch digest for each number of vCPUs."""
+
+
+class MeasureManifest(Done):
+    """Launch digests that were written to a file."""
+
+    schema: Literal["sev-attest/measure/1"]
+    manifest: str
+    """The file."""
+    digests: Count
+    """How many digests it has."""
+
+
+class VmsaBuild(Noted):
+    """A vCPU's page that was written."""
+
+    schema: Literal["sev-attest/vmsa build/1"]
+    file: str
+    """The file."""
+    profile: str
+    """The VMSA profile."""
+    cpu: Count
+    """The number of the vCPU; 0 boots."""
+
+
+class Segment(TypedDict):
+    """A segment register."""
+
+    selector: Count
+    """Its selector."""
+    attrib: Count
+    """Its attributes."""
+    limit: Count
+    """Its limit."""
+    base: Count
+    """Its base."""
+
+
+class VmsaShow(Done):
+    """The fields of a vCPU's page."""
+
+    schema: Literal["sev-attest/vmsa show/1"]
+    fields: dict[str, Count | Segment]
+    """Every field by its name in AMD's manual; zeros too."""
+    unnamed: list[Count]
+    """The offsets of bytes in use that belong to no named field."""
+
+
+class VmsaDiff(TypedDict):
+    """The fields in which two pages differ."""
+
+    schema: Literal["sev-attest/vmsa diff/1"]
+    ok: bool
+    """Whether the pages are the same."""
+    fields: dict[str, list[Count]]
+    """Both values of each field that differs."""
+    unnamed: list[Count]
+    """The offsets of bytes that differ and belong to no named field."""
+
+
+class FirmwareEntry(TypedDict):
+    """An entry of the firmware's footer table."""
+
+    guid: str
+    """Its GUID."""
+    name: str
+    """Its name; "unknown" for one without."""
+    value: str
+    """Its numbers in hex, joined by commas."""
+
+
+class FirmwareSection(TypedDict):
+    """A section of the firmware's SEV metadata."""
+
+    address: Count
+    """Its guest address."""
+    size: Count
+    """Its size in bytes."""
+    type: str
+    """What it is for."""
+
+
+Attests = TypedDict(
+    "Attests", {"SEV": bool, "SEV-ES": bool, "kernel hashes": bool, "secrets": str | Literal[False]}
+)
+"""What a guest with this firmware can be attested for."""
+
+
+class Firmware(Noted):
+    """What an OVMF image declares, and what it can attest."""
+
+    schema: Literal["sev-attest/firmware/1"]
+    size: Count
+    """The size of the image in bytes."""
+    sha256: Hex32
+    """Its SHA-256."""
+    kind: str
+    """What it is: CODE, VARS, whole, or unknown."""
+    entries: list[FirmwareEntry]
+    """The entries of its footer table."""
+    sections: list[FirmwareSection]
+    """The sections of its SEV metadata."""
+    attests: Attests
+    """What a guest with it can be attested for; of secrets: how large they may be, or false."""
+
+
+class PolicyBits(TypedDict):
+    """The bits of a guest policy, by AMD's names."""
+
+    NODBG: bool
+    """The host cannot debug the guest."""
+    NOKS: bool
+    """The guest shares its key with no other."""
+    ES: bool
+    """The guest is one of SEV-ES."""
+    NOSEND: bool
+    """The guest cannot be sent to another platform."""
+    DOMAIN: bool
+    """The guest can be sent only to platforms of the same owner."""
+    SEV: bool
+    """The guest can be sent only to platforms with SEV."""
+
+
+class PolicyMeaning(TypedDict):
+    """A guest policy, explained."""
+
+    policy: Policy32
+    """The policy."""
+    hex: str
+    """The policy as hex, as XML has it."""
+    names: list[str]
+    """The names that `policy` composes it from."""
+    bits: PolicyBits
+    """Whether each bit is set."""
+    min_api: Api
+    """The oldest SEV API that it accepts; 0.0 accepts any."""
+    risks: list[str]
+    """What its clear bits leave open."""
+
+
+class Policy(Done):
+    """Guest policies, explained or composed."""
+
+    schema: Literal["sev-attest/policy/1"]
+    policies: list[PolicyMeaning]
+    """Every policy, in order."""

@@ -1,0 +1,324 @@
+"""Documents of the commands that verify, launch and make sessions on SEV and SEV-ES."""
+
+from typing import Literal, NotRequired, Required, TypedDict
+
+from sev_attest.cli.documents.parts import (
+    AnyGeneration,
+    Api,
+    Base64,
+    Byte,
+    Change,
+    Check,
+    Count,
+    Done,
+    Exposed,
+    Failure,
+    Finding,
+    Fingerprint,
+    Fingerprints,
+    Hex,
+    Hex32,
+    KernelHashes,
+    Noted,
+    Policy32,
+    Refused,
+    Search,
+)
+
+
+class Verify(Noted):
+    """The verdict on a platform's certificates."""
+
+    schema: Literal["sev-attest/verify/1"]
+    generation: AnyGeneration | None
+    """The generation of AMD's chips; null if the root is not AMD's."""
+    root: str
+    """The trusted root that the chain leads to."""
+    fingerprints: Fingerprints
+    """The certificates of the chain."""
+    checks: list[Check]
+    """Every check, in order."""
+
+
+class ChainVerdict(TypedDict):
+    """The verdict on one of many chains."""
+
+    input: str
+    """The file."""
+    ok: bool
+    """Whether it is verified."""
+    generation: AnyGeneration | None
+    """The generation of AMD's chips; null if it is not verified, or the root is not AMD's."""
+    root: str | None
+    """The trusted root; null if it is not verified."""
+    notes: list[str]
+    """Remarks for people."""
+    errors: list[Failure]
+    """Why it is not verified; empty if it is."""
+
+
+class VerifyEach(Done):
+    """The verdicts of `verify --each`."""
+
+    schema: Literal["sev-attest/verify/1"]
+    chains: list[ChainVerdict]
+    """One verdict for each input, in order."""
+
+
+class VerifyRefused(Refused):
+    """Chains that are not verified."""
+
+    schema: Literal["sev-attest/verify/1"]
+
+
+class Session(Noted):
+    """A session that was made for one launch."""
+
+    schema: Literal["sev-attest/session/1"]
+    name: str
+    """What the owner calls it."""
+    policy: Policy32
+    """The guest policy."""
+    root: str | None
+    """The trusted root of the platform; null if it was not verified."""
+    files: list[str]
+    """The files that were written."""
+    launch_security: str
+    """libvirt's <launchSecurity> element, with GODH and session blob."""
+
+
+class MeasuredPart(TypedDict):
+    """One measured piece of a guest."""
+
+    what: str
+    """What it is."""
+    offset: Count
+    """Its offset in all that is measured, in bytes."""
+    size: Count
+    """Its size in bytes."""
+    sha256: Hex32
+    """Its SHA-256."""
+
+
+class AllowedLaunch(TypedDict):
+    """The launch of owner.toml that allows this one."""
+
+    launch: str
+    """Its name."""
+    guest: str
+    """The description of the digest in its manifest; may be empty."""
+
+
+class ReportedLaunch(Noted):
+    """What a host reports of a launch."""
+
+    measurement: Base64
+    """The measurement: HMAC and nonce, 48 bytes."""
+    api: Api
+    """The SEV API."""
+    build_id: Byte
+    """The build of the SEV firmware."""
+    policy: Policy32
+    """The guest policy."""
+
+
+class Verdict(ReportedLaunch):
+    """The verdict on a launch."""
+
+    digest: Hex32
+    """The launch digest."""
+    measured: list[MeasuredPart]
+    """What was measured; empty for a digest that was given."""
+    kernel_hashes: KernelHashes | None
+    """The hashes of a kernel that is booted directly."""
+    checks: list[Check]
+    """Every check, in order."""
+    requirements: AllowedLaunch | None
+    """How the owner's requirements allow it; null without --requirements."""
+    secrets: Count
+    """How many secrets were released."""
+    advisories: NotRequired[list[Exposed]]
+    """Known weaknesses that affect it, or may; with --verbose all. Only if the record is known."""
+
+
+class Validate(Verdict):
+    """The verdict on the measurement of a launch."""
+
+    schema: Literal["sev-attest/validate/1"]
+
+
+class Bound(TypedDict):
+    """The launch that used a session before."""
+
+    measurement: Base64
+    """Its measurement."""
+    at: str
+    """When it was accepted."""
+
+
+class ValidateRefused(Refused, total=False):
+    """A launch that is not verified, or not allowed."""
+
+    schema: Required[Literal["sev-attest/validate/1"]]
+    digest: Hex32 | None
+    """The launch digest; null if it fits none that the requirements allow."""
+    diagnosis: list[Change]
+    """What would make the measurement match, likeliest first."""
+    search: Search
+    """How far the search for the cause went."""
+    session_id: Hex32
+    """The session that was used before."""
+    bound: Bound
+    """The launch that used it."""
+
+
+class Step(TypedDict):
+    """A step that was taken."""
+
+    step: str
+    """What was done."""
+    detail: str
+    """What came of it, in words."""
+
+
+class Launch(Verdict):
+    """A guest that was launched and attested, and runs."""
+
+    schema: Literal["sev-attest/launch/1"]
+    dry_run: Literal[False]
+    """Whether nothing was changed (--dry-run)."""
+    domain: str
+    """The domain's name."""
+    guest: Literal["running"]
+    """The state of the guest."""
+    steps: list[Step]
+    """What was done, in order."""
+
+
+class LaunchPlan(Noted):
+    """What `launch --dry-run` would do."""
+
+    schema: Literal["sev-attest/launch/1"]
+    dry_run: Literal[True]
+    """Whether nothing was changed (--dry-run)."""
+    domain: str
+    """The domain's name."""
+    would: list[str]
+    """What a launch would do, in order."""
+    digests: list[Hex32]
+    """The launch digests that it would accept."""
+    diff: list[str]
+    """The lines of the diff of the domain's XML, without passwords."""
+    findings: list[Finding]
+    """What is left to say of the XML."""
+    steps: list[Step]
+    """What was done, in order."""
+
+
+class LaunchRefused(Refused, total=False):
+    """A launch that was refused and undone."""
+
+    schema: Required[Literal["sev-attest/launch/1"]]
+    digest: Hex32 | None
+    """The launch digest; null if it fits none that the requirements allow."""
+    guest: str
+    """What became of the guest."""
+    remains: str
+    """What is left of the launch, in words."""
+    diagnosis: list[Change]
+    """What would make the measurement match, likeliest first."""
+    search: Search
+    """How far the search for the cause went."""
+    session_id: Hex32
+    """The session that was used before."""
+    bound: Bound
+    """The launch that used it."""
+
+
+class ReportVerify(Noted):
+    """The verdict on an attestation report of SEV."""
+
+    schema: Literal["sev-attest/report verify/1"]
+    digest: Hex32
+    """The launch digest in the report."""
+    policy: Policy32
+    """The guest policy in the report."""
+    checks: list[Check]
+    """Every check, in order; null for what was compared with nothing."""
+
+
+class ReportVerifyRefused(Refused):
+    """A report that is not verified."""
+
+    schema: Literal["sev-attest/report verify/1"]
+
+
+class SecretBuild(Noted):
+    """Secrets that were wrapped for a launch."""
+
+    schema: Literal["sev-attest/secret build/1"]
+    files: list[str]
+    """The header and the payload."""
+    size: Count
+    """Bytes of the payload."""
+
+
+class ShownCertificate(TypedDict):
+    """A certificate; nothing of it was verified."""
+
+    role: str
+    """What it is: PDH, PEK, OCA, CEK, ASK or ARK."""
+    key: str
+    """The kind of its key."""
+    fingerprint: Fingerprint
+    """The hash of the signed bytes, as sevctl prints it."""
+    reserved: NotRequired[list[str]]
+    """Reserved fields that are in use."""
+    key_id: NotRequired[Hex]
+    """The id of AMD's key."""
+    certifying_id: NotRequired[Hex]
+    """The id of the key of AMD's that signs it."""
+    api: NotRequired[str]
+    """The SEV API that it was made with."""
+    signed_by: list[str]
+    """The roles that it has signatures of; they were not verified."""
+
+
+class CertsShow(Done):
+    """Certificates; nothing was verified."""
+
+    schema: Literal["sev-attest/certs show/1"]
+    certificates: list[ShownCertificate]
+    """Every certificate."""
+
+
+class CertsSplit(Done):
+    """Certificates that were written to files of their own."""
+
+    schema: Literal["sev-attest/certs split/1"]
+    files: list[str]
+    """The files that were written."""
+
+
+class CertsJoin(Done):
+    """Certificates that were written to one file."""
+
+    schema: Literal["sev-attest/certs join/1"]
+    files: list[str]
+    """The file that was written."""
+
+
+class CertsGenerateOca(Done):
+    """An OCA that was made."""
+
+    schema: Literal["sev-attest/certs generate-oca/1"]
+    files: list[str]
+    """The certificate, and its key."""
+
+
+class CertsSignPek(Done):
+    """A PEK that was signed by an OCA."""
+
+    schema: Literal["sev-attest/certs sign-pek/1"]
+    files: list[str]
+    """The file that was written."""
