@@ -49,8 +49,12 @@ from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import read_report
 from sev_attest.snp.certificate_files import read_certificates
 from sev_attest.snp.certificate_table import read_table
+from sev_attest.snp.challenge import SCHEMA as CHALLENGE
+from sev_attest.snp.challenge import Challenge
+from sev_attest.snp.content import read_content
 from sev_attest.snp.firmware import SnpFirmware
 from sev_attest.snp.packaging import read_evidence
+from sev_attest.snp.sealed import SealedSecrets
 from sev_attest.testing import Platform, ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS
 from simulated_trees import CACHE, both_of, descriptor, guest, host, lay_out
@@ -111,6 +115,21 @@ def firmware(data: bytes) -> object:
 
 def snp_firmware(data: bytes) -> object:
     return SnpFirmware.read(data)
+
+
+def challenge(kems: bytes) -> object:
+    document = Challenge.create("vm1", created=dt.datetime.now(dt.UTC)).to_json()
+    start, end = document.index(b"["), document.index(b"]")
+    return Challenge.from_json(document[: start + 1] + kems + document[end:])
+
+
+def sealed(text: bytes) -> object:
+    fields = {
+        "schema": "sev-attest/snp-sealed/1", "challenge": "vm1", "nonce": "0" * 64,
+        "report_sha384": "0" * 96, "kem": 32, "kdf": 1, "aead": 2, "enc": text.decode(),
+        "ciphertext": text.decode(),
+    }  # fmt: skip
+    return SealedSecrets.from_json(json.dumps(fields).encode())
 
 
 def reply(data: bytes) -> object:
@@ -372,6 +391,21 @@ CASES = {
         read_certificates, lambda size: AMD.crl(*range(size // 20)), 200
     ),
     "SNP: JSON, many": Case(read_evidence, lambda size: b'{"report":0}' * (size // 12)),
+    # what owner and guest exchange
+    "document: names": Case(
+        Challenge.from_json,
+        encoded(lambda size: f"{{_schema_:_{CHALLENGE}_{numbered(',_{0}_:0', size)}}}"
+                .replace("_", '"')),
+    ),
+    "document: numbers": Case(challenge, lambda size: b"32," * (size // 3) + b"32", 100),
+    "document: base64": Case(sealed, lambda size: b"A" * size),
+    "document: depth": Case(SealedSecrets.from_json, lambda size: b"[" * size),
+    "sealed: names": Case(
+        read_content, lambda size: b"\x40\0" + b"\1a\1\0\0\0x" * (size // 7), size=1 << 15
+    ),
+    "sealed: padding": Case(
+        read_content, lambda size: b"\1\0\1a\1\0\0\0x" + bytes(size), size=1 << 15
+    ),
     # what a ledger's database may hold
     "box: whole": Case(Box.from_bytes, lambda size: b"\1\1k\1\0w" + bytes(size), size=1 << 16),
     "box: random": Case(Box.from_bytes, lambda size: bytes(range(256)) * (size // 256)),

@@ -168,13 +168,18 @@ ORDER = (
     ("snp.roots",), ("snp.certificate_files", "snp.kds"), ("snp.chain",), ("snp.explain",),
     ("snp.steps",), ("snp.verify",), ("snp.expected",),
     ("snp.id_key",), ("snp.id_block",), ("snp.id_block_verify",),
+    ("snp.document",), ("snp.transport", "snp.content"), ("snp.challenge",), ("snp.sealed",),
     ("owner.unverified",), ("owner.record",), ("owner.advisories",),
     ("_https",), ("owner.key_errors",), ("owner._safe_path",),
     ("owner._answers", "owner._private_file"),
     ("owner._command", "owner._vault"), ("owner.key_wrapping", "owner.secret_sources"),
     ("owner.sealing",),
-    ("owner.requirements", "owner.requirements_file"), ("owner.ledger",), ("owner.pending",),
-    ("owner.key_release",),
+    ("owner._toml",), ("owner.manifest_file",),
+    ("owner.snp_advisories",), ("owner.snp_minimum", "owner.snp_reference"),
+    ("owner.requirements", "owner.requirements_file", "owner.snp_requirements",
+     "owner.snp_requirements_file"),
+    ("owner.ledger",), ("owner.attempts",), ("owner.pending", "owner.snp_challenges"),
+    ("owner.release_steps",), ("owner.key_release", "owner.snp_release"),
     ("domain_xml",), ("host",), ("testing",), ("cli",),
 )  # fmt: skip
 """From the ground up, as in docs/development.md; within one line they may know each other."""
@@ -255,11 +260,14 @@ def test_below_owner_nothing_reads_a_clock_connects_or_logs() -> None:
     assert above is not None
     users = users_of("time", "datetime", "socket", "ssl", "http", "logging")
     low = {user for user in users if (floor(user) or 0) < above}
-    dates = {"certificates", "chain", "explain", "revocation", "steps", "verify", "x509"}
+    dates = {
+        "certificates", "chain", "challenge", "document", "explain", "revocation", "steps",
+        "verify", "x509",
+    }  # fmt: skip
     assert low == {
         # A search has a time budget.
         *("guest.diagnosis.search", "sev.diagnosis.search", "snp.diagnosis"),
-        *(f"snp.{name}" for name in dates),  # certificates have dates
+        *(f"snp.{name}" for name in dates),  # certificates and challenges have dates
     }
     clocks = {module for module, tree in sources() if "datetime.now" in ast.unparse(tree)}
     assert {user for user in clocks if (floor(user) or 0) < above} == {"snp.verify"}

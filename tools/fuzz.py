@@ -41,8 +41,13 @@ from sev_attest.guest.firmware import Firmware
 from sev_attest.host.config import read_config
 from sev_attest.host.place import public
 from sev_attest.host.qmp import QmpConnection
+from sev_attest.owner.manifest_file import (
+    MANIFEST_SCHEMA,
+    SNP_MANIFEST_SCHEMA,
+    read_manifest,
+    read_snp_manifest,
+)
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.owner.requirements_file import MANIFEST_SCHEMA, read_manifest
 from sev_attest.owner.sealing import Box
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
@@ -51,8 +56,12 @@ from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import LaunchInfo, read_report
 from sev_attest.sev.report import AttestationReport
 from sev_attest.snp.certificate_files import read_certificates
+from sev_attest.snp.challenge import Challenge
+from sev_attest.snp.content import read_content
 from sev_attest.snp.firmware import SnpFirmware, Svsm
 from sev_attest.snp.packaging import read_evidence
+from sev_attest.snp.sealed import SealedSecrets
+from sev_attest.snp.transport import TransportKey
 from sev_attest.testing import Platform, ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS, svsm_image
 from sev_attest.testing.snp import SnpPlatform
@@ -399,6 +408,17 @@ def keys(data: bytes) -> None:
             continue
 
 
+def exchanged(data: bytes) -> None:
+    """Read each document that owner and guest exchange, and what is sealed."""
+    for read in (
+        Challenge.from_json, TransportKey.from_json, SealedSecrets.from_json, read_content,
+    ):  # fmt: skip
+        try:
+            read(data)
+        except SevAttestError:
+            continue
+
+
 def firmware(data: bytes) -> None:
     """Read all that an image declares."""
     image = Firmware.read(data)
@@ -442,6 +462,7 @@ def targets() -> dict[str, Target]:
                                "data": measurement, "enabled": True, "state": "launch-secret",
                                "status": "prelaunch", **node}  # fmt: skip
     launches = [{"digest": "0" * 64, "vcpus": 1, "cpu": "EPYC", "vmsa_profile": "qemu-legacy"}]
+    snp_launches = [{"digest": "0" * 96, "vcpus": 1, "cpu": "EPYC", "guest_features": "0x1"}]
     roots = [ca.to_bytes() for root in amd_roots() for ca in (root.ark, root.ask) if ca]
     signed = binary(links.to_bytes(), pdh, *roots)
     domains = (xml("domain"), amplified("domain"))
@@ -451,6 +472,14 @@ def targets() -> dict[str, Target]:
     header = bytes(4) + len(snp).to_bytes(4, "little") + bytes(24)
     table = bytes(15) + b"\1" + bytes(8)
     chip = SnpPlatform.of(b"a chip")
+    nonce, sizes = "0" * 64, {"kem": 32, "kdf": 1, "aead": 2}
+    challenge = {"schema": "sev-attest/snp-challenge/1", "name": "vm1", "nonce": nonce,
+                 "created": "2026-05-04T12:00:00+00:00", "expires": None, "kems": [32]}  # fmt: skip
+    sealed = {"schema": "sev-attest/snp-sealed/1", "challenge": "vm1", "nonce": nonce,
+              "report_sha384": "0" * 96, **sizes, "enc": "A" * 43 + "=",
+              "ciphertext": "A" * 1386 + "=="}  # fmt: skip
+    transport = {"schema": "sev-attest/snp-transport-key/1", "kem": 32,
+                 "public_key": "A" * 43 + "="}  # fmt: skip
     return {
         "domain": Target(domain, domains),
         "connect": Target(lambda data: read_config(data.decode("latin-1")), domains),
@@ -469,6 +498,9 @@ def targets() -> dict[str, Target]:
         "manifest": Target(
             read_manifest, (json_of({"schema": MANIFEST_SCHEMA, "launches": launches}),)
         ),
+        "snp-manifest": Target(
+            read_snp_manifest, (json_of({"schema": SNP_MANIFEST_SCHEMA, "launches": snp_launches}),)
+        ),
         "text": Target(keys, (text_of(binary(bytes(16), bytes(48))), binary(b"a://b@c ", b"a"))),
         "firmware": Target(firmware, (binary(ovmf_image(4096)), footers)),
         "snp-firmware": Target(snp_firmware, (binary(*images), footers)),
@@ -477,6 +509,10 @@ def targets() -> dict[str, Target]:
         "snp-report": Target(read_evidence, (
             binary(snp, table, header), text_of(binary(snp)), json_of({"hcl_report": snp.hex()}),
             binary(b"HCLA", snp, bytes(28)),
+        )),
+        "snp-release": Target(exchanged, (
+            json_of({**challenge}), json_of({**sealed}), json_of({**transport}),
+            binary(b"\1\0", b"\1a\1\0\0\0x", bytes(1015)),
         )),
         "snp-certificates": Target(read_certificates, (
             binary(chip.vek(), chip.authority.crl(1), b"\x30\x82"), text_of(binary(chip.vek())),

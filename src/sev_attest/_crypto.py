@@ -18,9 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 
-from sev_attest._keys import Algorithm, Curve, EccPublicKey, RsaPublicKey
+from sev_attest._keys import Algorithm, Curve, EccPublicKey, Kem, RsaPublicKey
+from sev_attest.errors import Unsupported
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, Suite
     from cryptography.x509 import Certificate
 
 P384PrivateKey = ec.EllipticCurvePrivateKey
@@ -214,3 +218,111 @@ def aes_gcm_opened(
 def random_bytes(size: int) -> bytes:
     """Return bytes from the operating system's random generator."""
     return os.urandom(size)
+
+
+_HPKE_SINCE = 47
+_SEED, _MLKEM768_PUBLIC = 64, 1184
+"""Bytes of an ML-KEM key's seed (d and z of FIPS 203), and of an ML-KEM-768 public key."""
+
+
+def require_hpke(kem: Kem) -> None:
+    """Raise Unsupported if the installed ``cryptography`` cannot seal to keys of this kind.
+
+    HPKE is newer than the oldest version that everything else needs; and ML-KEM is missing where
+    its OpenSSL has none.
+    """
+    from cryptography import __version__
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    hint = "install a newer one, in a virtual environment where the system has an older one"
+    try:
+        _suite(kem)
+    except ImportError:
+        raise Unsupported(
+            f"HPKE needs cryptography {_HPKE_SINCE} or later; this is {__version__}",
+            check="crypto.hpke",
+            hint=hint,
+        ) from None
+    try:
+        if kem is Kem.MLKEM768_X25519:
+            _mlkem(bytes(_SEED))
+    except UnsupportedAlgorithm:
+        raise Unsupported(
+            f"the installed cryptography {__version__} has no ML-KEM-768",
+            check="crypto.mlkem",
+            hint=f"use {Kem.X25519.label}; or {hint}",
+        ) from None
+
+
+def _suite(kem: Kem) -> "Suite":
+    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+    kems = {Kem.X25519: KEM.X25519, Kem.MLKEM768_X25519: KEM.MLKEM768_X25519}
+    return Suite(kems[kem], KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+def _mlkem(seed: bytes) -> "MLKEM768PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
+    return MLKEM768PrivateKey.from_seed_bytes(seed)
+
+
+def _x25519(private: bytes) -> "X25519PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    return X25519PrivateKey.from_private_bytes(private)
+
+
+def _hybrid(private: bytes) -> "MLKEM768X25519PrivateKey":
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
+
+    return MLKEM768X25519PrivateKey(_mlkem(private[:_SEED]), _x25519(private[_SEED:]))
+
+
+def kem_public(kem: Kem, private: bytes) -> bytes:
+    """Return the raw public key of a raw private key.
+
+    A private key is 32 random bytes for X25519. For the hybrid it is 96: ML-KEM's seed of 64, then
+    X25519's 32; its public key is ML-KEM's 1184 bytes, then X25519's 32. Raises Unsupported.
+    """
+    if kem is Kem.X25519:
+        return _x25519(private).public_key().public_bytes_raw()
+    require_hpke(kem)
+    lattice, point = _mlkem(private[:_SEED]), _x25519(private[_SEED:])
+    return lattice.public_key().public_bytes_raw() + point.public_key().public_bytes_raw()
+
+
+def hpke_sealed(kem: Kem, public: bytes, plaintext: bytes, info: bytes) -> bytes | None:
+    """Seal with HPKE to a raw public key; return enc, the ciphertext and its tag in a row.
+
+    Base mode, HKDF-SHA256, AES-256-GCM, no associated data. None for bytes that are no public key
+    of this kind. Raises Unsupported.
+
+    Source: RFC 9180 section 6.1 (SealBase).
+    """
+    require_hpke(kem)
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
+
+    try:
+        point = X25519PublicKey.from_public_bytes(public[-32:])
+        if kem is Kem.X25519:
+            return _suite(kem).encrypt(plaintext, point, info)
+        lattice = MLKEM768PublicKey.from_public_bytes(public[:_MLKEM768_PUBLIC])
+        return _suite(kem).encrypt(plaintext, MLKEM768X25519PublicKey(lattice, point), info)
+    except Exception:  # noqa: BLE001 - whatever the library makes of a stranger's key
+        return None
+
+
+def hpke_opened(kem: Kem, private: bytes, sealed: bytes, info: bytes) -> bytes | None:
+    """Return the plaintext of what :func:`hpke_sealed` made; None if anything was changed.
+
+    Raises Unsupported.
+    """
+    require_hpke(kem)
+    key = _x25519(private) if kem is Kem.X25519 else _hybrid(private)
+    try:
+        return _suite(kem).decrypt(sealed, key, info)
+    except Exception:  # noqa: BLE001 - whatever the library makes of a stranger's bytes
+        return None

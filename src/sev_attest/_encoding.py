@@ -13,6 +13,7 @@ _MOST_PADDING = 2
 _SPACE = re.compile(r"\s*")
 _MOST_WORDS = 500
 _HEX = re.compile(rb"[0-9A-Fa-f]++")
+_SHA256_SIZE, _SHA384_SIZE = 32, 48
 _WHITE = b" \t\n\r\v\f"
 
 
@@ -119,3 +120,18 @@ def blob(data: bytes, sizes: Collection[int], structure: str, *, only_text: bool
                 return decoded
             found = f"{len(decoded)} bytes (decoded from text)"
     raise MalformedInput(structure, "length", f"{found}, expected {expected}")
+
+
+def sha384_digest(data: bytes, structure: str) -> bytes:
+    """Return a digest of 48 bytes, from hex or base64; raises MalformedInput.
+
+    Nothing but hex digits is hex, whatever it would be as base64: 64 of them are a SHA-256, and not
+    base64 of 48 bytes.
+    """
+    found = from_text(data, structure)
+    if len(found) != _SHA384_SIZE:
+        sha256 = ": this is a SHA-256, SEV-SNP's digests are SHA-384"
+        reason = f"{len(found)} bytes, expected {_SHA384_SIZE}"
+        reason += sha256 if len(found) == _SHA256_SIZE else ""
+        raise MalformedInput(structure, "length", reason)
+    return found

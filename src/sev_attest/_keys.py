@@ -1,6 +1,7 @@
 """Public keys as plain numbers: nothing here checks or computes with them.
 
-The codes are those of SEV certificates (AMD 55766, "SEV certificate format").
+The codes of algorithms and curves are those of SEV certificates (AMD 55766, "SEV certificate
+format").
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,24 @@ class Curve(IntEnum):
     INVALID = 0
     P256 = 1
     P384 = 2
+
+
+class Kem(IntEnum):
+    """What secrets are sealed to: key encapsulation mechanisms, by their ids in HPKE's registry.
+
+    The second is a hybrid of ML-KEM-768 and X25519, the one that is also called X-Wing.
+
+    Source: RFC 9180 section 7.1; draft-ietf-hpke-pq for the hybrid, whose id a second
+    implementation in the tests confirms.
+    """
+
+    X25519 = 0x0020
+    MLKEM768_X25519 = 0x647A
+
+    @property
+    def label(self) -> str:
+        """The name for people: "x25519", "mlkem768-x25519"."""
+        return self.name.lower().replace("_", "-")
 
 
 RSA_ALGORITHMS = {2048: Algorithm.RSA_SHA256, 4096: Algorithm.RSA_SHA384}

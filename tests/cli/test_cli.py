@@ -347,16 +347,17 @@ PUBLIC = {
         verify_report
     """,
     snp: """
-        AttestationReport Certificate Evidence Expected GuestPolicy IdAuth IdBlock IdKey
-        IdPrivateKey Kind MeasuredPages Product RevocationList Root RuntimeData Section SnpClues
-        SnpFirmware SnpGuest Svsm Tcb VerifiedIdBlock VerifiedReport amd_roots explain_digest
-        launch_digest read_certificates read_evidence sign_id_block verify_id_block verify_report
+        AttestationReport Certificate Challenge Evidence Expected GuestPolicy IdAuth IdBlock IdKey
+        IdPrivateKey Kem Kind MeasuredPages Product RevocationList Root RuntimeData SealedSecrets
+        Section SnpClues SnpFirmware SnpGuest Svsm Tcb TransportKey TransportPrivateKey
+        VerifiedIdBlock VerifiedReport amd_roots explain_digest launch_digest open_sealed
+        read_certificates read_evidence report_data seal sign_id_block verify_id_block verify_report
     """,
     owner: """
         Event Head KeyAccessError KeyEncryption LaunchRecord Ledger LedgerDamaged LedgerEntry
         LedgerError Met Minimum PendingSession PendingSessions ReferenceValue Requirements SealError
-        SecretSource State
-        default_place key_encryption release secret_source
+        SecretSource SnpMinimum SnpReferenceValue SnpRequirements State create_challenge
+        default_place key_encryption release release_snp secret_source
     """,
 }
 

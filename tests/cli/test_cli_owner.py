@@ -19,7 +19,7 @@ from sev_attest.guest import CpuModel, VmsaProfile
 from sev_attest.owner import LaunchRecord
 from sev_attest.owner.advisories import load
 from sev_attest.owner.ledger import Ledger, LedgerEntry
-from sev_attest.owner.requirements_file import read_manifest
+from sev_attest.owner.manifest_file import read_manifest
 from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image(1 << 13)

@@ -229,7 +229,7 @@ def test_a_time_outside_the_certificates_is_refused(run: Run, files: Path) -> No
     ran = run("snp", "verify", "report.bin", "certs", *ROOT, "--at", "2019-12-31T23:59:59Z")
     assert ran.code == 1
     assert "VCEK is valid from 2020-01-01 00:00:00 UTC" in ran.err
-    assert "(--at)" in ran.err
+    assert "--at" in ran.err
     assert verified(
         run("snp", "verify", "report.bin", "certs", *ROOT, "--at", "2020-01-01T02:00+02:00")
     )
@@ -262,7 +262,7 @@ def test_revocation_lists_are_held_against_it(run: Run, files: Path) -> None:
         ("report.bin --report-data 00", 2, "1 bytes, expected 64 (128 hex digits)"),
         ("report.bin --launch-digest xy", 2, "xy is not hex"),
         ("", 2, "REPORT"),
-        ("report.bin --challenge x", 2, "No such option"),
+        ("report.bin --challenge x", 2, "--challenge and --transport-key go together"),
     ],
 )
 def test_what_cannot_be_read_is_said(

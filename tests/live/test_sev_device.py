@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from c_header import c_values, compiled, offsets
 from sev_attest import sev
 from sev_attest.host import device, device_errors
 from sev_attest.sev.chain.certificate import Certificate
@@ -39,31 +40,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def compiled(source: Path, target: Path, *options: str) -> Path:
-    subprocess.run(["gcc", "-Wall", "-Werror", *options, "-o", target, source, "-ldl"], check=True)
-    return target
-
-
 # layouts
 
 
 def of_the_header(folder: Path, *expressions: str) -> dict[str, int]:
     """Return the values of C expressions."""
-    lines = "".join(f'    printf("%lld\\n", (long long)({one}));\n' for one in expressions)
-    source = folder / "values.c"
-    source.write_text(
-        "#include <linux/psp-sev.h>\n#include <stddef.h>\n#include <stdio.h>\n"
-        "#include <sys/ioctl.h>\n"
-        f"int main(void)\n{{\n{lines}    return 0;\n}}\n"
-    )
-    program = compiled(source, folder / "values")
-    ran = subprocess.run([program], capture_output=True, text=True, check=True)
-    return dict(zip(expressions, map(int, ran.stdout.split()), strict=True))
-
-
-def offsets(layout: str) -> list[int]:
-    """Return where the fields of a layout begin, and its size."""
-    return [struct.calcsize(layout[: at + 1]) for at in range(len(layout))]
+    return c_values("linux/psp-sev.h", folder, *expressions)
 
 
 STRUCTURES = {

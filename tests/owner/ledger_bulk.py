@@ -14,7 +14,9 @@ from sev_attest.owner.ledger.step import INSERT_EVENT, UPDATE_HEAD
 from sev_attest.owner.ledger.story import EMPTY, LedgerEntry, applied, event_hash, to_json, to_text
 
 MEASUREMENT = bytes(range(48))
-_SESSION = "session_id, name, state, created, changed, expires, measurement, note, refused"
+_SESSION = (
+    "session_id, name, state, created, changed, expires, measurement, note, technology, refused"
+)
 _EVENT = "seq, time, session_id, kind, detail, previous, hash"
 _BEGIN = datetime(2026, 1, 1)  # noqa: DTZ001 - UTC, as the text says
 _PER_SECOND = 100

@@ -135,7 +135,7 @@ def fill_in(path: Path, host: Host) -> None:
         ("acknowledged = []", f"acknowledged = [{known}]"),
     ):
         assert f"\n{old}" in text
-        text = text.replace(f"\n{old}", f"\n{new}")
+        text = text.replace(f"\n{old}", f"\n{new}", 1)  # [snp] has such a list too
     path.write_text(text + '[[launch]]\nname = "web"\nmanifest = "web.json"\n')
 
 

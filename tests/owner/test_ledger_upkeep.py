@@ -277,7 +277,7 @@ def test_a_removed_event_that_comes_back_is_found(ledger: Ledger, clock: Clock) 
                 "INSERT INTO sev_attest_event VALUES (?, ?, ?, ?, ?, ?, ?)", event.to_row()
             )
         connection.execute(
-            "INSERT INTO sev_attest_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'sev', ?)",
+            "INSERT INTO sev_attest_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             entry.to_row(),
         )
     connection.close()

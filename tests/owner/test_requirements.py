@@ -18,8 +18,9 @@ from sev_attest import LaunchRefused, MalformedInput, RequirementsNotMet, Unsupp
 from sev_attest.cli.hints import hint_for
 from sev_attest.owner import LaunchRecord
 from sev_attest.owner.advisories import AdvisoryVerdict, evaluate, load
+from sev_attest.owner.manifest_file import read_manifest
 from sev_attest.owner.requirements import Met, Minimum, ReferenceValue, Requirements
-from sev_attest.owner.requirements_file import read_manifest
+from sev_attest.owner.snp_requirements import SnpRequirements
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.spec import PolicyBit
 from sev_attest.testing import Platform, launch_guest, ovmf_image
@@ -636,14 +637,14 @@ def test_one_generation_that_is_blocked_does_not_block_the_others(run: Run, here
 
 
 def test_the_page_shows_a_file_that_can_be_used(run: Run, here: Path) -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    text, _ = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     jsonschema.Draft202012Validator(SCHEMA).validate(tomllib.loads(text))
     Path("owner.toml").write_text(text)
     Path("OVMF.amdsev.fd").write_bytes(OVMF)
     lines = PAGE.replace("\\\n", " ").splitlines()
     commands = [line[2:] for line in lines if line.startswith("$ sev-attest ")]
     assert [command.split()[1] for command in commands] == [
-        "requirements", "measure", "requirements", "validate",
+        "requirements", "measure", "requirements", "validate", "snp", "snp",
     ]  # fmt: skip
     for command in commands[1:3]:
         ran = run(*command.split()[1:])
@@ -711,6 +712,7 @@ def test_the_fingerprint_covers_what_is_required_and_no_words() -> None:
         "policy_set": PolicyBit.ES,
         "policy_clear": PolicyBit.ES,
         "launches": (),
+        "snp": SnpRequirements(),
     }
     names = [one.name for one in fields(Requirements)]
     changed = [
@@ -723,3 +725,24 @@ def test_the_fingerprint_covers_what_is_required_and_no_words() -> None:
         replace(base, launches=(web, replace(web, name="db"))),
     ]
     assert len({base.fingerprint, *(one.fingerprint for one in changed)}) == len(changed) + 1
+
+
+def test_the_fingerprint_of_what_sessions_already_wait_under_stays() -> None:
+    """It was written into ledgers before there was a part for SEV-SNP."""
+    web = ReferenceValue(
+        name="web", digests={b"1" * 32: "x"}, expires=datetime(2027, 6, 30, tzinfo=UTC)
+    )
+    found = Requirements(
+        generations=frozenset({"milan"}),
+        ceks=frozenset({"0f" * 32}),
+        platform_ids=ANY,
+        pdhs=ANY,
+        minimum={"milan": Minimum(api=(1, 55), build=24)},
+        policy_set=PolicyBit.ES,
+        launches=(web,),
+        acknowledged=frozenset({"rollback"}),
+    )
+    assert [one.fingerprint for one in (Requirements(), found)] == [
+        "2c2d4dd6bccd8dddfffbb79c6d67593b9ab95f0e867f5cd225f6a78b4de8ac80",
+        "3d757b512024ba6d55b099b93d8624d3a3d18cd108be26dc852190ca638977cd",
+    ]

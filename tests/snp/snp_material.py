@@ -3,7 +3,11 @@
 import base64
 from datetime import UTC, datetime
 
-from sev_attest.errors import ReportInvalid
+import pytest
+
+from sev_attest import _crypto
+from sev_attest._keys import Kem
+from sev_attest.errors import ReportInvalid, Unsupported
 from sev_attest.snp.certificate_files import X509Value, read_certificates
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.roots import Root
@@ -69,3 +73,21 @@ ASK_GUID = "4ab7b379-bbac-4fe4-a02f-05aef327c782"
 ARK_GUID = "c0b406a4-a803-4952-9743-3fb6014cd0ae"
 CRL_GUID = "92f81bc3-5811-4d3d-97ff-d19f88dc67ea"
 EXTRA_GUID = "ecae0c0f-9502-43b1-afa2-0ae2e0d565b6"
+
+
+def _lacking(kem: Kem) -> str:
+    """Return why keys of a kind cannot be used here; "" if they can."""
+    try:
+        _crypto.require_hpke(kem)
+    except Unsupported as error:
+        return str(error)
+    return ""
+
+
+def needs(kem: Kem) -> pytest.MarkDecorator:
+    """Return a mark: skip where the installed ``cryptography`` cannot seal to this kind of key."""
+    return pytest.mark.skipif(bool(_lacking(kem)), reason=_lacking(kem))
+
+
+KEMS = [pytest.param(kem, marks=needs(kem), id=kem.label) for kem in Kem]
+"""Both kinds of transport keys; one that cannot be used here is skipped."""

@@ -92,6 +92,7 @@ def _report(
     if "--json" in arguments:
         words = list(_command(arguments))
         command = ("-" if words[:1] == ["snp"] else " ").join(words)  # sev-attest/snp-show/1
+        command = render.OTHER_NAMES.get(command, command)
         render.document(command, ok=False, exit=code, errors=render.errors(failures), **facts)
         return
     for number, failure in enumerate(failures, 1):

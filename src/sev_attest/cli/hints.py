@@ -24,13 +24,13 @@ HINTS: Mapping[str, str] = {
     "ledger.connection": "{} (`sev-attest ledger show` shows a session)",
     "ledger.lost": "{}. `sev-attest ledger accept-head`, run once, closes what is open and goes "
     "on; on other machines, remove the floor file then",
-    "ledger.missing": "`sev-attest session{ledger}` begins one",
+    "ledger.missing": "`sev-attest {make}{ledger}` begins one",
     "ledger.old": "{} (`sev-attest ledger init`)",
     "ledger.permission": "{} (--ledger names another place)",
     "ledger.place": "{} (--ledger names another place)",
     "ledger.platform": "{}, or --ledger none, which lets a session be used twice",
     "ledger.read-only": "{} (--ledger names another place)",
-    "ledger.reused": "{} with `sev-attest session{ledger}`",
+    "ledger.reused": "{} with `sev-attest {make}{ledger}`",
     "ledger.unknown": "`sev-attest ledger list{ledger}` lists sessions (--ledger names another)",
     "ledger.unverified": "{}; for tests, --insecure goes on",
     "pending.damaged": "{} (`sev-attest session`)",
@@ -49,6 +49,10 @@ HINTS: Mapping[str, str] = {
     "requirements.platform.denied_ceks": "{} (`sev-attest verify` prints fingerprints)",
     "requirements.platform.denied_pdhs": "{} (`sev-attest verify` prints fingerprints)",
     "requirements.platform.pdhs": "{} (`sev-attest verify` prints fingerprints)",
+    "requirements.snp.advisories.acknowledged": "{} (`sev-attest advisories --snp` lists them)",
+    "requirements.snp.advisories.refused": "{} (`sev-attest advisories --snp` lists them)",
+    "requirements.snp.chip_ids": "{} (`sev-attest snp show` prints a report's chip_id)",
+    "requirements.snp.denied_chip_ids": "{} (`sev-attest snp show` prints a report's chip_id)",
     "secret.unbound": "{}; for tests, --insecure goes on",
     "secrets.source": "{}; --secret-source names the source",
     "simulate.exists": "choose another name, or `sev-attest simulate destroy` ends it",
@@ -59,11 +63,13 @@ HINTS: Mapping[str, str] = {
     "simulate.running": "`sev-attest simulate destroy` ends it; a new launch needs a new session",
     "simulate.unknown": "`sev-attest simulate list` shows its guests",
     "snp.ark.trusted": "{} (--trust-root)",
-    "snp.vek.validity": "{} (--at)",
+    "snp.vek.validity": "{} (`sev-attest snp verify --at`)",
     "svsm.layout": "with an SVSM, --vmsa-profile is svsm or svsm-init2",
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }
-"""What is shown; ``{}`` is the library's hint, ``{ledger}`` the ledger that was given."""
+"""What is shown; ``{}`` is the library's hint, ``{ledger}`` the ledger that was given, ``{make}``
+the command that makes an attempt.
+"""
 
 
 class Explained(Protocol):
@@ -81,7 +87,8 @@ class Explained(Protocol):
 def hint_for(error: Explained, arguments: Sequence[str] = ()) -> str:
     """Return the hint that a command shows for an error; ``arguments`` are its command line."""
     hint = HINTS.get(error.check, "{}")
-    return hint.format(error.hint, ledger=_ledger(arguments)).lstrip("; ")
+    make = "snp challenge" if "snp" in arguments[:1] else "session"
+    return hint.format(error.hint, ledger=_ledger(arguments), make=make).lstrip("; ")
 
 
 def _ledger(arguments: Sequence[str]) -> str:

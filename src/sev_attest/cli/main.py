@@ -15,7 +15,7 @@ _COMMANDS = {
     "demo": "run a whole attestation on a simulated platform, from its chain to the verdict",
     "domain": "check and prepare libvirt's domain XML; read what a host offers",
     "firmware": "show what an OVMF image declares, and what it can attest",
-    "guest": "check, inside a guest, that SEV is active and which secrets arrived",
+    "guest": "inside a guest: check that SEV is active; ask for an SNP report, open secrets",
     "host": "check that a host is ready for SEV; export and manage its platform's certificates",
     "launch": "launch a libvirt guest, attest it and hand over its secrets, in one command",
     "ledger": "list and check the sessions that you made, and the state of each",

@@ -12,11 +12,10 @@ from sev_attest.cli.options.snp_guest import SnpGuestOptions, SnpInputs, hashes_
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported
-from sev_attest.owner.requirements_file import MANIFEST_SCHEMA
+from sev_attest.owner.manifest_file import MANIFEST_SCHEMA, SNP_MANIFEST_SCHEMA
 from sev_attest.sev.digest import MeasuredGuest
 from sev_attest.sev.policy import GuestPolicy
 
-SNP_MANIFEST_SCHEMA = "sev-attest/snp-manifest/1"
 Guests = TypeVar("Guests", GuestRangeOptions, SnpGuestOptions)
 
 

@@ -50,6 +50,10 @@ def _escaped(text: str, kept: str) -> str:
     return "".join(c if c.isprintable() or c in kept else f"\\x{ord(c):02x}" for c in text)
 
 
+OTHER_NAMES: Mapping[str, str] = {"snp-challenge": "snp-challenge-made"}
+"""Documents of commands whose own name is that of a file's schema, with their name."""
+
+
 def document(command: str, *, ok: bool, **fields: object) -> None:
     """Print the JSON document of a command; fields that are iterators as lists.
 

@@ -43,7 +43,8 @@ class SnpCase(NamedTuple):
     expected: Expected
     measured: "SnpMeasured | None"
     """The guest whose launch digest is expected; None if there is none, or only its digest."""
-    output: SnpVerdictOptions
+    output: OutputOptions
+    explain: bool = False
 
     @property
     def checks(self) -> dict[str, str]:
@@ -68,7 +69,10 @@ class SnpCase(NamedTuple):
         return verified
 
     def refused(
-        self, error: ReportInvalid, guest: "SnpGuestOptions", search: "FirmwareSearchOptions"
+        self,
+        error: ReportInvalid,
+        guest: "SnpGuestOptions | None" = None,
+        search: "FirmwareSearchOptions | None" = None,
     ) -> None:
         """Print why it is refused, and add to the error what explains a digest that differs."""
         failed = {failure.check: failure.message for failure in error.failures}
@@ -77,8 +81,8 @@ class SnpCase(NamedTuple):
         if self.output.text:
             click.echo(f"NOT VERIFIED: {render.one_line(error.failures[0].message)}")
         self._steps(error.held, failed.keys())
-        searching = not (search.no_diagnose or self.output.quiet)
-        if self.measured is not None and _DIGEST in failed and searching:
+        searching = search is not None and not (search.no_diagnose or self.output.quiet)
+        if guest and search and searching and self.measured and _DIGEST in failed:
             if failed.keys() & CHECKS.keys():
                 notes.append(_NOT_SEARCHED)
             else:
@@ -108,16 +112,29 @@ class SnpCase(NamedTuple):
         add_cause(error, notes, find)
         failure.hint, error.hint = error.hint, error.failures[0].hint
 
-    def accepted(self, verified: VerifiedReport, notes: Iterable[str]) -> None:
-        """Print that it is verified; ``notes`` say what that leaves open."""
+    def facts(self, verified: VerifiedReport) -> dict[str, object]:
+        """Return the fields of the document on a verified report."""
         held = verified.held | self.expected.checks.keys()
-        notes = [*verified.notes, *notes, *self.notes]
-        facts = self._facts(held, {}) | _verified_facts(verified)
+        return self._facts(held, {}) | _verified_facts(verified)
+
+    def accepted(
+        self,
+        verified: VerifiedReport,
+        facts: Mapping[str, object],
+        notes: Iterable[str],
+        *said: str,
+        command: str = "snp-verify",
+    ) -> None:
+        """Print that it is verified, and what else is ``said`` of it; ``facts`` are its fields.
+
+        ``notes`` say what that leaves open.
+        """
         if self.output.as_json:
-            render.document("snp-verify", ok=True, **facts, notes=notes)
+            render.document(command, ok=True, **facts, notes=[*notes])
         if self.output.text:
-            click.echo(_first_line(verified))
-        self._steps(held)
+            for line in (_first_line(verified), *said):
+                click.echo(f"OK: {render.one_line(line)}")
+        self._steps(verified.held | self.expected.checks.keys())
         if self.output.text and self.output.verbose:
             for one in verified.chain.certificates:
                 name = render.one_line(one.subject.common_name)
@@ -131,7 +148,7 @@ class SnpCase(NamedTuple):
         output, measured = self.output, self.measured
         if output.text and output.verbose:
             render.steps(self.checks, held, failed)
-        if output.text and measured is not None and (output.explain or output.verbose):
+        if output.text and measured is not None and (self.explain or output.verbose):
             for line in measured.lines():
                 click.echo(line)
 
@@ -150,6 +167,7 @@ class SnpCase(NamedTuple):
                 for check, one in zip(made, render.checks(made, held, failed.keys()), strict=True)
             ],
             "failed": [*failed],
+            "requirements": None,
             "certificates": [],
             "guest": self.measured and self.measured.facts,
         }
@@ -177,4 +195,4 @@ def _first_line(verified: VerifiedReport) -> str:
     whose = "not AMD's" if verified.root.product is None else "AMD's"
     vmpl = "asked for by the host" if verified.report.vmpl == HOST_VMPL else verified.report.vmpl
     key = verified.vek.kind.name
-    return f"OK: the report is {whose}: {verified.product.value}, {key}, VMPL {vmpl}"
+    return f"the report is {whose}: {verified.product.value}, {key}, VMPL {vmpl}"

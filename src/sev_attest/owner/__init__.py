@@ -5,11 +5,13 @@ subject                   names
 ========================  ======================================================================
 the record of a session   :class:`LaunchRecord`
 what an owner requires    :class:`Requirements`, :class:`ReferenceValue`, :class:`Minimum`,
-                          :class:`Met`
+                          :class:`Met`; for SEV-SNP :class:`SnpRequirements`,
+                          :class:`SnpReferenceValue`, :class:`SnpMinimum`
 each attempt once         :class:`Ledger`, :class:`LedgerEntry`, :class:`State`, :class:`Event`,
                           :class:`Head`, :class:`LedgerError`,
                           :class:`LedgerDamaged`, :func:`default_place`
-a secret, once            :func:`release`
+a secret, once            :func:`release`; for SEV-SNP :func:`create_challenge`,
+                          :func:`release_snp`
 keys of sessions that     :class:`PendingSessions`, :class:`PendingSession`, :class:`SealError`
 wait
 where keys come from      :class:`KeyEncryption`, :func:`key_encryption`, :class:`SecretSource`,

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.sev.chain.roots import Generation
@@ -32,6 +32,7 @@ SURE: Mapping[str, str] = {
 }
 """What an advisory is based on."""
 
+Kind = TypeVar("Kind", bound="Advisory")
 _STRUCTURE = "advisories"
 _ID = re.compile(r"CVE-[0-9]{4}-[0-9]{4,7}|[a-z0-9]+(-[a-z0-9]+)*")
 _BYTE = range(256)
@@ -85,6 +86,21 @@ class Advisory:
     if_policy: tuple[str, ...] = ()
     unless_policy: tuple[str, ...] = ()
     unseen: str = ""
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """Names of all generations that there are."""
+        return GENERATIONS
+
+    @property
+    def more(self) -> dict[str, object]:
+        """Fields that advisories of SEV and SEV-ES do not have, for JSON."""
+        return {}
+
+    def fixed_texts(self) -> Iterator[str]:
+        """Yield what shows the fix, for each generation."""
+        for generation, firmware in self.fixed.items():
+            yield f"{generation} {firmware_text(firmware)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +260,12 @@ def parse(text: str) -> Advisories:
 
     Raises MalformedInput for any other format, field or value.
     """
+    day, found = parse_as(_SEV, text)
+    return Advisories(as_of=day, advisories=found)
+
+
+def parse_as(form: "Format[Kind]", text: str) -> tuple[date, tuple[Kind, ...]]:
+    """Return ``as_of`` and the advisories in TOML, which are of one kind; raises as parse()."""
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -253,33 +275,38 @@ def parse(text: str) -> Advisories:
         raise MalformedInput(_STRUCTURE, "format", reason)
     if type(tables["as_of"]) is not date:
         raise MalformedInput(_STRUCTURE, "as_of", "is not a date")
-    found = tuple(map(_advisory, tables["advisory"]))
+    found = tuple(_advisory(form, row) for row in tables["advisory"])
     ids = [advisory.id for advisory in found]
     for twice in {one for one in ids if ids.count(one) > 1}:
         raise MalformedInput(_STRUCTURE, "id", f"{twice!r} is there twice")
-    return Advisories(as_of=tables["as_of"], advisories=found)
+    return tables["as_of"], found
 
 
-def _advisory(row: Mapping[str, Any]) -> Advisory:
+def _advisory(form: "Format[Kind]", row: Mapping[str, Any]) -> Kind:
     def refuse(name: str, reason: str) -> MalformedInput:
         return MalformedInput(_STRUCTURE, name, f"in {row.get('id')!r}: {reason}")
 
-    for name in sorted(row.keys() - _FIELDS.keys()):
+    for name in sorted(row.keys() - form.fields.keys()):
         raise refuse(name, "there is no such field")
     for name in sorted(_REQUIRED - row.keys()):
         raise refuse(name, "is missing")
     for name, value in row.items():
-        if not _FIELDS[name](value):
+        if not form.fields[name](value):
             raise refuse(name, f"{value!r} is not a valid value")
-    for name, reason in _contradictions(row):
+    for name, reason in form.contradictions(row):
         raise refuse(name, reason)
-    return Advisory(**{name: _frozen(name, value) for name, value in row.items()})
+    return form.kind(**{name: _frozen(name, value) for name, value in row.items()})
 
 
-def _contradictions(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each field that contradicts another, with the reason."""
-    touched = set(row.get("generations", GENERATIONS))
-    for name in ("fixed", "unfixed"):
+def contradictions(
+    row: Mapping[str, Any], every: tuple[str, ...] = GENERATIONS
+) -> Iterator[tuple[str, str]]:
+    """Yield the name of each field that contradicts another, with the reason.
+
+    ``every`` are the generations of a row that names none.
+    """
+    touched = set(row.get("generations", every))
+    for name in ("fixed", "unfixed", "tcb"):
         if not touched.issuperset(row.get(name, ())):
             yield name, "names a generation that it does not affect"
     if "unfixed" in row and ("fixed" in row or "unseen" not in row):
@@ -296,6 +323,8 @@ def _contradictions(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _frozen(name: str, value: Any) -> Any:
     if name == "fixed":
         return MappingProxyType({key: tuple(entry) for key, entry in value.items()})
+    if name == "tcb":
+        return MappingProxyType({key: MappingProxyType(entry) for key, entry in value.items()})
     if name == "not_affected":
         return Unaffected(**value | {"generations": tuple(value["generations"])})
     return tuple(value) if isinstance(value, list) else value
@@ -314,7 +343,7 @@ def _are_lines(value: object) -> bool:
     return _is_list(value, str) and all(map(_is_line, cast("list[str]", value)))
 
 
-def _are_of(names: tuple[str, ...]) -> Callable[[object], bool]:
+def are_of(names: tuple[str, ...]) -> Callable[[object], bool]:
     """Return a check for a list of some of these names, in their order."""
 
     def check(value: object) -> bool:
@@ -323,9 +352,9 @@ def _are_of(names: tuple[str, ...]) -> Callable[[object], bool]:
     return check
 
 
-def _is_fixed(value: object) -> bool:
+def _is_fixed(value: object, generations: tuple[str, ...]) -> bool:
     return (
-        isinstance(value, dict) and value.keys() <= set(GENERATIONS) and bool(value)
+        isinstance(value, dict) and value.keys() <= set(generations) and bool(value)
         and all(map(_is_firmware, value.values()))
     )  # fmt: skip
 
@@ -333,7 +362,7 @@ def _is_fixed(value: object) -> bool:
 def _is_unaffected(value: object) -> bool:
     return (
         isinstance(value, dict) and value.keys() == {"generations", "reason", "source"}
-        and _are_of(GENERATIONS)(value["generations"])
+        and are_of(GENERATIONS)(value["generations"])
         and _is_line(value["reason"]) and _is_line(value["source"])
     )  # fmt: skip
 
@@ -344,19 +373,37 @@ def _is_firmware(value: object) -> bool:
     return len(numbers) == _NUMBERS and all(number in _BYTE for number in numbers)
 
 
-_FIELDS: Mapping[str, Callable[[object], bool]] = {
-    "id": lambda value: isinstance(value, str) and bool(_ID.fullmatch(value)),
-    "title": _is_line,
-    "action": _is_line,
-    "sure": lambda value: isinstance(value, str) and value in SURE,
-    "sources": _are_lines,
-    "generations": _are_of(GENERATIONS),
-    "fixed": _is_fixed,
-    "unfixed": _are_of(GENERATIONS),
-    "not_affected": _is_unaffected,
-    "if_policy": _are_of(POLICY_NAMES),
-    "unless_policy": _are_of(POLICY_NAMES),
-    "unseen": _is_line,
-}
-"""A check for the value of each field of an advisory."""
+class Format(NamedTuple, Generic[Kind]):
+    """What a table ``[[advisory]]`` may have."""
+
+    kind: type[Kind]
+    fields: Mapping[str, Callable[[object], bool]]
+    """A check for the value of each field."""
+    contradictions: Callable[[Mapping[str, Any]], Iterator[tuple[str, str]]]
+
+
+def fields_of(
+    generations: tuple[str, ...], policy: tuple[str, ...]
+) -> dict[str, Callable[[object], bool]]:
+    """Return the checks of what every kind has, for these names of generations and policy bits."""
+    return {
+        "id": lambda value: isinstance(value, str) and bool(_ID.fullmatch(value)),
+        "title": _is_line,
+        "action": _is_line,
+        "sure": lambda value: isinstance(value, str) and value in SURE,
+        "sources": _are_lines,
+        "generations": are_of(generations),
+        "fixed": lambda value: _is_fixed(value, generations),
+        "if_policy": are_of(policy),
+        "unless_policy": are_of(policy),
+        "unseen": _is_line,
+    }
+
+
+_SEV = Format(
+    Advisory,
+    fields_of(GENERATIONS, POLICY_NAMES)
+    | {"unfixed": are_of(GENERATIONS), "not_affected": _is_unaffected},
+    contradictions,
+)
 _REQUIRED = {"id", "title", "action", "sure", "sources"}

@@ -14,18 +14,16 @@
 program that has to do something between them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self, cast, overload
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, cast, overload
 
 from sev_attest.errors import (
     Insecure,
     LaunchRefused,
     MeasurementMismatch,
-    RequirementsNotMet,
-    SevAttestError,
     Unsupported,
 )
+from sev_attest.owner.release_steps import ReleaseSteps
 from sev_attest.owner.unverified import unverified
 from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.launch import MISMATCH, VerifiedLaunch, verify_launch
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from sev_attest.owner.ledger import Ledger
     from sev_attest.owner.pending import PendingSession, PendingSessions
     from sev_attest.owner.record import LaunchRecord
-    from sev_attest.owner.requirements import Met, Requirements
+    from sev_attest.owner.requirements import Requirements
     from sev_attest.owner.secret_sources import SecretSource
     from sev_attest.sev.secret import SecretPacket
 
@@ -148,7 +146,7 @@ def release(
         return cast("SecretPacket", steps.commit())  # there are secrets
 
 
-class KeyRelease:
+class KeyRelease(ReleaseSteps):
     """Steps 3 to 5 of :func:`release` for a verified launch.
 
     They are taken in this order::
@@ -191,8 +189,8 @@ class KeyRelease:
             raise TypeError("requirements need the record of the session")
         if requirements is None and not isinstance(secrets, Mapping):
             raise TypeError("a source of secrets needs requirements")
+        super().__init__(secrets)
         self._launch = launch
-        self._secrets: Mapping[str, bytes] | SecretSource = secrets
         self._sends = bool(secrets) or not isinstance(secrets, Mapping)
         self._secret_area_size = secret_area_size
         self._record = record
@@ -201,30 +199,8 @@ class KeyRelease:
         self._adopt = adopt
         self._insecure = insecure
         self._packet: SecretPacket | None = None
-        self._checked = False
-        self._bound = False
-        self.met: Met | None = None
-        """What the requirements allow the launch as; set by :meth:`check`."""
-        self.secret_count: int = 0
-        """How many secrets the packet carries; set by :meth:`build`."""
         self.reused: Insecure | None = None
         """The ledger's refusal of a second launch that ``insecure`` looks at all the same."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._bind()
-
-    @contextmanager
-    def _binding(self) -> Iterator[None]:
-        """Bind the session also if a step refuses, or a host could try several guests in it."""
-        try:
-            yield
-        except SevAttestError as error:
-            unmet = error.failures if isinstance(error, RequirementsNotMet) else ()
-            self._bind(" ".join(failure.check for failure in unmet))
-            raise
 
     @property
     def _session(self) -> str:
@@ -281,18 +257,6 @@ class KeyRelease:
                     insecure=self._insecure,
                 )
 
-    def _asked(self) -> Mapping[str, bytes]:
-        """Return the secrets; a source is asked for the launch that the requirements allow."""
-        source = self._secrets
-        if isinstance(source, Mapping):
-            return source
-        if not self._checked or self.met is None:
-            raise RuntimeError("build() comes after check()")
-        found = source.secrets(self.met.name)
-        if not found:
-            raise Unsupported("the source has no secret to release", check="secret.none")
-        return found
-
     def commit(self) -> "SecretPacket | None":
         """Commit the release in the ledger (step 5), and return the packet; None without secrets.
 
@@ -314,10 +278,9 @@ class KeyRelease:
             )
         return self._packet
 
-    def _bind(self, unmet: str = "") -> None:
-        if self._ledger is None or self._bound:
+    def _bind_in_ledger(self, unmet: str) -> None:
+        if self._ledger is None:
             return
-        self._bound = True
         try:
             self._ledger.bind(
                 self._session, self._launch.info.measurement, adopt=self._adopt, unmet=unmet

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sev_attest.errors import LaunchRefused, Unsupported, WrongState
+from sev_attest.errors import WrongState
+from sev_attest.owner.attempts import ended, find_attempt, require_same
 from sev_attest.owner.key_errors import SealError, damaged
-from sev_attest.owner.ledger import Ledger, LedgerEntry, SealedKeys
+from sev_attest.owner.ledger import Ledger, LedgerEntry, SealedKeys, Technology
+from sev_attest.owner.ledger.step import other_technology
 from sev_attest.owner.ledger.story import OPEN
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.sealing import Box, DataKeys
@@ -50,14 +52,7 @@ class PendingSession:
 
     def require(self, requirements: "Requirements | None") -> None:
         """Raise LaunchRefused if the session was made under other requirements than these."""
-        given = None if requirements is None else requirements.fingerprint
-        if self.requirements not in (None, given):
-            raise LaunchRefused(
-                f"session {self.record.name} was made under other requirements: "
-                f"{self.requirements[:12]}, these are {given[:12] if given else 'none'}",
-                check="requirements.changed",
-                hint="use those, make a new session, or say that those of now count",
-            )
+        require_same(f"session {self.record.name}", self.requirements, requirements)
 
 
 class PendingSessions:
@@ -118,11 +113,10 @@ class PendingSessions:
         key-encryption key fails.
         """
         entry, sealed = self._find(session)
+        if entry.technology is not Technology.SEV:
+            raise other_technology(entry)
         if entry.state not in OPEN:
-            raise WrongState(
-                f"session {entry.label} is {entry.explain(self.ledger.now)}",
-                check=f"ledger.{entry.state}",
-            )
+            raise ended(entry, self.ledger.now)
         if sealed is None:
             raise WrongState(
                 f"the keys of session {entry.label} are not in {self.ledger.place}",
@@ -141,23 +135,12 @@ class PendingSessions:
 
     def _find(self, session: str) -> tuple[LedgerEntry, SealedKeys | None]:
         """Return the entry and the box of a session, as they are at one moment."""
-        found = self.ledger.find(session)
-        if not found:
-            raise self.ledger.unknown(session)
-        if len(found) > 1:
-            found = self.ledger.waiting(session) or found
-        if len(found) > 1:
-            ids = ", ".join(f"{entry.session_id[:12]} ({entry.state})" for entry in found)
-            raise Unsupported(
-                f"several sessions are called {session[:80]!r}: {ids}",
-                check="pending.several",
-                hint="give the id: at least 8 of its digits",
-            )
-        attempt = found[0].session_id
+        found = find_attempt(self.ledger, session)
+        attempt = found.session_id
         entry, sealed = self.ledger.snapshot(
             lambda reader: (reader.entry(attempt), reader.sealed(attempt))
         )
-        return entry or found[0], sealed
+        return entry or found, sealed
 
 
 def sealed_under(sealed: SealedKeys) -> str | None:

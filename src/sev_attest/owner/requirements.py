@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
 
 from sev_attest.errors import (
     Failure,
@@ -21,6 +22,11 @@ from sev_attest.owner.record import LaunchRecord
 from sev_attest.sev.launch import VerifiedLaunch
 from sev_attest.sev.policy import BITS
 from sev_attest.sev.spec import PolicyBit
+
+if TYPE_CHECKING:
+    from sev_attest.owner.snp_reference import SnpReferenceValue
+    from sev_attest.owner.snp_requirements import SnpRequirements
+    from sev_attest.snp.verify import VerifiedReport
 
 ANY = "*"
 """In a list of what is allowed: everything (of generations: every one of AMD's)."""
@@ -85,6 +91,8 @@ class Requirements:
     the host claims. ``minimum`` has an entry for each allowed generation. ``policy_set`` are bits
     that must be set, ``policy_clear`` bits that must not. ``acknowledged`` are the ids of
     advisories that may affect the platform, ``refused`` of those it must be shown to be free of.
+    ``snp`` is what is required of a report of SEV-SNP; None allows none. Every other field is of
+    SEV and SEV-ES alone.
     """
 
     generations: Allowed = frozenset()
@@ -100,6 +108,7 @@ class Requirements:
     launches: tuple[ReferenceValue, ...] = ()
     acknowledged: Allowed = frozenset()
     refused: Allowed = frozenset()
+    snp: "SnpRequirements | None" = None
 
     def __repr__(self) -> str:
         """Return the allowed generations and the number of launches."""
@@ -138,6 +147,8 @@ class Requirements:
             if launch.name in names:
                 raise _malformed("launch", f"there are two with the name {launch.name!r}")
             names.add(launch.name)
+        if self.snp is not None:
+            self.snp.check()
 
     @property
     def digests(self) -> frozenset[bytes]:
@@ -149,10 +160,11 @@ class Requirements:
         """SHA-256 of what is required, 64 hex digits: the same for what differs in words only.
 
         It covers every field, and of a launch its name, its digests and its time. Notes, comments
-        and descriptions of digests are not covered.
+        and descriptions of digests are not covered. Without ``snp`` it is the same as before that
+        field existed: sessions that wait are bound to it.
         """
         document: dict[str, object] = {}
-        for name in (one.name for one in fields(self)):
+        for name in (one.name for one in fields(self) if one.name != "snp"):
             value = getattr(self, name)
             document[name] = sorted(value) if isinstance(value, frozenset) else value
         document |= {
@@ -161,6 +173,8 @@ class Requirements:
             "policy_clear": self.policy_clear.value,
             "launches": [one.required() for one in self.launches],
         }
+        if self.snp is not None:
+            document["snp"] = self.snp.required()
         text = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(b"sev-attest requirements\0" + text.encode()).hexdigest()
 
@@ -170,21 +184,20 @@ class Requirements:
         Without a name, they stay as they are if ``digest_given`` says that the guest is known, or
         if they allow only one launch; else Unsupported is raised, as for an unknown name.
         """
-        if name is None and (digest_given or len(self.launches) <= 1):
+        if name is None and digest_given:
             return self
-        names = ", ".join(one.name for one in self.launches)
-        if name is None:
-            raise Unsupported(
-                f"nothing says which launch the secret is for: {names}",
-                check="launch.name",
-                hint="name the launch, or give the digest of the guest",
-            )
-        found = tuple(one for one in self.launches if one.name == name)
-        if not found:
-            raise Unsupported(
-                f"the requirements have no launch {name!r}: {names or 'none'}", check="launch.name"
-            )
-        return replace(self, launches=found)
+        hint = "name the launch, or give the digest of the guest"
+        return replace(self, launches=_for_secrets(self.launches, name, hint))
+
+    def for_snp_secrets(self, name: str | None, *, sourced: bool) -> "Requirements":
+        """Return the same for a release to a guest of SEV-SNP.
+
+        ``sourced`` says that a source has the secrets, which knows those of each launch.
+        """
+        if self.snp is None or (name is None and sourced):
+            return self
+        launches = _for_secrets(self.snp.launches, name, "name the launch")
+        return replace(self, snp=replace(self.snp, launches=launches))
 
     def require(self, launch: VerifiedLaunch, record: LaunchRecord, *, at: datetime) -> Met:
         """Return how a verified launch meets the requirements at a time (with time zone).
@@ -207,12 +220,24 @@ class Requirements:
             *self._minimum(launch, record),
             *self._policy(launch),
             *self._launch(launch, at),
-            *self._advisories(exposures),
+            *weaknesses(exposures, self.acknowledged, self.refused),
         )
         if failures:
             raise RequirementsNotMet(failures)
         allowed = next(one for one in self._allowing(launch) if not one.expired(at))
         return Met(name=allowed.name, guest=allowed.digests[launch.digest], exposures=exposures)
+
+    def require_snp(self, verified: "VerifiedReport", *, at: datetime) -> Met:
+        """Return how a verified report of SEV-SNP meets the requirements at a time (with zone).
+
+        Raises RequirementsNotMet with every failure.
+
+        Does not verify: that the report is fresh; see ``snp.Expected``.
+        """
+        if self.snp is None:
+            words = "the requirements have no [snp]: they allow no guest of SEV-SNP"
+            raise RequirementsNotMet((_failure("snp", words),))
+        return self.snp.require(verified, at=at)
 
     def _platform(self, record: LaunchRecord) -> Iterator[Failure]:
         generation = record.generation or (TEST if record.root is not None else None)
@@ -271,15 +296,37 @@ class Requirements:
     def _allowing(self, launch: VerifiedLaunch) -> list[ReferenceValue]:
         return [one for one in self.launches if launch.digest in one.digests]
 
-    def _advisories(self, exposures: tuple[Exposure, ...]) -> Iterator[Failure]:
-        for exposure in exposures:
-            advisory, verdict = exposure.advisory, exposure.verdict
-            check = f"advisory.{advisory.id}"
-            if verdict is AdvisoryVerdict.AFFECTED and advisory.id not in self.acknowledged:
-                words = f"{advisory.id} ({advisory.title}) affects this platform"
-                yield _failure(check, words, f"acknowledge it in owner.toml, or: {advisory.action}")
-            elif verdict is not AdvisoryVerdict.NOT_AFFECTED and advisory.id in self.refused:
-                yield _failure(check, f"nothing shows that {advisory.id} does not affect it")
+
+_Launch = TypeVar("_Launch", "ReferenceValue", "SnpReferenceValue")
+
+
+def _for_secrets(launches: tuple[_Launch, ...], name: str | None, hint: str) -> tuple[_Launch, ...]:
+    """Return the launch called ``name``; without a name, the only one."""
+    names = ", ".join(one.name for one in launches)
+    if name is None and len(launches) > 1:
+        raise Unsupported(
+            f"nothing says which launch the secret is for: {names}", check="launch.name", hint=hint
+        )
+    found = tuple(one for one in launches if name in (None, one.name))
+    if name is not None and not found:
+        raise Unsupported(
+            f"the requirements have no launch {name!r}: {names or 'none'}", check="launch.name"
+        )
+    return found
+
+
+def weaknesses(
+    exposures: tuple[Exposure, ...], acknowledged: Allowed, refused: Allowed, prefix: str = ""
+) -> Iterator[Failure]:
+    """Yield a failure for each weakness that ``acknowledged`` and ``refused`` do not let pass."""
+    for exposure in exposures:
+        advisory, verdict = exposure.advisory, exposure.verdict
+        check = f"{prefix}advisory.{advisory.id}"
+        if verdict is AdvisoryVerdict.AFFECTED and advisory.id not in acknowledged:
+            words = f"{advisory.id} ({advisory.title}) affects this platform"
+            yield _failure(check, words, f"acknowledge it in owner.toml, or: {advisory.action}")
+        elif verdict is not AdvisoryVerdict.NOT_AFFECTED and advisory.id in refused:
+            yield _failure(check, f"nothing shows that {advisory.id} does not affect it")
 
 
 def _failure(check: str, message: str, hint: str = "") -> Failure:

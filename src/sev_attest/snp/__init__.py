@@ -13,6 +13,10 @@ What should it measure?     :func:`launch_digest`, :class:`SnpFirmware`, :class:
 Why does it differ?         :func:`explain_digest` with :class:`SnpClues`
 Who approved the launch?    :class:`IdBlock`, :func:`sign_id_block` -> :class:`IdAuth`;
                             :func:`verify_id_block` -> :class:`VerifiedIdBlock`
+Is it fresh, and whose key  :class:`Challenge`, :func:`report_data`
+does it bind?
+How do secrets get there?   :class:`TransportKey`, :func:`seal` -> :class:`SealedSecrets`; in the
+                            guest :class:`TransportPrivateKey`, :func:`open_sealed`
 ==========================  =====================================================================
 """
 

@@ -1,14 +1,16 @@
 """``sev-attest advisories``, and the lines of ``validate`` about known weaknesses."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 import click
 
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
-from sev_attest.cli.inputs import API, BYTE, POLICY
+from sev_attest.cli.inputs import API, BYTE, FILE, POLICY
 from sev_attest.cli.options.common import OutputOptions
+from sev_attest.cli.usage import refuse, usage
+from sev_attest.errors import Unsupported
 from sev_attest.owner.advisories import (
     GENERATIONS,
     SURE,
@@ -17,10 +19,10 @@ from sev_attest.owner.advisories import (
     Exposure,
     as_of,
     evaluate,
-    firmware_text,
     load,
 )
 from sev_attest.sev.policy import GuestPolicy
+from sev_attest.snp.tcb import Product
 
 
 class LaunchOptions(Options, title="What is known of the launch"):
@@ -38,10 +40,37 @@ class LaunchOptions(Options, title="What is known of the launch"):
     policy: int | None = option("--policy", type=POLICY, help="Guest policy.")
 
 
+class SnpReportOptions(Options, title="What is known of an SEV-SNP guest"):
+    """The facts that decide whether a weakness of SEV-SNP affects a guest; None is unknown."""
+
+    snp: bool | None = option(
+        "--snp", is_flag=True, default=None, help="List the weaknesses of SEV-SNP."
+    )
+    product: str | None = option(
+        "--product",
+        type=click.Choice([product.value.lower() for product in Product], case_sensitive=False),
+        help="The chip's product, as `snp verify` names it.",
+    )
+    report: str | None = option(
+        "--report",
+        type=FILE,
+        metavar="REPORT",
+        help="Its report, in any form that `snp verify` takes. Not verified here.",
+    )
+
+    def errors(self, launch: LaunchOptions) -> Iterator[Unsupported]:
+        """Yield an error for options that describe a launch of SEV beside these."""
+        beside = launch.stated(*vars(launch))
+        if beside:
+            mine = self.stated(*vars(self))[0]
+            yield usage(f"{mine} excludes {', '.join(beside)}, which describe a launch of SEV")
+
+
 @click.command("advisories", cls=Command)
 @LaunchOptions.given("launch")
+@SnpReportOptions.given("guest")
 @OutputOptions.given("output")
-def command(*, launch: LaunchOptions, output: OutputOptions) -> None:
+def command(*, launch: LaunchOptions, guest: SnpReportOptions, output: OutputOptions) -> None:
     """List known weaknesses of SEV platforms, and which of them affect a launch.
 
     The first line says when the list was last checked; later ones are not in it.
@@ -49,7 +78,16 @@ def command(*, launch: LaunchOptions, output: OutputOptions) -> None:
     Without options, all are listed. With what is known of a launch: those that affect it, those
     that attestation cannot show, and those that do not. An option that is left out is unknown. No
     verdict on the launch comes from here: see `verify` and `validate`.
+
+    --snp, --product or --report REPORT list those of SEV-SNP instead. A report of version 2 does
+    not name its product: --product does. See `snp verify` for a verdict.
     """
+    if guest.stated(*vars(guest)):
+        refuse(guest.errors(launch))
+        from sev_attest.cli.snp_advisories import show
+
+        show(guest.product, guest.report, output)
+        return
     exposures = evaluate(
         generation=launch.generation,
         api=launch.api,
@@ -59,13 +97,13 @@ def command(*, launch: LaunchOptions, output: OutputOptions) -> None:
     facts = vars(launch)
     known = bool(launch.stated(*facts))
     if output.as_json:
-        entries = documents(exposures) if known else [_document(each) for each in load()]
+        entries = documents(exposures) if known else [document_of(each) for each in load()]
         day = as_of().isoformat()
         render.document("advisories", ok=True, as_of=day, facts=facts, advisories=entries)
         return
     click.echo(f"known weaknesses as of {as_of()}")
     verbose = output.verbose
-    for line in _grouped(exposures, verbose=verbose) if known else _listed(verbose=verbose):
+    for line in grouped(exposures, verbose=verbose) if known else listed(load(), verbose=verbose):
         click.echo(line)
 
 
@@ -82,16 +120,17 @@ def documents(exposures: Iterable[Exposure]) -> list[dict[str, object]]:
     """Return every weakness with its verdict, for a JSON document."""
     return [
         {"verdict": exposure.verdict.value, "reason": exposure.reason}
-        | _document(exposure.advisory)
+        | document_of(exposure.advisory)
         for exposure in exposures
     ]
 
 
-def _document(advisory: Advisory) -> dict[str, object]:
+def document_of(advisory: Advisory) -> dict[str, object]:
+    """Return a weakness for a JSON document."""
     return {
         "id": advisory.id,
         "title": advisory.title,
-        "generations": list(advisory.generations or GENERATIONS),
+        "generations": list(advisory.generations or advisory.every),
         "fixed": {name: list(firmware) for name, firmware in advisory.fixed.items()},
         "unfixed": list(advisory.unfixed),
         "not_affected": advisory.not_affected and asdict(advisory.not_affected),
@@ -101,17 +140,20 @@ def _document(advisory: Advisory) -> dict[str, object]:
         "action": advisory.action,
         "sure": advisory.sure,
         "sources": list(advisory.sources),
+        **advisory.more,
     }
 
 
-def _listed(*, verbose: bool) -> Iterable[str]:
-    for advisory in load():
+def listed(advisories: Iterable[Advisory], *, verbose: bool) -> Iterable[str]:
+    """Yield each weakness as a line of text, or several (``verbose``)."""
+    for advisory in advisories:
         yield f"{advisory.id}: {advisory.title} ({', '.join(advisory.generations) or 'all'})"
         if verbose:
             yield from _details(advisory)
 
 
-def _grouped(exposures: Sequence[Exposure], *, verbose: bool) -> Iterable[str]:
+def grouped(exposures: Sequence[Exposure], *, verbose: bool) -> Iterable[str]:
+    """Yield the weaknesses by their verdict, as lines of text."""
     for verdict in AdvisoryVerdict:
         group = [exposure for exposure in exposures if exposure.verdict is verdict]
         yield f"{verdict} ({len(group)}):"
@@ -126,8 +168,7 @@ def _grouped(exposures: Sequence[Exposure], *, verbose: bool) -> Iterable[str]:
 
 def _details(advisory: Advisory) -> Iterable[str]:
     yield f"    do: {advisory.action}"
-    for generation, firmware in advisory.fixed.items():
-        yield f"    fixed: {generation} {firmware_text(firmware)}"
+    yield from (f"    fixed: {words}" for words in advisory.fixed_texts())
     if spared := advisory.not_affected:
         yield f"    not affected: {', '.join(spared.generations)}: {spared.reason}"
     yield f"    source: {SURE[advisory.sure]}: {', '.join(advisory.sources)}"

@@ -1,39 +1,18 @@
-"""``sev-attest guest``: check, inside a guest, that SEV is active."""
+"""``sev-attest guest``: for inside a guest."""
 
 import click
 
-from sev_attest.cli.bundle import Group
-from sev_attest.cli.inspection import TreeOptions, show
-from sev_attest.cli.options.common import OutputOptions
+from sev_attest.cli.lazy import LazyGroup
 
-_CAUTION = (
-    "this is the guest's own word and proves nothing: the proof is the launch that its owner "
-    "validated (`sev-attest validate`)"
+_COMMANDS = {
+    "check": "check that SEV is active, and which secrets arrived",
+    "request": "ask for an SEV-SNP report that answers an owner's challenge",
+    "open": "open the secrets that the owner sealed for that report",
+}
+
+
+@click.group(
+    "guest", cls=LazyGroup, commands_by_name=_COMMANDS, prefix="guest_", no_args_is_help=False
 )
-
-
-@click.group("guest", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """Check, inside a guest, that SEV is active."""
-
-
-@command.command("check")
-@TreeOptions.given("tree")
-@OutputOptions.given("output")
-def check(*, tree: TreeOptions, output: OutputOptions) -> None:
-    """Check, inside a guest, that SEV is active and which secrets arrived.
-
-    Secrets are listed by GUID; their bytes are never read. The exit code is 4 if SEV is not active,
-    or nothing says whether it is: outside of a guest, for example.
-    """
-    from sev_attest.host.inspect import inspect_guest
-
-    show(
-        "guest check",
-        inspect_guest(tree.machine()),
-        output,
-        verdict="SEV is active in this guest",
-        contrary="SEV is not active in this guest",
-        caution=_CAUTION,
-        root=tree.root,
-    )
+    """Look at a guest from inside; with SEV-SNP, ask for its report and open its secrets."""

@@ -26,6 +26,7 @@ from sev_attest.owner.ledger import (
     LedgerError,
     SealedKeys,
     State,
+    Technology,
     default_place,
 )
 from sev_attest.owner.ledger.checkpoint import Checkpoint
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _PAGE = 500
 _CANDIDATES = 8
 _ID_SHOWN = 12
+_MARKS = {Technology.SEV: "", Technology.SNP: " (SEV-SNP)"}
 _NOTHING_REMOVED = frozenset(
     f"ledger.{problem}" for problem in ("moved", "owner", "permission", "locked", "busy", "lost")
 )
@@ -63,7 +65,7 @@ class _HeadType(ParamType[Head]):
 
 @click.group("ledger", cls=Group, no_args_is_help=False)
 def command() -> None:
-    """List and check the sessions that you made; each is used for one launch only."""
+    """List and check the sessions and challenges that you made; each is used once."""
 
 
 @command.command("init")
@@ -121,7 +123,8 @@ def list_(*, states: tuple[str, ...], ledger: LedgerOptions, output: OutputOptio
             for entry in page:
                 name = render.one_line(entry.name) or "-"
                 shortened = entry.session_id[: None if output.verbose else _ID_SHOWN]
-                click.echo(f"{shortened}  {name:<{width}}  {render.one_line(entry.explain(now))}")
+                told = render.one_line(entry.explain(now)) + _MARKS[entry.technology]
+                click.echo(f"{shortened}  {name:<{width}}  {told}")
         if not (listed or output.quiet):
             click.echo(none if first is None else "no launches in that state")
 
@@ -144,7 +147,7 @@ def show(*, session: str, ledger: LedgerOptions, output: OutputOptions) -> None:
             told = map(_event_facts, events)
             render.document("ledger show", ok=True, session=facts, events=told)
             return
-        facts |= {"platform": _platform(root)}
+        facts |= {"platform": _platform(entry, root)}
         for name, value in facts.items():
             if value:
                 click.echo(f"{name.replace('_', ' ')}: {render.one_line(str(value))}")
@@ -402,7 +405,8 @@ def _find(ledger: Ledger, text: str) -> LedgerEntry:
 
 
 def _entry_facts(entry: LedgerEntry, now: str) -> dict[str, Any]:
-    _, name, _, created, changed, expires, measurement, note, refused = entry.to_row()
+    _, name, _, created, changed, expires, measurement, note, _, refused = entry.to_row()
+    report = entry.measurement if entry.technology is Technology.SNP else None
     return {
         "session_id": entry.session_id,
         "name": name,
@@ -414,6 +418,8 @@ def _entry_facts(entry: LedgerEntry, now: str) -> dict[str, Any]:
         "measurement": measurement,
         "note": note,
         "refused": refused,
+        "technology": entry.technology.value,
+        "report_sha384": report and report.hex(),
     }
 
 
@@ -431,7 +437,9 @@ def _keys(sealed: SealedKeys | None) -> dict[str, str | None]:
     return {"keys": "gone" if kek is None else "sealed here", "kek": kek}
 
 
-def _platform(root: str | None) -> str:
+def _platform(entry: LedgerEntry, root: str | None) -> str:
+    if entry.technology is Technology.SNP:
+        return "verified with each report"
     if root == UNKNOWN_ROOT:
         return "nothing says whether it was verified"
     return "NOT VERIFIED" if root is None else f"verified, root {root}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sev_attest.cli import render
+from sev_attest.cli import render, snp_requirements
 from sev_attest.cli.bundle import Group
 from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, read_small
 from sev_attest.cli.options.common import OutputOptions
@@ -53,7 +53,7 @@ def check(*, path: str, output: OutputOptions) -> None:
     elif output.text:
         told = "can be used" if possible else "is valid, but no launch can meet it yet"
         click.echo(f"OK: {render.one_line(path)} {told}")
-        for line in _lines(found, now, verbose=output.verbose):
+        for line in _every_line(found, now, verbose=output.verbose):
             click.echo(render.one_line(line))
         render.notes(notes)
 
@@ -101,7 +101,32 @@ def _facts(found: Requirements, now: datetime) -> dict[str, Any]:
             }
             for one in found.launches
         ],
+        "snp": found.snp and snp_requirements.facts(found.snp, now),
     }
+
+
+def _filled_in(found: Requirements) -> tuple[bool, bool]:
+    """Return whether to speak of SEV (with SEV-ES), and of SEV-SNP.
+
+    The one that nobody filled in is no mistake, unless neither was.
+    """
+    if found.snp is None:
+        return True, False
+    sev, snp = bool(found.generations or found.launches), snp_requirements.used(found.snp)
+    return sev or not snp, snp or not sev
+
+
+def _every_line(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str]:
+    """Yield what is allowed of either technology, as lines of text."""
+    sev, snp = _filled_in(found)
+    if sev:
+        yield from _lines(found, now, verbose=verbose)
+    else:
+        yield "SEV and SEV-ES: no launch is allowed"
+    if found.snp is not None and snp:
+        yield from snp_requirements.lines(found.snp, now, verbose=verbose)
+    else:
+        yield "SEV-SNP: no guest is allowed"
 
 
 def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str]:
@@ -132,7 +157,17 @@ def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str
 
 
 def _notes(found: Requirements, now: datetime) -> tuple[list[str], bool]:
-    """Return notes on what no launch can meet, and whether some launch can meet the rest."""
+    """Return notes on what cannot be met, and whether some launch or report can meet the rest."""
+    notes, possible = _sev_notes(found, now)
+    if found.snp is None:
+        return notes, possible
+    more, snp_possible = snp_requirements.notes(found.snp, now)
+    sev, snp = _filled_in(found)
+    return [*(notes if sev else ()), *(more if snp else ())], possible or snp_possible
+
+
+def _sev_notes(found: Requirements, now: datetime) -> tuple[list[str], bool]:
+    """Return the same of SEV and SEV-ES alone."""
     notes = [
         f"{name.replace('_', ' ')}: the list is empty, so no launch is allowed"
         for name in _LISTS

@@ -9,6 +9,8 @@ _COMMANDS = {
     "certs": "show where AMD serves the certificates of a report; fetch them when asked",
     "id-block": "make ID blocks, with which an owner approves a launch; show and check them",
     "measure": "compute the launch digest of an SEV-SNP guest",
+    "challenge": "make a challenge for one report, and note it in the ledger",
+    "release": "release secrets to the guest that answered a challenge, once",
     "show": "show what reports and certificates say, field by field; verifies nothing",
 }
 

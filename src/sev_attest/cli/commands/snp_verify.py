@@ -6,8 +6,14 @@ from sev_attest.cli.bundle import Command
 from sev_attest.cli.inputs import FILE
 from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.snp import SnpCertificateOptions
-from sev_attest.cli.options.snp_expected import ExpectedOptions, guest_errors, open_notes
+from sev_attest.cli.options.snp_expected import (
+    GUEST,
+    ExpectedOptions,
+    guest_errors,
+    open_notes,
+)
 from sev_attest.cli.options.snp_guest import SnpGuestOptions, measure_snp_guest
+from sev_attest.cli.options.snp_owner import SnpDemandOptions
 from sev_attest.cli.snp_evidence import content_at, evidence_of
 from sev_attest.cli.snp_verdict import SnpCase, SnpVerdictOptions
 from sev_attest.cli.usage import refuse
@@ -22,6 +28,7 @@ from sev_attest.snp.expected import Expected
 @ExpectedOptions.given("owner")
 @SnpGuestOptions.given("guest")
 @FirmwareSearchOptions.given("search")
+@SnpDemandOptions.given("demands")
 @SnpVerdictOptions.given("output")
 def command(
     *,
@@ -31,6 +38,7 @@ def command(
     owner: ExpectedOptions,
     guest: SnpGuestOptions,
     search: FirmwareSearchOptions,
+    demands: SnpDemandOptions,
     output: SnpVerdictOptions,
 ) -> None:
     """Verify an SEV-SNP report up to AMD's pinned root.
@@ -45,21 +53,28 @@ def command(
     VCEK.
     """
     refuse(
-        options.errors(report, certificates, guest.files),
+        options.errors(report, certificates, (*guest.files, *owner.files, *demands.files)),
+        owner.errors(),
         guest_errors(guest, owner, search, explain=output.explain),
     )
+    demanded = demands.read()
     evidence = evidence_of(report, content_at(report))
     found, roots = options.read(evidence.certificates, certificates)
     measured = measure_snp_guest(guest, progress=output.text) if guest.described else None
     expected = Expected(
-        report_data=owner.report_data,
+        report_data=owner.bound_data(),
         launch_digest=measured.digest if measured else owner.launch_digest,
         runtime_data=evidence.runtime_data,
     )
-    case = SnpCase(evidence, expected, measured, output)
+    case = SnpCase(evidence, expected, measured, output, output.explain)
     try:
         verified = case.verify(found, roots, options.at)
     except ReportInvalid as error:
         case.refused(error, guest, search)
         raise
-    case.accepted(verified, open_notes(evidence.report, expected))
+    facts, said = case.facts(verified), []
+    notes = [*verified.notes, *open_notes(evidence.report, expected), *case.notes]
+    if demanded is not None:
+        notes = [note for note in notes if note != GUEST]
+        said = [demands.hold(demanded, verified, facts, notes, output)]
+    case.accepted(verified, facts, notes, *said)

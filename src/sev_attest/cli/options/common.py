@@ -1,6 +1,7 @@
 """The options that most commands share."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -88,6 +89,17 @@ class LedgerOptions(Options, title="Ledger"):
         if self.ledger is None and create:
             check_home()
         return Ledger.open(self.ledger or default_place(), create=create, floor=self.floor)
+
+
+@contextmanager
+def committing(attempt: str, words: str, *, told: bool = True) -> Iterator[None]:
+    """Tell who interrupts a commit that it may have been taken: it can wait for a standby."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if told:
+            error.add_note(f"{words}: look with `sev-attest ledger show {attempt[:12]}`")
+        raise
 
 
 def give_up(ledger: "Ledger", session_id: str, reason: str) -> None:

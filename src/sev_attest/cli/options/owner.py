@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, OUTPUT
-from sev_attest.cli.options.common import LedgerOptions, give_up
+from sev_attest.cli.options.common import LedgerOptions, committing, give_up
 from sev_attest.cli.options.guest import Measured
 from sev_attest.cli.options.keys import read_secrets, secret_errors
 from sev_attest.cli.usage import usage
@@ -251,15 +251,8 @@ def finish_launch(
 
 def _commit(steps: "KeyRelease", session: str, *, sends: bool) -> "SecretPacket | None":
     """Commit the release; who interrupts it learns that it may have been taken."""
-    try:
+    with committing(session, "the session may be released, without its packet", told=sends):
         return steps.commit()
-    except KeyboardInterrupt as error:
-        if sends:  # the commit waits for a standby, without limit
-            error.add_note(
-                "the session may be released, without its packet: look with "
-                f"`sev-attest ledger show {session[:12]}`"
-            )
-        raise
 
 
 def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> list[str]:

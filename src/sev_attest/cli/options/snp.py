@@ -56,15 +56,9 @@ class HexBytes(ParamType[bytes]):
         return found
 
 
-class SnpCertificateOptions(Options, title="Certificates"):
+class SnpTrustOptions(Options, title="Certificates"):
     """What a report is verified with, beside the CERT arguments."""
 
-    at: datetime | None = option(
-        "--at",
-        type=Time(),
-        metavar="TIME",
-        help="When the certificates must be valid, as 2026-05-04T12:00:00Z (default: now).",
-    )
     trust_root: tuple[str, ...] = option(
         "--trust-root",
         type=FILE,
@@ -108,6 +102,17 @@ class SnpCertificateOptions(Options, title="Certificates"):
         for path in self.crl:
             found += _lists(path, _read(path, read_small(path, "revocation list", MAX_FILE)))
         return found, roots
+
+
+class SnpCertificateOptions(SnpTrustOptions, title="Certificates"):
+    """The same, and when the certificates must be valid."""
+
+    at: datetime | None = option(
+        "--at",
+        type=Time(),
+        metavar="TIME",
+        help="When the certificates must be valid, as 2026-05-04T12:00:00Z (default: now).",
+    )
 
 
 def _read(source: str, data: bytes) -> list[X509Value]:

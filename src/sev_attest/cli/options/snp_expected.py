@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.inputs import FILE
+from sev_attest.cli.kept import read_challenge, read_transport_key
 from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.snp import HexBytes
 from sev_attest.cli.options.snp_guest import SnpGuestOptions
@@ -38,6 +40,36 @@ class ExpectedOptions(Options, title="Expected"):
         help="The 48 bytes that the guest you meant is measured as; or describe it, as for "
         "`snp measure`.",
     )
+    challenge: str | None = option(
+        "--challenge",
+        type=FILE,
+        metavar="FILE",
+        help="The challenge that the report must answer, with the guest's --transport-key.",
+    )
+    transport_key: str | None = option(
+        "--transport-key",
+        type=FILE,
+        metavar="FILE",
+        help="The key that the guest made for --challenge.",
+    )
+
+    @property
+    def files(self) -> tuple[str | None, ...]:
+        """The files that are read, None for each that is not."""
+        return (self.challenge, self.transport_key)
+
+    def errors(self) -> Iterator[Unsupported]:
+        """Yield an error for each of these options that needs or excludes another."""
+        if (self.challenge is None) is not (self.transport_key is None):
+            yield usage("--challenge and --transport-key go together")
+        if self.challenge is not None and self.report_data is not None:
+            yield usage("--challenge says what report_data must be: it excludes --report-data")
+
+    def bound_data(self) -> bytes | None:
+        """Return the report_data that is expected; raises OSError, MalformedInput."""
+        if self.challenge is None or self.transport_key is None:
+            return self.report_data
+        return read_challenge(self.challenge).report_data(read_transport_key(self.transport_key))
 
 
 def guest_errors(

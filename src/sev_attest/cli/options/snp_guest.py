@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from sev_attest._encoding import from_text
+from sev_attest._encoding import sha384_digest
 from sev_attest.cli.bundle import option
 from sev_attest.cli.inputs import FILE, Number, NumberRange, large_file
 from sev_attest.cli.options.boot import BUILT, KERNEL, KernelOptions, StateOptions, no_state
 from sev_attest.cli.usage import usage
-from sev_attest.errors import MalformedInput, Unsupported, reading
+from sev_attest.errors import Unsupported, reading
 from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS
 
 # What measures a guest is imported where it is used: `snp verify` often needs none of it.
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _FEATURES = Number(0xFFFF_FFFF_FFFF_FFFF)
 _IMAGE = Number(0xFFFF_FFFF)
-_DIGEST_SIZE = 48
-_SHA256_SIZE = 32
 
 
 class SnpGuestOptions(StateOptions, KernelOptions, title="vCPUs"):
@@ -238,13 +236,7 @@ def read_digest(name: str, text: str, what: str) -> bytes:
     base64 of 48 bytes.
     """
     with reading(name):
-        found = from_text(os.fsencode(text), what)
-        if len(found) != _DIGEST_SIZE:
-            sha256 = ": this is a SHA-256, SEV-SNP's digests are SHA-384"
-            reason = f"{len(found)} bytes, expected {_DIGEST_SIZE}"
-            reason += sha256 if len(found) == _SHA256_SIZE else ""
-            raise MalformedInput(what, "length", reason)
-    return found
+        return sha384_digest(os.fsencode(text), what)
 
 
 def hashes_of(kernel: "KernelHashes | None") -> dict[str, str] | None:

@@ -1,14 +1,15 @@
 """The ledger: every attempt of an owner to launch a guest, each of which is used once.
 
-For SEV, an attempt is a session; its id is a digest of the TIK (``TransportKeys.session_id``). The
-ledger never holds a secret or an expected measurement, and keys only sealed, in a table that is not
-part of its log: see :mod:`sev_attest.owner.pending`. The states of an attempt:
+For SEV, an attempt is a session; its id is a digest of the TIK (``TransportKeys.session_id``). For
+SEV-SNP, it is a challenge; its id is a digest of the nonce, and "measured" means bound to a report.
+The ledger never holds a secret or an expected measurement, and keys only sealed, in a table that is
+not part of its log: see :mod:`sev_attest.owner.pending`. The states of an attempt:
 
 =========  ===========================================  ========  ==============================
 state      meaning                                      step      from
 =========  ===========================================  ========  ==============================
 created    prepared, no launch was verified yet         create    (an attempt is created once)
-measured   bound to one measurement                     bind      created
+measured   bound to one measurement, or one report      bind      created
 released   its secret has left                          release   measured
 failed     something went wrong                         fail      created, measured, released
 expired    its time was over before it was released     any step  created, measured
@@ -46,18 +47,29 @@ from sev_attest.owner.ledger.audit import LedgerDamaged
 from sev_attest.owner.ledger.book import Ledger
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import check_home, default_place
-from sev_attest.owner.ledger.story import UNKNOWN_ROOT, Event, Head, LedgerEntry, SealedKeys, State
+from sev_attest.owner.ledger.story import (
+    UNKNOWN_ROOT,
+    Event,
+    Head,
+    KeptChallenge,
+    LedgerEntry,
+    SealedKeys,
+    State,
+    Technology,
+)
 
 __all__ = [
     "UNKNOWN_ROOT",
     "Event",
     "Head",
+    "KeptChallenge",
     "Ledger",
     "LedgerDamaged",
     "LedgerEntry",
     "LedgerError",
     "SealedKeys",
     "State",
+    "Technology",
     "check_home",
     "default_place",
 ]

@@ -25,9 +25,11 @@ from sev_attest.owner.ledger.story import (
     UNKNOWN_ROOT,
     Event,
     Head,
+    KeptChallenge,
     LedgerEntry,
     SealedKeys,
     State,
+    Technology,
 )
 from sev_attest.owner.ledger.transactions import Transactions
 from sev_attest.owner.ledger.upkeep import Going, end_some, log, plan, remove
@@ -45,6 +47,7 @@ class Ledger:
 
     An attempt is one launch that its owner prepared. For SEV it is a session, and its id is
     ``TransportKeys.session_id`` (64 hex digits), which entries and events keep as ``session_id``.
+    For SEV-SNP it is a challenge: see :mod:`sev_attest.owner.snp_challenges`.
 
     One object serves all threads of a process, and any number of processes share one ledger: of
     those that take the same step concurrently, exactly one succeeds. After a fork, the child opens
@@ -147,36 +150,53 @@ class Ledger:
         expires: datetime | None = None,
         root: str | None = UNKNOWN_ROOT,
         sealed: SealedKeys | None = None,
+        challenge: KeptChallenge | None = None,
     ) -> LedgerEntry:
         """Create an attempt (-> created); raises Insecure if it exists.
 
         ``root`` is the name of the root that its platform was verified up to. None means that
         nobody verified it, and :meth:`release` refuses it; empty means that this is unknown.
         ``sealed`` are its keys, which are stored in the same transaction, and removed in the one
-        that ends the attempt: see :class:`PendingSessions`. WrongState is raised then if an attempt
-        of this name is open and not over.
+        that ends the attempt: see :class:`PendingSessions`. ``challenge`` makes it an attempt of
+        SEV-SNP, whose platform is verified with each report: it has neither root nor keys.
+        WrongState is raised with either of them if an attempt of this name is open and not over;
+        ValueError if ``attempt`` is not the id of the challenge.
         """
+        if challenge is not None and (root != UNKNOWN_ROOT or sealed is not None):
+            raise ValueError("a challenge has neither a root nor keys")
         limit = None if expires is None else utc(expires)
         detail: dict[str, object] = {"name": clean(name), "expires": limit, "note": ""}
         if root != UNKNOWN_ROOT:
             detail["root"] = root
+        if challenge is not None:
+            detail["challenge"] = challenge.to_detail()
 
         def create(step: Step) -> LedgerEntry:
             if step.entry is not None:
                 step.refuse_again(step.entry)
+            if sealed is not None or challenge is not None:
+                step.require_free(clean(name))
             if sealed is not None:
-                step.seal(sealed, clean(name))
+                step.seal(sealed)
             return step.note(State.CREATED, detail)
 
         return self._step(attempt, create)
 
     def bind(
-        self, attempt: str, measurement: bytes, *, adopt: bool = False, unmet: str = ""
+        self,
+        attempt: str,
+        measurement: bytes,
+        *,
+        technology: Technology = Technology.SEV,
+        adopt: bool = False,
+        unmet: str = "",
     ) -> LedgerEntry:
         """Bind an attempt to the measurement that its owner accepted (-> measured).
 
-        ``measurement`` is 48 bytes. ``adopt`` creates an attempt that is unknown, for one that
-        another tool made. ``unmet`` names the requirements that this launch did not meet, for the
+        ``measurement`` is 48 bytes; for SEV-SNP it is the SHA-384 of the report. ``technology`` is
+        that of the caller: WrongState is raised for an attempt of the other one. ``adopt`` creates
+        a session that is unknown, for one that another tool made (ValueError for SEV-SNP).
+        ``unmet`` names the requirements that this launch did not meet, for the
         log: no key or secret may be in it.
 
         Binding the same measurement again changes nothing, also after the release. Another one
@@ -186,7 +206,7 @@ class Ledger:
         reason = clean(unmet)
 
         def bind(step: Step) -> LedgerEntry:
-            entry = self._bind(step, measurement, adopt=adopt)
+            entry = self._bind(step, measurement, technology, adopt=adopt)
             if reason:
                 step.refuse(REQUIREMENTS, {"text": reason})
             return step.entry or entry
@@ -194,28 +214,38 @@ class Ledger:
         return self._step(attempt, bind)
 
     @staticmethod
-    def _bind(step: Step, measurement: bytes, *, adopt: bool) -> LedgerEntry:
+    def _bind(
+        step: Step, measurement: bytes, technology: Technology, *, adopt: bool
+    ) -> LedgerEntry:
         text = measurement_text(measurement)
         if adopt:
+            if technology is Technology.SNP:
+                raise ValueError("a challenge of another ledger is not adopted")
             step.adopt()
-        entry = step.usable(measurement)
+        entry = step.usable(measurement, technology)
         if entry.measurement is None:
             entry = step.enter(State.MEASURED, {"measurement": text})
         return entry
 
     def release(
-        self, attempt: str, measurement: bytes, *, adopt: bool = False, insecure: bool = False
+        self,
+        attempt: str,
+        measurement: bytes,
+        *,
+        technology: Technology = Technology.SEV,
+        adopt: bool = False,
+        insecure: bool = False,
     ) -> LedgerEntry:
         """Commit the release of the secret to this measurement, 48 bytes (measured -> released).
 
         An attempt that is not bound yet is bound in the same transaction, as by :meth:`bind`. The
         secret may leave only after this returns: every later call raises WrongState. Raises
-        Insecure if nobody verified the platform, unless ``insecure``.
+        Insecure if nobody verified the platform of a session, unless ``insecure``.
         """
 
         def release(step: Step) -> LedgerEntry:
-            self._bind(step, measurement, adopt=adopt)
-            if not insecure:
+            self._bind(step, measurement, technology, adopt=adopt)
+            if technology is Technology.SEV and not insecure:
                 step.require_root()
             return step.enter(State.RELEASED, {"measurement": measurement_text(measurement)})
 

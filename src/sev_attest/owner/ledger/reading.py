@@ -18,8 +18,10 @@ from sev_attest.owner.ledger.story import (
     UNKNOWN_ROOT,
     Event,
     Head,
+    KeptChallenge,
     LedgerEntry,
     SealedKeys,
+    challenge_of,
     root_of,
 )
 
@@ -87,6 +89,12 @@ class Reader:
     def root(self, attempt: str) -> str | None:
         """Return the root that an attempt was created with, as :meth:`Ledger.root` does."""
         return root_in(self.store, self._fetch(CREATED_AS, (attempt,)))
+
+    def challenge(self, attempt: str) -> KeptChallenge | None:
+        """Return what is kept of a challenge; None if the attempt is none."""
+        for row in self._fetch(CREATED_AS, (attempt,)):
+            return self.store.read(lambda row: challenge_of(json.loads(row[0])), row)
+        return None
 
     def sealed(self, attempt: str) -> SealedKeys | None:
         """Return the sealed keys of an attempt; None if they were never stored here."""

@@ -25,6 +25,7 @@ from sev_attest.owner.ledger.story import (
     LedgerEntry,
     SealedKeys,
     State,
+    Technology,
     applied,
     to_json,
     to_text,
@@ -40,8 +41,8 @@ _MEASURED_AT = "SELECT {time} FROM sev_attest_event WHERE session_id = ? AND kin
 _TOLD = """SELECT {detail} FROM sev_attest_event WHERE session_id = ? AND kind = ?
     ORDER BY seq LIMIT 64"""
 _INSERT_SESSION = """INSERT INTO sev_attest_session
-    (session_id, name, state, created, changed, expires, measurement, note, refused)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    (session_id, name, state, created, changed, expires, measurement, note, technology, refused)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 UPDATE_SESSION = """UPDATE sev_attest_session
     SET state = ?, changed = ?, measurement = ?, note = ?, refused = ?
     WHERE session_id = ? AND state = ?"""
@@ -49,7 +50,16 @@ _INSERT_SEALED = "INSERT INTO sev_attest_pending (session_id, box, requirements)
 _EMPTY_BOX = "UPDATE sev_attest_pending SET box = NULL WHERE session_id = ? AND box IS NOT NULL"
 UPDATE_HEAD = "UPDATE sev_attest_ledger SET events = ?, hash = ? WHERE events = ?"
 
-_ONE_LAUNCH = "a session is for one launch: make a new one"
+_ONE_LAUNCH: Mapping[Technology, str] = {
+    Technology.SEV: "a session is for one launch: make a new one",
+    Technology.SNP: "a challenge is for one report: make a new one",
+}
+_BOUND: Mapping[Technology, str] = {
+    Technology.SEV: "session {name} was used for another launch: since {at} it is bound to the "
+    "measurement {measurement}",
+    Technology.SNP: "challenge {name} was answered with another report: since {at} it is bound to "
+    "the one with the SHA-384 {report}",
+}
 
 
 class Step:
@@ -110,12 +120,15 @@ class Step:
         note = "made by another tool"
         self.note(State.CREATED, {"name": "", "expires": None, "note": note})
 
-    def usable(self, measurement: bytes) -> LedgerEntry:
+    def usable(self, measurement: bytes, technology: Technology) -> LedgerEntry:
         """Return the entry if the attempt is open and not bound to another measurement.
 
         A released one counts as open here: its state decides later whether a step is possible.
+        Raises WrongState for an attempt of the other technology.
         """
         entry = self.known()
+        if entry.technology is not technology:
+            raise other_technology(entry)
         if entry.measurement not in (None, measurement):
             self._refuse_another(entry, measurement)
         if entry.overdue(self._time):
@@ -160,11 +173,8 @@ class Step:
         if (to_json(detail),) not in told:
             self.note(kind, detail)
 
-    def seal(self, sealed: SealedKeys, name: str) -> None:
-        """Store the keys of the attempt beside its row, until it ends.
-
-        Raises WrongState if one of this name waits: its name would find neither of them.
-        """
+    def require_free(self, name: str) -> None:
+        """Raise WrongState if an attempt of this name waits: the name would find neither."""
         reader = Reader(self._store, lambda sql, row: self._connection.execute(sql, row).fetchall())
         if name and reader.waiting(name, self._time):
             raise WrongState(
@@ -172,6 +182,9 @@ class Step:
                 check="pending.name",
                 hint="choose another name, or close it",
             )
+
+    def seal(self, sealed: SealedKeys) -> None:
+        """Store the keys of the attempt beside its row, until it ends."""
         self._connection.execute(_INSERT_SEALED, (self._id, *sealed.to_row()))
 
     def write(self) -> None:
@@ -183,8 +196,8 @@ class Step:
         if entry is not None and before is None:
             execute(_INSERT_SESSION, entry.to_row())
         elif entry is not None and before is not None and entry is not before:
-            _, _, state, _, changed, _, *rest = entry.to_row()
-            values = (state, changed, *rest, self._id, before.state.value)
+            _, _, state, _, changed, _, measurement, note, _, refused = entry.to_row()
+            values = (state, changed, measurement, note, refused, self._id, before.state.value)
             self._exactly_one(execute(UPDATE_SESSION, values).rowcount)
             if before.state in OPEN and entry.state not in OPEN:
                 execute(_EMPTY_BOX, (self._id,))
@@ -207,16 +220,18 @@ class Step:
     def _wrong(self) -> WrongState:
         entry = self.known()
         return WrongState(
-            f"session {entry.label} is {entry.explain(self._time)}", check=f"ledger.{entry.state}"
+            f"{entry.technology.attempt} {entry.label} is {entry.explain(self._time)}",
+            check=f"ledger.{entry.state}",
         )
 
     def refuse_again(self, entry: LedgerEntry) -> NoReturn:
         """Refuse to create an attempt that exists, and log that."""
         self._note_once(REFUSED, {"step": "create"})
         raise Insecure(
-            f"session {entry.label} is in the ledger already: {entry.explain(self._time)}",
+            f"{entry.technology.attempt} {entry.label} is in the ledger already: "
+            f"{entry.explain(self._time)}",
             check="ledger.reused",
-            hint=_ONE_LAUNCH,
+            hint=_ONE_LAUNCH[entry.technology],
         )
 
     def _refuse_another(self, entry: LedgerEntry, measurement: bytes) -> NoReturn:
@@ -225,13 +240,24 @@ class Step:
         at = self._store.read(_time_of, row) if row else "an unknown time"
         bound = {"measurement": to_text(entry.measurement or b""), "at": at}
         error = Insecure(
-            f"session {entry.label} was used for another launch: since {bound['at']} it is bound "
-            f"to the measurement {bound['measurement']}",
+            _BOUND[entry.technology].format(
+                name=entry.label, report=(entry.measurement or b"").hex(), **bound
+            ),
             check="ledger.reused",
-            hint=f"do not trust this launch; {_ONE_LAUNCH}",
+            hint=f"do not trust this launch; {_ONE_LAUNCH[entry.technology]}",
         )
         error.facts = {"session_id": entry.session_id, "bound": bound}
         raise error
+
+
+def other_technology(entry: LedgerEntry) -> WrongState:
+    """Return the error for a step of SEV on a challenge, or of SEV-SNP on a session."""
+    return WrongState(
+        f"{entry.label} is a {entry.technology.attempt} in the ledger: it is for the release of "
+        f"{'SEV and SEV-ES' if entry.technology is Technology.SEV else 'SEV-SNP'}",
+        check="ledger.technology",
+        hint="name the attempt that this guest answers",
+    )
 
 
 def _time_of(row: tuple[Any, ...]) -> str:

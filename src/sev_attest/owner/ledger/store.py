@@ -168,13 +168,14 @@ def names_for(text: str, now: str) -> Mapping[str, str]:
     ``text`` is how a column of text is read, with the column for ``{}``. ``now`` is the time of the
     database, in UTC, ISO 8601, to the second.
     """
-    session = ("name", "state", "created", "changed", "expires", "measurement", "note")
+    session = ("name", "state", "created", "changed", "expires", "measurement", "note",
+               "technology")  # fmt: skip
     event = ("time", "kind", "detail", "previous", "hash")
     sealed = ("box", "requirements")
     read = {column: text.format(column) for column in (*session, *event, *sealed)}
     lists = {
         "session": "session_id, {name}, {state}, {created}, {changed}, {expires}, {measurement}, "
-        "{note}, refused",
+        "{note}, {technology}, refused",
         "event": "seq, {time}, session_id, {kind}, {detail}, {previous}, {hash}",
         "sealed": "{box}, {requirements}",
         "head": "events, {hash}",

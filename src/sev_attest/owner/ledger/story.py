@@ -12,7 +12,20 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from sev_attest._keys import Kem
 from sev_attest.sev.spec import MEASUREMENT_SIZE
+
+
+class Technology(StrEnum):
+    """What an attempt is for: a session for SEV and SEV-ES, a challenge for SEV-SNP."""
+
+    SEV = "sev"
+    SNP = "snp"
+
+    @property
+    def attempt(self) -> str:
+        """What an attempt is called."""
+        return "session" if self is Technology.SEV else "challenge"
 
 
 class State(StrEnum):
@@ -53,14 +66,17 @@ MAX_REFUSED = 16
 TIME: re.Pattern[str] = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
-_NEW = "make a new session for another launch"
 _SAYS: Mapping[State, str] = {
-    State.CREATED: "no launch was verified yet",
-    State.MEASURED: "measured on {changed}, no secret has left",
-    State.RELEASED: "its secret left on {changed}; if the guest never got it, make a new session",
-    State.FAILED: f"failed on {{changed}}{{because}}; {_NEW}",
-    State.EXPIRED: f"its time was over on {{expires}}; {_NEW}",
-    State.CLOSED: f"closed on {{changed}}{{because}}; {_NEW}",
+    State.CREATED: "no {launch} was verified yet",
+    State.MEASURED: "{measured} on {changed}, no secret has left",
+    State.RELEASED: "its secret left on {changed}; if the guest never got it, make a new {attempt}",
+    State.FAILED: "failed on {changed}{because}; make a new {attempt} for another {launch}",
+    State.EXPIRED: "its time was over on {expires}; make a new {attempt} for another {launch}",
+    State.CLOSED: "closed on {changed}{because}; make a new {attempt} for another {launch}",
+}
+_WORDS: Mapping[Technology, Mapping[str, str]] = {
+    Technology.SEV: {"launch": "launch", "measured": "measured"},
+    Technology.SNP: {"launch": "report", "measured": "bound to a report"},
 }
 
 
@@ -69,8 +85,9 @@ class LedgerEntry:
     """The present state of an attempt. The fields are the columns of its row, in their order.
 
     ``session_id`` is the id of the attempt, 64 hex digits. ``measurement`` is what it is bound to,
-    48 bytes. Times are UTC in ISO 8601, to the second. ``refused`` counts the launches with a right
-    measurement that were refused; the log has the first of each reason.
+    48 bytes: for SEV-SNP, the SHA-384 of the report. Times are UTC in ISO 8601, to the second.
+    ``refused`` counts the launches with a right measurement that were refused; the log has the
+    first of each reason.
     """
 
     session_id: str
@@ -81,6 +98,7 @@ class LedgerEntry:
     expires: str | None
     measurement: bytes | None
     note: str
+    technology: Technology = Technology.SEV
     refused: int = 0
 
     @property
@@ -101,7 +119,13 @@ class LedgerEntry:
         """Return a sentence for people: its state, and what its owner can do."""
         state = self.state_at(now)
         because = f": {self.note}" if self.note else ""
-        told = _SAYS[state].format(changed=self.changed, expires=self.expires, because=because)
+        told = _SAYS[state].format(
+            changed=self.changed,
+            expires=self.expires,
+            because=because,
+            attempt=self.technology.attempt,
+            **_WORDS[self.technology],
+        )
         return f"{state}: {told}"
 
     def state_at(self, now: str) -> State:
@@ -120,15 +144,16 @@ class LedgerEntry:
             self.expires,
             measurement,
             self.note,
+            self.technology.value,
             self.refused,
         )
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> "LedgerEntry":
         """Read a row; raises ValueError or TypeError for one that the ledger does not write."""
-        session_id, name, state, created, changed, expires, text, note, refused = row
-        texts = all(isinstance(value, str) for value in (session_id, name, state, note))
-        if not texts or type(refused) is not int:
+        session_id, name, state, created, changed, expires, text, note, technology, refused = row
+        texts = (session_id, name, state, note, technology)
+        if not all(isinstance(value, str) for value in texts) or type(refused) is not int:
             raise TypeError("SQLite takes any type in any column")
         if not 0 <= refused <= MAX_REFUSED:
             raise ValueError("this is not a number of refusals")
@@ -147,6 +172,7 @@ class LedgerEntry:
             expires=expires,
             measurement=measurement,
             note=note,
+            technology=Technology(technology),
             refused=refused,
         )
 
@@ -174,6 +200,51 @@ class SealedKeys:
             raise ValueError("this is not a fingerprint")
         box = None if text is None else base64.b64decode(text, validate=True)
         return cls(box=box, requirements=requirements)
+
+
+CHALLENGE_LABEL = b"sev-attest/snp/challenge-id/1\0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptChallenge:
+    """What the ``created`` event of a challenge has of it, beside its name and when it expires.
+
+    ``nonce`` is 32 bytes, ``created`` a time as the ledger writes it. ``requirements`` is the
+    fingerprint of those that it was made under, None if it is bound to none. Nothing is secret.
+    """
+
+    nonce: bytes
+    created: str
+    kems: tuple[Kem, ...]
+    requirements: str | None = None
+
+    @property
+    def attempt(self) -> str:
+        """The id of its attempt: SHA-256 over CHALLENGE_LABEL and the nonce, 64 hex digits."""
+        return hashlib.sha256(CHALLENGE_LABEL + self.nonce).hexdigest()
+
+    def to_detail(self) -> Mapping[str, object]:
+        """Return what the detail of the event has under ``challenge``."""
+        return {
+            "nonce": self.nonce.hex(),
+            "created": self.created,
+            "kems": [*map(int, self.kems)],
+            "requirements": self.requirements,
+        }
+
+    @classmethod
+    def from_detail(cls, told: Mapping[str, Any]) -> "KeptChallenge":
+        """Read that; raises an exception as :func:`applied` does for any other value."""
+        found = cls(
+            nonce=bytes.fromhex(told["nonce"]),
+            created=told["created"],
+            kems=tuple(Kem(number) for number in told["kems"]),
+            requirements=told["requirements"],
+        )
+        known = found.requirements is None or _FINGERPRINT.fullmatch(found.requirements)
+        if not (known and TIME.fullmatch(found.created) and dict(told) == found.to_detail()):
+            raise ValueError("this is not a challenge as the ledger writes it")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +358,12 @@ def root_of(detail: Mapping[str, Any]) -> str | None:
     return root
 
 
+def challenge_of(detail: Mapping[str, Any]) -> KeptChallenge | None:
+    """Return the challenge in a ``created`` event; None in that of a session."""
+    told = detail.get("challenge")
+    return None if told is None else KeptChallenge.from_detail(told)
+
+
 def applied(
     entry: LedgerEntry | None, *, time: str, session_id: str, kind: str, detail: Mapping[str, Any]
 ) -> LedgerEntry:
@@ -299,6 +376,9 @@ def applied(
         if entry is not None:
             raise ImpossibleError("is created a second time")
         root_of(detail)
+        challenge = challenge_of(detail)
+        if challenge is not None and challenge.attempt != session_id:
+            raise ImpossibleError("is not the one of its challenge")
         return LedgerEntry(
             session_id=session_id,
             name=detail["name"],
@@ -308,6 +388,7 @@ def applied(
             expires=detail["expires"],
             measurement=None,
             note=detail["note"],
+            technology=Technology.SEV if challenge is None else Technology.SNP,
         )
     if entry is None:
         raise ImpossibleError(f"is {kind[:40]} before it was created")

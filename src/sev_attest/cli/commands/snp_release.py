@@ -1,0 +1,129 @@
+"""``sev-attest snp release``."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sev_attest.cli.bundle import Command
+from sev_attest.cli.inputs import FILE
+from sev_attest.cli.kept import read_challenge, read_transport_key
+from sev_attest.cli.options.common import LedgerOptions, OutputOptions, committing, give_up
+from sev_attest.cli.options.snp import SnpTrustOptions
+from sev_attest.cli.options.snp_expected import GUEST, open_notes
+from sev_attest.cli.options.snp_owner import allowed_as, show_unmet
+from sev_attest.cli.options.snp_release import AnswerOptions, SnpReleaseOptions
+from sev_attest.cli.snp_evidence import content_at, evidence_of
+from sev_attest.cli.snp_verdict import SnpCase
+from sev_attest.cli.usage import refuse, usage
+from sev_attest.errors import ReportInvalid, RequirementsNotMet
+from sev_attest.owner.snp_release import SnpRelease
+from sev_attest.snp.expected import Expected
+
+if TYPE_CHECKING:
+    from sev_attest.owner.ledger import Ledger
+    from sev_attest.snp.sealed import SealedSecrets
+    from sev_attest.snp.transport import TransportKey
+
+
+@click.command("release", cls=Command)
+@click.argument("report", type=FILE)
+@click.argument("certificates", nargs=-1, type=FILE, metavar="[CERT]...")
+@AnswerOptions.given("answer")
+@SnpTrustOptions.given("options")
+@SnpReleaseOptions.given("owner")
+@LedgerOptions.given("ledger")
+@OutputOptions.given("output")
+def command(
+    *,
+    report: str,
+    certificates: tuple[str, ...],
+    answer: AnswerOptions,
+    options: SnpTrustOptions,
+    owner: SnpReleaseOptions,
+    ledger: LedgerOptions,
+    output: OutputOptions,
+) -> None:
+    """Release secrets to the guest that answered a challenge, once.
+
+    REPORT and CERT are as for `snp verify`: what `guest request` wrote in the guest, and the VCEK
+    or VLEK unless it came with the report. The report must answer the challenge with the transport
+    key, and meet the requirements. Then the ledger notes the release, and the secrets are written,
+    sealed to that key: only this guest can open them (`guest open`).
+    """
+    files = (answer.challenge, answer.transport_key, *owner.files)
+    refuse(options.errors(report, certificates, files), owner.errors())
+    challenge = read_challenge(answer.challenge)
+    key = read_transport_key(answer.transport_key)
+    secrets = owner.secrets()
+    whole = owner.read_requirements()
+    sourced = owner.secret_source is not None
+    requirements = whole.for_snp_secrets(owner.launch, sourced=sourced)
+    evidence = evidence_of(report, content_at(report))
+    found, roots = options.read(evidence.certificates, certificates)
+    expected = Expected(report_data=challenge.report_data(key), runtime_data=evidence.runtime_data)
+    case = SnpCase(evidence, expected, None, output)
+    try:
+        verified = case.verify(found, roots, None)
+    except ReportInvalid as error:
+        case.refused(error)
+        raise
+    facts = case.facts(verified)
+    left = [note for note in open_notes(evidence.report, expected) if note != GUEST]
+    notes = [*verified.notes, *left, *case.notes]
+    opened = ledger.open(create=False)
+    if opened is None:
+        raise usage("a release needs the ledger in which the challenge was made")
+    with opened:
+        steps = SnpRelease(
+            verified,
+            key=key,
+            challenge=challenge,
+            ledger=opened,
+            requirements=requirements,
+            secrets=secrets,
+        )
+        with steps:
+            try:
+                met = steps.check(None if owner.requirements_now else whole)
+            except RequirementsNotMet as error:
+                show_unmet(error, facts, notes, output)
+                raise
+            said = [allowed_as(met, facts)]
+            steps.build()
+            owner.check_out()
+            with committing(steps.attempt, "the challenge may be released, without its secrets"):
+                sealed = steps.commit()
+        _write(owner, sealed, opened, steps.attempt)
+    said.append(_told(owner, steps, key))
+    facts |= _released(owner, steps, key)
+    case.accepted(verified, facts, notes, *said, command="snp-release")
+
+
+def _write(owner: SnpReleaseOptions, sealed: "SealedSecrets", ledger: "Ledger", name: str) -> None:
+    """Write the sealed secrets; the ledger notes if they certainly did not get out."""
+    try:
+        owner.write(sealed)
+    except BaseException as error:
+        give_up(ledger, name, "the sealed secrets did not get out")
+        error.add_note("the one release of this challenge is spent: make a new one")
+        raise
+
+
+def _told(owner: SnpReleaseOptions, steps: SnpRelease, key: "TransportKey") -> str:
+    count = "1 secret" if steps.secret_count == 1 else f"{steps.secret_count} secrets"
+    whose = f"the {key.kem.label} key {key.digest.hex()[:16]} of {steps.own.challenge.name}"
+    return f"{count} sealed to {whose}: {owner.out}"
+
+
+def _released(
+    owner: SnpReleaseOptions, steps: SnpRelease, key: "TransportKey"
+) -> dict[str, object]:
+    """Return the fields of the document that say what was released, and to whom."""
+    return {
+        "challenge": steps.own.challenge.name,
+        "attempt": steps.attempt,
+        "report_sha384": steps.report_digest.hex(),
+        "transport_key": {"kem": key.kem.label, "sha384": key.digest.hex()},
+        "secrets": steps.secret_count,
+        "files": [owner.out],
+    }

@@ -1,0 +1,103 @@
+"""``docs/snp-release.md``: its vectors, formats, checks and options are those of the program."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from conftest import Run
+from sev_attest._keys import Kem
+from sev_attest.snp import sealed, transport
+from sev_attest.snp.challenge import Challenge
+from sev_attest.snp.transport import SIZES, TransportKey, TransportPrivateKey, report_data
+from snp_material import AMD, MILAN, needs, verify
+from test_snp_sealed import written
+from test_snp_transport import KEY, PRIVATE_KEY
+
+PAGE = (Path(__file__).parents[2] / "docs" / "snp-release.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^### {title}\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def test_its_vector_of_report_data_is_right() -> None:
+    row = re.compile(r"^\| ([a-zA-Z_ ]+) \| `([0-9a-f]+)` \|$", re.MULTILINE)
+    values = {name: bytes.fromhex(text) for name, text in row.findall(section("report_data"))}
+    kem = Kem(int.from_bytes(values["KEM"], "big"))
+    private = TransportPrivateKey(kem=kem, private=values["private key"])
+    key = TransportKey(kem=kem, public=values["public key"])
+    assert private.public == key
+    assert report_data(values["nonce"], key) == values["report_data"]
+    assert f'"{transport.LABEL[:-1].decode()}"' in section("report_data")
+
+
+def test_its_challenge_has_the_digest_that_it_shows() -> None:
+    text = section("Challenge")
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    challenge = Challenge.from_json(example.encode())
+    assert challenge.to_json().decode() == example
+    assert f"`{challenge.digest.hex()}`" in text
+
+
+def test_its_table_of_keys_is_that_of_the_program() -> None:
+    rows = re.findall(
+        r"^\| `([a-z0-9-]+)` \| (\d+) \(0x(\w{4})\) \| (\d+) bytes.* \| (\d+) bytes.* \| (\d+)",
+        PAGE, re.MULTILINE,
+    )  # fmt: skip
+    assert [(name, int(code), int(code16, 16)) for name, code, code16, *_ in rows] == [
+        (kem.label, int(kem), int(kem)) for kem in Kem
+    ]
+    for row, kem in zip(rows, Kem, strict=True):
+        assert tuple(map(int, row[3:])) == SIZES[kem]
+
+
+@pytest.mark.parametrize(
+    ("title", "document"),
+    [
+        ("Transport key", KEY.to_json()),
+        (
+            "Challenge",
+            Challenge.create("vm1", created=datetime(2026, 1, 1, tzinfo=UTC)).to_json(),
+        ),
+        ("Sealed secrets", written().to_json()),
+    ],
+)
+def test_its_tables_of_fields_are_complete(title: str, document: bytes) -> None:
+    fields = json.loads(document)
+    rows = re.findall(r"^\| (`[a-z_0-9`, ]+`) \| ", section(title), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([a-z_0-9]+)`", row)]
+    assert [name for name in named if name != "x25519"] == [*fields]
+    assert f"`{fields['schema']}`" in section(title)
+
+
+def test_it_names_the_schema_of_the_private_key_and_the_label_of_info() -> None:
+    assert f"`{json.loads(PRIVATE_KEY.to_json())['schema']}`" in PAGE
+    assert f"`{sealed.LABEL[:-1].decode()}`" in PAGE
+
+
+def test_its_options_exist(run: Run) -> None:
+    commands = PAGE.partition("## Formats")[0]
+    shown = "".join(run("guest", name, "--help").out for name in ("request", "open"))
+    names = re.findall(r"(?<![a-z-])--[a-z][a-z-]+", commands)
+    assert len(names) > 10
+    for name in set(names) - {"--key-file"}:  # cryptsetup's
+        assert name in shown, name
+
+
+@needs(Kem.X25519)
+def test_its_example_in_python_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    before, after = example.split("# the owner, with")
+    values: dict[str, object] = {"created": datetime(2026, 5, 4, tzinfo=UTC), "secret": b"s"}
+    exec(before, values)
+    asked = values["report_data"]
+    assert isinstance(asked, bytes)
+    report = MILAN.report(report_data=asked)
+    values["verified"] = verify(report, MILAN.vek(), AMD.ask, AMD.ark)
+    exec(after.partition("\n")[2], values)
+    assert values["opened"] == {"luks-key": b"s"}
