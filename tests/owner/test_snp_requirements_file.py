@@ -21,7 +21,7 @@ from sev_attest.owner.snp_minimum import SnpMinimum
 from sev_attest.owner.snp_reference import SnpReferenceValue
 from sev_attest.owner.snp_requirements import SnpRequirements
 
-SCHEMA = json.loads((files("sev_attest.owner") / "requirements.schema.json").read_text())
+SCHEMA = json.loads((files("sev_attest") / "schemas" / "requirements.schema.json").read_text())
 PAGE = (Path(__file__).parents[2] / "docs" / "requirements.md").read_text()
 ALL = [advisory.id for advisory in load()]
 TCB = {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219}

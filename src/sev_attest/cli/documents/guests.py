@@ -130,12 +130,6 @@ class FirmwareSection(TypedDict):
     """What it is for."""
 
 
-Attests = TypedDict(
-    "Attests", {"SEV": bool, "SEV-ES": bool, "kernel hashes": bool, "secrets": str | Literal[False]}
-)
-"""What a guest with this firmware can be attested for."""
-
-
 class Firmware(Noted):
     """What an OVMF image declares, and what it can attest."""
 
@@ -150,7 +144,7 @@ class Firmware(Noted):
     """The entries of its footer table."""
     sections: list[FirmwareSection]
     """The sections of its SEV metadata."""
-    attests: Attests
+    attests: dict[Literal["SEV", "SEV-ES", "kernel hashes", "secrets"], bool | str]
     """What a guest with it can be attested for; of secrets: how large they may be, or false."""
 
 

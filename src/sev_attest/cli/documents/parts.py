@@ -1,27 +1,38 @@
 """What documents have in common."""
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypedDict
 
-Hex = Annotated[str, {"pattern": "^([0-9a-f]{2})*$"}]
+
+def rules(keywords: Mapping[str, object]) -> str:
+    """Return what JSON Schema demands of a value beyond its type, for ``Annotated``."""
+    return json.dumps(keywords)  # metadata must be hashable
+
+
+Hex = Annotated[str, rules({"pattern": "^([0-9a-f]{2})*$"})]
 """Bytes as lower-case hex digits."""
-Hex16 = Annotated[str, {"pattern": "^[0-9a-f]{32}$"}]
-Hex32 = Annotated[str, {"pattern": "^[0-9a-f]{64}$"}]
-Hex48 = Annotated[str, {"pattern": "^[0-9a-f]{96}$"}]
-Fingerprint = Annotated[str, {"pattern": "^([0-9a-f]{64}|[0-9a-f]{96})$"}]
+Hex16 = Annotated[str, rules({"pattern": "^[0-9a-f]{32}$"})]
+Hex32 = Annotated[str, rules({"pattern": "^[0-9a-f]{64}$"})]
+Hex48 = Annotated[str, rules({"pattern": "^[0-9a-f]{96}$"})]
+Fingerprint = Annotated[str, rules({"pattern": "^([0-9a-f]{64}|[0-9a-f]{96})$"})]
 """SHA-256, or for AMD's keys from Milan on SHA-384, of a certificate's signed bytes."""
-Hex64 = Annotated[str, {"pattern": "^[0-9a-f]{128}$"}]
-Base64 = Annotated[str, {"pattern": "^[A-Za-z0-9+/]*={0,2}$"}]
+Hex64 = Annotated[str, rules({"pattern": "^[0-9a-f]{128}$"})]
+Base64 = Annotated[str, rules({"pattern": "^[A-Za-z0-9+/]*={0,2}$"})]
 """Bytes as base64, on one line."""
-Count = Annotated[int, {"minimum": 0}]
-Byte = Annotated[int, {"minimum": 0, "maximum": 0xFF}]
-Policy32 = Annotated[int, {"minimum": 0, "maximum": 0xFFFF_FFFF}]
-Api = Annotated[list[Byte], {"minItems": 2, "maxItems": 2}]
+Count = Annotated[int, rules({"minimum": 0})]
+Byte = Annotated[int, rules({"minimum": 0, "maximum": 0xFF})]
+Policy32 = Annotated[int, rules({"minimum": 0, "maximum": 0xFFFF_FFFF})]
+Api = Annotated[list[Byte], rules({"minItems": 2, "maxItems": 2})]
 """Major and minor version."""
-Time = Annotated[str, {"format": "date-time"}]
+Time = Annotated[str, rules({"format": "date-time"})]
 """ISO 8601 with a time zone."""
-Head = Annotated[str, {"pattern": "^[0-9]+:[0-9a-f]{64}$"}]
+Head = Annotated[str, rules({"pattern": "^[0-9]+:[0-9a-f]{64}$"})]
 """COUNT:HASH, the last event of a ledger."""
 AnyGeneration = Literal["naples", "rome", "milan", "genoa", "turin"]
+SnpName = Literal["milan", "genoa", "turin"]
+Affects = Literal["affected", "attestation cannot see this", "not affected"]
+Sureness = Literal["cve", "doc", "src", "thr", "inf"]
 SnpProduct = Literal["Milan", "Genoa", "Turin"]
 
 
@@ -59,6 +70,12 @@ class Failed(TypedDict):
     """The exit code."""
     errors: list[Failure]
     """Every failure, at least one."""
+
+
+class Error(Failed):
+    """What is said of a command line that names no command."""
+
+    schema: Literal["sev-attest/error/1"]
 
 
 class Refused(Failed):
@@ -164,7 +181,7 @@ class Weakness(TypedDict):
     """Why attestation cannot show that a launch is free of it."""
     action: str
     """What the owner can do."""
-    sure: Literal["cve", "doc", "src", "thr", "inf"]
+    sure: Sureness
     """What this is based on: a CVE record, a document, source code, a thread, a conclusion."""
     sources: list[str]
     """Where that is said."""
@@ -173,7 +190,7 @@ class Weakness(TypedDict):
 class Exposed(Weakness):
     """A known weakness, and whether it affects a launch."""
 
-    verdict: Literal["affected", "attestation cannot see this", "not affected"]
+    verdict: Affects
     """Whether it affects the launch."""
     reason: str
     """Why."""

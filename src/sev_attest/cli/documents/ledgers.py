@@ -1,22 +1,16 @@
-"""Documents of `ledger`, `requirements` and `advisories`."""
+"""Documents of `ledger`."""
 
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from sev_attest.cli.documents.parts import (
-    AnyGeneration,
-    Api,
     Base64,
-    Byte,
     Count,
     Done,
-    Exposed,
     Failed,
     Head,
-    Hex,
     Hex32,
+    Hex48,
     Noted,
-    Policy32,
-    Weakness,
 )
 
 
@@ -43,6 +37,10 @@ class LedgerSession(TypedDict):
     """What was noted of it."""
     refused: Count
     """How many launches were refused in it."""
+    technology: Literal["sev", "snp"]
+    """What it is for: a session for SEV and SEV-ES, a challenge for SEV-SNP."""
+    report_sha384: Hex48 | None
+    """SHA-384 of the report that it is bound to; null before, and for SEV and SEV-ES."""
 
 
 class LedgerEvent(TypedDict):
@@ -196,110 +194,3 @@ class LedgerVerifyFailed(Failed):
     schema: Literal["sev-attest/ledger verify/1"]
     findings: NotRequired[list[str]]
     """Everything that is wrong with it."""
-
-
-class RequirementsInit(Done):
-    """An owner.toml that was written."""
-
-    schema: Literal["sev-attest/requirements init/1"]
-    file: str
-    """The file."""
-
-
-class AcceptedFirmware(TypedDict):
-    """The oldest SEV firmware that is accepted."""
-
-    api: str
-    """Its API, MAJOR.MINOR."""
-    build: Byte
-    """Its build."""
-
-
-class RequiredPolicy(TypedDict):
-    """What is required of the guest policy."""
-
-    set: list[str]
-    """Bits that must be set."""
-    clear: list[str]
-    """Bits that must be clear."""
-    minimum_api: bool
-    """Whether a policy must have a minimum API."""
-
-
-class AllowedGuest(TypedDict):
-    """A guest that may get its secret."""
-
-    name: str
-    """Its name."""
-    digests: dict[Hex, str]
-    """Its launch digests, each with a description."""
-    expires: str | None
-    """When it is not allowed any more; null for never."""
-    expired: bool
-    """Whether that is over."""
-    note: str
-    """What was noted of it."""
-
-
-class Allows(TypedDict):
-    """What owner.toml allows; "*" in a list allows all."""
-
-    generations: list[str]
-    """The generations of AMD's chips; "test" is a root that is not AMD's."""
-    ceks: list[str]
-    """The chips, by CEK."""
-    platform_ids: list[str]
-    """The platform ids, as hosts claim them."""
-    pdhs: list[str]
-    """The PDHs."""
-    denied_ceks: list[str]
-    """The chips that are denied."""
-    denied_platform_ids: list[str]
-    """The platform ids that are denied."""
-    denied_pdhs: list[str]
-    """The PDHs that are denied."""
-    acknowledged: list[str]
-    """Advisories that may affect the platform."""
-    refused: list[str]
-    """Advisories that must not affect the platform."""
-    minimum: dict[str, AcceptedFirmware]
-    """The oldest firmware of each generation."""
-    policy: RequiredPolicy
-    """What is required of the guest policy."""
-    launches: list[AllowedGuest]
-    """The guests that may get their secret."""
-
-
-class RequirementsCheck(Noted):
-    """What an owner.toml allows."""
-
-    schema: Literal["sev-attest/requirements check/1"]
-    possible: bool
-    """Whether any launch can meet it."""
-    allows: Allows
-    """What it allows."""
-
-
-class KnownFacts(TypedDict):
-    """What is known of a launch; null is unknown."""
-
-    generation: AnyGeneration | None
-    """The generation of AMD's chips."""
-    api: Api | None
-    """The SEV API."""
-    build: Byte | None
-    """The build of the SEV firmware."""
-    policy: Policy32 | None
-    """The guest policy."""
-
-
-class Advisories(Done):
-    """Known weaknesses, and whether they affect a launch."""
-
-    schema: Literal["sev-attest/advisories/1"]
-    as_of: Annotated[str, {"format": "date"}]
-    """The day on which they were last checked."""
-    facts: KnownFacts
-    """What is known of the launch."""
-    advisories: list[Exposed] | list[Weakness]
-    """The weaknesses; with a verdict each if anything is known of the launch."""
