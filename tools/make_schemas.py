@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
@@ -30,12 +30,14 @@ from typing import (
 )
 
 from sev_attest.cli import documents
-from sev_attest.cli.documents import parts
+from sev_attest.cli.documents import advisory_files, files, owner_toml, parts, printer
 from sev_attest.cli.documents.advisory_files import UNVERSIONED
 
 PLACE = Path(documents.__file__).parent.parent.parent / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_VERSIONED = re.compile(r"sev-attest/([a-z- ]+)/([0-9]+)")
+VERSION = "1"
+"""Of every command's document: ``render.document`` writes no other yet."""
+Json = dict[str, Any]
 _SIMPLE: Mapping[Any, Json] = {
     NoneType: {"type": "null"},
     bool: {"type": "boolean"},
@@ -43,8 +45,6 @@ _SIMPLE: Mapping[Any, Json] = {
     object: {},
     str: {"type": "string"},
 }
-
-Json = dict[str, Any]
 
 
 def main(arguments: list[str]) -> int:
@@ -73,97 +73,110 @@ def text_of(schema: Json) -> str:
 
 def schemas() -> dict[str, Json]:
     """Return every schema by its name."""
-    found: dict[str, list[type]] = defaultdict(list)
-    for kind in _kinds():
-        found[_name_of(kind)].append(kind)
-    return {name: _Schema(name, kinds).whole() for name, kinds in sorted(found.items())}
+    made = {}
+    for command, kinds in _commands().items():
+        name = command.replace(" ", "-")
+        made[name] = _Schema(name, f"sev-attest/{command}/{VERSION}").of_command(kinds)
+    for kind in _files():
+        name = re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
+        said = "" if kind in UNVERSIONED else _said(kind)
+        made[name] = _Schema(name, said).of_file(kind)
+    return dict(sorted(made.items()))
 
 
-def _kinds() -> Iterator[type]:
-    """Yield every class of a document."""
-    for path in sorted(Path(documents.__file__).parent.glob("[a-z]*.py")):
-        module = _module(path.stem)
+def _commands() -> dict[str, list[type]]:
+    """Return the documents of each command, as ``printer.py`` has them; an error has one too."""
+    found: dict[str, list[type]] = defaultdict(list, error=[])
+    for row in _bodies(printer)["Printer"].body:
+        if isinstance(row, ast.FunctionDef):
+            command = ast.literal_eval(_inside(row.args.posonlyargs[1].annotation))
+            document = _inside(row.args.kwarg.annotation if row.args.kwarg else None)
+            found[command].append(getattr(printer, ast.unparse(document)))
+    return found
+
+
+def _inside(annotation: ast.expr | None) -> ast.expr:
+    """Return what is between the brackets of an annotation."""
+    if not isinstance(annotation, ast.Subscript):
+        raise SystemExit("Printer: a row is not of the usual form")
+    return annotation.slice
+
+
+def _files() -> Iterator[type]:
+    """Yield the class of every file."""
+    for module in (advisory_files, files, owner_toml):
         for name in _bodies(module):
             kind = getattr(module, name)
             if "schema" in kind.__annotations__ or kind in UNVERSIONED:
                 yield kind
 
 
-def _module(name: str) -> ModuleType:
-    return __import__(f"{documents.__name__}.{name}", fromlist=["_"])
-
-
-def _name_of(kind: type) -> str:
-    """Return the name of a document's schema: its command's, or that of the file's class."""
-    if "ok" in kind.__annotations__:
-        return _version_of(kind)[0].replace(" ", "-")
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
-
-
-def _version_of(kind: type) -> tuple[str, str]:
-    """Return what a document's field ``schema`` names, and the version."""
-    if kind in UNVERSIONED:
-        return "", "1"
-    (value,) = get_args(_plain(get_type_hints(kind, include_extras=True)["schema"]))
-    found = _VERSIONED.fullmatch(value)
-    if found is None:
-        raise SystemExit(f"{kind.__name__}: {value!r} is no versioned name")
-    return found[1], found[2]
+def _said(kind: type) -> str:
+    """Return what the field ``schema`` of a file says."""
+    said: str = get_args(get_type_hints(kind, include_extras=True)["schema"])[0]
+    return said
 
 
 class _Schema:
     """The schema of one document, which may have several forms."""
 
-    def __init__(self, name: str, kinds: list[type]) -> None:
+    def __init__(self, name: str, said: str) -> None:
+        """Begin the schema of this name; ``said`` is what the field ``schema`` says."""
         self.name: str = name
-        self.kinds: list[type] = kinds
-        self.parts: dict[str, Json] = {}
+        self.said: str = said
+        self.parts: dict[str, tuple[type, Json]] = {}
 
-    def whole(self) -> Json:
-        """Return the schema."""
-        first = self.kinds[0]
+    def of_file(self, kind: type) -> Json:
+        """Return the schema of a file."""
+        return self._whole(kind, self._object(kind))
+
+    def of_command(self, kinds: list[type]) -> Json:
+        """Return the schema of a command's document: its forms, and that of a failure."""
+        forms = [self._form(kind) for kind in kinds]
+        refused = (
+            getattr(sys.modules[kinds[0].__module__], f"{kinds[0].__name__}Refused", None)
+            if kinds
+            else None
+        )
+        failure = self._form(refused or parts.Failed)
+        if refused is not None and "Refused" in _bases(refused):
+            for form in forms:
+                failure["properties"] = form["properties"] | failure["properties"]
+        return self._whole(kinds[0] if kinds else parts.Failed, {"anyOf": [*forms, failure]})
+
+    def _whole(self, kind: type, body: Json) -> Json:
+        """Return a schema with its head and its parts."""
+        version = self.said.rpartition("/")[2] or VERSION
         head = {
             "$schema": DIALECT,
-            "$id": f"urn:sev-attest:schema:{self.name}:{_version_of(first)[1]}",
-            "title": _version_of(first)[0] or self.name,
-            "description": _words(first),
+            "$id": f"urn:sev-attest:schema:{self.name}:{version}",
+            "title": self.said or self.name,
+            "description": _words(kind),
         }
-        forms = [self._form(kind) for kind in self.kinds]
-        if "ok" in first.__annotations__ and not any(map(_fails, self.kinds)):
-            forms.append(self._failed("/".join(("sev-attest", *_version_of(first)))))
-        body = forms[0] if len(forms) == 1 else {"anyOf": forms}
-        return head | body | ({"$defs": dict(sorted(self.parts.items()))} if self.parts else {})
+        shared = {name: part for name, (_, part) in sorted(self.parts.items())}
+        return head | body | ({"$defs": shared} if shared else {})
 
     def _form(self, kind: type) -> Json:
-        """Return one form; a refusal may have any field of the successes."""
+        """Return one form of a command's document."""
         made = self._object(kind)
-        if "Refused" in _bases(kind):
-            for other in self.kinds:
-                if not _fails(other):
-                    made["properties"] = self._object(other)["properties"] | made["properties"]
-        return (
-            made
-            if len(self.kinds) == 1 and "ok" not in kind.__annotations__
-            else {"description": _words(kind), **made}
-        )
-
-    def _failed(self, value: str) -> Json:
-        """Return what a command says on failure that says nothing else."""
-        made = {"description": _words(parts.Failed), **self._object(parts.Failed)}
-        made["properties"] = _const_schema(value) | made["properties"]
+        made["properties"] = self._names_itself() | made["properties"]
         made["required"] = ["schema", *made["required"]]
-        return made
+        return {"description": _words(kind), **made}
+
+    def _names_itself(self) -> Json:
+        words = "What this document is, and its version."
+        return {"schema": {"description": words, "const": self.said}}
 
     def _object(self, kind: type) -> Json:
         """Return the closed schema of a TypedDict."""
         described = _fields(kind)
         hints = get_type_hints(kind, include_extras=True)
-        properties = {}
-        for field in sorted(hints, key=lambda field: field != "schema"):
+        properties: Json = {}
+        for field, hint in hints.items():
             if field == "schema":
-                properties |= _const_schema(get_args(_plain(hints[field]))[0])
-                continue
-            properties[field] = {"description": described[field], **self._of(hints[field])}
+                properties |= self._names_itself()
+            else:
+                properties[field] = {"description": described[field], **self._of(hint)}
         return {
             "type": "object",
             "properties": properties,
@@ -179,24 +192,29 @@ class _Schema:
             return self._reference(hint)
         if hint in _SIMPLE:
             return dict(_SIMPLE[hint])
-        made = {
+        made: Mapping[Any, Callable[..., Json]] = {
             Annotated: lambda kind, rules: self._of(kind) | json.loads(rules),
             Literal: lambda *values: {"enum": [*values]} if values[1:] else {"const": values[0]},
             UnionType: lambda *kinds: self._union(kinds),
             Union: lambda *kinds: self._union(kinds),
             dict: self._mapping,
-            list: lambda kind: {"type": "array", "items": self._of(kind)},
+            Iterable: self._list,
+            list: self._list,
         }
         if origin in made:
-            found: Json = made[origin](*arguments)
-            return found
+            return made[origin](*arguments)
         raise SystemExit(f"{self.name}: there is no schema for {hint}")
 
     def _reference(self, kind: type) -> Json:
-        if kind.__name__ not in self.parts:
-            self.parts[kind.__name__] = {}  # it is known from here on, also to itself
-            self.parts[kind.__name__] = {"description": _words(kind), **self._object(kind)}
-        return {"$ref": f"#/$defs/{kind.__name__}"}
+        name = kind.__name__
+        if name not in self.parts:
+            self.parts[name] = kind, {"description": _words(kind), **self._object(kind)}
+        if self.parts[name][0] is not kind:
+            raise SystemExit(f"{self.name}: there are two classes {name} in it")
+        return {"$ref": f"#/$defs/{name}"}
+
+    def _list(self, kind: Any) -> Json:
+        return {"type": "array", "items": self._of(kind)}
 
     def _mapping(self, key: Any, value: Any) -> Json:
         names = {} if key is str else {"propertyNames": self._of(key)}
@@ -212,17 +230,9 @@ class _Schema:
         return {"anyOf": forms}
 
 
-def _const_schema(value: str) -> Json:
-    return {"schema": {"description": "What this document is, and its version.", "const": value}}
-
-
 def _plain(hint: Any) -> Any:
     """Return a type without Required and NotRequired."""
     return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
-
-
-def _fails(kind: type) -> bool:
-    return "errors" in kind.__annotations__
 
 
 def _words(kind: type) -> str:

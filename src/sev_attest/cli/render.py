@@ -10,6 +10,7 @@ import click
 from sev_attest.errors import Failure
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.printer import Printer
     from sev_attest.sev.chain.ca import AmdCaCertificate
     from sev_attest.sev.chain.certificate import Certificate
     from sev_attest.sev.chain.chain import Chain
@@ -54,10 +55,11 @@ OTHER_NAMES: Mapping[str, str] = {"snp-challenge": "snp-challenge-made"}
 """Documents of commands whose own name is that of a file's schema, with their name."""
 
 
-def document(command: str, *, ok: bool, **fields: object) -> None:
+def any_document(command: str, /, *, ok: bool, **fields: object) -> None:
     """Print the JSON document of a command; fields that are iterators as lists.
 
-    Nothing is printed before _PARTS parts are known: an error is then a document of its own.
+    Nothing is printed before _PARTS parts are known: an error is then a document of its own. Call
+    :data:`document` where the command is known: it holds the fields to their types.
     """
     parts = document_parts(command, ok=ok, **fields)
     kept: list[str] = []
@@ -67,6 +69,10 @@ def document(command: str, *, ok: bool, **fields: object) -> None:
             click.echo("".join(kept), nl=False)
             kept.clear()
     click.echo("".join(kept), nl=False)
+
+
+document: "Printer" = any_document
+"""Print the JSON document of a command, as ``documents/printer.py`` has it."""
 
 
 def document_parts(command: str, *, ok: bool, **fields: object) -> Iterator[str]:

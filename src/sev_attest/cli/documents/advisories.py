@@ -1,6 +1,6 @@
 """Documents of `advisories`."""
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, TypedDict
 
 from sev_attest.cli.documents.parts import (
     Affects,
@@ -42,7 +42,6 @@ class AsOf(Done):
 class Advisories(AsOf):
     """Known weaknesses, and whether they affect a launch."""
 
-    schema: Literal["sev-attest/advisories/1"]
     facts: KnownFacts
     """What is known of the launch."""
     advisories: list[Exposed] | list[Weakness]
@@ -107,7 +106,6 @@ class SnpExposed(SnpWeakness):
 class SnpAdvisories(AsOf):
     """Known weaknesses of SEV-SNP, and whether they affect a guest."""
 
-    schema: Literal["sev-attest/advisories/1"]
     facts: SnpFacts
     """What is known of the guest."""
     advisories: list[SnpExposed] | list[SnpWeakness]

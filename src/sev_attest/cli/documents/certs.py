@@ -1,6 +1,6 @@
 """Documents of `certs` and `secret`."""
 
-from typing import Literal, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from sev_attest.cli.documents.parts import Count, Done, Fingerprint, Hex, Noted
 
@@ -8,7 +8,6 @@ from sev_attest.cli.documents.parts import Count, Done, Fingerprint, Hex, Noted
 class SecretBuild(Noted):
     """Secrets that were wrapped for a launch."""
 
-    schema: Literal["sev-attest/secret build/1"]
     files: list[str]
     """The header and the payload."""
     size: Count
@@ -39,7 +38,6 @@ class ShownCertificate(TypedDict):
 class CertsShow(Done):
     """Certificates; nothing was verified."""
 
-    schema: Literal["sev-attest/certs show/1"]
     certificates: list[ShownCertificate]
     """Every certificate."""
 
@@ -47,7 +45,6 @@ class CertsShow(Done):
 class CertsSplit(Done):
     """Certificates that were written to files of their own."""
 
-    schema: Literal["sev-attest/certs split/1"]
     files: list[str]
     """The files that were written."""
 
@@ -55,7 +52,6 @@ class CertsSplit(Done):
 class CertsJoin(Done):
     """Certificates that were written to one file."""
 
-    schema: Literal["sev-attest/certs join/1"]
     files: list[str]
     """The file that was written."""
 
@@ -63,7 +59,6 @@ class CertsJoin(Done):
 class CertsGenerateOca(Done):
     """An OCA that was made."""
 
-    schema: Literal["sev-attest/certs generate-oca/1"]
     files: list[str]
     """The certificate, and its key."""
 
@@ -71,6 +66,5 @@ class CertsGenerateOca(Done):
 class CertsSignPek(Done):
     """A PEK that was signed by an OCA."""
 
-    schema: Literal["sev-attest/certs sign-pek/1"]
     files: list[str]
     """The file that was written."""

@@ -1,14 +1,11 @@
 """Documents of `domain`."""
 
-from typing import Literal
-
 from sev_attest.cli.documents.parts import Count, Done, Finding, Noted, Refused
 
 
 class DomainCheck(Done):
     """The findings in a domain's XML."""
 
-    schema: Literal["sev-attest/domain check/1"]
     findings: list[Finding]
     """Every finding, in order of the XML."""
 
@@ -16,13 +13,10 @@ class DomainCheck(Done):
 class DomainCheckRefused(Refused):
     """A domain that cannot be attested."""
 
-    schema: Literal["sev-attest/domain check/1"]
-
 
 class DomainPrepare(Noted):
     """XML that was prepared for a launch."""
 
-    schema: Literal["sev-attest/domain prepare/1"]
     output: str | None
     """The file that was written; null if the XML is in this document."""
     xml: str | None
@@ -38,13 +32,10 @@ class DomainPrepare(Noted):
 class DomainPrepareRefused(Refused):
     """A domain that cannot be attested after all that can be fixed is."""
 
-    schema: Literal["sev-attest/domain prepare/1"]
-
 
 class DomainCapabilities(Noted):
     """Whether a host offers SEV."""
 
-    schema: Literal["sev-attest/domain capabilities/1"]
     sev: bool
     """Whether libvirt offers SEV."""
     sev_es: bool
@@ -73,5 +64,3 @@ class DomainCapabilities(Noted):
 
 class DomainCapabilitiesRefused(Refused):
     """A host that does not offer SEV."""
-
-    schema: Literal["sev-attest/domain capabilities/1"]

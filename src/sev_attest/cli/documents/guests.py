@@ -20,7 +20,6 @@ from sev_attest.cli.documents.sev import MeasuredPart
 class Measure(Noted):
     """A launch digest, and with --tik the measurement to expect."""
 
-    schema: Literal["sev-attest/measure/1"]
     policy: Policy32
     """The guest policy."""
     digest: Hex32
@@ -44,7 +43,6 @@ class Measure(Noted):
 class MeasureTable(Done):
     """The launch digests of a guest with each number of vCPUs."""
 
-    schema: Literal["sev-attest/measure/1"]
     policy: Policy32
     """The guest policy."""
     digests: dict[str, Hex32]
@@ -54,7 +52,6 @@ class MeasureTable(Done):
 class MeasureManifest(Done):
     """Launch digests that were written to a file."""
 
-    schema: Literal["sev-attest/measure/1"]
     manifest: str
     """The file."""
     digests: Count
@@ -64,7 +61,6 @@ class MeasureManifest(Done):
 class VmsaBuild(Noted):
     """A vCPU's page that was written."""
 
-    schema: Literal["sev-attest/vmsa build/1"]
     file: str
     """The file."""
     profile: str
@@ -89,7 +85,6 @@ class Segment(TypedDict):
 class VmsaShow(Done):
     """The fields of a vCPU's page."""
 
-    schema: Literal["sev-attest/vmsa show/1"]
     fields: dict[str, Count | Segment]
     """Every field by its name in AMD's manual; zeros too."""
     unnamed: list[Count]
@@ -99,7 +94,6 @@ class VmsaShow(Done):
 class VmsaDiff(TypedDict):
     """The fields in which two pages differ."""
 
-    schema: Literal["sev-attest/vmsa diff/1"]
     ok: bool
     """Whether the pages are the same."""
     fields: dict[str, list[Count]]
@@ -133,7 +127,6 @@ class FirmwareSection(TypedDict):
 class Firmware(Noted):
     """What an OVMF image declares, and what it can attest."""
 
-    schema: Literal["sev-attest/firmware/1"]
     size: Count
     """The size of the image in bytes."""
     sha256: Hex32
@@ -185,6 +178,5 @@ class PolicyMeaning(TypedDict):
 class Policy(Done):
     """Guest policies, explained or composed."""
 
-    schema: Literal["sev-attest/policy/1"]
     policies: list[PolicyMeaning]
     """Every policy, in order."""

@@ -44,7 +44,6 @@ class Inspection(Noted):
 class HostCheck(Inspection):
     """A host that is ready for its guests."""
 
-    schema: Literal["sev-attest/host check/1"]
     kind: Literal["sev", "es", "snp"]
     """What its guests are to be: SEV, SEV-ES or SEV-SNP."""
 
@@ -52,19 +51,13 @@ class HostCheck(Inspection):
 class HostCheckRefused(Refused):
     """A host that is not ready."""
 
-    schema: Literal["sev-attest/host check/1"]
-
 
 class GuestCheck(Inspection):
     """A guest in which SEV is active, as it says."""
 
-    schema: Literal["sev-attest/guest check/1"]
-
 
 class GuestCheckRefused(Refused):
     """A guest in which SEV is not active."""
-
-    schema: Literal["sev-attest/guest check/1"]
 
 
 class Status(TypedDict):
@@ -89,7 +82,6 @@ class Status(TypedDict):
 class HostStatus(Done, Status):
     """The state of a platform, as it says."""
 
-    schema: Literal["sev-attest/host status/1"]
     platform_id: Hex | None
     """The id of the chip; null if it is not reported."""
 
@@ -97,7 +89,6 @@ class HostStatus(Done, Status):
 class HostCsr(Done):
     """A PEK that was written, for an OCA to sign."""
 
-    schema: Literal["sev-attest/host csr/1"]
     files: list[str]
     """The file that was written."""
 
@@ -105,7 +96,6 @@ class HostCsr(Done):
 class HostProvision(Done):
     """A platform that an OCA owns now."""
 
-    schema: Literal["sev-attest/host provision/1"]
     before: Status
     """The state of the platform before."""
     oca: Hex32
@@ -115,7 +105,6 @@ class HostProvision(Done):
 class HostRotate(Done):
     """A platform with new keys."""
 
-    schema: Literal["sev-attest/host rotate/1"]
     before: Status
     """The state of the platform before."""
 
@@ -123,7 +112,6 @@ class HostRotate(Done):
 class HostReset(Done):
     """A platform that was reset."""
 
-    schema: Literal["sev-attest/host reset/1"]
     before: Status
     """The state of the platform before."""
 
@@ -131,7 +119,6 @@ class HostReset(Done):
 class HostExport(Noted):
     """A platform's chain that was written, for guest owners."""
 
-    schema: Literal["sev-attest/host export/1"]
     files: list[str]
     """The file that was written."""
     fingerprints: Fingerprints

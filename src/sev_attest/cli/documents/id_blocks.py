@@ -58,7 +58,6 @@ class IdAuth(TypedDict):
 class SnpIdBlockBuild(Noted):
     """An ID block that was made and signed."""
 
-    schema: Literal["sev-attest/snp-id-block-build/1"]
     id_block: IdBlock
     """The ID block."""
     id_auth: IdAuth
@@ -113,7 +112,6 @@ class ShownAuth(TypedDict):
 class SnpIdBlockShow(Noted):
     """ID blocks and ID auths; nothing was verified."""
 
-    schema: Literal["sev-attest/snp-id-block-show/1"]
     inputs: list[ShownBlock | ShownAuth]
     """What each input is, in order."""
 
@@ -121,7 +119,6 @@ class SnpIdBlockShow(Noted):
 class SnpIdBlockCheck(Noted):
     """The verdict on an ID block."""
 
-    schema: Literal["sev-attest/snp-id-block-check/1"]
     id_block: IdBlock
     """The ID block."""
     id_auth: IdAuth
@@ -134,5 +131,3 @@ class SnpIdBlockCheck(Noted):
 
 class SnpIdBlockCheckRefused(Refused):
     """An ID block that is not verified."""
-
-    schema: Literal["sev-attest/snp-id-block-check/1"]

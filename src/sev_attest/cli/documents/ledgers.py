@@ -1,5 +1,6 @@
 """Documents of `ledger`."""
 
+from collections.abc import Iterable
 from typing import Literal, NotRequired, TypedDict
 
 from sev_attest.cli.documents.parts import (
@@ -65,7 +66,6 @@ class LedgerEvent(TypedDict):
 class LedgerInit(Done):
     """A ledger that is there, and of this version."""
 
-    schema: Literal["sev-attest/ledger init/1"]
     ledger: str
     """Where it is."""
     head: Head
@@ -75,8 +75,7 @@ class LedgerInit(Done):
 class LedgerList(Done):
     """The sessions of a ledger."""
 
-    schema: Literal["sev-attest/ledger list/1"]
-    sessions: list[LedgerSession]
+    sessions: Iterable[LedgerSession]
     """The sessions, the oldest first."""
 
 
@@ -96,17 +95,15 @@ class ShownSession(LedgerSession):
 class LedgerShow(Done):
     """A session and everything that happened in it."""
 
-    schema: Literal["sev-attest/ledger show/1"]
     session: ShownSession
     """The session."""
-    events: list[LedgerEvent]
+    events: Iterable[LedgerEvent]
     """Its events, the oldest first."""
 
 
 class LedgerClose(Done):
     """A session that was ended."""
 
-    schema: Literal["sev-attest/ledger close/1"]
     session: LedgerSession
     """The session."""
 
@@ -114,7 +111,6 @@ class LedgerClose(Done):
 class LedgerExpire(Done):
     """Sessions whose time is over."""
 
-    schema: Literal["sev-attest/ledger expire/1"]
     expired: Count
     """How many were recorded as expired."""
 
@@ -122,7 +118,6 @@ class LedgerExpire(Done):
 class LedgerAcceptHead(Done):
     """A ledger that goes on after it lost events."""
 
-    schema: Literal["sev-attest/ledger accept-head/1"]
     head: Head
     """Its last event."""
 
@@ -130,7 +125,6 @@ class LedgerAcceptHead(Done):
 class LedgerPrune(Done):
     """Sessions that were removed."""
 
-    schema: Literal["sev-attest/ledger prune/1"]
     files: list[str]
     """The file that has them; empty if there were none."""
     sessions: Count
@@ -151,29 +145,26 @@ class RemovedSession(LedgerSession):
 class LedgerSegment(Done):
     """The file that `ledger prune` writes: what it removed."""
 
-    schema: Literal["sev-attest/ledger segment/1"]
     head: Head
     """The last event that was there when they were removed."""
-    sessions: list[RemovedSession]
+    sessions: Iterable[RemovedSession]
     """The sessions that were removed."""
 
 
 class LedgerExport(Done):
     """Everything in a ledger."""
 
-    schema: Literal["sev-attest/ledger export/1"]
     head: Head
     """Its last event."""
-    sessions: list[LedgerSession]
+    sessions: Iterable[LedgerSession]
     """The sessions, the oldest first."""
-    events: list[LedgerEvent]
+    events: Iterable[LedgerEvent]
     """The events, the oldest first."""
 
 
 class LedgerExported(Done):
     """A ledger that was written to a file."""
 
-    schema: Literal["sev-attest/ledger export/1"]
     files: list[str]
     """The file that was written."""
     head: Head
@@ -183,14 +174,12 @@ class LedgerExported(Done):
 class LedgerVerify(Noted):
     """A ledger that nobody tampered with."""
 
-    schema: Literal["sev-attest/ledger verify/1"]
     head: Head
     """Its last event; keep it elsewhere."""
 
 
-class LedgerVerifyFailed(Failed):
+class LedgerVerifyRefused(Failed):
     """A ledger that is damaged."""
 
-    schema: Literal["sev-attest/ledger verify/1"]
     findings: NotRequired[list[str]]
     """Everything that is wrong with it."""

@@ -72,12 +72,6 @@ class Failed(TypedDict):
     """Every failure, at least one."""
 
 
-class Error(Failed):
-    """What is said of a command line that names no command."""
-
-    schema: Literal["sev-attest/error/1"]
-
-
 class Refused(Failed):
     """A failure with what was known by then: any field of the success may be there."""
 

@@ -1,6 +1,6 @@
 """Documents of `requirements`."""
 
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from sev_attest.cli.documents.parts import (
     Byte,
@@ -17,7 +17,6 @@ from sev_attest.cli.documents.snp import ComponentVersions
 class RequirementsInit(Done):
     """An owner.toml that was written."""
 
-    schema: Literal["sev-attest/requirements init/1"]
     file: str
     """The file."""
 
@@ -174,7 +173,6 @@ class Allows(TypedDict):
 class RequirementsCheck(Noted):
     """What an owner.toml allows."""
 
-    schema: Literal["sev-attest/requirements check/1"]
     possible: bool
     """Whether any launch can meet it."""
     allows: Allows

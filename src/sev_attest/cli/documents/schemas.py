@@ -1,6 +1,6 @@
 """The document of `schema`."""
 
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from sev_attest.cli.documents.parts import Done
 
@@ -19,6 +19,5 @@ class ListedSchema(TypedDict):
 class Schema(Done):
     """The JSON Schemas of the package."""
 
-    schema: Literal["sev-attest/schema/1"]
     schemas: list[ListedSchema]
     """Every schema, by name."""

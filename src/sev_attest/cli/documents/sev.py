@@ -1,6 +1,6 @@
 """Documents of the commands that verify, launch and make sessions on SEV and SEV-ES."""
 
-from typing import Literal, NotRequired, Required, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from sev_attest.cli.documents.parts import (
     AnyGeneration,
@@ -27,7 +27,6 @@ from sev_attest.cli.documents.parts import (
 class Verify(Noted):
     """The verdict on a platform's certificates."""
 
-    schema: Literal["sev-attest/verify/1"]
     generation: AnyGeneration | None
     """The generation of AMD's chips; null if the root is not AMD's."""
     root: str
@@ -58,7 +57,6 @@ class ChainVerdict(TypedDict):
 class VerifyEach(Done):
     """The verdicts of `verify --each`."""
 
-    schema: Literal["sev-attest/verify/1"]
     chains: list[ChainVerdict]
     """One verdict for each input, in order."""
 
@@ -66,13 +64,10 @@ class VerifyEach(Done):
 class VerifyRefused(Refused):
     """Chains that are not verified."""
 
-    schema: Literal["sev-attest/verify/1"]
-
 
 class Session(Noted):
     """A session that was made for one launch."""
 
-    schema: Literal["sev-attest/session/1"]
     name: str
     """What the owner calls it."""
     policy: Policy32
@@ -142,8 +137,6 @@ class Verdict(ReportedLaunch):
 class Validate(Verdict):
     """The verdict on the measurement of a launch."""
 
-    schema: Literal["sev-attest/validate/1"]
-
 
 class Bound(TypedDict):
     """The launch that used a session before."""
@@ -157,7 +150,6 @@ class Bound(TypedDict):
 class ValidateRefused(Refused, total=False):
     """A launch that is not verified, or not allowed."""
 
-    schema: Required[Literal["sev-attest/validate/1"]]
     digest: Hex32 | None
     """The launch digest; null if it fits none that the requirements allow."""
     diagnosis: list[Change]
@@ -182,7 +174,6 @@ class Step(TypedDict):
 class Launch(Verdict):
     """A guest that was launched and attested, and runs."""
 
-    schema: Literal["sev-attest/launch/1"]
     dry_run: Literal[False]
     """Whether nothing was changed (--dry-run)."""
     domain: str
@@ -196,7 +187,6 @@ class Launch(Verdict):
 class LaunchPlan(Noted):
     """What `launch --dry-run` would do."""
 
-    schema: Literal["sev-attest/launch/1"]
     dry_run: Literal[True]
     """Whether nothing was changed (--dry-run)."""
     domain: str
@@ -216,7 +206,6 @@ class LaunchPlan(Noted):
 class LaunchRefused(Refused, total=False):
     """A launch that was refused and undone."""
 
-    schema: Required[Literal["sev-attest/launch/1"]]
     digest: Hex32 | None
     """The launch digest; null if it fits none that the requirements allow."""
     guest: str
@@ -236,7 +225,6 @@ class LaunchRefused(Refused, total=False):
 class ReportVerify(Noted):
     """The verdict on an attestation report of SEV."""
 
-    schema: Literal["sev-attest/report verify/1"]
     digest: Hex32
     """The launch digest in the report."""
     policy: Policy32
@@ -247,5 +235,3 @@ class ReportVerify(Noted):
 
 class ReportVerifyRefused(Refused):
     """A report that is not verified."""
-
-    schema: Literal["sev-attest/report verify/1"]

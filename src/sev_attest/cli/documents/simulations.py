@@ -71,7 +71,6 @@ class SnpGuest(TypedDict):
 class SimulateHost(Simulated, Host):
     """A simulated host that was made."""
 
-    schema: Literal["sev-attest/simulate host/1"]
     folder: str
     """Its folder."""
     files: list[str]
@@ -81,7 +80,6 @@ class SimulateHost(Simulated, Host):
 class SimulateExport(Simulated):
     """The chain of a simulated host that was written."""
 
-    schema: Literal["sev-attest/simulate export/1"]
     file: str
     """The file."""
     fingerprints: Fingerprints
@@ -91,19 +89,14 @@ class SimulateExport(Simulated):
 class SimulateStart(Simulated, SevGuest):
     """A simulated guest that is paused and measured."""
 
-    schema: Literal["sev-attest/simulate start/1"]
-
 
 class SimulateStartSnp(Simulated, SnpGuest):
     """A simulated guest of SEV-SNP that is measured and runs."""
-
-    schema: Literal["sev-attest/simulate start/1"]
 
 
 class SimulateSnpReport(Simulated):
     """A report of a simulated guest."""
 
-    schema: Literal["sev-attest/simulate snp-report/1"]
     guest: str
     """The guest's name."""
     folder: str
@@ -117,13 +110,10 @@ class SimulateSnpReport(Simulated):
 class SimulateDomlaunchsecinfo(Simulated, SevGuest):
     """What a simulated host reports of a launch."""
 
-    schema: Literal["sev-attest/simulate domlaunchsecinfo/1"]
-
 
 class SimulateDomsetlaunchsecstate(Simulated):
     """Secrets that a simulated guest got."""
 
-    schema: Literal["sev-attest/simulate domsetlaunchsecstate/1"]
     guest: str
     """The guest's name."""
 
@@ -131,7 +121,6 @@ class SimulateDomsetlaunchsecstate(Simulated):
 class SimulateResume(Simulated):
     """A simulated guest that runs."""
 
-    schema: Literal["sev-attest/simulate resume/1"]
     guest: str
     """The guest's name."""
 
@@ -139,7 +128,6 @@ class SimulateResume(Simulated):
 class SimulateDestroy(Simulated):
     """A simulated guest that is gone."""
 
-    schema: Literal["sev-attest/simulate destroy/1"]
     guest: str
     """The guest's name."""
 
@@ -147,7 +135,6 @@ class SimulateDestroy(Simulated):
 class SimulateList(Simulated, Host):
     """A simulated host and its guests."""
 
-    schema: Literal["sev-attest/simulate list/1"]
     guests: list[SevGuest | SnpGuest]
     """Its guests."""
 
@@ -155,7 +142,6 @@ class SimulateList(Simulated, Host):
 class SimulateGuest(Simulated, SevGuest):
     """What a simulated guest sees."""
 
-    schema: Literal["sev-attest/simulate guest/1"]
     sev: Literal[True]
     """SEV is active."""
     sev_es: bool
@@ -169,7 +155,6 @@ class SimulateGuest(Simulated, SevGuest):
 class SimulateGuestSnp(Simulated, SnpGuest):
     """What a simulated guest of SEV-SNP sees."""
 
-    schema: Literal["sev-attest/simulate guest/1"]
     sev: Literal[True]
     """SEV is active."""
     sev_es: Literal[True]

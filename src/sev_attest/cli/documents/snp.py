@@ -1,6 +1,6 @@
 """Documents of `snp verify`, `snp show`, `snp measure` and `snp certs`."""
 
-from typing import Annotated, Literal, NotRequired, Required, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from sev_attest.cli.documents.parts import (
     Api,
@@ -189,13 +189,10 @@ class Verdict(Noted):
 class SnpVerify(Verdict):
     """The verdict on an attestation report."""
 
-    schema: Literal["sev-attest/snp-verify/1"]
-
 
 class SnpVerifyRefused(Refused, total=False):
     """A report that is not verified, or not allowed."""
 
-    schema: Required[Literal["sev-attest/snp-verify/1"]]
     diagnosis: list[Change]
     """What would make the launch digest match, likeliest first."""
     search: Search
@@ -233,7 +230,6 @@ class PolicyMeaning(TypedDict):
 class SnpMeasure(Noted, MeasuredGuest):
     """A launch digest."""
 
-    schema: Literal["sev-attest/snp-measure/1"]
     expected: Hex48 | None
     """The digest of --expect; null without it."""
 
@@ -241,7 +237,6 @@ class SnpMeasure(Noted, MeasuredGuest):
 class SnpMeasureTable(Noted):
     """The launch digests of a guest with each number of vCPUs."""
 
-    schema: Literal["sev-attest/snp-measure/1"]
     digests: dict[str, Hex48]
     """The launch digest for each number of vCPUs."""
 
@@ -249,7 +244,6 @@ class SnpMeasureTable(Noted):
 class SnpMeasureManifest(Done):
     """Launch digests that were written to a file."""
 
-    schema: Literal["sev-attest/snp-measure/1"]
     manifest: str
     """The file."""
     digests: Count
@@ -259,7 +253,6 @@ class SnpMeasureManifest(Done):
 class SnpMeasureRefused(Refused, total=False):
     """A launch digest that differs from the one that was expected."""
 
-    schema: Required[Literal["sev-attest/snp-measure/1"]]
     digests: NotRequired[dict[str, Hex48]]
     """The launch digest for each number of vCPUs."""
     diagnosis: list[Change]
@@ -282,7 +275,6 @@ class Address(TypedDict):
 class SnpCerts(Noted):
     """Where AMD serves the certificates of a report."""
 
-    schema: Literal["sev-attest/snp-certs/1"]
     addresses: list[Address]
     """Every address."""
     files: list[str]

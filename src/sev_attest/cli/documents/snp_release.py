@@ -11,7 +11,6 @@ Kem = Literal["x25519", "mlkem768-x25519"]
 class SnpChallengeMade(Done):
     """A challenge that was made for one report and one release."""
 
-    schema: Literal["sev-attest/snp-challenge-made/1"]
     name: str
     """What the owner calls it."""
     attempt: Hex32
@@ -40,7 +39,6 @@ class ReleasedTo(TypedDict):
 class SnpRelease(Verdict):
     """Secrets that were released to a guest of SEV-SNP."""
 
-    schema: Literal["sev-attest/snp-release/1"]
     challenge: str
     """The name of the challenge."""
     attempt: Hex32
@@ -58,13 +56,10 @@ class SnpRelease(Verdict):
 class SnpReleaseRefused(Refused):
     """A report that gets no secrets."""
 
-    schema: Literal["sev-attest/snp-release/1"]
-
 
 class GuestRequest(Done):
     """A report that answers a challenge."""
 
-    schema: Literal["sev-attest/guest request/1"]
     challenge: str
     """The name of the challenge."""
     kem: Kem
@@ -82,7 +77,6 @@ class GuestRequest(Done):
 class GuestOpen(Done):
     """Secrets that were opened in a guest."""
 
-    schema: Literal["sev-attest/guest open/1"]
     challenge: str
     """The name of the challenge."""
     files: dict[str, Count]

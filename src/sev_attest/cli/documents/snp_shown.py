@@ -183,6 +183,5 @@ class ShownCertificates(TypedDict):
 class SnpShow(Noted):
     """Reports and certificates; nothing was verified."""
 
-    schema: Literal["sev-attest/snp-show/1"]
     inputs: list[ShownReport | ShownCertificates]
     """What each input holds, in order."""
