@@ -90,7 +90,7 @@ def _report(
     arguments: list[str], code: int, failures: list[Failure], facts: dict[str, object]
 ) -> None:
     if "--json" in arguments:
-        render.document(
+        render.any_document(
             _document(arguments), ok=False, exit=code, errors=render.errors(failures), **facts
         )
         return

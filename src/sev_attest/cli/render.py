@@ -10,6 +10,8 @@ import click
 from sev_attest.errors import Failure
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.parts import Check
+    from sev_attest.cli.documents.parts import Failure as DocumentedFailure
     from sev_attest.cli.documents.printer import Printer
     from sev_attest.sev.chain.ca import AmdCaCertificate
     from sev_attest.sev.chain.certificate import Certificate
@@ -97,7 +99,7 @@ def document_parts(command: str, *, ok: bool, **fields: object) -> Iterator[str]
     yield "\n}\n"
 
 
-def errors(failures: Iterable[Failure]) -> list[dict[str, str]]:
+def errors(failures: Iterable[Failure]) -> "list[DocumentedFailure]":
     """Return failures for a JSON document."""
     return [{"check": f.check, "message": f.message, "hint": f.hint} for f in failures]
 
@@ -110,7 +112,7 @@ def notes(lines: Iterable[str], *, err: bool = False) -> None:
 
 def checks(
     every: Iterable[str], held: AbstractSet[str], failed: AbstractSet[str] = frozenset()
-) -> list[dict[str, object]]:
+) -> "list[Check]":
     """Return the checks for a JSON document; "ok" is null for one that was not made."""
     return [{"id": c, "ok": True if c in held else False if c in failed else None} for c in every]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,6 +26,9 @@ from sev_attest.errors import NotAttestable, SevAttestError, reading
 from sev_attest.guest.firmware import Firmware
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.unverified import unverified
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.domains import CapabilitiesFacts, PreparedFacts
 
 _VERSIONS = ("libvirt", "qemu", "host_kernel", "guest_kernel")
 
@@ -71,13 +75,13 @@ def check(
         listed(findings)
         if output.verbose:
             _steps(findings)
-    facts: dict[str, object] = {"findings": [document(finding) for finding in findings]}
+    told = [document(finding) for finding in findings]
     if failed:
         can = any(finding.mendable for finding in failed)
         hint = "`sev-attest domain prepare` fixes what it can" if can else failed[0].fix
-        raise refusal(xml, failed, facts, hint)
+        raise refusal(xml, failed, {"findings": told}, hint)
     if output.as_json:
-        render.document("domain check", ok=True, **facts)
+        render.document("domain check", ok=True, findings=told)
 
 
 @command.command("prepare")
@@ -127,7 +131,7 @@ def prepare_command(
             listed(prepared.mended, "fixed: ", err=True)
         listed(prepared.remaining, err=True)
         render.notes(notes, err=True)
-    facts: dict[str, object] = {
+    facts: PreparedFacts = {
         "output": place,
         "xml": prepared.xml.decode() if place is None else None,
         "diff": diff,
@@ -136,7 +140,7 @@ def prepare_command(
         "notes": notes,
     }
     if prepared.errors:
-        raise refusal(xml, prepared.errors, facts, f"what is left: {prepared.errors[0].fix}")
+        raise refusal(xml, prepared.errors, {**facts}, f"what is left: {prepared.errors[0].fix}")
     if output.as_json:
         render.document("domain prepare", ok=True, **facts)
 
@@ -152,7 +156,7 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
     with reading(file):
         host = SevCapabilities.from_bytes(read_small(file, "domcapabilities XML"))
     obstacles = host.obstacles()
-    facts: dict[str, object] = {
+    facts: CapabilitiesFacts = {
         "sev": host.sev,
         "sev_es": host.es,
         "sev_snp": host.snp,
@@ -174,7 +178,7 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
             hint="" if host.foreign else "try these in turn",
         )
         error.source = file
-        error.facts = facts
+        error.facts = {**facts}
         for obstacle in () if host.foreign else obstacles:
             error.add_note(obstacle)
         raise error

@@ -1,6 +1,7 @@
 """``sev-attest schema``."""
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +10,9 @@ from sev_attest.cli.bundle import Command
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.schemas import ListedSchema
 
 _LONGEST = 80
 """Characters of a name that is looked for among the known ones."""
@@ -32,7 +36,7 @@ def command(*, name: tuple[str, ...], output: OutputOptions) -> None:
         click.echo(schemas.read(wanted), nl=False)
         return
     found = {each: json.loads(schemas.read(each)) for each in known}
-    listed = [
+    listed: list[ListedSchema] = [
         {"name": each, "id": one["$id"], "description": one["description"]}
         for each, one in found.items()
     ]

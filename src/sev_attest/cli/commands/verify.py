@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -26,6 +27,9 @@ from sev_attest.errors import (
 from sev_attest.sev.chain.chain import Chain
 from sev_attest.sev.chain.roots import Root
 from sev_attest.sev.chain.verify import CHECKS, complete, verify_chain
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.sev import ChainVerdict, Judged
 
 
 @click.command("verify", cls=Command)
@@ -59,7 +63,7 @@ def command(
     except ChainInvalid as error:
         chain = complete(chain, roots)
         failed = {failure.check for failure in error.failures}
-        error.facts = _facts(chain, error.held, failed)
+        error.facts = {**_facts(chain, error.held, failed)}
         if output.text:
             _show(chain, error.held, failed, verbose=output.verbose)
             click.echo("NOT VERIFIED: do not trust this platform")
@@ -103,13 +107,13 @@ class ChainResult:
         return f"NOT READ: {self.source}: {first.message}" if bug else f"NOT READ: {first.message}"
 
     @property
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> "ChainVerdict":
         """The fields of a JSON document."""
         return {
             "input": self.source,
             "ok": self.root is not None,
-            "generation": self.root and self.root.generation,
-            "root": self.root and self.root.name,
+            "generation": self.root.generation if self.root else None,
+            "root": self.root.name if self.root else None,
             "notes": list(self.notes),
             "errors": render.errors(self.failures),
         }
@@ -157,13 +161,13 @@ def _print_each(results: Iterator[ChainResult], output: OutputOptions) -> None:
         if output.text:
             click.echo(render.one_line(result.line))
     bad = [result for result in seen if result.root is None]
-    facts: dict[str, object] = {"chains": [result.facts for result in seen]}
+    chains = [result.facts for result in seen]
     if not bad:
         if output.as_json:
-            render.document("verify", ok=True, **facts)
+            render.document("verify", ok=True, chains=chains)
         return
     error = _failure_of(bad, len(seen))
-    error.facts = facts
+    error.facts = {"chains": chains}
     for result in bad if output.quiet else ():
         error.add_note(result.line)
     raise error
@@ -177,7 +181,7 @@ def _failure_of(bad: list[ChainResult], count: int) -> SevAttestError:
     return MalformedInput("chain", "each", f"{len(bad)} of {count} could not be read")
 
 
-def _facts(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str]) -> dict[str, object]:
+def _facts(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str]) -> "Judged":
     return {
         "fingerprints": render.fingerprints(chain),
         "checks": render.checks(CHECKS, held, failed),

@@ -9,12 +9,15 @@ from sev_attest.cli.documents.parts import (
     SnpName,
     SpecificGenerations,
     Sureness,
+    one_of,
     rules,
 )
 
 Id = Annotated[str, rules({"pattern": "^(CVE-[0-9]{4}-[0-9]{4,7}|[a-z0-9]+(-[a-z0-9]+)*)$"})]
 Bytes3 = Annotated[list[Byte], rules({"minItems": 3, "maxItems": 3})]
-PolicyName = Literal["no-debug", "no-key-sharing", "es", "no-send", "domain", "sev", "min-api"]
+PolicyName = Annotated[
+    str, one_of("no-debug", "no-key-sharing", "es", "no-send", "domain", "sev", "min-api")
+]
 
 
 class AdvisoryEntry(TypedDict):
@@ -56,14 +59,33 @@ class AdvisoriesFile(TypedDict):
 
 
 Components = Annotated[dict[str, Byte], rules({"minProperties": 1})]
-SnpPolicyName = Literal[
-    "smt", "migrate-ma", "debug", "cxl-allow", "single-socket", "mem-aes-256-xts", "rapl-dis",
-    "ciphertext-hiding-dram", "page-swap-disable",
-]  # fmt: skip
-PlatformName = Literal[
-    "smt-en", "tsme-en", "ecc-en", "rapl-dis", "ciphertext-hiding-dram-en", "alias-check-complete",
-    "iommu-write-safe", "tio-en",
-]  # fmt: skip
+SnpPolicyName = Annotated[
+    str,
+    one_of(
+        "smt",
+        "migrate-ma",
+        "debug",
+        "cxl-allow",
+        "single-socket",
+        "mem-aes-256-xts",
+        "rapl-dis",
+        "ciphertext-hiding-dram",
+        "page-swap-disable",
+    ),
+]
+PlatformName = Annotated[
+    str,
+    one_of(
+        "smt-en",
+        "tsme-en",
+        "ecc-en",
+        "rapl-dis",
+        "ciphertext-hiding-dram-en",
+        "alias-check-complete",
+        "iommu-write-safe",
+        "tio-en",
+    ),
+]
 
 
 class SnpAdvisoryEntry(TypedDict):

@@ -1,6 +1,8 @@
 """Documents of `domain`."""
 
-from sev_attest.cli.documents.parts import Count, Done, Finding, Noted, Refused
+from typing import TypedDict
+
+from sev_attest.cli.documents.parts import Count, Done, Finding, Refused
 
 
 class DomainCheck(Done):
@@ -14,9 +16,11 @@ class DomainCheckRefused(Refused):
     """A domain that cannot be attested."""
 
 
-class DomainPrepare(Noted):
+class PreparedFacts(TypedDict):
     """XML that was prepared for a launch."""
 
+    notes: list[str]
+    """Remarks for people."""
     output: str | None
     """The file that was written; null if the XML is in this document."""
     xml: str | None
@@ -29,13 +33,19 @@ class DomainPrepare(Noted):
     """What is left."""
 
 
+class DomainPrepare(Done, PreparedFacts):
+    """XML that was prepared for a launch."""
+
+
 class DomainPrepareRefused(Refused):
     """A domain that cannot be attested after all that can be fixed is."""
 
 
-class DomainCapabilities(Noted):
+class CapabilitiesFacts(TypedDict):
     """Whether a host offers SEV."""
 
+    notes: list[str]
+    """Remarks for people."""
     sev: bool
     """Whether libvirt offers SEV."""
     sev_es: bool
@@ -60,6 +70,10 @@ class DomainCapabilities(Noted):
     """The types of <loader>."""
     obstacles: list[str]
     """Why SEV may be missing; empty if it is offered."""
+
+
+class DomainCapabilities(Done, CapabilitiesFacts):
+    """Whether a host offers SEV."""
 
 
 class DomainCapabilitiesRefused(Refused):

@@ -1,6 +1,6 @@
 """Documents of the commands that measure guests of SEV and SEV-ES, and read what they boot."""
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from sev_attest.cli.documents.parts import (
     Api,
@@ -10,24 +10,22 @@ from sev_attest.cli.documents.parts import (
     Done,
     Hex16,
     Hex32,
-    KernelHashes,
     Noted,
     Policy32,
+    one_of,
 )
-from sev_attest.cli.documents.sev import MeasuredPart
+from sev_attest.cli.documents.sev import MeasuredGuest
+
+PolicyBit = Annotated[str, one_of("NODBG", "NOKS", "ES", "NOSEND", "DOMAIN", "SEV")]
 
 
-class Measure(Noted):
+class MeasureFacts(MeasuredGuest):
     """A launch digest, and with --tik the measurement to expect."""
 
+    notes: list[str]
+    """Remarks for people."""
     policy: Policy32
     """The guest policy."""
-    digest: Hex32
-    """The launch digest."""
-    measured: list[MeasuredPart]
-    """What was measured; empty for a digest that was given."""
-    kernel_hashes: KernelHashes | None
-    """The hashes of a kernel that is booted directly."""
     measurement: Base64 | None
     """The measurement to expect; null without --tik. The host must not learn it."""
     api_major: NotRequired[Byte]
@@ -38,6 +36,10 @@ class Measure(Noted):
     """The build of the SEV firmware; with --tik only."""
     nonce: NotRequired[Hex16]
     """The firmware's nonce; with --tik only."""
+
+
+class Measure(Done, MeasureFacts):
+    """A launch digest, and with --tik the measurement to expect."""
 
 
 class MeasureTable(Done):
@@ -137,25 +139,8 @@ class Firmware(Noted):
     """The entries of its footer table."""
     sections: list[FirmwareSection]
     """The sections of its SEV metadata."""
-    attests: dict[Literal["SEV", "SEV-ES", "kernel hashes", "secrets"], bool | str]
+    attests: dict[Annotated[str, one_of("SEV", "SEV-ES", "kernel hashes", "secrets")], bool | str]
     """What a guest with it can be attested for; of secrets: how large they may be, or false."""
-
-
-class PolicyBits(TypedDict):
-    """The bits of a guest policy, by AMD's names."""
-
-    NODBG: bool
-    """The host cannot debug the guest."""
-    NOKS: bool
-    """The guest shares its key with no other."""
-    ES: bool
-    """The guest is one of SEV-ES."""
-    NOSEND: bool
-    """The guest cannot be sent to another platform."""
-    DOMAIN: bool
-    """The guest can be sent only to platforms of the same owner."""
-    SEV: bool
-    """The guest can be sent only to platforms with SEV."""
 
 
 class PolicyMeaning(TypedDict):
@@ -167,7 +152,7 @@ class PolicyMeaning(TypedDict):
     """The policy as hex, as XML has it."""
     names: list[str]
     """The names that `policy` composes it from."""
-    bits: PolicyBits
+    bits: dict[PolicyBit, bool]
     """Whether each bit is set."""
     min_api: Api
     """The oldest SEV API that it accepts; 0.0 accepts any."""

@@ -1,6 +1,6 @@
 """Documents of `host` and `guest`."""
 
-from typing import Literal, TypedDict
+from typing import Annotated, TypedDict
 
 from sev_attest.cli.documents.parts import (
     AnyGeneration,
@@ -12,6 +12,7 @@ from sev_attest.cli.documents.parts import (
     Hex32,
     Noted,
     Refused,
+    one_of,
 )
 
 
@@ -22,7 +23,7 @@ class Inspected(TypedDict):
     """The id of the check; it is stable."""
     subject: str
     """What it looks at: CPU, kernel, ..."""
-    status: Literal["OK", "missing", "cannot tell", "note"]
+    status: Annotated[str, one_of("OK", "missing", "cannot tell", "note")]
     """The result."""
     found: str
     """What was found."""
@@ -44,7 +45,7 @@ class Inspection(Noted):
 class HostCheck(Inspection):
     """A host that is ready for its guests."""
 
-    kind: Literal["sev", "es", "snp"]
+    kind: Annotated[str, one_of("sev", "es", "snp")]
     """What its guests are to be: SEV, SEV-ES or SEV-SNP."""
 
 
@@ -69,7 +70,7 @@ class Status(TypedDict):
     """The SEV API."""
     build: Byte
     """The build of the firmware."""
-    state: Literal["UNINIT", "INIT", "WORKING"]
+    state: Annotated[str, one_of("UNINIT", "INIT", "WORKING")]
     """Not initialised, without guests, or with guests."""
     externally_owned: bool
     """Whether an owner imported an OCA."""

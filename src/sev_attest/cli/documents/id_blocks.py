@@ -1,6 +1,6 @@
 """Documents of `snp id-block`."""
 
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from sev_attest.cli.documents.parts import (
     Base64,
@@ -10,6 +10,7 @@ from sev_attest.cli.documents.parts import (
     Hex48,
     Noted,
     Refused,
+    rules,
 )
 from sev_attest.cli.documents.snp import PolicyMeaning, Signature
 
@@ -23,7 +24,7 @@ class IdBlock(TypedDict):
     """The family."""
     image_id: Hex16
     """The image."""
-    version: Literal[1]
+    version: Annotated[int, rules({"const": 1})]
     """The version of the format."""
     guest_svn: Count
     """The guest's security version."""
@@ -116,8 +117,8 @@ class SnpIdBlockShow(Noted):
     """What each input is, in order."""
 
 
-class SnpIdBlockCheck(Noted):
-    """The verdict on an ID block."""
+class IdBlockFacts(TypedDict):
+    """An ID block, and what was checked of it."""
 
     id_block: IdBlock
     """The ID block."""
@@ -127,6 +128,10 @@ class SnpIdBlockCheck(Noted):
     """Every check, in order; null for what was compared with nothing."""
     failed: list[str]
     """The ids of the checks that failed."""
+
+
+class SnpIdBlockCheck(Noted, IdBlockFacts):
+    """The verdict on an ID block."""
 
 
 class SnpIdBlockCheckRefused(Refused):

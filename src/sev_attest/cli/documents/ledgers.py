@@ -1,7 +1,7 @@
 """Documents of `ledger`."""
 
 from collections.abc import Iterable
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from sev_attest.cli.documents.parts import (
     Base64,
@@ -12,6 +12,7 @@ from sev_attest.cli.documents.parts import (
     Hex32,
     Hex48,
     Noted,
+    one_of,
 )
 
 
@@ -38,7 +39,7 @@ class LedgerSession(TypedDict):
     """What was noted of it."""
     refused: Count
     """How many launches were refused in it."""
-    technology: Literal["sev", "snp"]
+    technology: Annotated[str, one_of("sev", "snp")]
     """What it is for: a session for SEV and SEV-ES, a challenge for SEV-SNP."""
     report_sha384: Hex48 | None
     """SHA-384 of the report that it is bound to; null before, and for SEV and SEV-ES."""
@@ -79,13 +80,18 @@ class LedgerList(Done):
     """The sessions, the oldest first."""
 
 
-class ShownSession(LedgerSession):
-    """A session with its keys and its platform."""
+class KeptKeys(TypedDict):
+    """The keys of a session."""
 
-    keys: Literal["sealed here", "sealed here, damaged", "gone"] | None
+    keys: Annotated[str, one_of("sealed here", "sealed here, damaged", "gone")] | None
     """Where its keys are; null if the ledger never had them."""
     kek: str | None
     """The id of the key that they are sealed under."""
+
+
+class ShownSession(LedgerSession, KeptKeys):
+    """A session with its keys and its platform."""
+
     verified: bool | None
     """Whether its platform was verified; null if nothing says so."""
     root: str | None

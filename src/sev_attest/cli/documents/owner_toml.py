@@ -4,10 +4,10 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from sev_attest.cli.documents.advisory_files import PlatformName
 from sev_attest.cli.documents.files import Text
-from sev_attest.cli.documents.parts import Byte, Hex16, Hex32, Hex48, Hex64, rules
+from sev_attest.cli.documents.parts import Byte, Hex16, Hex32, Hex48, Hex64, one_of, rules
 
 _DIGESTS = ("digest", "manifest")
-Generation = Literal["naples", "rome", "milan", "genoa", "turin", "test", "*"]
+Generation = Annotated[str, one_of("naples", "rome", "milan", "genoa", "turin", "test", "*")]
 Any32 = Annotated[str, rules({"pattern": "^([0-9a-f]{64}|[*])$"})]
 Any64 = Annotated[str, rules({"pattern": "^([0-9a-f]{128}|[*])$"})]
 ChipId = Annotated[str, rules({"pattern": "^([0-9a-f]{128}|[0-9a-f]{16})$"})]
@@ -21,10 +21,17 @@ Version3 = Annotated[str, rules({"pattern": "^[0-9]{1,3}[.][0-9]{1,3}[.][0-9]{1,
 Vmpl = Annotated[int, rules({"minimum": 0, "maximum": 3})]
 Svn = Annotated[int, rules({"minimum": 0, "maximum": 0xFFFF_FFFF})]
 Vector = Annotated[int, rules({"minimum": 0, "maximum": 0xFFFF_FFFF_FFFF_FFFF})]
-PolicyBit = Literal["no-debug", "no-key-sharing", "es", "no-send", "domain", "sev"]
-Permit = Literal["smt", "migrate-ma", "debug", "cxl-allow"]
-Demand = Literal[
-    "single-socket", "mem-aes-256-xts", "rapl-dis", "ciphertext-hiding-dram", "page-swap-disable"
+PolicyBit = Annotated[str, one_of("no-debug", "no-key-sharing", "es", "no-send", "domain", "sev")]
+Permit = Annotated[str, one_of("smt", "migrate-ma", "debug", "cxl-allow")]
+Demand = Annotated[
+    str,
+    one_of(
+        "single-socket",
+        "mem-aes-256-xts",
+        "rapl-dis",
+        "ciphertext-hiding-dram",
+        "page-swap-disable",
+    ),
 ]
 
 
@@ -225,7 +232,7 @@ class SnpLaunch(TypedDict):
 class Snp(TypedDict, total=False):
     """What is required of guests of SEV-SNP; without it none is allowed. "*" allows all."""
 
-    products: list[Literal["milan", "genoa", "turin", "test", "*"]]
+    products: list[Annotated[str, one_of("milan", "genoa", "turin", "test", "*")]]
     """Products; "test" allows roots that are not AMD's, of these products."""
     chip_ids: list[AnyChipId]
     """Allowed chips, of reports that a VCEK signed."""

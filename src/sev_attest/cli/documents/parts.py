@@ -10,6 +10,11 @@ def rules(keywords: Mapping[str, object]) -> str:
     return json.dumps(keywords)  # metadata must be hashable
 
 
+def one_of(*values: str) -> str:
+    """Return what a text is held to that is one of these."""
+    return rules({"enum": values})
+
+
 Hex = Annotated[str, rules({"pattern": "^([0-9a-f]{2})*$"})]
 """Bytes as lower-case hex digits."""
 Hex16 = Annotated[str, rules({"pattern": "^[0-9a-f]{32}$"})]
@@ -29,11 +34,11 @@ Time = Annotated[str, rules({"format": "date-time"})]
 """ISO 8601 with a time zone."""
 Head = Annotated[str, rules({"pattern": "^[0-9]+:[0-9a-f]{64}$"})]
 """COUNT:HASH, the last event of a ledger."""
-AnyGeneration = Literal["naples", "rome", "milan", "genoa", "turin"]
-SnpName = Literal["milan", "genoa", "turin"]
-Affects = Literal["affected", "attestation cannot see this", "not affected"]
-Sureness = Literal["cve", "doc", "src", "thr", "inf"]
-SnpProduct = Literal["Milan", "Genoa", "Turin"]
+AnyGeneration = Annotated[str, one_of("naples", "rome", "milan", "genoa", "turin")]
+SnpName = Annotated[str, one_of("milan", "genoa", "turin")]
+Affects = Annotated[str, one_of("affected", "attestation cannot see this", "not affected")]
+Sureness = Annotated[str, one_of("cve", "doc", "src", "thr", "inf")]
+SnpProduct = Annotated[str, one_of("Milan", "Genoa", "Turin")]
 
 
 class Done(TypedDict):
@@ -92,21 +97,8 @@ class DetailedCheck(Check):
     """What it guarantees, or why it failed."""
 
 
-class Fingerprints(TypedDict, total=False):
-    """The fingerprint of each certificate of a chain, as sevctl prints it."""
-
-    PDH: Fingerprint
-    """The key that session keys are agreed with."""
-    PEK: Fingerprint
-    """The key of the platform."""
-    OCA: Fingerprint
-    """The key of the platform's owner."""
-    CEK: Fingerprint
-    """The key of the chip."""
-    ASK: Fingerprint
-    """AMD's key that signs chips of a generation."""
-    ARK: Fingerprint
-    """AMD's root key of a generation."""
+Fingerprints = dict[Annotated[str, one_of("PDH", "PEK", "OCA", "CEK", "ASK", "ARK")], Fingerprint]
+"""The fingerprint of each certificate of a chain, as sevctl prints it."""
 
 
 class KernelHashes(TypedDict):
@@ -125,7 +117,7 @@ class Finding(TypedDict):
 
     id: str
     """The id of the rule; it is stable."""
-    severity: Literal["E", "W", "I"]
+    severity: Annotated[str, one_of("E", "W", "I")]
     """E: it will not start, or cannot be attested; W: a risk; I: good to know."""
     line: Count
     """The line in the XML, from 1."""

@@ -24,17 +24,22 @@ from sev_attest.cli.documents.parts import (
 )
 
 
-class Verify(Noted):
+class Judged(TypedDict):
+    """A chain, and what was checked of it."""
+
+    fingerprints: Fingerprints
+    """The certificates of the chain."""
+    checks: list[Check]
+    """Every check, in order."""
+
+
+class Verify(Noted, Judged):
     """The verdict on a platform's certificates."""
 
     generation: AnyGeneration | None
     """The generation of AMD's chips; null if the root is not AMD's."""
     root: str
     """The trusted root that the chain leads to."""
-    fingerprints: Fingerprints
-    """The certificates of the chain."""
-    checks: list[Check]
-    """Every check, in order."""
 
 
 class ChainVerdict(TypedDict):
@@ -93,6 +98,17 @@ class MeasuredPart(TypedDict):
     """Its SHA-256."""
 
 
+class MeasuredGuest(TypedDict):
+    """A launch digest, and what was measured."""
+
+    digest: Hex32
+    """The launch digest."""
+    measured: list[MeasuredPart]
+    """What was measured; empty for a digest that was given."""
+    kernel_hashes: KernelHashes | None
+    """The hashes of a kernel that is booted directly."""
+
+
 class AllowedLaunch(TypedDict):
     """The launch of owner.toml that allows this one."""
 
@@ -115,15 +131,9 @@ class ReportedLaunch(Noted):
     """The guest policy."""
 
 
-class Verdict(ReportedLaunch):
+class Verdict(ReportedLaunch, MeasuredGuest):
     """The verdict on a launch."""
 
-    digest: Hex32
-    """The launch digest."""
-    measured: list[MeasuredPart]
-    """What was measured; empty for a digest that was given."""
-    kernel_hashes: KernelHashes | None
-    """The hashes of a kernel that is booted directly."""
     checks: list[Check]
     """Every check, in order."""
     requirements: AllowedLaunch | None
@@ -222,13 +232,20 @@ class LaunchRefused(Refused, total=False):
     """The launch that used it."""
 
 
-class ReportVerify(Noted):
-    """The verdict on an attestation report of SEV."""
+class ReportedFacts(TypedDict):
+    """What a report says."""
 
     digest: Hex32
     """The launch digest in the report."""
     policy: Policy32
     """The guest policy in the report."""
+    notes: list[str]
+    """Remarks for people."""
+
+
+class ReportVerify(Done, ReportedFacts):
+    """The verdict on an attestation report of SEV."""
+
     checks: list[Check]
     """Every check, in order; null for what was compared with nothing."""
 

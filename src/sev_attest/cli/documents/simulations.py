@@ -1,6 +1,6 @@
 """Documents of `simulate`."""
 
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from sev_attest.cli.documents.parts import (
     AnyGeneration,
@@ -13,6 +13,7 @@ from sev_attest.cli.documents.parts import (
     Hex,
     Hex48,
     Policy32,
+    one_of,
 )
 
 
@@ -41,7 +42,7 @@ class SevGuest(TypedDict):
 
     guest: str
     """Its name."""
-    state: Literal["paused", "running"]
+    state: Annotated[str, one_of("paused", "running")]
     """Its state."""
     policy: Policy32
     """The guest policy."""
@@ -58,7 +59,7 @@ class SnpGuest(TypedDict):
 
     guest: str
     """Its name."""
-    state: Literal["paused", "running"]
+    state: Annotated[str, one_of("paused", "running")]
     """Its state."""
     policy: Count
     """The guest policy."""

@@ -1,6 +1,6 @@
 """Documents of `snp verify`, `snp show`, `snp measure` and `snp certs`."""
 
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from sev_attest.cli.documents.parts import (
     Api,
@@ -19,11 +19,15 @@ from sev_attest.cli.documents.parts import (
     Search,
     SnpProduct,
     Time,
+    one_of,
     rules,
 )
 
 Tcb = Annotated[str, rules({"pattern": "^[0-9a-f]{16}$"})]
 """A TCB version, 8 bytes as the report has it."""
+Component = Annotated[str, one_of("fmc", "bootloader", "tee", "snp", "microcode")]
+ComponentVersions = dict[Component, Byte]
+"""A TCB by component; only Turin has the FMC."""
 Serial = Annotated[str, rules({"pattern": "^-?0x[0-9a-f]+$"})]
 
 
@@ -110,7 +114,7 @@ class Report(TypedDict):
 class ChainLink(TypedDict):
     """A certificate that was verified."""
 
-    kind: Literal["ARK", "ASK", "ASVK", "VCEK", "VLEK"]
+    kind: Annotated[str, one_of("ARK", "ASK", "ASVK", "VCEK", "VLEK")]
     """What its key is for."""
     subject: str
     """Its common name."""
@@ -166,7 +170,7 @@ class Verdict(Noted):
 
     product: SnpProduct | None
     """The family of chips; null if the report is not verified."""
-    key: Literal["VCEK", "VLEK", "NONE", "UNKNOWN"]
+    key: Annotated[str, one_of("VCEK", "VLEK", "NONE", "UNKNOWN")]
     """The kind of key that signs, as the report says."""
     root: str | None
     """The trusted root; null if the report is not verified."""
@@ -199,21 +203,6 @@ class SnpVerifyRefused(Refused, total=False):
     """How far the search for the cause went."""
 
 
-class ComponentVersions(TypedDict, total=False):
-    """A TCB by component."""
-
-    fmc: Byte
-    """The FMC; Turin only."""
-    bootloader: Byte
-    """The secure processor's boot loader."""
-    tee: Byte
-    """The secure processor's operating system."""
-    snp: Byte
-    """The SNP firmware."""
-    microcode: Byte
-    """The CPU's microcode."""
-
-
 class PolicyMeaning(TypedDict):
     """What a guest policy says."""
 
@@ -227,11 +216,17 @@ class PolicyMeaning(TypedDict):
     """Reserved bits with a wrong value; 0 for none."""
 
 
-class SnpMeasure(Noted, MeasuredGuest):
+class SnpMeasureFacts(MeasuredGuest):
     """A launch digest."""
 
+    notes: list[str]
+    """Remarks for people."""
     expected: Hex48 | None
     """The digest of --expect; null without it."""
+
+
+class SnpMeasure(Done, SnpMeasureFacts):
+    """A launch digest."""
 
 
 class SnpMeasureTable(Noted):

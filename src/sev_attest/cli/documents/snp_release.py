@@ -1,14 +1,14 @@
 """Documents of `snp challenge`, `snp release`, `guest request` and `guest open`."""
 
-from typing import Literal, TypedDict
+from typing import Annotated, TypedDict
 
-from sev_attest.cli.documents.parts import Count, Done, Hex32, Hex48, Hex64, Refused, Time
+from sev_attest.cli.documents.parts import Count, Done, Hex32, Hex48, Hex64, Refused, Time, one_of
 from sev_attest.cli.documents.snp import Verdict
 
-Kem = Literal["x25519", "mlkem768-x25519"]
+Kem = Annotated[str, one_of("x25519", "mlkem768-x25519")]
 
 
-class SnpChallengeMade(Done):
+class ChallengeFacts(TypedDict):
     """A challenge that was made for one report and one release."""
 
     name: str
@@ -25,6 +25,10 @@ class SnpChallengeMade(Done):
     """The fingerprint of the requirements that a release must be under; null for none."""
     files: list[str]
     """The file that was written."""
+
+
+class SnpChallengeMade(Done, ChallengeFacts):
+    """A challenge that was made for one report and one release."""
 
 
 class ReleasedTo(TypedDict):
@@ -57,7 +61,7 @@ class SnpReleaseRefused(Refused):
     """A report that gets no secrets."""
 
 
-class GuestRequest(Done):
+class RequestFacts(TypedDict):
     """A report that answers a challenge."""
 
     challenge: str
@@ -68,6 +72,11 @@ class GuestRequest(Done):
     """What the report carries: it binds the transport key to the challenge."""
     source: str | None
     """Where the report was asked for; null with --report-data-only."""
+
+
+class GuestRequest(Done, RequestFacts):
+    """A report that answers a challenge."""
+
     files: list[str]
     """The files for the owner."""
     kept: str

@@ -1,9 +1,11 @@
 """The document of `snp show`."""
 
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
-from sev_attest.cli.documents.parts import Byte, Count, Hex32, Noted, SnpProduct, Time
+from sev_attest.cli.documents.parts import Byte, Count, Hex32, Noted, SnpProduct, Time, one_of
 from sev_attest.cli.documents.snp import ComponentVersions, PolicyMeaning, Report, Serial, Tcb
+
+WhichTcb = Annotated[str, one_of("current", "reported", "committed", "launch")]
 
 
 class PublicKey(TypedDict):
@@ -37,7 +39,7 @@ class Extensions(TypedDict):
 class ShownCertificate(TypedDict):
     """A certificate."""
 
-    kind: Literal["ARK", "ASK", "ASVK", "VCEK", "VLEK"]
+    kind: Annotated[str, one_of("ARK", "ASK", "ASVK", "VCEK", "VLEK")]
     """What its key is for."""
     subject: str
     """Its common name."""
@@ -85,19 +87,6 @@ class ShownContent(TypedDict):
     """Its certificates and lists; empty if it cannot be read."""
 
 
-class EveryTcb(TypedDict):
-    """The TCBs of a report, by component."""
-
-    current: ComponentVersions
-    """The TCB that runs."""
-    reported: ComponentVersions
-    """The TCB that the signing key proves."""
-    committed: ComponentVersions
-    """The TCB that the host can go back to."""
-    launch: ComponentVersions
-    """The TCB when the guest was launched."""
-
-
 class PlatformMeaning(TypedDict):
     """What platform_info says."""
 
@@ -114,7 +103,7 @@ class KeyMeaning(TypedDict):
     """Whether there is an author key."""
     mask_chip_key: bool
     """Whether the host masks the chip's key."""
-    signing_key: Literal["VCEK", "VLEK", "NONE", "UNKNOWN"]
+    signing_key: Annotated[str, one_of("VCEK", "VLEK", "NONE", "UNKNOWN")]
     """The kind of key that signs."""
     unknown: list[str]
     """Set bits without a name."""
@@ -125,8 +114,8 @@ class ReportMeaning(TypedDict):
 
     product: SnpProduct | None
     """The family of chips; null if it is unknown."""
-    tcb: EveryTcb | None
-    """The TCBs; null if the product is unknown."""
+    tcb: dict[WhichTcb, ComponentVersions] | None
+    """Each TCB by component; null if the product is unknown."""
     policy: PolicyMeaning
     """The guest policy."""
     platform_info: PlatformMeaning
