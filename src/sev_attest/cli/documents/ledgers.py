@@ -23,8 +23,8 @@ class LedgerSession(TypedDict):
     """The id of its keys."""
     name: str
     """What its owner calls it; may be empty."""
-    state: str
-    """Its state; `ledger list --help` lists them."""
+    state: Annotated[str, one_of("created", "measured", "released", "failed", "expired", "closed")]
+    """Its state."""
     explained: str
     """The state in words."""
     created: str
