@@ -81,6 +81,24 @@ class Refused(Failed):
     """A failure with what was known by then: any field of the success may be there."""
 
 
+class Bound(TypedDict):
+    """The launch that used a session or challenge before."""
+
+    measurement: Base64
+    """Its measurement; of SEV-SNP: SHA-384 of its report."""
+    at: str
+    """When it was accepted."""
+
+
+class Reused(TypedDict, total=False):
+    """What a failure says of a session or challenge that was used before."""
+
+    session_id: Hex32
+    """Its id in the ledger."""
+    bound: Bound
+    """The launch that used it."""
+
+
 class Check(TypedDict):
     """The result of one check."""
 

@@ -20,6 +20,7 @@ from sev_attest.cli.documents.parts import (
     Noted,
     Policy32,
     Refused,
+    Reused,
     Search,
 )
 
@@ -148,16 +149,7 @@ class Validate(Verdict):
     """The verdict on the measurement of a launch."""
 
 
-class Bound(TypedDict):
-    """The launch that used a session before."""
-
-    measurement: Base64
-    """Its measurement."""
-    at: str
-    """When it was accepted."""
-
-
-class ValidateRefused(Refused, total=False):
+class ValidateRefused(Refused, Reused, total=False):
     """A launch that is not verified, or not allowed."""
 
     digest: Hex32 | None
@@ -166,10 +158,6 @@ class ValidateRefused(Refused, total=False):
     """What would make the measurement match, likeliest first."""
     search: Search
     """How far the search for the cause went."""
-    session_id: Hex32
-    """The session that was used before."""
-    bound: Bound
-    """The launch that used it."""
 
 
 class Step(TypedDict):
@@ -213,7 +201,7 @@ class LaunchPlan(Noted):
     """What was done, in order."""
 
 
-class LaunchRefused(Refused, total=False):
+class LaunchRefused(Refused, Reused, total=False):
     """A launch that was refused and undone."""
 
     digest: Hex32 | None
@@ -226,10 +214,6 @@ class LaunchRefused(Refused, total=False):
     """What would make the measurement match, likeliest first."""
     search: Search
     """How far the search for the cause went."""
-    session_id: Hex32
-    """The session that was used before."""
-    bound: Bound
-    """The launch that used it."""
 
 
 class ReportedFacts(TypedDict):

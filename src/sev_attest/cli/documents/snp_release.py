@@ -2,7 +2,17 @@
 
 from typing import Annotated, TypedDict
 
-from sev_attest.cli.documents.parts import Count, Done, Hex32, Hex48, Hex64, Refused, Time, one_of
+from sev_attest.cli.documents.parts import (
+    Count,
+    Done,
+    Hex32,
+    Hex48,
+    Hex64,
+    Refused,
+    Reused,
+    Time,
+    one_of,
+)
 from sev_attest.cli.documents.snp import Verdict
 
 Kem = Annotated[str, one_of("x25519", "mlkem768-x25519")]
@@ -57,7 +67,7 @@ class SnpRelease(Verdict):
     """The file that was written."""
 
 
-class SnpReleaseRefused(Refused):
+class SnpReleaseRefused(Refused, Reused):
     """A report that gets no secrets."""
 
 
