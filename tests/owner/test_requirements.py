@@ -654,7 +654,7 @@ def test_the_page_shows_a_file_that_can_be_used(run: Run, here: Path) -> None:
     offered = run("validate", "--help").out
     assert all(word in offered for word in commands[3].split() if word.startswith("--"))
     assert "requirements.schema.json" in PAGE
-    for name in SCHEMA["properties"]["platform"]["properties"]:
+    for name in SCHEMA["$defs"]["Platforms"]["properties"]:
         assert f"`{name}`" in PAGE
 
 

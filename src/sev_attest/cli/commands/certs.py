@@ -27,10 +27,6 @@ _force = click.option("--force", is_flag=True, help="Write over files that exist
 _inputs = click.argument("inputs", nargs=-1, type=FILE, metavar="INPUT...")
 
 
-Written = Literal["certs split", "certs join", "certs generate-oca", "certs sign-pek"]
-"""The commands that write files."""
-
-
 @click.group("certs", cls=Group, no_args_is_help=False)
 def command() -> None:
     """Show, split and join platform certificates; make an OCA and sign a PEK with it."""
@@ -160,6 +156,10 @@ def _describe(certificate: Certificate | AmdCaCertificate) -> dict[str, object]:
     signers = [slot.usage.name for slot in certificate.signatures if not slot.empty]
     api = f"{certificate.api_major}.{certificate.api_minor}"
     return facts | {"api": api, "signed_by": signers}
+
+
+Written = Literal["certs split", "certs join", "certs generate-oca", "certs sign-pek"]
+"""The commands that write files."""
 
 
 def _write(
