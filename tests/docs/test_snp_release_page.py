@@ -4,19 +4,39 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Run
+from console import commands, show_what_they_print
 from sev_attest._keys import Kem
+from sev_attest.owner import Ledger
 from sev_attest.snp import sealed, transport
+from sev_attest.snp import verify as snp_verify
 from sev_attest.snp.challenge import Challenge
+from sev_attest.snp.sealed import SealedSecrets
 from sev_attest.snp.transport import SIZES, TransportKey, TransportPrivateKey, report_data
+from snp_answers import DEMANDS, SECRETS, raw_answer
+from snp_demands import GENOA
 from snp_material import AMD, MILAN, needs, verify
 from test_snp_sealed import written
 from test_snp_transport import KEY, PRIVATE_KEY
 
+PAGE_OF_SERVICES = (Path(__file__).parents[2] / "docs" / "key-release.md").read_text()
 PAGE = (Path(__file__).parents[2] / "docs" / "snp-release.md").read_text(encoding="utf-8")
+
+
+COMMANDS = (
+    "guest request", "guest open", "snp challenge", "snp release", "snp verify", "snp measure",
+    "simulate host", "simulate start", "simulate snp-report",
+)  # fmt: skip
+CHECKS = (
+    "challenge.changed", "ledger.unknown", "ledger.reused", "snp.report-data",
+    "snp.transport-key.kem", "snp.vek.validity", "requirements.changed", "secret.none",
+    "secrets.source", "snp.secrets",
+    *(f"ledger.{state}" for state in ("released", "expired", "closed", "failed")),
+)  # fmt: skip
 
 
 def section(title: str) -> str:
@@ -81,12 +101,25 @@ def test_it_names_the_schema_of_the_private_key_and_the_label_of_info() -> None:
 
 
 def test_its_options_exist(run: Run) -> None:
-    commands = PAGE.partition("## Formats")[0]
-    shown = "".join(run("guest", name, "--help").out for name in ("request", "open"))
-    names = re.findall(r"(?<![a-z-])--[a-z][a-z-]+", commands)
+    used = PAGE.partition("## Formats")[0]
+    shown = "".join(run(*name.split(), "--help").out for name in COMMANDS)
+    names = re.findall(r"(?<![a-z-])--[a-z][a-z-]+", used)
     assert len(names) > 10
-    for name in set(names) - {"--key-file"}:  # cryptsetup's
+    for name in set(names) - {"--key-file", "--at"}:  # cryptsetup's; the one that there is not
         assert name in shown, name
+    assert "--at " not in run("snp", "release", "--help").out
+
+
+@needs(Kem.X25519)
+def test_its_commands_print_what_it_shows(here: Path) -> None:
+    walk = PAGE.partition("### What a release checks")[0]
+    show_what_they_print(commands(walk), here)
+
+
+def test_its_table_names_every_refusal_of_a_challenge() -> None:
+    table = PAGE.partition("### What a release checks")[2].partition("## In the guest")[0]
+    for check in CHECKS:
+        assert f"`{check}`" in table, check
 
 
 @needs(Kem.X25519)
@@ -101,3 +134,19 @@ def test_its_example_in_python_works(monkeypatch: pytest.MonkeyPatch) -> None:
     values["verified"] = verify(report, MILAN.vek(), AMD.ask, AMD.ark)
     exec(after.partition("\n")[2], values)
     assert values["opened"] == {"luks-key": b"s"}
+
+
+@needs(Kem.X25519)
+def test_the_example_of_a_service_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = PAGE_OF_SERVICES.partition("## Guests of SEV-SNP")[2]
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    before, after = example.split("# with what the guest answers")
+    monkeypatch.setattr(snp_verify, "amd_roots", lambda: [GENOA.authority.root])
+    with Ledger.open(tmp_path / "ledger") as ledger:
+        values: dict[str, Any] = {"ledger": ledger, "requirements": DEMANDS, "secrets": SECRETS}
+        exec(before, values)
+        report, key = raw_answer(values["challenge"], 7)
+        values |= {"answer": report, "key": key, "chain": GENOA.certificates()}
+        exec(after.partition("\n")[2], values)
+        assert isinstance(values["sealed"], SealedSecrets)
+        assert [entry.state for entry in ledger.entries()] == ["released"]

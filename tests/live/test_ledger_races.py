@@ -17,6 +17,7 @@ import pytest
 from ledger_worker import (
     MEASUREMENT,
     POINTS,
+    Attempt,
     die_and_restart,
     locked,
     run_races,
@@ -24,7 +25,7 @@ from ledger_worker import (
 )
 from postgres_server import Server
 from sev_attest.errors import WrongState
-from sev_attest.owner.ledger import Ledger, LedgerDamaged, LedgerError
+from sev_attest.owner.ledger import Ledger, LedgerDamaged, LedgerError, Technology
 
 ONE = session_id(1)
 
@@ -35,19 +36,24 @@ def ledger(place: str) -> Iterator[Ledger]:
         yield opened
 
 
+@pytest.mark.parametrize("technology", Technology)
 def test_of_8_processes_exactly_one_releases_in_each_of_many_rounds(
-    ledger: Ledger, place: str, *, long: bool
+    ledger: Ledger, place: str, technology: Technology, *, long: bool
 ) -> None:
     rounds = 1000 if long else 200
-    winners = run_races(ledger, place, workers=8, rounds=rounds)
-    print(f"\n{ledger.place}: {rounds} rounds, each won once, by worker: {dict(winners)}")
+    winners = run_races(ledger, place, workers=8, rounds=rounds, technology=technology)
+    told = f"{rounds} rounds of {technology}, each won once, by worker"
+    print(f"\n{ledger.place}: {told}: {dict(winners)}")
     assert len(winners) > 1  # they did race
 
 
-def test_of_222_that_are_killed_none_leads_to_a_second_release(ledger: Ledger, place: str) -> None:
+@pytest.mark.parametrize("technology", Technology)
+def test_of_222_that_are_killed_none_leads_to_a_second_release(
+    ledger: Ledger, place: str, technology: Technology
+) -> None:
     deaths = [point for point in POINTS for _ in range(6)]
     for number, point in enumerate(deaths):
-        die_and_restart(ledger, place, session_id(number), point)
+        die_and_restart(ledger, place, Attempt(number, technology), point)
     ledger.verify()
     assert {entry.state for entry in ledger.entries()} == {"released"}
     print(f"\n{ledger.place}: {len(deaths)} kills at {len(POINTS)} points, no second release")

@@ -1,8 +1,9 @@
 """A process that takes steps on a ledger for the tests: in a race, or until it is killed.
 
-``race PLACE``: for each id that comes on standard input, tries to release it, and says how it went.
-``fork``: for each PLACE, ID and POINT that come, has a child make a launch from its creation to its
-release, which is killed at POINT.
+``race PLACE``: for each attempt that comes on standard input, tries to release it, and says how it
+went.
+``fork``: for each PLACE, attempt and POINT that come, has a child make a launch from its creation
+to its release, which is killed at POINT.
 ``make FOLDER``: makes one ledger after another there, killed after each call into the system.
 """
 
@@ -15,17 +16,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg  # noqa: F401 - for the children, which have a short life
 import pytest
 
+from sev_attest._keys import Kem
 from sev_attest.errors import WrongState
-from sev_attest.owner.ledger import Ledger, postgres
+from sev_attest.owner.ledger import KeptChallenge, Ledger, LedgerEntry, Technology, postgres
 from sev_attest.owner.ledger.store import StoreConnection
 from workers import fork_for_each, race_for_each, racers, run_forked, say
 
 MEASUREMENT = bytes(range(48))
+CREATED = "2026-01-01T00:00:00+00:00"
 STEPS = ("create", "bind", "release")
 _STATEMENTS = {
     "BEGIN": "begin",
@@ -52,6 +55,41 @@ def session_id(number: int) -> str:
     return f"{number:064x}"
 
 
+class Attempt(NamedTuple):
+    """An attempt of either kind; as a line of text, it is passed to another process."""
+
+    number: int
+    technology: Technology = Technology.SEV
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.technology}"
+
+    @classmethod
+    def read(cls, line: str) -> "Attempt":
+        number, technology = line.split()
+        return cls(int(number), Technology(technology))
+
+    @property
+    def challenge(self) -> KeptChallenge | None:
+        if self.technology is Technology.SEV:
+            return None
+        nonce = self.number.to_bytes(32, "big")
+        return KeptChallenge(nonce=nonce, created=CREATED, kems=(Kem.X25519,))
+
+    @property
+    def id(self) -> str:
+        return self.challenge.attempt if self.challenge else session_id(self.number)
+
+    def create(self, ledger: Ledger) -> LedgerEntry:
+        return ledger.create(self.id, challenge=self.challenge)
+
+    def bind(self, ledger: Ledger) -> None:
+        ledger.bind(self.id, MEASUREMENT, technology=self.technology)
+
+    def release(self, ledger: Ledger) -> None:
+        ledger.release(self.id, MEASUREMENT, technology=self.technology)
+
+
 def everything(ledger: Ledger) -> tuple[object, ...]:
     """Give all that is in a ledger."""
     return (*ledger.entries(), *ledger.events())
@@ -72,34 +110,42 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, str(Path(__file__)), *map(str, arguments)]
 
 
-def run_races(ledger: Ledger, place: object, *, workers: int, rounds: int) -> Counter[str]:
-    """Race for one session after another; exactly one process wins each."""
+def run_races(
+    ledger: Ledger,
+    place: object,
+    *,
+    workers: int,
+    rounds: int,
+    technology: Technology = Technology.SEV,
+) -> Counter[str]:
+    """Race for one attempt after another; exactly one process wins each."""
     seen: Counter[str] = Counter()
     with racers(__file__, place, workers) as race:
         for number in range(rounds):
-            session = session_id(number)
-            ledger.create(session)
-            ledger.bind(session, MEASUREMENT)
-            answers = race(session)
+            attempt = Attempt(number, technology)
+            attempt.create(ledger)
+            attempt.bind(ledger)
+            answers = race(str(attempt))
             assert sorted(answers) == ["ledger.released"] * (workers - 1) + ["won"]
             seen[str(answers.index("won"))] += 1
-            assert [e.kind for e in ledger.events(session)] == ["created", "measured", "released"]
+            kinds = [event.kind for event in ledger.events(attempt.id)]
+            assert kinds == ["created", "measured", "released"]
     assert ledger.verify().count == 3 * rounds
     return seen
 
 
-def die_and_restart(ledger: Ledger, place: object, session: str, point: str) -> None:
+def die_and_restart(ledger: Ledger, place: object, attempt: Attempt, point: str) -> None:
     """Have a worker killed at a point; then what it left is sound, and at most one release."""
-    died = run_forked(__file__, place, session, point)
+    died = run_forked(__file__, place, attempt, point)
     assert died.returncode == -signal.SIGKILL, (point, died)
     assert died.stdout == ""
     ledger.verify()
-    kinds = [event.kind for event in ledger.events(session)]
-    entry = ledger.get(session)
+    kinds = [event.kind for event in ledger.events(attempt.id)]
+    entry = ledger.get(attempt.id)
     if entry is None:
         assert kinds == []
         assert point.startswith("create ")
-        entry = ledger.create(session)
+        entry = attempt.create(ledger)
     else:
         assert kinds == ["created", "measured", "released"][: len(kinds)]
         assert kinds[-1] == entry.state
@@ -109,20 +155,21 @@ def die_and_restart(ledger: Ledger, place: object, session: str, point: str) -> 
     assert left_already == (point in ("release after commit", "release before output"))
     if left_already:
         with pytest.raises(WrongState) as refused:
-            ledger.release(session, MEASUREMENT)
+            attempt.release(ledger)
         assert refused.value.check == "ledger.released"
     else:
-        ledger.bind(session, MEASUREMENT)
-        ledger.release(session, MEASUREMENT)
-    kinds = [event.kind for event in ledger.events(session)]
+        attempt.bind(ledger)
+        attempt.release(ledger)
+    kinds = [event.kind for event in ledger.events(attempt.id)]
     assert kinds == ["created", "measured", "released"]
 
 
-def _race(ledger: Ledger, session: str) -> None:
-    ledger.release(session, MEASUREMENT)
+def _race(ledger: Ledger, line: str) -> None:
+    Attempt.read(line).release(ledger)
 
 
-def _die(place: str, session: str, point: str) -> None:
+def _die(place: str, line: str, point: str) -> None:
+    attempt = Attempt.read(line)
     now = ""
 
     def reach(reached: str) -> None:
@@ -146,11 +193,11 @@ def _die(place: str, session: str, point: str) -> None:
         nonlocal now
         with Ledger.open(place, create=False) as ledger:
             now = "create"
-            ledger.create(session)
+            attempt.create(ledger)
             now = "bind"
-            ledger.bind(session, MEASUREMENT)
+            attempt.bind(ledger)
             now = "release"
-            ledger.release(session, MEASUREMENT)
+            attempt.release(ledger)
             reach("before output")
             say("released")
 

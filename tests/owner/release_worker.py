@@ -2,8 +2,9 @@
 
 ``race PLACE``: for each case that comes on standard input, tries to release its secret with the
 ledger at PLACE, and says how it went.
-``fork``: for each NAME, POINT and OPTIONs that come, has a child run `session --name NAME` and
-`validate` with a secret, which is killed at the point of that number; 0 is none, and tells all.
+``fork``: for each KIND, NAME, POINT and OPTIONs that come, has a child make an attempt of that name
+and release a secret in it (`session` and `validate`; for SEV-SNP `snp challenge` and `snp
+release`), which is killed at the point of that number; 0 is none, and tells all.
 """
 
 import base64
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import pytest
@@ -23,10 +24,12 @@ import pytest
 from sev_attest import sev
 from sev_attest.cli import exits
 from sev_attest.cli.main import cli
-from sev_attest.owner import LaunchRecord, Ledger, Requirements, release
+from sev_attest.owner import LaunchRecord, Ledger, Requirements, release, release_snp
 from sev_attest.owner.advisories import load
 from sev_attest.owner.requirements import Minimum, ReferenceValue
+from sev_attest.snp.challenge import Challenge
 from sev_attest.testing import Authority, Platform, launch_guest, ovmf_image
+from snp_answers import DEMANDS, answer, raw_answer
 from workers import fork_for_each, race_for_each, say
 
 ANY = frozenset({"*"})
@@ -58,8 +61,25 @@ def case_line(keys: sev.TransportKeys, record: LaunchRecord, report: str, digest
     return json.dumps(case)
 
 
+def snp_case_line(challenge: Challenge, seed: int) -> str:
+    """Write a case of SEV-SNP for the workers: each makes the same answer."""
+    return json.dumps({"challenge": challenge.to_json().decode(), "seed": seed})
+
+
 def _race(ledger: Ledger, line: str) -> None:
     case = json.loads(line)
+    if "challenge" in case:
+        challenge = Challenge.from_json(case["challenge"].encode())
+        by = answer(challenge, seed=case["seed"] + 1)
+        release_snp(
+            by.report,
+            key=by.key,
+            challenge=challenge.name,
+            ledger=ledger,
+            requirements=DEMANDS,
+            secrets=SECRETS,
+        )
+        return
     release(
         sev.LaunchInfo.from_text(case["report"]),
         keys=sev.TransportKeys.from_tk(case["tk"].encode()),
@@ -99,7 +119,43 @@ def _launch(name: str) -> None:
     Path(f"{name}.info").write_text(guest.domlaunchsecinfo())
 
 
-def _die(name: str, number: str, *options: str) -> None:
+def challenge_command(name: str) -> list[str]:
+    """Make a challenge, in the folder where certificates, requirements and secret are."""
+    return ["snp", "challenge", "--name", name, "--ledger", "ledger"]
+
+
+def release_command(name: str) -> list[str]:
+    """Release the secret to the guest whose report is there."""
+    answered = ["--challenge", f"{name}.challenge.json", "--transport-key", f"{name}.key.json"]
+    given = ["--trust-root", "ark.der", "--requirements", "owner.toml", "--ledger", "ledger"]
+    secret = ["--secret", "luks-key:key", "--out", f"{name}.sealed.json"]
+    return ["snp", "release", f"{name}.report", "certs.der", *answered, *given, *secret]
+
+
+def _answer(name: str) -> None:
+    """Answer the challenge, as the guest does."""
+    asked = Challenge.from_json(Path(f"{name}.challenge.json").read_bytes())
+    report, key = raw_answer(asked, 7)
+    Path(f"{name}.report").write_bytes(report)
+    Path(f"{name}.key.json").write_bytes(key)
+
+
+class Way(NamedTuple):
+    """How a kind of attempt is made, answered on the host or in the guest, and released."""
+
+    make: Callable[[str], list[str]]
+    answer: Callable[[str], None]
+    release: Callable[[str], list[str]]
+
+
+WAYS = {
+    "sev": Way(session_command, _launch, validate_command),
+    "snp": Way(challenge_command, _answer, release_command),
+}
+
+
+def _die(kind: str, name: str, number: str, *options: str) -> None:
+    way = WAYS[kind]
     passed: list[str] = []
     now = ""
 
@@ -128,17 +184,21 @@ def _die(name: str, number: str, *options: str) -> None:
             patch.setattr(os, function, deadly(function, getattr(os, function)))
         for step in ("create", "bind", "release", "fail", "disconnect"):
             patch.setattr(Ledger, step, deadly(f"ledger {step}", getattr(Ledger, step)))
-        now = "session"
-        codes = [exits.run(cli, [*session_command(name), *options])]
-        _launch(name)
-        now = "validate"
-        codes.append(exits.run(cli, [*validate_command(name), *options]))
+        now = "make"
+        codes = [exits.run(cli, [*way.make(name), *options])]
+        way.answer(name)
+        now = "release"
+        codes.append(exits.run(cli, [*way.release(name), *options]))
     say(json.dumps({"codes": codes, "points": passed}))
 
 
 if __name__ == "__main__":
-    for name in ("session", "validate"):
-        assert cli.get_command(click.Context(cli), name)  # imports it, for the children
+    for name in ("session", "validate", "snp"):  # imports them, for the children
+        found = cli.get_command(click.Context(cli), name)
+        assert found
+        if isinstance(found, click.Group):
+            for part in ("challenge", "release"):
+                assert found.get_command(click.Context(found), part)
     platform()
     ROLES: dict[str, Callable[..., None]] = {
         "race": partial(race_for_each, _race),

@@ -28,7 +28,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ledger_worker import MEASUREMENT, POINTS, die_and_restart, everything, run_races, session_id
+from ledger_worker import (
+    MEASUREMENT,
+    POINTS,
+    Attempt,
+    die_and_restart,
+    everything,
+    run_races,
+    session_id,
+)
 from ledger_worker import command as worker_command
 from sev_attest import sev
 from sev_attest.errors import Insecure, SevAttestError, Unsupported, WrongState
@@ -550,7 +558,7 @@ def test_a_file_system_without_locks_makes_no_ledger(
 
 @pytest.mark.parametrize("point", POINTS[-13:])
 def test_who_is_killed_leaves_no_second_release(ledger: Ledger, place: Path, point: str) -> None:
-    die_and_restart(ledger, place, ONE, point)
+    die_and_restart(ledger, place, Attempt(1), point)
 
 
 def test_a_child_leaves_its_parent_s_connections_alone(

@@ -27,7 +27,9 @@ def racers(script: str, place: object, count: int) -> Iterator[Callable[[str], l
     """
     command = [sys.executable, script, "race", str(place)]
     workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
+        )
         for _ in range(count)
     ]
 
@@ -48,6 +50,11 @@ def racers(script: str, place: object, count: int) -> Iterator[Callable[[str], l
     finally:
         for worker in workers:
             worker.communicate()
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment for a process that imports what the tests do."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def race_for_each(attempt: Callable[[Ledger, str], object], place: str) -> None:
@@ -72,7 +79,11 @@ def say(line: str) -> None:
 @cache
 def _parent(script: str) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, script, "fork"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, script, "fork"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(),
     )
     atexit.register(process.communicate)
     return process

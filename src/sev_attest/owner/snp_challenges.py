@@ -106,6 +106,6 @@ def find_challenge(ledger: Ledger, challenge: Challenge | str) -> OwnChallenge:
         raise LaunchRefused(
             f"the challenge {own.name} is not as the ledger has it: {', '.join(changed)}",
             check="challenge.changed",
-            hint="use the file as `create` wrote it; find out who changed it",
+            hint="use the challenge as it was made; find out who changed it",
         )
     return OwnChallenge(own, entry, kept.requirements)

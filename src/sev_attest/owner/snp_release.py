@@ -1,10 +1,9 @@
 """Release secrets to a guest of SEV-SNP, after every check that must hold before they leave.
 
-1. The challenge is one of the owner's own: the ledger has it, as it is. The certificates that the
-   report was verified with are in date, by the ledger's clock.
+1. The challenge is one of the owner's own: the ledger has it, as it is.
 2. The report answers the challenge with this transport key (``report_data``), and the challenge
-   accepts keys of its kind. Until then, nothing depends on the requirements, and nothing is
-   written.
+   accepts keys of its kind. The certificates that the report was verified with are in date, by the
+   ledger's clock. Until then, nothing depends on the requirements, and nothing is written.
 3. The challenge is unused and not over, the requirements are those that it was made under, if it is
    bound to some, and every requirement is met.
    Whether or not they are, the challenge is bound to this report from here on.
@@ -67,9 +66,9 @@ def release_snp(
     - Unsupported if there is no secret, it is not clear which launch they are for, or the installed
       ``cryptography`` cannot seal;
     - WrongState for a challenge that is unknown, LaunchRefused for one that differs from the
-      ledger's, ReportInvalid for certificates that are out of date (1);
-    - ReportInvalid for a report that does not bind the key to the challenge, NotVerified for a kind
-      of key that the challenge does not accept (2);
+      ledger's (1);
+    - ReportInvalid for a report that does not bind the key to the challenge, or whose certificates
+      are out of date; NotVerified for a kind of key that the challenge does not accept (2);
     - WrongState if the challenge was released or has ended, LaunchRefused for other requirements,
       RequirementsNotMet with every failure (3); what the source raises, and :func:`seal` (4);
     - Insecure for a challenge that was answered with another report, LedgerError if the ledger
@@ -119,11 +118,11 @@ class SnpRelease(ReleaseSteps):
         """
         super().__init__(secrets)
         _crypto.require_hpke(key.kem)  # before anything is written or asked
-        # 1. the owner's own challenge; certificates in date
+        # 1. the owner's own challenge
         self.own: OwnChallenge = find_challenge(ledger, challenge)
-        _require_in_date(report, datetime.fromisoformat(ledger.now))
-        # 2. the report answers it with this key
+        # 2. the report answers it with this key, and its certificates are in date
         require_answer(report, key, self.own.challenge)
+        _require_in_date(report, datetime.fromisoformat(ledger.now))
         self._report = report
         self._key = key
         self._ledger = ledger

@@ -379,9 +379,7 @@ def _open(options: LedgerOptions, *, create: bool = False, require_floor: bool =
 
     ``require_floor`` looks for the event of --ledger-floor.
     """
-    opened = options.open(create=create)
-    if opened is None:
-        raise usage("--ledger none leaves nothing to show")
+    opened = options.require("--ledger none leaves nothing to show", create=create)
     if require_floor:
         try:
             opened.require_floor()

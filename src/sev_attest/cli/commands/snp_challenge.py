@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sev_attest.snp.challenge import Challenge
 
 _KEMS = {kem.label: kem for kem in Kem}
-_NONE = "none"
 
 
 class ChallengeOptions(Options, title="Challenge"):
@@ -67,8 +66,8 @@ class ChallengeOptions(Options, title="Challenge"):
         """The kinds of keys that are accepted."""
         return tuple(_KEMS[label] for label in self.kem) or tuple(Kem)
 
-    def errors(self, ledger: LedgerOptions) -> Iterator[Unsupported]:
-        """Yield an error for a name that files cannot have, or a challenge that nothing keeps."""
+    def errors(self) -> Iterator[Unsupported]:
+        """Yield an error for a name that files cannot have, or a kind of key that is repeated."""
         if not is_name(self.name):
             yield Unsupported(
                 f"{self.name!r} cannot begin a file's name: 1 to 128 letters, digits and _ . + - "
@@ -77,8 +76,6 @@ class ChallengeOptions(Options, title="Challenge"):
             )
         if len(set(self.kem)) < len(self.kem):
             yield usage("--kem names a kind of key twice")
-        if ledger.ledger == _NONE:
-            yield usage("a challenge needs a ledger, which has the owner's own copy of it")
 
 
 @click.command("challenge", cls=Command)
@@ -99,12 +96,9 @@ def command(
     answers it there, and `snp release` takes the answer. Nothing in it is secret. With
     --requirements, a release must be under the same.
     """
-    refuse(options.errors(ledger))
+    refuse(options.errors())
     requirements = demands.read()
-    opened = ledger.open()
-    if opened is None:  # errors() has refused that
-        raise usage("a challenge needs a ledger")
-    with opened:
+    with ledger.require("a challenge needs a ledger, which keeps the owner's own copy") as opened:
         check_writable([options.path], force=options.force)
         made = create_challenge(
             opened,
@@ -126,8 +120,10 @@ def command(
     if output.as_json:
         render.document("snp-challenge-made", ok=True, **facts)
     elif output.text:
-        click.echo(f"wrote {render.one_line(str(options.path))}, valid until {facts['expires']}")
+        hours = "1 hour" if options.valid_for == 1 else f"{options.valid_for} hours"
+        click.echo(f"wrote {render.one_line(str(options.path))}, valid for {hours}")
         if output.verbose:
+            click.echo(f"expires: {facts['expires']}")
             click.echo(f"attempt: {facts['attempt']}")
 
 

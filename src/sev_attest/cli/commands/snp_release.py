@@ -14,13 +14,14 @@ from sev_attest.cli.options.snp_owner import allowed_as, show_unmet
 from sev_attest.cli.options.snp_release import AnswerOptions, SnpReleaseOptions
 from sev_attest.cli.snp_evidence import content_at, evidence_of
 from sev_attest.cli.snp_verdict import SnpCase
-from sev_attest.cli.usage import refuse, usage
+from sev_attest.cli.usage import refuse
 from sev_attest.errors import ReportInvalid, RequirementsNotMet
 from sev_attest.owner.snp_release import SnpRelease
 from sev_attest.snp.expected import Expected
 
 if TYPE_CHECKING:
     from sev_attest.owner.ledger import Ledger
+    from sev_attest.owner.requirements import Met, Requirements
     from sev_attest.snp.sealed import SealedSecrets
     from sev_attest.snp.transport import TransportKey
 
@@ -70,10 +71,8 @@ def command(
     facts = case.facts(verified)
     left = [note for note in open_notes(evidence.report, expected) if note != GUEST]
     notes = [*verified.notes, *left, *case.notes]
-    opened = ledger.open(create=False)
-    if opened is None:
-        raise usage("a release needs the ledger in which the challenge was made")
-    with opened:
+    why = "a release needs the ledger in which the challenge was made"
+    with ledger.require(why, create=False) as opened:
         steps = SnpRelease(
             verified,
             key=key,
@@ -82,21 +81,27 @@ def command(
             requirements=requirements,
             secrets=secrets,
         )
-        with steps:
-            try:
-                met = steps.check(None if owner.requirements_now else whole)
-            except RequirementsNotMet as error:
-                show_unmet(error, facts, notes, output)
-                raise
-            said = [allowed_as(met, facts)]
-            steps.build()
-            owner.check_out()
-            with committing(steps.attempt, "the challenge may be released, without its secrets"):
-                sealed = steps.commit()
+        try:
+            met, sealed = _commit(steps, owner, None if owner.requirements_now else whole)
+        except RequirementsNotMet as error:
+            show_unmet(error, facts, notes, output)
+            raise
         _write(owner, sealed, opened, steps.attempt)
-    said.append(_told(owner, steps, key))
+    said = (allowed_as(met, facts), _told(owner, steps, key))
     facts |= _released(owner, steps, key)
     case.accepted(verified, facts, notes, *said, command="snp-release")
+
+
+def _commit(
+    steps: SnpRelease, owner: SnpReleaseOptions, made_under: "Requirements | None"
+) -> "tuple[Met, SealedSecrets]":
+    """Take the steps; the place for the secrets is tried before the ledger commits."""
+    with steps:
+        met = steps.check(made_under)
+        steps.build()
+        owner.check_out()
+        with committing(steps.attempt, "the challenge may be released, without its secrets"):
+            return met, steps.commit()
 
 
 def _write(owner: SnpReleaseOptions, sealed: "SealedSecrets", ledger: "Ledger", name: str) -> None:
@@ -111,8 +116,7 @@ def _write(owner: SnpReleaseOptions, sealed: "SealedSecrets", ledger: "Ledger", 
 
 def _told(owner: SnpReleaseOptions, steps: SnpRelease, key: "TransportKey") -> str:
     count = "1 secret" if steps.secret_count == 1 else f"{steps.secret_count} secrets"
-    whose = f"the {key.kem.label} key {key.digest.hex()[:16]} of {steps.own.challenge.name}"
-    return f"{count} sealed to {whose}: {owner.out}"
+    return f"{count} sealed to the {key.kem.label} key of {steps.own.challenge.name}: {owner.out}"
 
 
 def _released(

@@ -8,6 +8,7 @@ import click
 
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import OUTPUT
+from sev_attest.cli.usage import usage
 from sev_attest.errors import SevAttestError
 
 if TYPE_CHECKING:
@@ -89,6 +90,13 @@ class LedgerOptions(Options, title="Ledger"):
         if self.ledger is None and create:
             check_home()
         return Ledger.open(self.ledger or default_place(), create=create, floor=self.floor)
+
+    def require(self, why: str, *, create: bool = True) -> "Ledger":
+        """Open the ledger as :meth:`open` does; raises a usage error for "none", with ``why``."""
+        opened = self.open(create=create)
+        if opened is None:
+            raise usage(why)
+        return opened
 
 
 @contextmanager

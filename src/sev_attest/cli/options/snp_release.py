@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import Options, option
-from sev_attest.cli.inputs import FILE, OUTPUT, STDIN
+from sev_attest.cli.inputs import FILE, OUTPUT
 from sev_attest.cli.options.keys import read_secrets
 from sev_attest.cli.outputs import check_writable, write_all
 from sev_attest.cli.usage import usage
@@ -99,8 +99,6 @@ class SnpReleaseOptions(Options, title="Requirements and secrets"):
             elif name in seen:
                 yield Unsupported(f"there are two secrets for {name}", check="secret.twice")
             seen.add(name)
-        if self.out == STDIN:
-            yield usage("--out names a file")
 
     def read_requirements(self) -> "Requirements":
         """Read --requirements."""

@@ -236,10 +236,10 @@ class KeptChallenge:
     def from_detail(cls, told: Mapping[str, Any]) -> "KeptChallenge":
         """Read that; raises an exception as :func:`applied` does for any other value."""
         found = cls(
-            nonce=bytes.fromhex(told["nonce"]),
-            created=told["created"],
-            kems=tuple(Kem(number) for number in told["kems"]),
-            requirements=told["requirements"],
+            nonce=bytes.fromhex(told.get("nonce", "")),
+            created=told.get("created", ""),
+            kems=tuple(Kem(number) for number in told.get("kems", ())),
+            requirements=told.get("requirements"),
         )
         known = found.requirements is None or _FINGERPRINT.fullmatch(found.requirements)
         if not (known and TIME.fullmatch(found.created) and dict(told) == found.to_detail()):
