@@ -443,6 +443,6 @@ def test_the_page_shows_a_part_that_can_be_used(run: Run, here: Path) -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(tomllib.loads(whole))
     Path("web.json").write_bytes(MANIFEST)
     assert notes(run, whole) == (USABLE, [])
-    properties: dict[str, Any] = SCHEMA["$defs"]["Snp"]["properties"]
-    for name in (*properties, *properties["launch"]["items"]["properties"]):
+    kinds: dict[str, Any] = SCHEMA["$defs"]
+    for name in (*kinds["Snp"]["properties"], *kinds["SnpLaunch"]["properties"]):
         assert f"`{name}`" in PAGE or f"[snp.{name}" in PAGE, name
