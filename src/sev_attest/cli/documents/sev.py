@@ -142,7 +142,9 @@ class Verdict(ReportedLaunch, MeasuredGuest):
     secrets: Count
     """How many secrets were released."""
     advisories: NotRequired[list[Exposed]]
-    """Known weaknesses that affect it, or may; with --verbose all. Only if the record is known."""
+    """Known weaknesses that affect it; with --verbose all. Only if its platform was verified."""
+    unseen_advisories: NotRequired[list[str]]
+    """Ids of known weaknesses that attestation cannot show: they may affect it."""
 
 
 class Validate(Verdict):

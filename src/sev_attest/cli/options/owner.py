@@ -321,10 +321,10 @@ def _exposures(
     *,
     every: bool,
 ) -> tuple[dict[str, object], list[str]]:
-    """Return the known weaknesses that affect this launch, or may, as JSON fields and as lines.
+    """Return the known weaknesses that affect this launch, as JSON fields and as lines.
 
-    With ``every``, the fields have the others too. The lines leave out those that the requirements
-    acknowledge, and those that attestation cannot show.
+    The fields name those that attestation cannot show too; with ``every``, they describe them and
+    those that do not affect it. The lines leave out those that the requirements acknowledge.
     """
     from sev_attest.cli.commands.advisories import affected_lines, documents
     from sev_attest.owner.advisories import AdvisoryVerdict, evaluate
@@ -337,8 +337,9 @@ def _exposures(
     )
     known = requirements.acknowledged if requirements else frozenset()
     lines = affected_lines(e for e in exposures if e.advisory.id not in known)
-    shown = [e for e in exposures if every or e.verdict is not AdvisoryVerdict.NOT_AFFECTED]
-    return {"advisories": documents(shown)}, lines
+    shown = [e for e in exposures if every or e.verdict is AdvisoryVerdict.AFFECTED]
+    unseen = [e.advisory.id for e in exposures if e.verdict is AdvisoryVerdict.UNSEEN]
+    return {"advisories": documents(shown), "unseen_advisories": unseen}, lines
 
 
 def _counted(lines: list[str], launch: VerifiedLaunch, record: "LaunchRecord") -> str:
