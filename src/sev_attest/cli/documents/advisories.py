@@ -5,14 +5,13 @@ from typing import Annotated, TypedDict
 from sev_attest.cli.documents.parts import (
     Affects,
     AnyGeneration,
+    AnyWeakness,
     Api,
     Byte,
     Done,
     Exposed,
     Policy32,
     SnpName,
-    SpecificGenerations,
-    Sureness,
     Weakness,
     rules,
 )
@@ -59,33 +58,15 @@ class SnpFacts(TypedDict):
     """What the report says of the platform's firmware, for people."""
 
 
-class SnpWeakness(TypedDict):
+class SnpWeakness(AnyWeakness):
     """A known weakness of SEV-SNP."""
 
-    id: str
-    """Its CVE, or a name."""
-    title: str
-    """What it is."""
     generations: list[SnpName]
     """The products that are affected."""
     fixed: dict[SnpName, list[Byte]]
     """The first fixed firmware of each product: major, minor, build."""
     unfixed: list[SnpName]
     """Products that get no fix."""
-    not_affected: SpecificGenerations | None
-    """Products that a source rules out."""
-    if_policy: list[str]
-    """Only policies with one of these names are affected; empty: any."""
-    unless_policy: list[str]
-    """Policies with one of these names are not affected."""
-    unseen: str | None
-    """Why attestation cannot show that a guest is free of it."""
-    action: str
-    """What the owner can do."""
-    sure: Sureness
-    """What this is based on: a CVE record, a document, source code, a thread, a conclusion."""
-    sources: list[str]
-    """Where that is said."""
     tcb: dict[SnpName, ComponentVersions]
     """The first fixed version of components, by product."""
     platform: list[str]

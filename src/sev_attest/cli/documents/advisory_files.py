@@ -20,8 +20,8 @@ PolicyName = Annotated[
 ]
 
 
-class AdvisoryEntry(TypedDict):
-    """A known weakness of SEV and SEV-ES."""
+class AnyEntry(TypedDict):
+    """A known weakness, of whatever platforms."""
 
     id: Id
     """Its CVE, or a name."""
@@ -33,20 +33,25 @@ class AdvisoryEntry(TypedDict):
     """What this is based on: a CVE record, a document, source code, a thread, a conclusion."""
     sources: Annotated[list[Text], rules({"minItems": 1})]
     """Where that is said."""
+    not_affected: NotRequired[SpecificGenerations]
+    """Generations that a source rules out."""
+    unseen: NotRequired[Text]
+    """Why attestation cannot show that a launch is free of it."""
+
+
+class AdvisoryEntry(AnyEntry):
+    """A known weakness of SEV and SEV-ES."""
+
     generations: NotRequired[Annotated[list[AnyGeneration], rules({"minItems": 1})]]
     """The generations that are affected; without it all."""
     fixed: NotRequired[Annotated[dict[AnyGeneration, Bytes3], rules({"minProperties": 1})]]
     """The first fixed firmware of each generation: API major, API minor, build."""
     unfixed: NotRequired[Annotated[list[AnyGeneration], rules({"minItems": 1})]]
     """Generations that get no fix."""
-    not_affected: NotRequired[SpecificGenerations]
-    """Generations that a source rules out."""
     if_policy: NotRequired[Annotated[list[PolicyName], rules({"minItems": 1})]]
     """Only policies with one of these names are affected."""
     unless_policy: NotRequired[Annotated[list[PolicyName], rules({"minItems": 1})]]
     """Policies with one of these names are not affected."""
-    unseen: NotRequired[Text]
-    """Why attestation cannot show that a launch is free of it."""
 
 
 class AdvisoriesFile(TypedDict):
@@ -88,19 +93,9 @@ PlatformName = Annotated[
 ]
 
 
-class SnpAdvisoryEntry(TypedDict):
+class SnpAdvisoryEntry(AnyEntry):
     """A known weakness of SEV-SNP."""
 
-    id: Id
-    """Its CVE, or a name."""
-    title: Text
-    """What it is."""
-    action: Text
-    """What the owner can do."""
-    sure: Sureness
-    """What this is based on: a CVE record, a document, source code, a thread, a conclusion."""
-    sources: Annotated[list[Text], rules({"minItems": 1})]
-    """Where that is said."""
     generations: NotRequired[Annotated[list[SnpName], rules({"minItems": 1})]]
     """The products that are affected; without it all."""
     fixed: NotRequired[Annotated[dict[SnpName, Bytes3], rules({"minProperties": 1})]]
@@ -113,14 +108,10 @@ class SnpAdvisoryEntry(TypedDict):
     """Whoever uses it can make a report say anything."""
     unfixed: NotRequired[Annotated[list[SnpName], rules({"minItems": 1})]]
     """Products that get no fix."""
-    not_affected: NotRequired[SpecificGenerations]
-    """Products that a source rules out."""
     if_policy: NotRequired[Annotated[list[SnpPolicyName], rules({"minItems": 1})]]
     """Only policies with one of these names are affected."""
     unless_policy: NotRequired[Annotated[list[SnpPolicyName], rules({"minItems": 1})]]
     """Policies with one of these names are not affected."""
-    unseen: NotRequired[Text]
-    """Why attestation cannot show that a guest is free of it."""
 
 
 class SnpAdvisoriesFile(TypedDict):

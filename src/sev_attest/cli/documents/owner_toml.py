@@ -133,42 +133,39 @@ class TurinTcbVersions(TcbVersions):
     """The FMC."""
 
 
-class SnpLeast(TypedDict):
-    """The oldest versions of a product."""
+class AnySnpLeast(TypedDict):
+    """The oldest versions of a product, beside its TCBs."""
 
     firmware: Version3
     """Oldest firmware that may run, "major.minor.build"."""
     committed_firmware: NotRequired[Version3]
     """Oldest firmware that the host may go back to."""
+    current_mitigations: NotRequired[Vector]
+    """Bits that must be set now."""
+    launch_mitigations: NotRequired[Vector]
+    """Bits that must have been set when the guest started."""
+
+
+class SnpLeast(AnySnpLeast):
+    """The oldest versions of a product."""
+
     reported: TcbVersions
     """Oldest versions that the signing key must prove."""
     committed: NotRequired[TcbVersions]
     """Oldest versions that the host may go back to."""
     launch: NotRequired[TcbVersions]
     """Oldest versions that the guest may have started with."""
-    current_mitigations: NotRequired[Vector]
-    """Bits that must be set now."""
-    launch_mitigations: NotRequired[Vector]
-    """Bits that must have been set when the guest started."""
 
 
-class TurinLeast(TypedDict):
+class TurinLeast(AnySnpLeast):
     """The oldest versions of Turin."""
 
-    firmware: Version3
-    """Oldest firmware that may run, "major.minor.build"."""
-    committed_firmware: NotRequired[Version3]
-    """Oldest firmware that the host may go back to."""
     reported: TurinTcbVersions
     """Oldest versions that the signing key must prove."""
     committed: NotRequired[TurinTcbVersions]
     """Oldest versions that the host may go back to."""
     launch: NotRequired[TurinTcbVersions]
     """Oldest versions that the guest may have started with."""
-    current_mitigations: NotRequired[Vector]
-    """Bits that must be set now."""
-    launch_mitigations: NotRequired[Vector]
-    """Bits that must have been set when the guest started."""
 
 
 class SnpMinimum(TypedDict, total=False):

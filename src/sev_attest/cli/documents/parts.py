@@ -162,19 +162,13 @@ class SpecificGenerations(TypedDict):
     """Where that is said."""
 
 
-class Weakness(TypedDict):
-    """A known weakness of SEV platforms."""
+class AnyWeakness(TypedDict):
+    """A known weakness, of whatever platforms."""
 
     id: str
     """Its CVE, or a name."""
     title: str
     """What it is."""
-    generations: list[AnyGeneration]
-    """The generations that are affected."""
-    fixed: dict[AnyGeneration, list[Byte]]
-    """The first fixed firmware of each generation: API major, API minor, build."""
-    unfixed: list[AnyGeneration]
-    """Generations that get no fix."""
     not_affected: SpecificGenerations | None
     """Generations that a source rules out."""
     if_policy: list[str]
@@ -189,6 +183,17 @@ class Weakness(TypedDict):
     """What this is based on: a CVE record, a document, source code, a thread, a conclusion."""
     sources: list[str]
     """Where that is said."""
+
+
+class Weakness(AnyWeakness):
+    """A known weakness of SEV platforms."""
+
+    generations: list[AnyGeneration]
+    """The generations that are affected."""
+    fixed: dict[AnyGeneration, list[Byte]]
+    """The first fixed firmware of each generation: API major, API minor, build."""
+    unfixed: list[AnyGeneration]
+    """Generations that get no fix."""
 
 
 class Exposed(Weakness):
