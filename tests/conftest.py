@@ -80,10 +80,10 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _documents_fit_their_schemas(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unfit(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Hold every JSON document that is printed to its schema: in this process, and in others."""
-    made, wrong = render.document_parts, []
-    start = subprocess.run
+    wrong: list[str] = []
+    made, start = render.document_parts, subprocess.run
 
     def document_parts(command: str, *, ok: bool, **fields: object) -> Iterator[str]:
         parts = []
@@ -99,7 +99,7 @@ def _documents_fit_their_schemas(monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
     monkeypatch.setattr(render, "document_parts", document_parts)
     monkeypatch.setattr(subprocess, "run", run)
-    yield
+    yield wrong
     assert not wrong
 
 

@@ -132,17 +132,14 @@ class _Schema:
 
     def of_command(self, kinds: list[type]) -> Json:
         """Return the schema of a command's document: its forms, and that of a failure."""
+        first = kinds[0] if kinds else parts.Failed
         forms = [self._form(kind) for kind in kinds]
-        refused = (
-            getattr(sys.modules[kinds[0].__module__], f"{kinds[0].__name__}Refused", None)
-            if kinds
-            else None
-        )
-        failure = self._form(refused or parts.Failed)
-        if refused is not None and "Refused" in _bases(refused):
+        failed = getattr(sys.modules[first.__module__], f"{first.__name__}Refused", parts.Failed)
+        failure = self._form(failed)
+        if "Refused" in _bases(failed):
             for form in forms:
                 failure["properties"] = form["properties"] | failure["properties"]
-        return self._whole(kinds[0] if kinds else parts.Failed, {"anyOf": [*forms, failure]})
+        return self._whole(first, {"anyOf": [*forms, failure]})
 
     def _whole(self, kind: type, body: Json) -> Json:
         """Return a schema with its head and its parts."""
