@@ -1,6 +1,6 @@
 """Documents of `snp verify`, `snp show`, `snp measure` and `snp certs`."""
 
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, TypedDict
 
 from sev_attest.cli.documents.parts import (
     Api,
@@ -248,8 +248,6 @@ class SnpMeasureManifest(Done):
 class SnpMeasureRefused(Refused, total=False):
     """A launch digest that differs from the one that was expected."""
 
-    digests: NotRequired[dict[str, Hex48]]
-    """The launch digest for each number of vCPUs."""
     diagnosis: list[Change]
     """What would make it match, likeliest first."""
     search: Search
