@@ -56,10 +56,15 @@ from sev_attest.sev.chain.roots import amd_roots
 from sev_attest.sev.launch_info import LaunchInfo, read_report
 from sev_attest.sev.report import AttestationReport
 from sev_attest.snp.certificate_files import read_certificates
+from sev_attest.snp.certificates import Kind
 from sev_attest.snp.challenge import Challenge
 from sev_attest.snp.content import read_content
 from sev_attest.snp.firmware import SnpFirmware, Svsm
+from sev_attest.snp.id_block import IdAuth, IdBlock
+from sev_attest.snp.id_block_verify import verify_id_block
+from sev_attest.snp.id_key import IdKey
 from sev_attest.snp.packaging import read_evidence
+from sev_attest.snp.policy import GuestPolicy
 from sev_attest.snp.sealed import SealedSecrets
 from sev_attest.snp.transport import TransportKey
 from sev_attest.testing import Platform, ovmf_image
@@ -419,6 +424,22 @@ def exchanged(data: bytes) -> None:
             continue
 
 
+def id_block(data: bytes) -> None:
+    """Read an ID block, or an ID auth and judge its signatures."""
+    try:
+        IdBlock.from_bytes(data)
+    except SevAttestError:
+        block = IdBlock(ld=bytes(48), policy=GuestPolicy(0x30000))
+        verify_id_block(block, IdAuth.from_bytes(data))
+
+
+def id_auth(key: IdKey) -> bytes:
+    """Return an ID auth with this key twice, whose signatures do not hold."""
+    signature = (b"\1" + bytes(71)) * 2 + bytes(368)
+    signed = signature + key.to_bytes() + bytes(60)
+    return (b"\1\0\0\0" * 2 + bytes(56) + signed * 2).ljust(4096, b"\0")
+
+
 def firmware(data: bytes) -> None:
     """Read all that an image declares."""
     image = Firmware.read(data)
@@ -472,6 +493,7 @@ def targets() -> dict[str, Target]:
     header = bytes(4) + len(snp).to_bytes(4, "little") + bytes(24)
     table = bytes(15) + b"\1" + bytes(8)
     chip = SnpPlatform.of(b"a chip")
+    point = chip.key(Kind.VCEK).public_key().public_numbers()
     nonce, sizes = "0" * 64, {"kem": 32, "kdf": 1, "aead": 2}
     challenge = {"schema": "sev-attest/snp-challenge/1", "name": "vm1", "nonce": nonce,
                  "created": "2026-05-04T12:00:00+00:00", "expires": None, "kems": [32]}  # fmt: skip
@@ -513,6 +535,10 @@ def targets() -> dict[str, Target]:
         "snp-release": Target(exchanged, (
             json_of({**challenge}), json_of({**sealed}), json_of({**transport}),
             binary(b"\1\0", b"\1a\1\0\0\0x", bytes(1015)),
+        )),
+        "snp-id-block": Target(id_block, (
+            binary(bytes(80) + b"\1\0\0\0" + bytes(4) + b"\0\0\3" + bytes(5)),
+            binary(id_auth(IdKey(x=point.x, y=point.y))),
         )),
         "snp-certificates": Target(read_certificates, (
             binary(chip.vek(), chip.authority.crl(1), b"\x30\x82"), text_of(binary(chip.vek())),

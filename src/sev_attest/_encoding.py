@@ -87,6 +87,17 @@ def json_documents(text: bytes, structure: str) -> list[dict[str, object]]:
     return found
 
 
+def unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the members of a JSON object; raises ValueError for a name that is there twice.
+
+    It is an ``object_pairs_hook`` of :mod:`json`, which takes the last of them without a word.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
+
+
 def looks_like_json(data: bytes) -> bool:
     """Return whether text begins like a JSON object or list."""
     return data.removeprefix(_BOM).lstrip()[:1] in (b"{", b"[")

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import stat
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from conftest import Ran, Run
 from guest_kernel import Firmware, Tsm
 from sev_attest._keys import Kem
 from sev_attest.cli import kept
+from sev_attest.cli.options.snp_expected import EXPIRED
 from sev_attest.host import guest_report, sev_guest, tsm
 from sev_attest.snp.challenge import Challenge
 from sev_attest.snp.packaging import read_evidence
@@ -102,6 +104,78 @@ def test_what_is_kept_is_private(guest: Path, run: Run) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for name in KEPT:
         assert stat.S_IMODE((base / "vm1" / name).stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")
+@pytest.mark.parametrize("mode", [0o702, 0o777, 0o757])
+def test_no_secret_goes_where_every_user_can_replace_it(sealed: Path, run: Run, mode: int) -> None:
+    (sealed / "open").mkdir()
+    (sealed / "open").chmod(mode)
+    opening = run("guest", "open", "vm1.sealed.json", "--out", "open")
+    asking = run(
+        "guest", "request", "--challenge", "vm1.challenge.json", "--out", "new", "--kept", "open"
+    )
+    words = "error: open: another user can replace what is written into this folder\n"
+    for ran in (opening, asking):
+        assert (ran.code, ran.out, ran.err.startswith(words)) == (3, "", True)
+    assert (names(sealed / "open"), (sealed / "new").exists()) == ([], False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")
+def test_no_secret_goes_into_another_user_s_folder(
+    sealed: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = os.geteuid()
+    (sealed / "theirs").mkdir(mode=0o700)
+    if not mine:
+        os.chown(sealed / "theirs", 1234, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    ran = run("guest", "open", "vm1.sealed.json", "--out", "theirs")
+    assert (ran.code, ran.out, names(sealed / "theirs")) == (3, "", [])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")
+def test_a_folder_with_the_sticky_bit_may_be_everybody_s(sealed: Path, run: Run) -> None:
+    (sealed / "tmp").mkdir()
+    (sealed / "tmp").chmod(0o1777)
+    assert run("guest", "open", "vm1.sealed.json", "--out", "tmp").code == 0
+
+
+def test_a_challenge_and_its_key_verify_together(guest: Path, run: Run) -> None:
+    assert request(run).code == 0
+    (guest / "ark.der").write_bytes(AMD.ark)
+    (guest / "ask.der").write_bytes(AMD.ask)
+    chain = ("ask.der", "--trust-root", "ark.der", "--json")
+    answer = ("--challenge", "vm1.challenge.json", "--transport-key", "out/transport-key.json")
+    document = json.loads(run("snp", "verify", "out", *chain, *answer).out)
+    assert document["ok"]
+    assert not [note for note in document["notes"] if "fresh" in note or "expired" in note]
+
+
+def test_an_answer_to_a_challenge_that_has_expired_is_noted(guest: Path, run: Run) -> None:
+    """The report verifies, but is no fresh one: its host chose when to show it."""
+    assert request(run).code == 0
+    (guest / "ark.der").write_bytes(AMD.ark)
+    (guest / "ask.der").write_bytes(AMD.ask)
+    late = replace(CHALLENGE, expires=datetime(2020, 5, 4, tzinfo=UTC))
+    (guest / "late.json").write_bytes(late.to_json())
+    chain = ("ask.der", "--trust-root", "ark.der")
+    answer = ("--challenge", "late.json", "--transport-key", "out/transport-key.json")
+    ran = run("snp", "verify", "out", *chain, *answer)
+    assert ran.code == 0
+    assert f"note: {EXPIRED}" in ran.lines
+
+
+def test_a_key_of_a_kind_that_the_challenge_does_not_accept_answers_nothing(
+    guest: Path, run: Run
+) -> None:
+    assert request(run, "--kem", "x25519").code == 0
+    other = replace(CHALLENGE, kems=(Kem.MLKEM768_X25519,))
+    (guest / "other.json").write_bytes(other.to_json())
+    answer = ("--challenge", "other.json", "--transport-key", "out/transport-key.json")
+    ran = run("snp", "verify", "out", *answer, "--json")
+    assert ran.code == 1
+    assert [one["check"] for one in json.loads(ran.out)["errors"]] == ["snp.transport-key.kem"]
 
 
 def test_the_owner_verifies_the_folder_as_it_is(guest: Path, run: Run) -> None:

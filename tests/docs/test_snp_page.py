@@ -66,3 +66,15 @@ def test_its_example_of_a_certificate_is_what_is_shown(run: Run, here: Path) -> 
     for part in parts:
         assert any(one.startswith(part) for one in shown), part
     assert len(parts) == len(shown) - 3  # one line of dots stands for spl4 to spl7
+
+
+def test_the_commands_for_real_hosts_have_the_options_that_they_name(run: Run) -> None:
+    hosts = PAGE.partition("\n## On real hosts\n")[2].partition("\n## ")[0].replace("\\\n", " ")
+    lines = re.findall(r"^(?:owner\$|guest#) sev-attest ([^#|\n]*)", hosts, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        command = line.split()[:2]
+        shown = run(*command, "--help")
+        assert shown.code == 0, line
+        for option in re.findall(r"(?<!\S)--[a-z-]+", line):
+            assert re.search(rf"{option}\b", shown.out), (line, option)

@@ -218,7 +218,7 @@ def test_for_a_secret_the_launch_is_named_where_there_are_several(met: Requireme
     assert several.for_secrets("db", digest_given=False) == replace(met, launches=(db,))
     assert several.for_secrets("web", digest_given=True).digests == met.digests
     assert several.for_secrets(None, digest_given=True) is several
-    assert met.for_secrets(None, digest_given=False) is met
+    assert met.for_secrets(None, digest_given=False) == met
     assert Requirements().for_secrets(None, digest_given=False) == Requirements()
     with pytest.raises(Unsupported, match=r"the secret is for: web, db") as refused:
         several.for_secrets(None, digest_given=False)

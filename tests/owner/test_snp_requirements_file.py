@@ -208,6 +208,7 @@ WRONG = {
     "svn-range": FILE.replace("guest_svn = 3", "guest_svn = 0x100000000"),
     "host-data": FILE.replace("03" * 32, "03" * 31),
     "expires": FILE.replace("2027-06-30\n", '"2027-06-30"\n'),
+    "expires-year": FILE.replace("2027-06-30\n", "9999-12-31T23:59:59-01:00\n"),
     "launch-name": FILE.replace('name = "web"\n', ""),
     "launch-twice": FILE.replace('name = "db"', 'name = "web"'),
     "launch-table": FILE.replace("[[snp.launch]]", "[[snp.launches]]"),
@@ -216,7 +217,7 @@ WRONG = {
 }
 SEEN_BY_CODE_ALONE = {
     *("product-minimum", "every-product", "firmware-range", "platform-both", "digest", "key-zeros"),
-    *("no-key", "expires", "launch-twice", "advisory", "advisory-both"),
+    *("no-key", "expires", "expires-year", "launch-twice", "advisory", "advisory-both"),
 }
 
 
@@ -253,6 +254,7 @@ SHOWN = {
     ),
     "keys-empty": "snp.launch 1.id_keys: is empty: it would allow no guest",
     "key-zeros": "snp.launch 1.id_keys: zeros are no key's digest: a guest without a key has them",
+    "expires-year": "snp.launch 1.expires: is not in the years 1 to 9999 (UTC)",
     "host-data": "snp.launch 1.host_data: is not 64 hex digits in lower case",
 }
 
@@ -301,6 +303,7 @@ def test_each_list_says_what_belongs_there(key: str, hint: str) -> None:
         MANIFEST.replace(b'"EPYC-Milan"', b'["EPYC"]'),
         MANIFEST.replace(b'"0x21"', b"[33]"),
         MANIFEST.replace(b'"vcpus"', b'"denied"'),
+        MANIFEST.replace(b'"digest"', b'"digest": "", "digest"'),
     ],
 )
 def test_a_damaged_manifest_is_an_error(data: bytes) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from sev_attest.cli import render
-from sev_attest.errors import SevAttestError, Unsupported
+from sev_attest.errors import Insecure, SevAttestError, Unsupported
 
 try:
     import fcntl
@@ -235,6 +235,26 @@ def made_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+@contextmanager
+def private_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder for secrets, mode 0700, as :func:`made_folder`; one that exists must be safe.
+
+    Files have mode 0600 in any folder. But who owns a folder, or may write to it, can put others in
+    their place. Raises Insecure for a folder of another user than this one and root, or that every
+    user may write to (with the sticky bit, as /tmp has it, they can replace nothing).
+    """
+    with made_folder(folder, mode=0o700):
+        found = folder.stat()
+        open_to_all = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+        if _LOCKS and (open_to_all or found.st_uid not in (0, os.geteuid())):
+            raise Insecure(
+                f"{folder}: another user can replace what is written into this folder",
+                check="output.folder",
+                hint="choose a folder of your own, which no other user may write to",
+            )
+        yield folder
 
 
 def require_new(folder: Path) -> None:

@@ -12,8 +12,7 @@ each attempt once         :class:`Ledger`, :class:`LedgerEntry`, :class:`State`,
                           :class:`LedgerDamaged`, :func:`default_place`
 a secret, once            :func:`release`; for SEV-SNP :func:`create_challenge`,
                           :func:`release_snp`
-keys of sessions that     :class:`PendingSessions`, :class:`PendingSession`, :class:`SealError`
-wait
+keys that wait            :class:`PendingSessions`, :class:`PendingSession`, :class:`SealError`
 where keys come from      :class:`KeyEncryption`, :func:`key_encryption`, :class:`SecretSource`,
                           :func:`secret_source`, :class:`KeyAccessError`
 ========================  ======================================================================

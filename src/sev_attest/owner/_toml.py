@@ -107,6 +107,10 @@ class Table:
         if isinstance(value, datetime):
             if value.tzinfo is None:
                 raise wrong(self.place(key), "has no time zone (a day needs none)")
+            try:
+                value.astimezone(UTC)
+            except OverflowError:
+                raise wrong(self.place(key), "is not in the years 1 to 9999 (UTC)") from None
             return value
         if isinstance(value, date):
             return datetime.combine(value, time(), UTC)

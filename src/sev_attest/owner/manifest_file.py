@@ -5,7 +5,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from sev_attest._encoding import blob, sha384_digest
+from sev_attest._encoding import blob, sha384_digest, unique_names
 from sev_attest.errors import MalformedInput
 from sev_attest.owner._toml import Table, wrong
 
@@ -54,9 +54,10 @@ def _read(
     data: bytes, schema: str, digest: Callable[[bytes, str], bytes], fields: AbstractSet[str]
 ) -> dict[bytes, str]:
     try:
-        document = json.loads(data)
+        document = json.loads(data, object_pairs_hook=unique_names)
     except Exception:  # noqa: BLE001 - json raises more than it documents
-        raise MalformedInput("manifest", "format", "this is not JSON") from None
+        reason = "this is not JSON, or a field is given twice"
+        raise MalformedInput("manifest", "format", reason) from None
     if not isinstance(document, dict) or document.get("schema") != schema:
         raise MalformedInput("manifest", "schema", _other(document, schema))
     unknown = document.keys() - {"schema", "firmware", "kernel_hashes", "launches"}

@@ -159,6 +159,9 @@ class SnpRequirements:
         minimum = self.minimum.get(product)
         if minimum is None:
             yield _failure("minimum", f"no minimum is set for {product}")
+        elif reason := minimum.misfit(product):
+            # A file with it is refused when it is read. A component that is left out would pass.
+            yield _failure("minimum", f"the minimum of {product} cannot be met: {reason}")
         else:
             yield from minimum.failures(report, product)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sev_attest import _crypto
 from sev_attest._keys import Kem
-from sev_attest.errors import MalformedInput
+from sev_attest.errors import MalformedInput, NotVerified
 from sev_attest.snp.document import Document, is_name, write_document
 from sev_attest.snp.transport import NONCE_SIZE, TransportKey, report_data
 
@@ -84,6 +84,21 @@ class Challenge:
     def report_data(self, key: TransportKey) -> bytes:
         """Return what a report must carry to answer this challenge with a transport key."""
         return report_data(self.nonce, key)
+
+    def require_kind(self, key: TransportKey) -> None:
+        """Raise NotVerified if the challenge does not accept a transport key of this kind."""
+        if key.kem in self.kems:
+            return
+        accepted = ", ".join(kem.label for kem in self.kems)
+        raise NotVerified(
+            f"the transport key is of kind {key.kem.label}, the challenge accepts {accepted}",
+            check="snp.transport-key.kem",
+            hint="the guest must make another key, and ask for a new report",
+        )
+
+    def expired(self, at: datetime) -> bool:
+        """Return whether its time is over; ``at`` has a time zone."""
+        return self.expires is not None and at >= self.expires
 
     def _fields(self) -> dict[str, object]:
         return {

@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Collection
 from datetime import datetime
 
+from sev_attest._encoding import unique_names
 from sev_attest.errors import MalformedInput
 
 MAX_DOCUMENT = 1 << 20
@@ -38,7 +39,7 @@ class Document:
         if len(data) > MAX_DOCUMENT:
             raise self.error("length", f"more than {MAX_DOCUMENT} bytes")
         try:
-            values = json.loads(data.removeprefix(_BOM).decode(), object_pairs_hook=_unique)
+            values = json.loads(data.removeprefix(_BOM).decode(), object_pairs_hook=unique_names)
         except Exception:  # noqa: BLE001 - json raises more than it documents
             raise self.error("format", "this is not JSON, or a field is given twice") from None
         found = values.pop("schema", None) if isinstance(values, dict) else None
@@ -115,12 +116,6 @@ class Document:
         if found is None or found.isoformat() != value:
             raise self.error(field, "is no time such as 2026-05-04T12:00:00+00:00")
         return found
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError
-    return found
 
 
 def write_document(schema: str, **fields: object) -> bytes:

@@ -189,13 +189,7 @@ def require_answer(report: VerifiedReport, key: TransportKey, challenge: Challen
     """
     if not isinstance(report, VerifiedReport):
         raise TypeError("secrets are sealed for a VerifiedReport only: see verify_report()")
-    if key.kem not in challenge.kems:
-        accepted = ", ".join(kem.label for kem in challenge.kems)
-        raise NotVerified(
-            f"the transport key is of kind {key.kem.label}, the challenge accepts {accepted}",
-            check="snp.transport-key.kem",
-            hint="the guest must make another key, and ask for a new report",
-        )
+    challenge.require_kind(key)
     try:
         Expected(report_data=challenge.report_data(key)).require(report)
     except ReportInvalid as error:

@@ -32,7 +32,7 @@ class SnpHost:
       report's chip is another one.
     - EXPIRED_VLEK: a VLEK signs, whose year has passed (2020).
     - OTHER_KEY: another chip's key signs the report. MASKED_KEY: no key signs it.
-    - RESERVED_...: a reserved byte of the report at this offset is in use.
+    - ``RESERVED_...``: a reserved byte of the report at this offset is in use.
     - REPLAYED_REPORT, ASKED_BY_HOST: the report answers another request; the host asked for it.
     - WRONG_FIRMWARE_BYTE, OTHER_VCPU_COUNT: another guest is launched.
     - DEBUG_POLICY, OLD_TCB: the guest runs with debugging permitted; the firmware is older.

@@ -18,7 +18,7 @@ from sev_attest.cli.kept import (
     read_document,
 )
 from sev_attest.cli.options.common import OutputOptions
-from sev_attest.cli.outputs import check_writable, made_folder, write_all
+from sev_attest.cli.outputs import check_writable, private_folder, write_all
 from sev_attest.cli.snp_evidence import content_at, evidence_of
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported, reading
@@ -101,7 +101,7 @@ def command(*, file: str, kept: KeptOptions, secrets: SecretOptions, output: Out
         return
     folder = Path(str(secrets.out))
     files = {folder / name: data for name, data in opened.items()}
-    with made_folder(folder, mode=0o700):
+    with private_folder(folder):
         check_writable([*files], force=secrets.force)
         write_all(files.items(), force=secrets.force)
     if output.as_json:

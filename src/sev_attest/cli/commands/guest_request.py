@@ -22,7 +22,7 @@ from sev_attest.cli.kept import (
     with_base,
 )
 from sev_attest.cli.options.common import OutputOptions
-from sev_attest.cli.outputs import check_writable, made_folder, write_all
+from sev_attest.cli.outputs import check_writable, made_folder, private_folder, write_all
 from sev_attest.cli.usage import usage
 from sev_attest.snp.challenge import Challenge
 from sev_attest.snp.transport import TransportPrivateKey
@@ -107,7 +107,7 @@ def command(*, request: RequestOptions, folders: FolderOptions, output: OutputOp
     with ExitStack() as made:
         made.enter_context(made_folder(out))
         for folder in with_base(kept):
-            made.enter_context(made_folder(folder, mode=0o700))
+            made.enter_context(private_folder(folder))
         own = {
             kept / KEY: key.to_json(),
             kept / CHALLENGE: challenge.to_json(),

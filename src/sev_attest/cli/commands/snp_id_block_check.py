@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 _WHOSE = "nothing shows whose key this is: its digest was not compared (--id-key-digest)"
 _LAUNCH = "nothing shows that a guest was launched with it: no report was compared (--report)"
-_REPORT = "the report itself was not verified: `sev-attest snp verify` does that"
+_REPORT = (
+    "the report was not verified, and anybody can write one: `sev-attest snp verify` verifies it"
+)
+_DOMAIN = (
+    "of the domain, only what the ID block needs was compared: `sev-attest domain check` looks at "
+    "the rest"
+)
 
 
 class CompareOptions(Options, title="Comparison"):
@@ -93,7 +99,8 @@ class CompareOptions(Options, title="Comparison"):
     def notes(self) -> list[str]:
         """Return what a verdict leaves open."""
         found = [_WHOSE] if self.id_key_digest is None and self.author_key_digest is None else []
-        return [*found, _LAUNCH if self.report is None else _REPORT]
+        found.append(_LAUNCH if self.report is None else _REPORT)
+        return found if self.domain is None else [*found, _DOMAIN]
 
 
 @click.command("check", cls=Command)
@@ -131,9 +138,9 @@ def command(*, block: str, auth: str, options: CompareOptions, output: OutputOpt
         if page.author_key is not None:
             click.echo(f"the ID key is signed by the author key {page.author_key.digest.hex()}")
         if options.report is not None:
-            click.echo("the report is of a launch with it")
+            click.echo("the report says that its guest was launched with it")
         if options.domain is not None:
-            click.echo("the domain starts its guest with it")
+            click.echo("the domain has it")
         if output.verbose:
             render.steps(checks, held)
         render.notes(notes)

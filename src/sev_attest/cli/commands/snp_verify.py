@@ -61,8 +61,9 @@ def command(
     evidence = evidence_of(report, content_at(report))
     found, roots = options.read(evidence.certificates, certificates)
     measured = measure_snp_guest(guest, progress=output.text) if guest.described else None
+    report_data, answered = owner.bound_data()
     expected = Expected(
-        report_data=owner.bound_data(),
+        report_data=report_data,
         launch_digest=measured.digest if measured else owner.launch_digest,
         runtime_data=evidence.runtime_data,
     )
@@ -73,7 +74,8 @@ def command(
         case.refused(error, guest, search)
         raise
     facts, said = case.facts(verified), []
-    notes = [*verified.notes, *open_notes(evidence.report, expected), *case.notes]
+    left = [*open_notes(evidence.report, expected), *answered]
+    notes = [*verified.notes, *left, *case.notes]
     if demanded is not None:
         notes = [note for note in notes if note != GUEST]
         said = [demands.hold(demanded, verified, facts, notes, output)]

@@ -1,6 +1,7 @@
 """What a report of SEV-SNP must say: values, or the guest that its launch digest is computed of."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE
@@ -21,6 +22,7 @@ GUEST = (
     "--firmware ...)"
 )
 AGENT = "the guest has a migration agent (report_id_ma), which can move it to another platform"
+EXPIRED = "the challenge has expired: the report may be as old as it, and `snp release` refuses it"
 HOST = "the host asked for this report, not the guest: report_data is the host's"
 
 
@@ -65,11 +67,18 @@ class ExpectedOptions(Options, title="Expected"):
         if self.challenge is not None and self.report_data is not None:
             yield usage("--challenge says what report_data must be: it excludes --report-data")
 
-    def bound_data(self) -> bytes | None:
-        """Return the report_data that is expected; raises OSError, MalformedInput."""
+    def bound_data(self) -> tuple[bytes | None, list[str]]:
+        """Return the report_data that is expected, and notes on the challenge.
+
+        Raises OSError, MalformedInput; NotVerified for a key that the challenge does not accept.
+        """
         if self.challenge is None or self.transport_key is None:
-            return self.report_data
-        return read_challenge(self.challenge).report_data(read_transport_key(self.transport_key))
+            return self.report_data, []
+        challenge = read_challenge(self.challenge)
+        key = read_transport_key(self.transport_key)
+        challenge.require_kind(key)
+        notes = [EXPIRED] if challenge.expired(datetime.now(UTC)) else []
+        return challenge.report_data(key), notes
 
 
 def guest_errors(
