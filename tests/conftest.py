@@ -3,8 +3,9 @@
 import _socket
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import schemas
 from sev_attest import sev
-from sev_attest.cli import exits
+from sev_attest.cli import exits, render
 from sev_attest.cli.commands.validate import command as validate
 from sev_attest.cli.main import cli
 from sev_attest.testing import Authority, Platform
@@ -75,6 +77,30 @@ def _loopback(monkeypatch: pytest.MonkeyPatch, _no_network: None) -> None:
 def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder in which each test has its own state."""
     return tmp_path_factory.mktemp("states")
+
+
+@pytest.fixture(autouse=True)
+def unfit(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Hold every JSON document that is printed to its schema: in this process, and in others."""
+    wrong: list[str] = []
+    made, start = render.document_parts, subprocess.run
+
+    def document_parts(command: str, *, ok: bool, **fields: object) -> Iterator[str]:
+        parts = []
+        for part in made(command, ok=ok, **fields):
+            parts.append(part)
+            yield part
+        wrong.extend(schemas.misfits_of("".join(parts)))
+
+    def run(*arguments: Any, **settings: Any) -> Any:
+        ran = start(*arguments, **settings)
+        wrong.extend(schemas.misfits_of(ran.stdout))
+        return ran
+
+    monkeypatch.setattr(render, "document_parts", document_parts)
+    monkeypatch.setattr(subprocess, "run", run)
+    yield wrong
+    assert not wrong
 
 
 TESTS = count()

@@ -67,6 +67,7 @@ EXPECTED = {
     "policy": set(),
     "report": _VERIFY | _DIGEST,
     "requirements": _FILES | _ADVISORIES | _RECORD | {"sev_attest.owner.requirements"},
+    "schema": _FILES | {"json"},
     "secret": _FILES | {"cryptography", "sev_attest.sev.secret"},
     "session": _VERIFY | _FILES | _RECORD,
     "snp": set(),

@@ -566,8 +566,17 @@ def test_all_that_is_not_met_is_listed_and_the_measurement_is_right(opened: Desk
         "requirements.launch.digest",
     ]
     assert not [check for check in found["checks"] if check["ok"] is False]
-    assert {entry["id"] for entry in found["advisories"]} == {entry.id for entry in load()}
     assert "the measurement itself is right" in found["notes"]
+    affected = [entry["id"] for entry in found["advisories"]]
+    every = json.loads(opened.validate(*given, "--json", "-v").out)["advisories"]
+    assert [entry["id"] for entry in every] == [entry.id for entry in load()]
+    by_verdict = {
+        verdict: [entry["id"] for entry in every if entry["verdict"] == verdict]
+        for verdict in ("affected", "attestation cannot see this", "not affected")
+    }
+    assert affected == by_verdict["affected"] != []
+    assert found["unseen_advisories"] == by_verdict["attestation cannot see this"] != []
+    assert by_verdict["not affected"]
     assert no_packet()
     assert opened.row().state == "measured"
     assert opened.kinds() == ["created", "measured", "requirements"]

@@ -30,7 +30,7 @@ NEVER = {
 def test_an_option_has_a_variable_if_it_is_allowed_one(path: tuple[str, ...]) -> None:
     with click.Context(COMMANDS[path]) as context:
         assert context.auto_envvar_prefix is None
-        for parameter in COMMANDS[path].get_params(context):
+        for parameter in COMMANDS[path].params:
             name = max(parameter.opts, key=len)
             assert parameter.envvar == ALLOWED.get(name), name
     assert "auto_envvar_prefix" not in COMMANDS[path].context_settings

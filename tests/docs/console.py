@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from schemas import misfits_of
+
 _COMMAND = re.compile(
     r"^\$ ((?:.*\\\n)*(?:.*<<EOF\n(?:.*\n)*?EOF|.*))\n((?:(?!\$ |```).*\n)*)", re.MULTILINE
 )
@@ -43,7 +45,9 @@ def outputs(lines: list[str], folder: Path) -> list[str]:
         check=False,
         encoding="utf-8",
     )
-    return ran.stdout.split(_MARK)[1:]
+    printed = ran.stdout.split(_MARK)[1:]
+    assert not [why for text in printed for why in misfits_of(text)]
+    return printed
 
 
 def show_what_they_print(page: list[tuple[str, str]], folder: Path) -> None:

@@ -27,7 +27,7 @@ from sev_attest.testing import Platform, launch_guest, ovmf_image
 
 OVMF = ovmf_image(1 << 14)
 NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
-SCHEMA = json.loads((files("sev_attest.owner") / "requirements.schema.json").read_text())
+SCHEMA = json.loads((files("sev_attest") / "schemas" / "requirements.schema.json").read_text())
 PAGE = (Path(__file__).parents[2] / "docs" / "requirements.md").read_text()
 ALL = frozenset(advisory.id for advisory in load())
 ANY = frozenset({"*"})
@@ -654,7 +654,7 @@ def test_the_page_shows_a_file_that_can_be_used(run: Run, here: Path) -> None:
     offered = run("validate", "--help").out
     assert all(word in offered for word in commands[3].split() if word.startswith("--"))
     assert "requirements.schema.json" in PAGE
-    for name in SCHEMA["properties"]["platform"]["properties"]:
+    for name in SCHEMA["$defs"]["Platforms"]["properties"]:
         assert f"`{name}`" in PAGE
 
 

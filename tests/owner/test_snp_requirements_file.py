@@ -21,7 +21,7 @@ from sev_attest.owner.snp_minimum import SnpMinimum
 from sev_attest.owner.snp_reference import SnpReferenceValue
 from sev_attest.owner.snp_requirements import SnpRequirements
 
-SCHEMA = json.loads((files("sev_attest.owner") / "requirements.schema.json").read_text())
+SCHEMA = json.loads((files("sev_attest") / "schemas" / "requirements.schema.json").read_text())
 PAGE = (Path(__file__).parents[2] / "docs" / "requirements.md").read_text()
 ALL = [advisory.id for advisory in load()]
 TCB = {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219}
@@ -446,6 +446,6 @@ def test_the_page_shows_a_part_that_can_be_used(run: Run, here: Path) -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(tomllib.loads(whole))
     Path("web.json").write_bytes(MANIFEST)
     assert notes(run, whole) == (USABLE, [])
-    properties: dict[str, Any] = SCHEMA["properties"]["snp"]["properties"]
-    for name in (*properties, *properties["launch"]["items"]["properties"]):
+    kinds: dict[str, Any] = SCHEMA["$defs"]
+    for name in (*kinds["Snp"]["properties"], *kinds["SnpLaunch"]["properties"]):
         assert f"`{name}`" in PAGE or f"[snp.{name}" in PAGE, name

@@ -17,6 +17,7 @@ from sev_attest.host.launch import UNDO_SECONDS, OneLaunch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sev_attest.cli.documents.sev import Step
     from sev_attest.cli.options.live import Live
     from sev_attest.host import RunningGuest
     from sev_attest.owner.ledger import Ledger
@@ -34,7 +35,7 @@ class Steps:
     def __init__(self, output: OutputOptions) -> None:
         """Start without steps."""
         self._output = output
-        self.taken: list[dict[str, str]] = []
+        self.taken: list[Step] = []
 
     def took(self, step: str, words: str) -> None:
         """Note a step, in words; what nobody reads ends no launch."""

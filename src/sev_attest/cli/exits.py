@@ -91,15 +91,24 @@ def _report(
     arguments: list[str], code: int, failures: list[Failure], facts: dict[str, object]
 ) -> None:
     if "--json" in arguments:
-        words = list(_command(arguments))
-        command = ("-" if words[:1] == ["snp"] else " ").join(words)  # sev-attest/snp-show/1
-        command = render.OTHER_NAMES.get(command, command)
-        render.document(command, ok=False, exit=code, errors=render.errors(failures), **facts)
+        render.any_document(
+            _document(arguments), ok=False, exit=code, errors=render.errors(failures), **facts
+        )
         return
     for number, failure in enumerate(failures, 1):
         _complain(f"error: {render.one_line(failure.message)}")
         if failure.hint and failure.hint not in (later.hint for later in failures[number:]):
             _complain(f"hint: {render.one_line(failure.hint)}")
+
+
+def _document(arguments: list[str]) -> str:
+    """Return the name of a command's document; "error" for a command line that names none."""
+    from sev_attest.cli import schemas
+
+    words = list(_command(arguments))
+    name = ("-" if words[:1] == ["snp"] else " ").join(words)  # sev-attest/snp-show/1
+    name = render.OTHER_NAMES.get(name, name)
+    return name if name.replace(" ", "-") in schemas.names() else "error"
 
 
 def _command(arguments: list[str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What is printed of findings in a domain's XML: for ``domain`` and ``launch``."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,9 @@ from sev_attest.cli import render
 from sev_attest.cli.inputs import STDIN
 from sev_attest.domain_xml.rule import Finding, Severity
 from sev_attest.errors import NotAttestable
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.parts import Finding as Document
 
 _NAMED = 4
 """The number of rules that an error message names."""
@@ -38,7 +42,7 @@ def refusal(
     return error
 
 
-def document(finding: Finding) -> dict[str, object]:
+def document(finding: Finding) -> "Document":
     """Return the fields of a finding in a JSON document."""
     return {
         "id": finding.id,

@@ -1,6 +1,7 @@
 """Reading ID blocks and ID auths, showing their fields, and handing them to libvirt and QEMU."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from sev_attest._encoding import blob, looks_like_text
 from sev_attest.cli.inputs import read_small
@@ -9,6 +10,13 @@ from sev_attest.errors import reading
 from sev_attest.snp.id_block import AUTH, AUTH_SIZE, BLOCK, BLOCK_SIZE, VERSION, IdAuth, IdBlock
 from sev_attest.snp.id_block_verify import VerifiedIdBlock
 from sev_attest.snp.id_key import IdKey, Signature
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.id_blocks import BlockMeaning
+    from sev_attest.cli.documents.id_blocks import IdAuth as AuthFacts
+    from sev_attest.cli.documents.id_blocks import IdBlock as BlockFacts
+    from sev_attest.cli.documents.id_blocks import IdKey as KeyFacts
+    from sev_attest.cli.documents.snp import Signature as SignatureFacts
 
 
 def read_block(path: str) -> IdBlock:
@@ -36,35 +44,39 @@ def _content(path: str, what: str, *sizes: int) -> bytes:
     return blob(data, sizes, what, only_text=looks_like_text(data))
 
 
-def facts(found: IdBlock | IdAuth) -> dict[str, object]:
-    """Return every field of an ID block or ID auth, for JSON."""
-    if isinstance(found, IdBlock):
-        return {
-            "ld": found.ld.hex(),
-            "family_id": found.family_id.hex(),
-            "image_id": found.image_id.hex(),
-            "version": VERSION,
-            "guest_svn": found.guest_svn,
-            "policy": int(found.policy),
-        }
+def block_facts(found: IdBlock) -> "BlockFacts":
+    """Return every field of an ID block, for JSON."""
     return {
-        "id_key": _key_facts(found.id_key),
-        "id_block_sig": _signature_facts(found.block_signature),
-        "author_key": found.author_key and _key_facts(found.author_key),
-        "id_key_sig": found.id_key_signature and _signature_facts(found.id_key_signature),
+        "ld": found.ld.hex(),
+        "family_id": found.family_id.hex(),
+        "image_id": found.image_id.hex(),
+        "version": VERSION,
+        "guest_svn": found.guest_svn,
+        "policy": int(found.policy),
     }
 
 
-def meaning(block: IdBlock) -> dict[str, object]:
+def auth_facts(found: IdAuth) -> "AuthFacts":
+    """Return every field of an ID auth, for JSON."""
+    author, signature = found.author_key, found.id_key_signature
+    return {
+        "id_key": _key_facts(found.id_key),
+        "id_block_sig": _signature_facts(found.block_signature),
+        "author_key": _key_facts(author) if author else None,
+        "id_key_sig": _signature_facts(signature) if signature else None,
+    }
+
+
+def meaning(block: IdBlock) -> "BlockMeaning":
     """Return what the bits of a block's policy stand for, for JSON."""
     return {"policy": policy_meaning(block.policy)}
 
 
-def _key_facts(key: IdKey) -> dict[str, str]:
+def _key_facts(key: IdKey) -> "KeyFacts":
     return {"x": f"{key.x:096x}", "y": f"{key.y:096x}", "digest": key.digest.hex()}
 
 
-def _signature_facts(signature: Signature) -> dict[str, str]:
+def _signature_facts(signature: Signature) -> "SignatureFacts":
     r, s = signature
     return {"r": f"{r:096x}", "s": f"{s:096x}"}
 

@@ -63,7 +63,7 @@ def show(
     if not report.ready:
         raise _refusal(report, verdict, contrary, facts)
     if output.as_json:
-        render.document(command, ok=True, **facts)
+        render.any_document(command, ok=True, **facts)
 
 
 def _refusal(

@@ -25,6 +25,7 @@ _COMMANDS = {
     "policy": "explain a guest policy, or compose one from names",
     "report": "verify a running guest's attestation report",
     "requirements": "write and check owner.toml: what you demand of a launch",
+    "schema": "print the JSON Schema of what a command prints, or of a file",
     "secret": "wrap secrets for a launch that another tool verified",
     "session": "make the keys, the GODH and the session blob for one launch on one platform",
     "snp": "SEV-SNP: show and verify reports, compute launch digests",

@@ -4,17 +4,25 @@ import json
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from sev_attest.cli.options.boot import StateOptions
+from sev_attest.cli.options.boot import StateOptions, hashes_of
 from sev_attest.cli.options.guest import GuestRangeOptions
-from sev_attest.cli.options.snp_guest import SnpGuestOptions, SnpInputs, hashes_of
+from sev_attest.cli.options.snp_guest import SnpGuestOptions, SnpInputs
 from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported
 from sev_attest.owner.manifest_file import MANIFEST_SCHEMA, SNP_MANIFEST_SCHEMA
 from sev_attest.sev.digest import MeasuredGuest
 from sev_attest.sev.policy import GuestPolicy
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.files import (
+        Manifest,
+        ManifestLaunch,
+        SnpManifest,
+        SnpManifestLaunch,
+    )
 
 Guests = TypeVar("Guests", GuestRangeOptions, SnpGuestOptions)
 
@@ -67,7 +75,7 @@ def write_manifest(
     launches = [launch for options in guests for launch in _launches(guest, options)]
     launches = launches if policy.es else launches[:1]
     firmware = guest.firmware
-    document = {
+    document: Manifest = {
         "schema": MANIFEST_SCHEMA,
         "firmware": {
             "file": Path(str(guests[0].firmware)).name,
@@ -90,7 +98,7 @@ def write_snp_manifest(
     """
     inputs = guests[0].read(progress=progress)
     launches = [launch for options in guests for launch in _snp_launches(inputs, options)]
-    document = {
+    document: SnpManifest = {
         "schema": SNP_MANIFEST_SCHEMA,
         "firmware": {
             "file": Path(str(guests[0].firmware)).name,
@@ -109,7 +117,7 @@ def _write(document: Mapping[str, object], count: int, place: str, *, force: boo
     return count
 
 
-def _snp_launches(inputs: SnpInputs, options: SnpGuestOptions) -> list[dict[str, object]]:
+def _snp_launches(inputs: SnpInputs, options: SnpGuestOptions) -> "list[SnpManifestLaunch]":
     """Return the launches of one CPU model and profile, or of the pages that were given."""
     counts = options.num_cpus or range(1, 2)
     digests = options.guest(inputs).digests(counts[-1])
@@ -131,7 +139,7 @@ def _cpu_name(options: StateOptions) -> str | None:
     return options.cpu_model_name or (f"signature {cpu.signature:#x}" if cpu else None)
 
 
-def _launches(guest: MeasuredGuest, options: GuestRangeOptions) -> list[dict[str, object]]:
+def _launches(guest: MeasuredGuest, options: GuestRangeOptions) -> "list[ManifestLaunch]":
     """Return the launches of one CPU model and VMSA profile, or of the pages that were given."""
     counts = options.num_cpus
     if guest.vmsa is None or counts is None:
@@ -145,7 +153,7 @@ def _launches(guest: MeasuredGuest, options: GuestRangeOptions) -> list[dict[str
         {
             "vcpus": count,
             "cpu": _cpu_name(options),
-            "vmsa_profile": profile and profile.name,
+            "vmsa_profile": profile.name if profile else None,
             "digest": digests[count - 1].hex(),
         }
         for count in counts

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest.cli import render
 from sev_attest.cli.exits import explain
@@ -11,6 +11,9 @@ from sev_attest.cli.processes import in_order
 from sev_attest.errors import Failure, MalformedInput, NotVerified, SevAttestError, reading
 from sev_attest.sev.chain.roots import Generation, Root
 from sev_attest.sev.chain.verify import verify_chain
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.sev import ChainVerdict
 
 
 class ChainResult(NamedTuple):
@@ -39,7 +42,7 @@ class ChainResult(NamedTuple):
         return f"NOT READ: {self.source}: {first.message}" if bug else f"NOT READ: {first.message}"
 
     @property
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> "ChainVerdict":
         """The fields of a JSON document."""
         return {
             "input": self.source,

@@ -13,6 +13,9 @@ from sev_attest.cli import terminal
 from sev_attest.errors import Failure
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.parts import Check
+    from sev_attest.cli.documents.parts import Failure as DocumentedFailure
+    from sev_attest.cli.documents.printer import Printer
     from sev_attest.sev.chain.ca import AmdCaCertificate
     from sev_attest.sev.chain.certificate import Certificate
     from sev_attest.sev.chain.chain import Chain
@@ -60,10 +63,11 @@ OTHER_NAMES: Mapping[str, str] = {"snp-challenge": "snp-challenge-made"}
 """Documents of commands whose own name is that of a file's schema, with their name."""
 
 
-def document(command: str, *, ok: bool, **fields: object) -> None:
+def any_document(command: str, /, *, ok: bool, **fields: object) -> None:
     """Print the JSON document of a command; fields that are iterators as lists.
 
-    Nothing is printed before _PARTS parts are known: an error is then a document of its own.
+    Nothing is printed before _PARTS parts are known: an error is then a document of its own. Call
+    :data:`document` where the command is known: it holds the fields to their types.
     """
     parts = document_parts(command, ok=ok, **fields)
     kept: list[str] = []
@@ -73,6 +77,10 @@ def document(command: str, *, ok: bool, **fields: object) -> None:
             click.echo("".join(kept), nl=False)
             kept.clear()
     click.echo("".join(kept), nl=False)
+
+
+document: "Printer" = any_document
+"""Print the JSON document of a command, as ``documents/printer.py`` has it."""
 
 
 def document_parts(command: str, *, ok: bool, **fields: object) -> Iterator[str]:
@@ -97,7 +105,7 @@ def document_parts(command: str, *, ok: bool, **fields: object) -> Iterator[str]
     yield "\n}\n"
 
 
-def errors(failures: Iterable[Failure]) -> list[dict[str, str]]:
+def errors(failures: Iterable[Failure]) -> "list[DocumentedFailure]":
     """Return failures for a JSON document."""
     return [{"check": f.check, "message": f.message, "hint": f.hint} for f in failures]
 
@@ -111,7 +119,7 @@ def notes(lines: Iterable[str]) -> None:
 
 def checks(
     every: Iterable[str], held: AbstractSet[str], failed: AbstractSet[str] = frozenset()
-) -> list[dict[str, object]]:
+) -> "list[Check]":
     """Return the checks for a JSON document; "ok" is null for one that was not made."""
     return [{"id": c, "ok": True if c in held else False if c in failed else None} for c in every]
 

@@ -34,7 +34,7 @@ def show(product: str | None, place: str | None, output: OutputOptions) -> None:
         }
         entries = documents(exposures) if known else [document_of(each) for each in load()]
         day = as_of().isoformat()
-        render.document("advisories", ok=True, as_of=day, facts=facts, advisories=entries)
+        render.any_document("advisories", ok=True, as_of=day, facts=facts, advisories=entries)
         return
     click.echo(f"known weaknesses of SEV-SNP as of {as_of()}")
     verbose = output.verbose

@@ -1,6 +1,7 @@
 """The fields of an SEV-SNP report, for JSON and for people."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from sev_attest.snp.policy import (
     DEMANDS,
@@ -15,6 +16,10 @@ from sev_attest.snp.policy import (
 from sev_attest.snp.report import LAYOUT, AttestationReport
 from sev_attest.snp.spec import HOST_VMPL, NO_MIGRATION_AGENT, SIGNATURE_ALGO, SigningKey
 from sev_attest.snp.tcb import Product, Tcb
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.snp import PolicyMeaning
+    from sev_attest.cli.documents.snp_shown import ReportMeaning
 
 DEBUG = "the policy lets the host read the guest's memory with the debug commands"
 MIGRATION = "the policy lets the host give the guest a migration agent, which can move it"
@@ -31,12 +36,14 @@ def facts(report: AttestationReport) -> dict[str, object]:
     } | {"signature": {"r": f"{r:096x}", "s": f"{s:096x}"}}
 
 
-def meanings(report: AttestationReport) -> dict[str, object]:
+def meanings(report: AttestationReport) -> "ReportMeaning":
     """Return what the bits of a report stand for, and its TCBs by component, for JSON."""
     product, platform, key = report.product, report.platform_info, report.key_info
     return {
-        "product": product and product.value,
-        "tcb": product and {name: report.tcb(name, product).components for name in _TCBS},
+        "product": product.value if product else None,
+        "tcb": None
+        if product is None
+        else {name: report.tcb(name, product).components for name in _TCBS},
         "policy": policy_meaning(report.policy),
         "platform_info": {"names": platform.names, "unknown": platform.unknown},
         "key_info": {
@@ -49,7 +56,7 @@ def meanings(report: AttestationReport) -> dict[str, object]:
     }
 
 
-def policy_meaning(policy: GuestPolicy) -> dict[str, object]:
+def policy_meaning(policy: GuestPolicy) -> "PolicyMeaning":
     """Return what the bits of a policy stand for, for JSON."""
     return {
         "min_abi": list(policy.min_abi),

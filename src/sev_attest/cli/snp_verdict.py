@@ -130,7 +130,7 @@ class SnpCase(NamedTuple):
         ``notes`` say what that leaves open.
         """
         if self.output.as_json:
-            render.document(command, ok=True, **facts, notes=[*notes])
+            render.any_document(command, ok=True, **facts, notes=[*notes])
         if self.output.text:
             for line in (_first_line(verified), *said):
                 terminal.say(f"OK: {render.one_line(line)}")

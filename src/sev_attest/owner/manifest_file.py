@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from sev_attest._encoding import blob, sha384_digest, unique_names
 from sev_attest.errors import MalformedInput
@@ -11,8 +12,8 @@ from sev_attest.owner._toml import Table, wrong
 Manifest = Callable[[str], bytes]
 """Returns the contents of the manifest of a name."""
 
-MANIFEST_SCHEMA = "sev-attest/manifest/1"
-SNP_MANIFEST_SCHEMA = "sev-attest/snp-manifest/1"
+MANIFEST_SCHEMA: Final = "sev-attest/manifest/1"
+SNP_MANIFEST_SCHEMA: Final = "sev-attest/snp-manifest/1"
 _WRITERS = {
     MANIFEST_SCHEMA: "`measure --manifest`, for SEV and SEV-ES",
     SNP_MANIFEST_SCHEMA: "`snp measure --manifest`, for SEV-SNP",

@@ -34,7 +34,7 @@
     [snp]                           # guests of SEV-SNP: see owner.snp_requirements_file
 
 An empty or missing list allows nothing. An unknown name is an error. A requirement that cannot be
-evaluated is not met. ``requirements.schema.json`` describes the same format for editors.
+evaluated is not met. ``cli/documents/owner_toml.py`` describes the same format for editors.
 """
 
 import tomllib

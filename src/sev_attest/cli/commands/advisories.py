@@ -1,7 +1,7 @@
 """``sev-attest advisories``, and the lines of ``validate`` about known weaknesses."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -23,6 +23,10 @@ from sev_attest.owner.advisories import (
 )
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.snp.tcb import Product
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.advisories import KnownFacts
+    from sev_attest.cli.documents.parts import Exposed, SpecificGenerations, Weakness
 
 
 class LaunchOptions(Options, title="What is known of the launch"):
@@ -102,10 +106,15 @@ def command(*, launch: LaunchOptions, guest: SnpReportOptions, output: OutputOpt
         build=launch.build,
         policy=None if launch.policy is None else GuestPolicy(launch.policy),
     )
-    facts = vars(launch)
-    known = bool(launch.stated(*facts))
+    known = bool(launch.stated(*vars(launch)))
     if output.as_json:
         entries = documents(exposures) if known else [document_of(each) for each in load()]
+        facts: KnownFacts = {
+            "generation": launch.generation,
+            "api": None if launch.api is None else [*launch.api],
+            "build": launch.build,
+            "policy": launch.policy,
+        }
         day = as_of().isoformat()
         render.document("advisories", ok=True, as_of=day, facts=facts, advisories=entries)
         return
@@ -124,32 +133,46 @@ def affected_lines(exposures: Iterable[Exposure]) -> list[str]:
     ]
 
 
-def documents(exposures: Iterable[Exposure]) -> list[dict[str, object]]:
+def documents(exposures: Iterable[Exposure]) -> "list[Exposed]":
     """Return every weakness with its verdict, for a JSON document."""
     return [
-        {"verdict": exposure.verdict.value, "reason": exposure.reason}
-        | document_of(exposure.advisory)
+        {
+            "verdict": exposure.verdict.value,
+            "reason": exposure.reason,
+            **document_of(exposure.advisory),
+        }
         for exposure in exposures
     ]
 
 
-def document_of(advisory: Advisory) -> dict[str, object]:
-    """Return a weakness for a JSON document."""
+def _spared(advisory: Advisory) -> "SpecificGenerations | None":
+    spared = advisory.not_affected
+    if spared is None:
+        return None
     return {
+        "generations": [*spared.generations],
+        "reason": spared.reason,
+        "source": spared.source,
+    }
+
+
+def document_of(advisory: Advisory) -> "Weakness":
+    """Return a weakness for a JSON document."""
+    found: Weakness = {
         "id": advisory.id,
         "title": advisory.title,
         "generations": list(advisory.generations or advisory.every),
         "fixed": {name: list(firmware) for name, firmware in advisory.fixed.items()},
         "unfixed": list(advisory.unfixed),
-        "not_affected": advisory.not_affected and asdict(advisory.not_affected),
+        "not_affected": _spared(advisory),
         "if_policy": list(advisory.if_policy),
         "unless_policy": list(advisory.unless_policy),
         "unseen": advisory.unseen or None,
         "action": advisory.action,
         "sure": advisory.sure,
         "sources": list(advisory.sources),
-        **advisory.more,
     }
+    return cast("Weakness", {**found, **advisory.more})
 
 
 def listed(advisories: Iterable[Advisory], *, verbose: bool) -> Iterable[str]:

@@ -1,7 +1,7 @@
 """``sev-attest certs``: show, split and join certificates; a platform owner's OCA."""
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -18,6 +18,9 @@ from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.oca import OwnerKey
 from sev_attest.sev.chain.packaging import certificate_of
 from sev_attest.sev.spec import Usage
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.certs import ShownCertificate
 
 _ORDER = ("PDH", "PEK", "OCA", "CEK", "ASK", "ARK")
 _force = click.option("--force", is_flag=True, help="Write over files that exist.")
@@ -46,7 +49,9 @@ def show(
     found = _found(inputs, certificates)
     described = [_describe(certificate) for certificate in found]
     if output.as_json:
-        render.document("certs show", ok=True, certificates=described)
+        render.document(
+            "certs show", ok=True, certificates=cast("list[ShownCertificate]", described)
+        )
         return
     for facts in described:
         click.echo(f"{facts['role']} {facts['key']} {facts['fingerprint']}")
@@ -159,8 +164,12 @@ def _describe(certificate: Certificate | AmdCaCertificate) -> dict[str, object]:
     return facts | {"api": api, "signed_by": signers}
 
 
+Written = Literal["certs split", "certs join", "certs generate-oca", "certs sign-pek"]
+"""The commands that write files."""
+
+
 def _write(
-    name: str, files: list[tuple[Path, bytes]], *, force: bool, output: OutputOptions
+    name: Written, files: list[tuple[Path, bytes]], *, force: bool, output: OutputOptions
 ) -> None:
     write_all(files, force=force)
     if output.as_json:

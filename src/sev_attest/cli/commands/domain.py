@@ -27,6 +27,7 @@ from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.unverified import unverified
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.domains import CapabilitiesFacts, PreparedFacts
     from sev_attest.domain_xml.prepare import SessionFiles
 
 _VERSIONS = ("libvirt", "qemu", "host_kernel", "guest_kernel")
@@ -80,13 +81,13 @@ def check(
         listed(findings)
         if output.verbose:
             _steps(findings)
-    facts: dict[str, object] = {"findings": [document(finding) for finding in findings]}
+    told = [document(finding) for finding in findings]
     if failed:
         can = any(finding.mendable for finding in failed)
         hint = "`sev-attest domain prepare` fixes what it can" if can else failed[0].fix
-        raise refusal(xml, failed, facts, hint)
+        raise refusal(xml, failed, {"findings": told}, hint)
     if output.as_json:
-        render.document("domain check", ok=True, **facts)
+        render.document("domain check", ok=True, findings=told)
 
 
 @command.command(
@@ -140,7 +141,7 @@ def prepare_command(
             listed(prepared.mended, "fixed: ", err=True)
         listed(prepared.remaining, err=True)
         render.notes(notes)
-    facts: dict[str, object] = {
+    facts: PreparedFacts = {
         "output": place,
         "xml": prepared.xml.decode() if place is None else None,
         "diff": diff,
@@ -149,7 +150,7 @@ def prepare_command(
         "notes": notes,
     }
     if prepared.errors:
-        raise refusal(xml, prepared.errors, facts, f"what is left: {prepared.errors[0].fix}")
+        raise refusal(xml, prepared.errors, {**facts}, f"what is left: {prepared.errors[0].fix}")
     if output.as_json:
         render.document("domain prepare", ok=True, **facts)
 
@@ -165,7 +166,7 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
     with reading(file):
         host = SevCapabilities.from_bytes(read_small(file, "domcapabilities XML"))
     obstacles = host.obstacles()
-    facts: dict[str, object] = {
+    facts: CapabilitiesFacts = {
         "sev": host.sev,
         "sev_es": host.es,
         "sev_snp": host.snp,
@@ -187,7 +188,7 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
             hint="" if host.foreign else "try these in turn",
         )
         error.source = file
-        error.facts = facts
+        error.facts = {**facts}
         for obstacle in () if host.foreign else obstacles:
             error.add_note(obstacle)
         raise error

@@ -1,5 +1,7 @@
 """``sev-attest firmware``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sev_attest.cli import render
@@ -10,6 +12,9 @@ from sev_attest.errors import MalformedInput, NotAttestable, reading
 from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.footer import ENTRIES, SECTIONS
 from sev_attest.guest.spec import OVMF_SEV_INFO
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.guests import FirmwareEntry, FirmwareSection
 
 
 @click.command("firmware", cls=Command, examples=("sev-attest firmware OVMF.amdsev.fd",))
@@ -22,7 +27,7 @@ def command(*, file: str, output: OutputOptions) -> None:
             firmware = Firmware.read(opened)
         entries = _entries(firmware)
         attests = _attests(firmware)
-        sections = [
+        sections: list[FirmwareSection] = [
             {"address": address, "size": size, "type": SECTIONS.get(kind, f"{kind:#x}")}
             for address, size, kind in firmware.sections()
         ]
@@ -52,7 +57,7 @@ def command(*, file: str, output: OutputOptions) -> None:
         render.notes(notes)
 
 
-def _entries(firmware: Firmware) -> list[dict[str, str]]:
+def _entries(firmware: Firmware) -> "list[FirmwareEntry]":
     """Return each entry of the footer table: its GUID, name, and numbers in hex."""
     return [
         {

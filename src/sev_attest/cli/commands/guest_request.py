@@ -28,6 +28,7 @@ from sev_attest.snp.challenge import Challenge
 from sev_attest.snp.transport import TransportPrivateKey
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.snp_release import RequestFacts
     from sev_attest.host.guest_report import Answer
 
 _TABLE, _PUBLIC = "auxblob", "transport-key.json"
@@ -121,7 +122,7 @@ def command(*, request: RequestOptions, folders: FolderOptions, output: OutputOp
         answer = None if request.report_data_only else _asked(report_data, request.vmpl)
         files = own | ({} if answer is None else _answered(out, kept, answer))
         write_all(files.items(), force=folders.force)
-    shown = {
+    shown: RequestFacts = {
         "challenge": challenge.name,
         "kem": key.kem.label,
         "report_data": report_data.hex(),

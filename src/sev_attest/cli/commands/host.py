@@ -1,7 +1,6 @@
 """``sev-attest host``: for the administrator of an SEV host."""
 
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +18,7 @@ from sev_attest.cli.usage import refuse
 from sev_attest.errors import MalformedInput, SevAttestError, reading
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.hosts import Status
     from sev_attest.host.device import Device, PlatformStatus
     from sev_attest.sev.chain.certificate import Certificate
     from sev_attest.sev.spec import Usage
@@ -49,7 +49,9 @@ def status(*, device: DeviceOptions, output: OutputOptions) -> None:
         found = firmware.platform_status()
         chip = _chip(firmware) if output.as_json or output.verbose else None
     if output.as_json:
-        render.document("host status", ok=True, **_facts(found), platform_id=chip and chip.hex())
+        render.document(
+            "host status", ok=True, **_facts(found), platform_id=chip.hex() if chip else None
+        )
         return
     click.echo(f"API: {found.api_major}.{found.api_minor}")
     click.echo(f"build: {found.build}")
@@ -180,8 +182,16 @@ def _certificate(path: str, usage: "Usage") -> "Certificate":
     return cast("Certificate", found)
 
 
-def _facts(found: "PlatformStatus") -> dict[str, object]:
-    return asdict(found) | {"state": found.state.name}
+def _facts(found: "PlatformStatus") -> "Status":
+    return {
+        "api_major": found.api_major,
+        "api_minor": found.api_minor,
+        "build": found.build,
+        "state": found.state.name,
+        "externally_owned": found.externally_owned,
+        "es": found.es,
+        "guest_count": found.guest_count,
+    }
 
 
 def _running(found: "PlatformStatus") -> list[str]:
@@ -194,7 +204,7 @@ def _done(
     name: str, words: str, before: "PlatformStatus", output: OutputOptions, **facts: object
 ) -> None:
     if output.as_json:
-        render.document(name, ok=True, before=_facts(before), **facts)
+        render.any_document(name, ok=True, before=_facts(before), **facts)
     elif output.text:
         terminal.say(f"OK: {words}")
         render.notes(["export the chain again (`sev-attest host export`): guest owners need it"])

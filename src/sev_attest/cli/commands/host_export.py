@@ -155,7 +155,7 @@ def _show(
             fingerprints=render.fingerprints(chain),
             cek_signed=verified is not None,
             cek_address=address,
-            generation=verified and verified.generation,
+            generation=None if verified is None else verified.generation,
             root=root,
             notes=notes,
         )

@@ -38,6 +38,8 @@ from sev_attest.owner.ledger.upkeep import Going
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sev_attest.cli.documents.ledgers import KeptKeys, LedgerEvent, LedgerSession, ShownSession
+
 _PAGE = 500
 _CANDIDATES = 8
 _ID_SHOWN = 12
@@ -149,13 +151,17 @@ def show(*, session: str, ledger: LedgerOptions, output: OutputOptions) -> None:
         events, now = opened.events(entry.session_id), opened.now
         root = opened.root(entry.session_id)
         sealed = opened.snapshot(lambda reader: reader.sealed(entry.session_id))
-        facts = _entry_facts(entry, now) | _keys(sealed)
         if output.as_json:
-            facts |= {"verified": None if root == UNKNOWN_ROOT else root is not None}
-            facts |= {"root": root or None}
+            shown: ShownSession = {
+                **_entry_facts(entry, now),
+                **_keys(sealed),
+                "verified": None if root == UNKNOWN_ROOT else root is not None,
+                "root": root or None,
+            }
             told = map(_event_facts, events)
-            render.document("ledger show", ok=True, session=facts, events=told)
+            render.document("ledger show", ok=True, session=shown, events=told)
             return
+        facts: dict[str, object] = {**_entry_facts(entry, now), **_keys(sealed)}
         facts |= {"platform": _platform(entry, root)}
         for name, value in facts.items():
             if value:
@@ -244,10 +250,16 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
     with _open(ledger) as opened:
         done = _prune(opened, before.replace(tzinfo=UTC), Path(place))
         head = opened.snapshot(Reader.head)
-    facts = {"sessions": done.sessions, "events": done.removed, "head": str(head)}
     files = [place] if done.sessions else []
     if output.as_json:
-        render.document("ledger prune", ok=True, files=files, **facts)
+        render.document(
+            "ledger prune",
+            ok=True,
+            files=files,
+            sessions=done.sessions,
+            events=done.removed,
+            head=str(head),
+        )
     elif output.text:
         told = f"removed {done.sessions} sessions ({done.removed} events)"
         terminal.say(f"OK: {told}; head {head}" if files else "OK: there was nothing to remove")
@@ -284,7 +296,7 @@ def _write_segment(path: Path, now: str, head: Head, going: Going) -> bool:
     if first is None:
         return False
     attempts = (
-        _entry_facts(entry, now) | {"events": [_event_facts(event) for event in events]}
+        {**_entry_facts(entry, now), "events": [_event_facts(event) for event in events]}
         for entry, events in chain((first,), going)
     )
     parts = render.document_parts("ledger segment", ok=True, head=str(head), sessions=attempts)
@@ -423,8 +435,9 @@ def _find(ledger: Ledger, text: str) -> LedgerEntry:
     return found[0]
 
 
-def _entry_facts(entry: LedgerEntry, now: str) -> dict[str, Any]:
-    _, name, _, created, changed, expires, measurement, note, _, refused = entry.to_row()
+def _entry_facts(entry: LedgerEntry, now: str) -> "LedgerSession":
+    row: tuple[Any, ...] = entry.to_row()
+    _, name, _, created, changed, expires, measurement, note, _, refused = row
     report = entry.measurement if entry.technology is Technology.SNP else None
     return {
         "session_id": entry.session_id,
@@ -438,11 +451,11 @@ def _entry_facts(entry: LedgerEntry, now: str) -> dict[str, Any]:
         "note": note,
         "refused": refused,
         "technology": entry.technology.value,
-        "report_sha384": report and report.hex(),
+        "report_sha384": report.hex() if report else None,
     }
 
 
-def _keys(sealed: SealedKeys | None) -> dict[str, str | None]:
+def _keys(sealed: SealedKeys | None) -> "KeptKeys":
     """Return where the keys of a session are, and the id of the KEK that they are sealed under."""
     from sev_attest.owner.key_errors import SealError
     from sev_attest.owner.pending import sealed_under
@@ -464,6 +477,14 @@ def _platform(entry: LedgerEntry, root: str | None) -> str:
     return "NOT VERIFIED" if root is None else f"verified, root {root}"
 
 
-def _event_facts(event: Event) -> dict[str, Any]:
-    names = ("seq", "time", "session_id", "kind", "detail", "previous", "hash")
-    return dict(zip(names, event.to_row(), strict=True))
+def _event_facts(event: Event) -> "LedgerEvent":
+    seq, time, session_id, kind, detail, previous, digest = event.to_row()
+    return {
+        "seq": seq,
+        "time": time,
+        "session_id": session_id,
+        "kind": kind,
+        "detail": detail,
+        "previous": previous,
+        "hash": digest,
+    }

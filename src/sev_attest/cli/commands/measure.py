@@ -20,6 +20,7 @@ from sev_attest.errors import Unsupported, reading
 from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.guests import MeasureFacts
     from sev_attest.sev.launch_info import LaunchInfo
 
 
@@ -162,24 +163,31 @@ def _print_table(
     """Print the digest for each count, computed in one pass over the guest."""
     digests = guest.read(policy, progress=output.text).digests(counts[-1])
     if output.as_json:
-        table = {count: digests[count - 1].hex() for count in counts}
+        table = {str(count): digests[count - 1].hex() for count in counts}
         render.document("measure", ok=True, digests=table, policy=policy.value)
         return
     for count in counts:
         click.echo(f"{count:4} {_shown(digests[count - 1], output.form)}")
 
 
-def _facts(policy: GuestPolicy, measured: Measured, info: "LaunchInfo | None") -> dict[str, object]:
+def _facts(policy: GuestPolicy, measured: Measured, info: "LaunchInfo | None") -> "MeasureFacts":
     """Return the fields of a JSON document."""
-    facts: dict[str, object] = {
+    told = measured.facts
+    facts: MeasureFacts = {
         "policy": policy.value,
-        "notes": measured.notes,
+        "notes": [*measured.notes],
         "measurement": None,
+        "digest": told["digest"],
+        "measured": told["measured"],
+        "kernel_hashes": told["kernel_hashes"],
     }
     if info is not None:
-        facts |= {name: getattr(info, name) for name in NUMBERS} | {"nonce": info.nonce.hex()}
+        facts["api_major"] = info.api_major
+        facts["api_minor"] = info.api_minor
+        facts["build_id"] = info.build_id
+        facts["nonce"] = info.nonce.hex()
         facts["measurement"] = _base64(info.measurement)
-    return facts | measured.facts
+    return facts
 
 
 def _shown(digest: bytes, form: str | None) -> str:

@@ -1,5 +1,7 @@
 """``sev-attest policy``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sev_attest.cli import render
@@ -9,6 +11,9 @@ from sev_attest.cli.inputs import POLICY
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.usage import usage
 from sev_attest.sev.policy import BITS, GuestPolicy, compose
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.guests import PolicyMeaning
 
 
 @click.command(
@@ -43,12 +48,12 @@ def command(*, values: tuple[str, ...], output: OutputOptions) -> None:
         _show(policy, verbose=output.verbose or bool(numeric and not output.quiet))
 
 
-def _facts(policy: GuestPolicy) -> dict[str, object]:
+def _facts(policy: GuestPolicy) -> "PolicyMeaning":
     return {
         "policy": policy.value,
         "hex": str(policy),
         "names": policy.names(),
-        "bits": {bit.name: bit in policy.bits for bit in BITS},
+        "bits": {str(bit.name): bit in policy.bits for bit in BITS},
         "min_api": list(policy.min_api),
         "risks": policy.risks(),
     }

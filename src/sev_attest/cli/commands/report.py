@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from sev_attest.errors import LaunchRefused, MalformedInput, Unsupported, readin
 from sev_attest.sev.chain.verify import verify_chain
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.report import CHECKS, REPORT_SIZE, AttestationReport, verify_report
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.sev import ReportedFacts
 
 
 @click.group(
@@ -78,7 +82,11 @@ def verify(
     if meant is None:
         notes.append("the policy was compared with none: give --policy")
     unchecked = {c for c, v in (("report.digest", digest), ("report.policy", meant)) if v is None}
-    facts = {"digest": parsed.digest.hex(), "policy": parsed.policy.value, "notes": notes}
+    facts: ReportedFacts = {
+        "digest": parsed.digest.hex(),
+        "policy": parsed.policy.value,
+        "notes": notes,
+    }
     order = list(CHECKS)
     try:
         verify_report(parsed, platform, nonce=asked, digest=digest, policy=meant)

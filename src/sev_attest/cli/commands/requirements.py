@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -18,6 +18,9 @@ from sev_attest.errors import MalformedInput, reading
 from sev_attest.owner.advisories import GENERATIONS, MIN_API, AdvisoryVerdict, evaluate, load
 from sev_attest.owner.requirements import ANY, Requirements
 from sev_attest.sev.policy import BITS, GuestPolicy
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.requirements import Allows
 
 
 @click.group("requirements", cls=Group, examples=("sev-attest requirements check owner.toml",))
@@ -49,7 +52,13 @@ def check(*, path: str, output: OutputOptions) -> None:
     notes, possible = _notes(found, now)
     if output.as_json:
         facts = _facts(found, now)
-        render.document("requirements check", ok=True, possible=possible, allows=facts, notes=notes)
+        render.document(
+            "requirements check",
+            ok=True,
+            possible=possible,
+            allows=cast("Allows", facts),
+            notes=notes,
+        )
     elif output.text:
         told = "can be used" if possible else "is valid, but no launch can meet it yet"
         terminal.say(f"OK: {render.one_line(path)} {told}")

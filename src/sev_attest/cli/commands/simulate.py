@@ -390,7 +390,7 @@ def _snp_steps(guest: SavedSnpGuest) -> list[str]:
 def _tell(output: OutputOptions, name: str, line: str, *details: str, **facts: object) -> None:
     """Print a verdict, or a JSON document; each says that this is a simulation."""
     if output.as_json:
-        render.document(f"simulate {name}", ok=True, simulated=True, **facts)
+        render.any_document(f"simulate {name}", ok=True, simulated=True, **facts)
         return
     for each in (f"simulated: {line}", *(details if output.verbose else ())) if output.text else ():
         click.echo(render.one_line(each))

@@ -20,6 +20,7 @@ from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.spec import SigningKey
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.snp import Address
     from sev_attest.host.kds import KeyServer
 
 _VEK, _CHAIN = "vcek.der", "cert_chain.pem"
@@ -86,7 +87,7 @@ def command(*, report: str, fetching: FetchOptions, output: OutputOptions) -> No
     if fetching.fetch:
         files = _fetch(server, evidence.report, fetching, output)
     if output.as_json:
-        shown = [
+        shown: list[Address] = [
             {"what": one.what, "product": one.product.value, "address": server.url + one.path}
             for one in places
         ]

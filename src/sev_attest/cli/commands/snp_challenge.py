@@ -20,6 +20,7 @@ from sev_attest.owner.snp_challenges import attempt_of, create_challenge
 from sev_attest.snp.document import is_name
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.snp_release import ChallengeFacts
     from sev_attest.owner.ledger import Ledger
     from sev_attest.snp.challenge import Challenge
 
@@ -111,17 +112,17 @@ def command(
             requirements=requirements,
         )
         _write(options, made, opened)
-    facts = {
+    facts: ChallengeFacts = {
         "name": made.name,
         "attempt": attempt_of(made),
         "created": made.created.isoformat(),
-        "expires": made.expires and made.expires.isoformat(),
+        "expires": made.expires.isoformat() if made.expires else None,
         "kems": [kem.label for kem in made.kems],
-        "requirements": requirements and requirements.fingerprint,
+        "requirements": requirements.fingerprint if requirements else None,
         "files": [str(options.path)],
     }
     if output.as_json:
-        render.document(render.OTHER_NAMES["snp-challenge"], ok=True, **facts)
+        render.document("snp-challenge-made", ok=True, **facts)
     elif output.text:
         hours = "1 hour" if options.valid_for == 1 else f"{options.valid_for} hours"
         click.echo(f"wrote {render.one_line(str(options.path))}, valid for {hours}")

@@ -1,6 +1,7 @@
 """``sev-attest snp id-block check``."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,9 @@ from sev_attest.snp.id_block_verify import (
     report_failures,
     verify_id_block,
 )
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.id_blocks import IdBlockFacts
 
 _WHOSE = "nothing shows whose key this is: its digest was not compared (--id-key-digest)"
 _LAUNCH = "nothing shows that a guest was launched with it: no report was compared (--report)"
@@ -123,7 +127,7 @@ def command(*, block: str, auth: str, options: CompareOptions, output: OutputOpt
     facts = _facts(read, page, checks, held, failed)
     if failures:
         error = IdBlockInvalid(failures, held)
-        error.facts = facts
+        error.facts = {**facts}
         if output.text:
             terminal.say(f"NOT VERIFIED: {render.one_line(failures[0].message)}")
         if output.text and output.verbose:
@@ -172,10 +176,10 @@ def _facts(
     checks: Mapping[str, str],
     held: frozenset[str],
     failed: Mapping[str, str],
-) -> dict[str, object]:
+) -> "IdBlockFacts":
     return {
-        "id_block": id_blocks.facts(block),
-        "id_auth": id_blocks.facts(auth),
+        "id_block": id_blocks.block_facts(block),
+        "id_auth": id_blocks.auth_facts(auth),
         "checks": [
             {**one, "detail": failed.get(check, words)}
             for one, (check, words) in zip(

@@ -1,5 +1,7 @@
 """``sev-attest snp id-block show``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sev_attest.cli import id_blocks, render
@@ -8,6 +10,9 @@ from sev_attest.cli.inputs import FILE, STDIN, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.usage import refuse
 from sev_attest.snp.id_block import IdAuth, IdBlock
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.id_blocks import ShownAuth, ShownBlock
 
 _CAUTION = "nothing was verified: `sev-attest snp id-block check` does that"
 
@@ -25,7 +30,7 @@ def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:
     refuse(stdin_errors(*inputs))
     found = [(path, id_blocks.read_either(path)) for path in inputs]
     if output.as_json:
-        shown = [{"source": path, **_facts(one)} for path, one in found]
+        shown = [_facts(path, one) for path, one in found]
         render.document("snp-id-block-show", ok=True, inputs=shown, notes=[_CAUTION])
         return
     for path, one in found:
@@ -41,11 +46,12 @@ def _title(found: IdBlock | IdAuth) -> str:
     return "an ID block" if isinstance(found, IdBlock) else "an ID auth"
 
 
-def _facts(found: IdBlock | IdAuth) -> dict[str, object]:
+def _facts(path: str, found: IdBlock | IdAuth) -> "ShownBlock | ShownAuth":
     if isinstance(found, IdBlock):
         return {
+            "source": path,
             "kind": "id-block",
-            "id_block": id_blocks.facts(found),
+            "id_block": id_blocks.block_facts(found),
             "meaning": id_blocks.meaning(found),
         }
-    return {"kind": "id-auth", "id_auth": id_blocks.facts(found)}
+    return {"source": path, "kind": "id-auth", "id_auth": id_blocks.auth_facts(found)}

@@ -2,6 +2,7 @@
 
 import binascii
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from sev_attest.cli.options.snp_guest import (
 )
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import NotVerified, Unsupported
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.snp import SnpMeasureFacts
 
 
 class ExpectOptions(Options, title="Comparison"):
@@ -150,7 +154,7 @@ def _print_table(guest: SnpGuestOptions, counts: range, output: DigestOptions) -
     """Print the digest for each count, computed in one pass over the guest."""
     digests = guest.guest(guest.read(progress=output.text)).digests(counts[-1])
     if output.as_json:
-        table = {count: digests[count - 1].hex() for count in counts}
+        table = {str(count): digests[count - 1].hex() for count in counts}
         render.document("snp-measure", ok=True, digests=table, notes=guest.notes())
         return
     render.notes(guest.notes() if output.text else ())
@@ -158,7 +162,7 @@ def _print_table(guest: SnpGuestOptions, counts: range, output: DigestOptions) -
         click.echo(f"{count:4} {_shown(digests[count - 1], output.form)}")
 
 
-def _facts(measured: SnpMeasured, expected: bytes | None) -> dict[str, object]:
+def _facts(measured: SnpMeasured, expected: bytes | None) -> "SnpMeasureFacts":
     """Return the fields of a JSON document."""
     return {
         "expected": None if expected is None else expected.hex(),
@@ -181,7 +185,7 @@ def _differs(
         check="snp.launch-digest",
         hint="--explain shows what went into it, to compare with what the host started",
     )
-    error.facts = _facts(measured, expected)
+    error.facts = {**_facts(measured, expected)}
     for line in measured.lines() if output.text and (output.explain or output.verbose) else ():
         click.echo(line, err=not output.explain)
     if not (search.no_diagnose or output.quiet):

@@ -61,7 +61,7 @@ def command(*, inputs: tuple[str, ...], output: OutputOptions) -> None:
     found = [(path, _shown(path)) for path in inputs]
     if output.as_json:
         shown = [{"source": path, **one.facts, "notes": list(one.notes)} for path, one in found]
-        render.document("snp-show", ok=True, inputs=shown, notes=[_CAUTION])
+        render.any_document("snp-show", ok=True, inputs=shown, notes=[_CAUTION])
         return
     for _, one in found:
         for block in one.blocks:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import ChainInvalid, Unsupported
 from sev_attest.sev.chain.chain import Chain
 from sev_attest.sev.chain.verify import CHECKS, complete, verify_chain
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.sev import ChainVerdict, Judged
 
 
 @click.command(
@@ -55,7 +59,7 @@ def command(
     except ChainInvalid as error:
         chain = complete(chain, roots)
         failed = {failure.check for failure in error.failures}
-        error.facts = _facts(chain, error.held, failed)
+        error.facts = {**_facts(chain, error.held, failed)}
         if output.text:
             _show(chain, error.held, failed, verbose=output.verbose)
             terminal.say("NOT VERIFIED: do not trust this platform")
@@ -87,7 +91,8 @@ def _print_each(inputs: tuple[str, ...], certificates: ChainOptions, output: Out
     """Print each result as it comes; raise NotVerified or MalformedInput if any is bad."""
     from sev_attest.cli.many_chains import failure_of, verify_each
 
-    bad, chains = [], []
+    bad = []
+    chains: list[ChainVerdict] = []
     for result in verify_each(inputs, certificates):
         if result.root is None:
             bad.append(result)
@@ -95,19 +100,18 @@ def _print_each(inputs: tuple[str, ...], certificates: ChainOptions, output: Out
             chains.append(result.facts)
         elif output.text:
             terminal.say(render.one_line(result.line))
-    facts: dict[str, object] = {"chains": chains}
     if not bad:
         if output.as_json:
-            render.document("verify", ok=True, **facts)
+            render.document("verify", ok=True, chains=chains)
         return
     error = failure_of(bad, len(inputs))
-    error.facts = facts
+    error.facts = {"chains": chains}
     for result in bad if output.quiet else ():
         error.add_note(result.line)
     raise error
 
 
-def _facts(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str]) -> dict[str, object]:
+def _facts(chain: Chain, held: AbstractSet[str], failed: AbstractSet[str]) -> "Judged":
     return {
         "fingerprints": render.fingerprints(chain),
         "checks": render.checks(CHECKS, held, failed),

@@ -1,6 +1,7 @@
 """``sev-attest vmsa``: build, show and compare VMSA pages."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from sev_attest.errors import reading
 from sev_attest.guest.firmware import Firmware
 from sev_attest.guest.spec import MAX_VCPUS
 from sev_attest.guest.vmsa import FIELDS, SEGMENTS, unnamed, values_of
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.guests import Segment
 
 
 @click.group("vmsa", cls=Group, examples=("sev-attest vmsa diff vmsa0.bin host-vmsa0.bin",))
@@ -60,8 +64,9 @@ def build(
     page = pages.boot if cpu == 0 else pages.ap or b""
     write_all([(Path(out), page)], force=force)
     if output.as_json:
-        facts = {"profile": chosen.name, "cpu": cpu, "notes": model.notes()}
-        render.document("vmsa build", ok=True, file=out, **facts)
+        render.document(
+            "vmsa build", ok=True, file=out, profile=chosen.name, cpu=cpu, notes=model.notes()
+        )
     elif output.text:
         click.echo(f"wrote {render.one_line(out)}: vCPU {cpu}, profile {chosen.name}")
         if output.verbose:
@@ -113,17 +118,22 @@ def diff(*, first: str, second: str, output: OutputOptions) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _nested(page: bytes) -> dict[str, int | dict[str, int]]:
+def _nested(page: bytes) -> "dict[str, int | Segment]":
     """Return the fields by name, each segment register as one field of four parts."""
     values = values_of(page)
-    nested: dict[str, int | dict[str, int]] = {}
-    for segment in SEGMENTS:
-        parts = ("selector", "attrib", "limit", "base")
-        nested[segment] = {part: values[f"{segment}.{part}"] for part in parts}
+    nested: dict[str, int | Segment] = {
+        segment: {
+            "selector": values[f"{segment}.selector"],
+            "attrib": values[f"{segment}.attrib"],
+            "limit": values[f"{segment}.limit"],
+            "base": values[f"{segment}.base"],
+        }
+        for segment in SEGMENTS
+    }
     return nested | {name: value for name, value in values.items() if "." not in name}
 
 
-def _lines(fields: dict[str, int | dict[str, int]], *, zeros: bool = False) -> None:
+def _lines(fields: "dict[str, int | Segment]", *, zeros: bool = False) -> None:
     for name, value in fields.items():
         if isinstance(value, dict):
             if zeros or any(value.values()):

@@ -13,6 +13,7 @@ from sev_attest.errors import Unsupported, reading
 from sev_attest.guest.spec import VMSA_PROFILES
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.parts import KernelHashes as HashesFacts
     from sev_attest.guest.cpu import CpuModel
     from sev_attest.guest.kernel_hashes import KernelHashes
     from sev_attest.guest.vmsa import VmsaPages, VmsaProfile
@@ -188,6 +189,17 @@ def _kernel_hashes(text: str) -> "KernelHashes":
         return KernelHashes(
             **{n: blob(part, (32,), n, only_text=True) for n, part in digests if part}
         )
+
+
+def hashes_of(kernel: "KernelHashes | None") -> "HashesFacts | None":
+    """Return the hashes of a kernel in hex, by name, for JSON; None without one."""
+    if kernel is None:
+        return None
+    return {
+        "kernel": kernel.kernel.hex(),
+        "initrd": kernel.initrd.hex(),
+        "cmdline": kernel.cmdline.hex(),
+    }
 
 
 def read_page(path: str) -> bytes:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from sev_attest._encoding import blob
 from sev_attest.cli.bundle import option
 from sev_attest.cli.inputs import Number, NumberRange, large_file
-from sev_attest.cli.options.boot import BUILT, KERNEL, PAGES, KernelOptions, StateOptions, no_state
+from sev_attest.cli.options.boot import (
+    BUILT,
+    KERNEL,
+    PAGES,
+    KernelOptions,
+    StateOptions,
+    hashes_of,
+    no_state,
+)
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported, reading
 from sev_attest.guest.firmware import Firmware
@@ -17,6 +25,7 @@ from sev_attest.sev.digest import MeasuredGuest, MeasuredRange, pages_for
 from sev_attest.sev.policy import GuestPolicy
 
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.sev import MeasuredGuest as MeasuredFacts
     from sev_attest.guest.vmsa import VmsaPages
 
 FILES = ("firmware", "kernel", "initrd", "vmsa_cpu0", "vmsa_cpu1")
@@ -148,14 +157,15 @@ class Measured(NamedTuple):
         return self.guest.ranges(self.vcpus) if self.guest else []
 
     @property
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> "MeasuredFacts":
         """The fields of a JSON document."""
-        kernel = self.guest and self.guest.kernel
-        hashes = {name: getattr(kernel, name).hex() for name in KERNEL} if kernel else None
         return {
             "digest": self.digest.hex(),
-            "measured": [part._asdict() for part in self.ranges],
-            "kernel_hashes": hashes,
+            "measured": [
+                {"what": one.what, "offset": one.offset, "size": one.size, "sha256": one.sha256}
+                for one in self.ranges
+            ],
+            "kernel_hashes": hashes_of(self.guest.kernel if self.guest else None),
         }
 
     def lines(self) -> list[str]:

@@ -209,7 +209,7 @@ def finish_launch(
 
     summary, weaknesses = Summary(), []
     if record is not None and record.root is not None:
-        summary.facts, lines = _exposures(launch, record, requirements)
+        summary.facts, lines = _exposures(launch, record, requirements, every=verbose)
         weaknesses = lines if verbose or not lines else [_counted(lines, launch, record)]
     opened = ledger.open()
     steps = KeyRelease(
@@ -318,14 +318,19 @@ def _secret_notes(launch: VerifiedLaunch, measured: Measured, *, recorded: bool)
 
 
 def _exposures(
-    launch: VerifiedLaunch, record: "LaunchRecord", requirements: "Requirements | None"
+    launch: VerifiedLaunch,
+    record: "LaunchRecord",
+    requirements: "Requirements | None",
+    *,
+    every: bool,
 ) -> tuple[dict[str, object], list[str]]:
     """Return the known weaknesses that affect this launch, as JSON fields and as lines.
 
-    The lines leave out those that the requirements acknowledge.
+    The fields name those that attestation cannot show too; with ``every``, they describe them and
+    those that do not affect it. The lines leave out those that the requirements acknowledge.
     """
     from sev_attest.cli.commands.advisories import affected_lines, documents
-    from sev_attest.owner.advisories import evaluate
+    from sev_attest.owner.advisories import AdvisoryVerdict, evaluate
 
     exposures = evaluate(
         generation=record.generation,
@@ -335,7 +340,9 @@ def _exposures(
     )
     known = requirements.acknowledged if requirements else frozenset()
     lines = affected_lines(e for e in exposures if e.advisory.id not in known)
-    return {"advisories": documents(exposures)}, lines
+    shown = [e for e in exposures if every or e.verdict is AdvisoryVerdict.AFFECTED]
+    unseen = [e.advisory.id for e in exposures if e.verdict is AdvisoryVerdict.UNSEEN]
+    return {"advisories": documents(shown), "unseen_advisories": unseen}, lines
 
 
 def _counted(lines: list[str], launch: VerifiedLaunch, record: "LaunchRecord") -> str:

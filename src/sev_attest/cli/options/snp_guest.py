@@ -9,13 +9,21 @@ from sev_attest._encoding import sha384_digest
 from sev_attest.cli import completion
 from sev_attest.cli.bundle import option
 from sev_attest.cli.inputs import FILE, Number, NumberRange, large_file
-from sev_attest.cli.options.boot import BUILT, KERNEL, KernelOptions, StateOptions, no_state
+from sev_attest.cli.options.boot import (
+    BUILT,
+    KERNEL,
+    KernelOptions,
+    StateOptions,
+    hashes_of,
+    no_state,
+)
 from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported, reading
 from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS
 
 # What measures a guest is imported where it is used: `snp verify` often needs none of it.
 if TYPE_CHECKING:
+    from sev_attest.cli.documents.snp import MeasuredGuest as MeasuredFacts
     from sev_attest.guest.kernel_hashes import KernelHashes
     from sev_attest.guest.vmsa import SnpProfile, VmsaPages
     from sev_attest.snp.digest import MeasuredPages, SnpGuest
@@ -208,13 +216,22 @@ class SnpMeasured(NamedTuple):
         return self.guest.ranges(self.vcpus)
 
     @property
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> "MeasuredFacts":
         """The fields of a JSON document."""
         return {
             "digest": self.digest.hex(),
             "vmsa_profile": self.guest.layout,
             "vcpus": self.vcpus,
-            "measured": [piece._asdict() for piece in self.ranges],
+            "measured": [
+                {
+                    "what": one.what,
+                    "address": one.address,
+                    "pages": one.pages,
+                    "type": one.type,
+                    "digest": one.digest,
+                }
+                for one in self.ranges
+            ],
             "kernel_hashes": hashes_of(self.guest.kernel),
         }
 
@@ -226,7 +243,7 @@ class SnpMeasured(NamedTuple):
             found.append(f"{where} {piece.what}: {piece.digest}")
             if piece.what == "KERNEL_HASHES":
                 indent = " " * 34
-                hashes = hashes_of(self.guest.kernel) or {}
+                hashes = dict(hashes_of(self.guest.kernel) or {})
                 found += [f"{indent}{name}: sha256 {value}" for name, value in hashes.items()]
         return [*found, f"launch digest: {self.digest.hex()}"]
 
@@ -239,11 +256,6 @@ def read_digest(name: str, text: str, what: str) -> bytes:
     """
     with reading(name):
         return sha384_digest(os.fsencode(text), what)
-
-
-def hashes_of(kernel: "KernelHashes | None") -> dict[str, str] | None:
-    """Return the hashes of a kernel in hex, by name; None without one."""
-    return {name: getattr(kernel, name).hex() for name in KERNEL} if kernel else None
 
 
 def measure_snp_guest(options: SnpGuestOptions, *, progress: bool) -> SnpMeasured:
