@@ -11,8 +11,14 @@ _COMMANDS = {
 
 
 @click.group(
-    "evidence", cls=LazyGroup, commands_by_name=_COMMANDS, prefix="evidence_",
-    no_args_is_help=False,
-)  # fmt: skip
+    "evidence",
+    cls=LazyGroup,
+    commands_by_name=_COMMANDS,
+    prefix="evidence_",
+    examples=(
+        "sev-attest evidence show vm1.json --output vm1.html",
+        "sev-attest evidence verify vm1.json --tik vm1_tik.bin --firmware OVMF.fd",
+    ),
+)
 def command() -> None:
     """Show and verify the evidence of a verdict, as --evidence FILE.json wrote it."""
