@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sev_attest._encoding import blob, from_base64, from_text, json_documents
 from sev_attest._wire import guid_bytes
+from sev_attest.cli.evidence.reader import from_bytes, to_bytes
 from sev_attest.domain_xml.capabilities import SevCapabilities
 from sev_attest.domain_xml.compare import same_but_session
 from sev_attest.domain_xml.domain import parse_domain
@@ -62,6 +63,7 @@ from snp_material import AMD, MILAN
 from snp_material import pem as label
 from snp_reports import VCEK, hcl, report, table
 from test_domain_xml import BLOB_B64, GODH_B64, RECORD
+from test_evidence_document import WHOLE
 
 STEP = 16
 MOST = 24
@@ -130,6 +132,14 @@ def sealed(text: bytes) -> object:
         "ciphertext": text.decode(),
     }  # fmt: skip
     return SealedSecrets.from_json(json.dumps(fields).encode())
+
+
+def evidence(name: str, data: bytes) -> object:
+    """Read and show evidence with a list of many things."""
+    document = json.loads(to_bytes(WHOLE))
+    (one,) = document[name]
+    document[name] = [one] * (len(data) // len(json.dumps(one)))
+    return from_bytes(json.dumps(document).encode())
 
 
 def reply(data: bytes) -> object:
@@ -405,6 +415,12 @@ CASES = {
     ),
     "sealed: padding": Case(
         read_content, lambda size: b"\1\0\1a\1\0\0\0x" + bytes(size), size=1 << 15
+    ),
+    "evidence: checks": Case(partial(evidence, "checks"), lambda size: b" " * size),
+    "evidence: advisories": Case(partial(evidence, "advisories"), lambda size: b" " * size),
+    "evidence: depth": Case(from_bytes, lambda size: b"[" * size),
+    "evidence: names": Case(
+        from_bytes, encoded(lambda size: f"{{{numbered('_{0}_:0,', size)}_a_:0}}".replace("_", '"'))
     ),
     # what a ledger's database may hold
     "box: whole": Case(Box.from_bytes, lambda size: b"\1\1k\1\0w" + bytes(size), size=1 << 16),

@@ -54,6 +54,7 @@ EXPECTED = {
     "completion": set(),
     "demo": _FILES,
     "domain": _FILES | _RECORD | {"xml", "sev_attest.domain_xml"},
+    "evidence": set(),
     "firmware": set(),
     "guest": set(),
     "host": _FILES,

@@ -131,7 +131,8 @@ def test_the_options_of_validate_are_in_sections(run: Run) -> None:
     titles = re.findall(r"^(\S.*):$", shown, re.MULTILINE)
     assert titles == [
         "The host's report", "The host", "The guest", "The guest's vCPUs", "Keys",
-        "Requirements and secrets", "Ledger", "Diagnosis", "Output", "Options", "Examples",
+        "Requirements and secrets", "Ledger", "Diagnosis", "Evidence", "Output", "Options",
+        "Examples",
     ]  # fmt: skip
 
 

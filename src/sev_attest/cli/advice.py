@@ -136,14 +136,14 @@ def corrected(
         without = [
             f"without {option_name(n)}" for n in changes if changes[n] is None and context.params[n]
         ]
-        words = _words(context, dict.fromkeys(context.params) | changes)
+        words = typed(context, dict.fromkeys(context.params) | changes)
         options = ", ".join([" ".join(words), *without])
         return None, f"if you meant that: the same with {options}"
-    command = " ".join([context.command_path, *_words(context, values)])
+    command = " ".join([context.command_path, *typed(context, values)])
     return command, f"if you meant that: {command}"
 
 
-def _words(context: click.Context, values: Mapping[str, object]) -> Iterator[str]:
+def typed(context: click.Context, values: Mapping[str, object]) -> Iterator[str]:
     """Yield options and arguments as they would be typed."""
     for parameter in context.command.params:
         value = values[str(parameter.name)]

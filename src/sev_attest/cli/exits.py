@@ -17,8 +17,8 @@ USAGE = 2
 INPUT_ERROR = 6
 INTERNAL = 70
 
-_GROUPS = ("certs", "domain", "guest", "host", "ledger", "report", "requirements", "secret",
-           "simulate", "snp", "vmsa")  # fmt: skip
+_GROUPS = ("certs", "domain", "evidence", "guest", "host", "ledger", "report", "requirements",
+           "secret", "simulate", "snp", "vmsa")  # fmt: skip
 _SUBGROUP = ["snp", "id-block"]
 
 

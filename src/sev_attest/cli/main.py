@@ -16,6 +16,7 @@ _COMMANDS = {
     "completion": "print the script for completion in bash, zsh or fish",
     "demo": "run a whole attestation on a simulated platform, from its chain to the verdict",
     "domain": "check and prepare libvirt's domain XML; read what a host offers",
+    "evidence": "show and verify the evidence of a verdict, as --evidence saved it",
     "firmware": "show what an OVMF image declares, and what it can attest",
     "guest": "inside a guest: check that SEV is active; ask for an SNP report, open secrets",
     "host": "check that a host is ready for SEV; export and manage its platform's certificates",

@@ -10,6 +10,7 @@ import click
 
 from sev_attest.cli import render, terminal
 from sev_attest.cli.attempt import Steps
+from sev_attest.cli.evidence.keep import Kept
 from sev_attest.cli.findings import document, listed, refusal
 from sev_attest.cli.inputs import read_small
 from sev_attest.cli.options.chain import ChainOptions
@@ -142,11 +143,14 @@ def session_for(
     target: TargetOptions,
     steps: Steps,
     output: VerdictOptions,
+    kept: Kept,
 ) -> Session:
     """Verify the host's chain, and make a session for its platform."""
     fetched = chain_of(host, str(target.connect)) if certificates.sev is None else {}
     try:
-        session = make_session((), fetched, certificates, policy, insecure=target.insecure)
+        session = make_session(
+            (), fetched, certificates, policy, insecure=target.insecure, kept=kept
+        )
     except ChainInvalid as error:
         if output.steps and output.text:
             render.steps(CHECKS, error.held, {f.check for f in error.failures}, err=True)
@@ -154,6 +158,7 @@ def session_for(
     platform = session.platform
     words = "the platform is not verified"
     if platform is not None:
+        kept.chain, kept.root = platform.chain, platform.root
         words = f"the chain leads to a trusted root: {platform.root.name}"
     steps.took("verify", words)
     return session

@@ -8,13 +8,14 @@ from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.store import StoreOptions
 from sev_attest.errors import Insecure
 from sev_attest.owner.record import LaunchRecord
-from sev_attest.sev.chain.verify import verify_chain
+from sev_attest.sev.chain.verify import complete, verify_chain
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.sev.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sev_attest.cli.evidence.keep import Kept
     from sev_attest.host import HostConnection
     from sev_attest.owner.ledger import Ledger
     from sev_attest.owner.requirements import Requirements
@@ -62,8 +63,9 @@ def make_session(
     policy: GuestPolicy,
     *,
     insecure: bool,
+    kept: "Kept | None" = None,
 ) -> Session:
-    """Verify the chain and make its session.
+    """Verify the chain and make its session; ``kept`` gets the chain for its evidence.
 
     Raises ChainInvalid; for a bare PDH, Insecure unless ``insecure``.
     """
@@ -76,7 +78,10 @@ def make_session(
                 hint="give the whole chain (`sevctl export` writes it); --insecure goes on without",
             )
         return Session.create_unverified(collected.pdh(), policy=policy)
-    verified = verify_chain(collected.chain(), roots=certificates.roots())
+    chain, roots = collected.chain(), certificates.roots()
+    if kept is not None:
+        kept.chain = complete(chain, roots)
+    verified = verify_chain(chain, roots=roots)
     return Session.create(verified, policy=policy)
 
 

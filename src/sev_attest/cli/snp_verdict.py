@@ -132,7 +132,7 @@ class SnpCase(NamedTuple):
         if self.output.as_json:
             render.any_document(command, ok=True, **facts, notes=[*notes])
         if self.output.text:
-            for line in (_first_line(verified), *said):
+            for line in (first_line(verified), *said):
                 terminal.say(f"OK: {render.one_line(line)}")
         self._steps(verified.held | self.expected.checks.keys())
         if self.output.text and self.output.verbose:
@@ -191,7 +191,8 @@ def _verified_facts(verified: VerifiedReport) -> dict[str, object]:
     }
 
 
-def _first_line(verified: VerifiedReport) -> str:
+def first_line(verified: VerifiedReport) -> str:
+    """Return the verdict on a verified report in one line."""
     whose = "not AMD's" if verified.root.product is None else "AMD's"
     vmpl = "asked for by the host" if verified.report.vmpl == HOST_VMPL else verified.report.vmpl
     key = verified.vek.kind.name

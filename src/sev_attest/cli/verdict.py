@@ -9,6 +9,7 @@ import click
 
 from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import option
+from sev_attest.cli.evidence.keep import Kept
 from sev_attest.cli.options.common import ExplainOptions
 from sev_attest.cli.options.guest import Measured
 from sev_attest.cli.options.owner import Summary
@@ -127,20 +128,21 @@ class Case:
         for note in self.notes:
             error.add_note(note)
 
-    def accepted(self, summary: Summary, command: str = "validate", **more: object) -> None:
+    def accepted(self, summary: Summary, kept: Kept, **more: object) -> None:
         """Print that the launch is verified, and how many secrets were released.
 
-        ``more`` are fields of the JSON document of ``command``.
+        ``more`` are fields of the JSON document of the command. Its evidence is written before.
         """
         secrets = summary.secrets
         held = CHECKS.keys() - _unchecked(self.info, self.policy)
         self.notes.extend(summary.notes)
         met = summary.met
+        allowed = met and {"launch": met.name, "guest": met.guest}
+        facts = self._facts | summary.facts | {"requirements": allowed}
+        facts |= {"checks": render.checks(CHECKS, held), "secrets": secrets}
+        kept.accepted(more | facts, self.notes)
         if self.output.as_json:
-            allowed = met and {"launch": met.name, "guest": met.guest}
-            facts = self._facts | summary.facts | {"requirements": allowed}
-            checks = render.checks(CHECKS, held)
-            render.any_document(command, ok=True, **more, **facts, checks=checks, secrets=secrets)
+            render.any_document(kept.command, ok=True, **more, **facts)
         if self.output.text:
             terminal.say("OK: Looks good to me")
             if secrets:

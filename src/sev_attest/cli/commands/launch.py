@@ -1,13 +1,16 @@
 """``sev-attest launch``: everything from the host's chain to the guest that runs."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from sev_attest.cli.attempt import Attempt, Steps
 from sev_attest.cli.bundle import Command
+from sev_attest.cli.evidence.keep import Kept
 from sev_attest.cli.inputs import STDIN
 from sev_attest.cli.options.connect import connect
+from sev_attest.cli.options.evidence import EvidenceOptions
 from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.guest import FILES, GuestOptions
 from sev_attest.cli.options.keys import KeyOptions
@@ -27,9 +30,9 @@ from sev_attest.cli.plan import (
     tell_dry,
 )
 from sev_attest.cli.sessions import creation, platform_notes
-from sev_attest.cli.usage import refuse
+from sev_attest.cli.usage import refuse, usage
 from sev_attest.cli.verdict import Case, VerdictOptions, find_allowed
-from sev_attest.errors import NotAttestable, SevAttestError, reading
+from sev_attest.errors import NotAttestable, SevAttestError, Unsupported, reading
 
 if TYPE_CHECKING:
     from sev_attest.cli.options.guest import Measured
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 @DemandOptions.given("owner")
 @StoreOptions.given("ledger")
 @FirmwareSearchOptions.given("search")
+@EvidenceOptions.given("evidence")
 @VerdictOptions.given("output")
 def command(
     *,
@@ -68,6 +72,7 @@ def command(
     owner: DemandOptions,
     ledger: StoreOptions,
     search: FirmwareSearchOptions,
+    evidence: EvidenceOptions,
     output: VerdictOptions,
 ) -> None:
     """Launch a domain on a libvirt host, attest it, give it its secrets, and let it run.
@@ -79,12 +84,33 @@ def command(
     memory, or in --store.
     """
     _check_usage(target, certificates, guest, owner, ledger)
+    refuse(_evidence_errors(evidence, options))
+    with evidence.kept("launch", force=options.force) as kept:
+        _launch(target, options, certificates, guest, owner, ledger=ledger, search=search,
+                output=output, kept=kept)  # fmt: skip
+
+
+def _launch(
+    target: TargetOptions,
+    options: LaunchOptions,
+    certificates: HostChainOptions,
+    guest: GuestOptions,
+    owner: DemandOptions,
+    *,
+    ledger: StoreOptions,
+    search: FirmwareSearchOptions,
+    output: VerdictOptions,
+    kept: Kept,
+) -> None:
+    """Plan a launch, take its steps, and print the verdict."""
     steps = Steps(output)
     wanted = read_wanted(target, options, guest, owner, progress=output.text)
+    kept.measured, kept.requirements = wanted.measured, wanted.whole
     host, notes = connect(str(target.connect), target.timeout, insecure=target.insecure)
     session = session_for(
-        host, certificates, wanted.policy, target=target, steps=steps, output=output
+        host, certificates, wanted.policy, target=target, steps=steps, output=output, kept=kept
     )
+    kept.ledger, kept.session_id = ledger, session.keys.session_id
     plan = plan_launch(host, session, target=target, options=options, wanted=wanted, steps=steps)
     plan.notes.extend([*notes, *platform_notes(session)])
     if options.dry_run:
@@ -99,8 +125,9 @@ def command(
         attempt.create(create, options.out, force=options.force)
         steps.took("session", f"{plan.record.name}, policy {session.policy}")
         live = attempt.live = _started(attempt, plan, insecure=target.insecure)
-        reported = _reported(live, plan, insecure=target.insecure)
-        case = Case(reported, _measured(reported, plan, wanted), output)
+        reported = kept.reported = _reported(live, plan, insecure=target.insecure)
+        measured = kept.measured = _measured(reported, plan, wanted)
+        case = Case(reported, measured, output)
         everywhere = SearchOptions(**vars(search), keys=None)
         stated = Stated(ReportedOptions.none(), guest, KeyOptions.none(), everywhere)
         verified = case.verify(plan.session.keys, stated)
@@ -129,7 +156,7 @@ def command(
         if output.text and not summary.secrets:
             summary.notes.append("the guest got no secret, and its session is closed")
         case.accepted(
-            summary, "launch", dry_run=False, domain=plan.name, guest="running", steps=steps.taken
+            summary, kept, dry_run=False, domain=plan.name, guest="running", steps=steps.taken
         )
 
 
@@ -150,6 +177,13 @@ def _check_usage(
         owner.demand_errors(),
         ledger.store_errors(),
     )
+
+
+def _evidence_errors(evidence: EvidenceOptions, options: LaunchOptions) -> Iterator[Unsupported]:
+    """Yield an error for evidence that cannot be made, or of a launch that is none."""
+    yield from evidence.errors()
+    if evidence.evidence and options.dry_run:
+        yield usage("--dry-run judges no launch: there is no evidence of it (--evidence)")
 
 
 def _reported(live: Live, plan: Plan, *, insecure: bool) -> Reported:

@@ -3,7 +3,9 @@
 import click
 
 from sev_attest.cli.bundle import Command
+from sev_attest.cli.evidence.keep import Kept
 from sev_attest.cli.inputs import FILE
+from sev_attest.cli.options.evidence import EvidenceFileOptions
 from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.snp import SnpCertificateOptions
 from sev_attest.cli.options.snp_expected import (
@@ -42,6 +44,7 @@ from sev_attest.snp.expected import Expected
 @SnpGuestOptions.given("guest")
 @FirmwareSearchOptions.given("search")
 @SnpDemandOptions.given("demands")
+@EvidenceFileOptions.given("evidence")
 @SnpVerdictOptions.given("output")
 def command(
     *,
@@ -52,6 +55,7 @@ def command(
     guest: SnpGuestOptions,
     search: FirmwareSearchOptions,
     demands: SnpDemandOptions,
+    evidence: EvidenceFileOptions,
     output: SnpVerdictOptions,
 ) -> None:
     """Verify an SEV-SNP report up to AMD's pinned root.
@@ -69,27 +73,49 @@ def command(
         options.errors(report, certificates, (*guest.files, *owner.files, *demands.files)),
         owner.errors(),
         guest_errors(guest, owner, search, explain=output.explain),
+        evidence.errors(),
     )
-    demanded = demands.read()
-    evidence = evidence_of(report, content_at(report))
-    found, roots = options.read(evidence.certificates, certificates)
+    with evidence.kept("snp-verify", force=evidence.force) as kept:
+        _verify(report, certificates, options, owner, guest, search=search, demands=demands,
+                output=output, kept=kept)  # fmt: skip
+
+
+def _verify(
+    report: str,
+    certificates: tuple[str, ...],
+    options: SnpCertificateOptions,
+    owner: ExpectedOptions,
+    guest: SnpGuestOptions,
+    *,
+    search: FirmwareSearchOptions,
+    demands: SnpDemandOptions,
+    output: SnpVerdictOptions,
+    kept: Kept,
+) -> None:
+    """Verify a report, then what its owner requires, and print the verdict."""
+    demanded = kept.requirements = demands.read()
+    received = evidence_of(report, content_at(report))
+    found, roots = options.read(received.certificates, certificates)
+    kept.certificates, kept.at = found, options.at
     measured = measure_snp_guest(guest, progress=output.text) if guest.described else None
     report_data, answered = owner.bound_data()
     expected = Expected(
         report_data=report_data,
         launch_digest=measured.digest if measured else owner.launch_digest,
-        runtime_data=evidence.runtime_data,
+        runtime_data=received.runtime_data,
     )
-    case = SnpCase(evidence, expected, measured, output, output.explain)
+    case = kept.case = SnpCase(received, expected, measured, output, output.explain)
+    kept.measured = measured
     try:
-        verified = case.verify(found, roots, options.at)
+        verified = kept.verified = case.verify(found, roots, options.at)
     except ReportInvalid as error:
         case.refused(error, guest, search)
         raise
     facts, said = case.facts(verified), []
-    left = [*open_notes(evidence.report, expected), *answered]
+    left = [*open_notes(received.report, expected), *answered]
     notes = [*verified.notes, *left, *case.notes]
     if demanded is not None:
         notes = [note for note in notes if note != GUEST]
         said = [demands.hold(demanded, verified, facts, notes, output)]
+    kept.accepted(facts, notes)
     case.accepted(verified, facts, notes, *said)

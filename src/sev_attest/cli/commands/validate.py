@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import click
 
 from sev_attest.cli.bundle import Command, option_name
+from sev_attest.cli.evidence.keep import Kept
 from sev_attest.cli.inputs import STDIN
+from sev_attest.cli.options.evidence import EvidenceOptions
 from sev_attest.cli.options.guest import FILES, VCPU_STATE, GuestOptions, measure_guest
 from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.live import HostOptions, attach
@@ -41,6 +43,7 @@ from sev_attest.errors import Unsupported
 @OwnerOptions.given("owner")
 @WaitingOptions.given("ledger")
 @SearchOptions.given("search")
+@EvidenceOptions.given("evidence")
 @VerdictOptions.given("output")
 def command(
     *,
@@ -51,6 +54,7 @@ def command(
     owner: OwnerOptions,
     ledger: WaitingOptions,
     search: SearchOptions,
+    evidence: EvidenceOptions,
     output: VerdictOptions,
 ) -> None:
     """Check the measurement of a launch against the guest that its owner meant to start.
@@ -60,12 +64,31 @@ def command(
     (--firmware ...); and the session's keys, or a session that waits in --store. With a connection,
     the guest is sent its secrets and then runs.
     """
-    _check_usage(reported, host, guest, keys, owner, ledger=ledger)
+    _check_usage(reported, host, guest, keys, owner, ledger=ledger, evidence=evidence)
+    with evidence.kept("validate", force=owner.force) as kept:
+        _validate(reported, host, guest, keys, owner, ledger=ledger, search=search, output=output,
+                  kept=kept)  # fmt: skip
+
+
+def _validate(
+    reported: ReportedOptions,
+    host: HostOptions,
+    guest: GuestOptions,
+    keys: KeyOptions,
+    owner: OwnerOptions,
+    *,
+    ledger: WaitingOptions,
+    search: SearchOptions,
+    output: VerdictOptions,
+    kept: Kept,
+) -> None:
+    """Check the measurement of a launch, then what its owner requires, and print the verdict."""
     pending = ledger.take()
     session = keys.read() if pending is None else pending.keys
     record = reported.read_record() if pending is None else pending.record
     secrets = owner.secrets()
-    whole = owner.read_requirements()
+    kept.ledger, kept.session_id = ledger, session.session_id
+    whole = kept.requirements = owner.read_requirements()
     requirements = owner.narrowed(whole, described=guest.described)
     # Only the owner's options describe the guest: what a host adds to them comes later.
     allowed = None if guest.described else requirements
@@ -75,6 +98,7 @@ def command(
     launch = read_reported(
         reported, session, claims, record=record, kernel=kernel, insecure=host.insecure
     )
+    kept.reported = launch
     if reported.policy is None and launch.record is None:
         # The host must not choose that the vCPU state which its owner means is left out.
         refuse(guest.unmeasured(launch.policy, VCPU_STATE))
@@ -85,6 +109,7 @@ def command(
         measured = find_allowed(launch, session, allowed.digests)
     else:
         measured = measure_guest(guest, guest.num_cpus, launch.policy, progress=output.text)
+    kept.measured = measured
     launch.require_kernel(measured, insecure=host.insecure)
     case = Case(reported=launch, measured=measured, output=output)
     verified = case.verify(session, Stated(reported, guest, keys, search))
@@ -103,7 +128,7 @@ def command(
             insecure=host.insecure,
             verbose=output.steps,
         )
-    case.accepted(summary)
+    case.accepted(summary, kept)
 
 
 def _check_usage(
@@ -114,6 +139,7 @@ def _check_usage(
     owner: OwnerOptions,
     *,
     ledger: WaitingOptions,
+    evidence: EvidenceOptions,
 ) -> None:
     """Raise the usage errors of virt-qemu-sev-validate, and those of our own options."""
     waiting = ledger.session is not None
@@ -126,6 +152,7 @@ def _check_usage(
         () if waiting else keys.errors(),
         ledger.errors([*keys.stated("tik", "tek", "tk"), *reported.stated("record")]),
         owner.errors(record=recorded, waiting=waiting, hosted=host.live),
+        evidence.errors(),
         _stdin_errors(reported, guest, keys, owner),
     )
 

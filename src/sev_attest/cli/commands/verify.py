@@ -8,9 +8,11 @@ import click
 
 from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Command
+from sev_attest.cli.evidence.keep import Kept
 from sev_attest.cli.inputs import FILE, STDIN
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import OutputOptions
+from sev_attest.cli.options.evidence import EvidenceFileOptions
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import ChainInvalid, Unsupported
 from sev_attest.sev.chain.chain import Chain
@@ -34,9 +36,15 @@ if TYPE_CHECKING:
     "--each", is_flag=True, help="Every INPUT is a whole chain: verify all, on all cores."
 )
 @ChainOptions.given("certificates")
+@EvidenceFileOptions.given("evidence")
 @OutputOptions.given("output")
 def command(
-    *, inputs: tuple[str, ...], each: bool, certificates: ChainOptions, output: OutputOptions
+    *,
+    inputs: tuple[str, ...],
+    each: bool,
+    certificates: ChainOptions,
+    evidence: EvidenceFileOptions,
+    output: OutputOptions,
 ) -> None:
     """Verify a platform's certificates up to AMD's pinned root.
 
@@ -48,16 +56,24 @@ def command(
     if any could not be read.
     """
     if each:
-        refuse(_each_errors(inputs, certificates))
+        refuse(_each_errors(inputs, certificates, evidence))
         _print_each(inputs, certificates, output)
         return
-    refuse(certificates.errors(inputs))
-    chain = certificates.collect(inputs).chain()
+    refuse(certificates.errors(inputs), evidence.errors())
+    with evidence.kept("verify", force=evidence.force) as kept:
+        _verify(inputs, certificates, output, kept)
+
+
+def _verify(
+    inputs: tuple[str, ...], certificates: ChainOptions, output: OutputOptions, kept: Kept
+) -> None:
+    """Verify one chain, and print the verdict."""
+    chain = kept.chain = certificates.collect(inputs).chain()
     roots = certificates.roots()
     try:
         verified = verify_chain(chain, roots=roots)
     except ChainInvalid as error:
-        chain = complete(chain, roots)
+        chain = kept.chain = complete(chain, roots)
         failed = {failure.check for failure in error.failures}
         error.facts = {**_facts(chain, error.held, failed)}
         if output.text:
@@ -65,7 +81,9 @@ def command(
             terminal.say("NOT VERIFIED: do not trust this platform")
         raise
     held = CHECKS.keys()
+    kept.chain, kept.root = verified.chain, verified.root
     notes = render.platform_notes(verified)
+    kept.accepted({}, notes)
     if output.text:
         _show(verified.chain, held, set(), verbose=output.verbose)
         terminal.say(f"OK: the chain leads to a trusted root: {verified.root.name}")
@@ -76,9 +94,11 @@ def command(
         render.document("verify", ok=True, generation=generation, root=root, notes=notes, **facts)
 
 
-def _each_errors(inputs: tuple[str, ...], certificates: ChainOptions) -> Iterator[Unsupported]:
+def _each_errors(
+    inputs: tuple[str, ...], certificates: ChainOptions, evidence: EvidenceFileOptions
+) -> Iterator[Unsupported]:
     """Yield an error for what cannot be combined with --each."""
-    beside = certificates.stated("sev", "oca", "cek")
+    beside = certificates.stated("sev", "oca", "cek") + ["--evidence"] * bool(evidence.evidence)
     if beside:
         yield usage(f"--each excludes {', '.join(beside)}")
     if not inputs:

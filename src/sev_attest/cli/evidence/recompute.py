@@ -1,0 +1,217 @@
+"""Recompute what evidence claims, as far as its own bytes and the inputs at hand allow.
+
+Nothing that the file says is taken for granted: chains and reports are verified from their bytes,
+up to pinned roots or those that are named here; a measurement is computed under the TIK.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from sev_attest.cli.evidence.claims import AtHand, Claim, checks_again, same
+from sev_attest.cli.evidence.document import (
+    STRUCTURE,
+    ChainPart,
+    Evidence,
+    LaunchPart,
+    MeasuredPart,
+    RecordPart,
+)
+from sev_attest.cli.evidence.reader import decoded, unhexed
+from sev_attest.cli.evidence.recompute_report import recompute_report
+from sev_attest.errors import (
+    ChainInvalid,
+    MalformedInput,
+    MeasurementMismatch,
+    NotVerified,
+)
+from sev_attest.sev.keys import TransportKeys
+from sev_attest.sev.launch_info import LaunchInfo
+from sev_attest.sev.policy import GuestPolicy
+
+
+def recompute(evidence: Evidence, at_hand: AtHand) -> list[Claim]:
+    """Return every claim with what was found; raises MalformedInput for bytes of another kind."""
+    claimed = {one["id"]: one["ok"] for one in evidence["checks"]}
+    if len(claimed) != len(evidence["checks"]):
+        raise MalformedInput(STRUCTURE, "checks", "a check is there twice")
+    chain, report, launch = evidence["chain"], evidence["report"], evidence["launch"]
+    found: list[Claim] = []
+    if chain is not None:
+        found += _chain(chain, claimed, at_hand)
+    if report is not None:
+        found += recompute_report(report, claimed, at_hand)
+    if launch is not None:
+        found += _launch(evidence, launch, claimed, at_hand)
+    meant = meant_digest(evidence)
+    if meant is not None:
+        found.append(_digest(meant, evidence["measured"], at_hand))
+    found += _ledger(evidence)
+    absent = list(_absent(evidence, found))
+    known = {one.check for one in (*found, *absent)}
+    return [*found, *absent, *_others(evidence, known, claimed)]
+
+
+def _absent(evidence: Evidence, found: list[Claim]) -> Iterator[Claim]:
+    """Yield a claim that does not hold for a verdict without what it has to rest on."""
+    needed = {
+        "verify": "chain.ark.trusted",
+        "snp-verify": "snp.report.signature",
+        "validate": "launch.measurement",
+        "launch": "launch.measurement",
+    }[evidence["command"]]
+    if evidence["ok"] and not any(one.check == needed and one.needed for one in found):
+        yield Claim(check=needed, claimed=True, found=False, why="nothing in the file shows it",
+                    needed=True)  # fmt: skip
+
+
+def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand) -> Iterator[Claim]:
+    from sev_attest.sev.chain.chain import Chain
+    from sev_attest.sev.chain.verify import CHECKS, verify_chain
+
+    data = b"".join(decoded(one["bytes"], "chain") for one in part["certificates"])
+    chain = Chain.from_bytes(data)
+    root, why = None, ""
+    failed: dict[str, str] = {}
+    try:
+        verified = verify_chain(chain, roots=at_hand.roots)
+    except ChainInvalid as error:
+        held: frozenset[str] = error.held
+        failed = {one.check: one.message for one in error.failures}
+    else:
+        held, root = frozenset(CHECKS), verified.root.name
+        chain = verified.chain
+    yield from checks_again(CHECKS, held, failed, claimed)
+    prints = {one.role: one.fingerprint for one in chain.certificates}
+    yield same(
+        "chain.fingerprints",
+        all(prints.get(one["role"]) == one["fingerprint"] for one in part["certificates"]),
+        "the fingerprints are those of the certificates",
+    )
+    why = f"it leads to {root}" if root else "it leads to no trusted root"
+    yield same("chain.root", part["root"] == root, why)
+
+
+def _launch(
+    evidence: Evidence, part: LaunchPart, claimed: Mapping[str, bool | None], at_hand: AtHand
+) -> Iterator[Claim]:
+    from sev_attest.sev.launch import CHECKS
+
+    measured, record = evidence["measured"], evidence["record"]
+    held, failed = _judged(part, measured, at_hand)
+    for check, words in CHECKS.items():
+        claim = claimed.get(check)
+        found = True if check in held else False if check in failed else None
+        why, needed = failed.get(check, words), claim is not None
+        if check == "launch.measurement":
+            needed = True
+            why = why if found is not None else _no_measurement(measured, failed)
+        elif claim is None:  # nothing was reported or demanded, so it was not made
+            found = None
+        yield Claim(check=check, claimed=claim, found=found, why=why, needed=needed)
+    if record is not None and at_hand.tik is not None:
+        keys = TransportKeys(tik=at_hand.tik, tek=bytes(16))
+        holds = keys.session_id == record["session_id"]  # both are public
+        yield same("record.session", holds, "the TIK is that of the session in the record")
+    if record is not None:
+        yield _platform(record, evidence["chain"])
+
+
+def _platform(record: RecordPart, chain: ChainPart | None) -> Claim:
+    """Return whether the record is that of the chain, which is a claim of its own."""
+    if chain is None:
+        why = "the file has the fingerprints of the platform, and not its chain"
+        claimed = None if record["root"] is None else True
+        return Claim(check="record.platform", claimed=claimed, found=None, why=why)
+    prints = {one["role"]: one["fingerprint"] for one in chain["certificates"]}
+    holds = (record["pdh"], record["cek"]) == (prints.get("PDH"), prints.get("CEK"))
+    holds = holds and record["root"] == chain["root"]
+    return same("record.platform", holds, "the session was made for the platform of the chain")
+
+
+def _judged(
+    part: LaunchPart, measured: MeasuredPart | None, at_hand: AtHand
+) -> tuple[set[str], dict[str, str]]:
+    """Return the checks of a launch that hold and that fail, as far as the inputs allow."""
+    from sev_attest.sev.launch import CHECKS, verify_launch
+
+    info = LaunchInfo(
+        measurement=decoded(part["measurement"], "launch.measurement"),
+        api_major=part["api_major"],
+        api_minor=part["api_minor"],
+        build_id=part["build_id"],
+        policy=part["reported_policy"],
+    )
+    digest = unhexed(measured["digest"], "measured.digest") if measured else bytes(32)
+    # Without the TIK, the steps before the measurement are still taken.
+    keys = TransportKeys(tik=at_hand.tik or bytes(16), tek=bytes(16))
+    policy = GuestPolicy(part["policy"])
+    if info.nonce != unhexed(part["nonce"], "launch.nonce"):
+        raise MalformedInput(STRUCTURE, "launch.nonce", "is not that of the measurement")
+    try:
+        verify_launch(info, keys=keys, policy=policy, digest=digest)
+    except NotVerified as error:
+        order = list(CHECKS)
+        held = set(order[: order.index(error.check)])
+        known = not isinstance(error, MeasurementMismatch) or (at_hand.tik and measured)
+        return held, {error.check: str(error)} if known else {}
+    return set(CHECKS) if at_hand.tik and measured else set(CHECKS) - {"launch.measurement"}, {}
+
+
+def _no_measurement(measured: MeasuredPart | None, failed: Mapping[str, str]) -> str:
+    """Return why a measurement could not be recomputed."""
+    if failed:
+        return "an earlier check failed"
+    if measured is None:
+        return "the file has no launch digest"
+    return "it is the HMAC under the TIK, which only the owner has (--tik)"
+
+
+def meant_digest(evidence: Evidence) -> str | None:
+    """Return the launch digest of the guest that was meant, in hex; None if none was.
+
+    Raises MalformedInput for two of them: a report would be held to one, the guest to the other.
+    """
+    measured, report = evidence["measured"], evidence["report"]
+    digest = measured and measured["digest"]
+    if report is None:
+        return digest
+    if measured is not None and digest != report["launch_digest"]:
+        raise MalformedInput(STRUCTURE, "measured.digest", "is not the report's launch_digest")
+    return report["launch_digest"]
+
+
+def _digest(digest: str, part: MeasuredPart | None, at_hand: AtHand) -> Claim:
+    """Return whether the guest that was described has the launch digest of the file."""
+    if at_hand.digest is None:
+        why = "it is what the file says: describe the guest (--firmware ...)"
+        return Claim(check="measured.digest", claimed=True, found=None, why=why)
+    ranges = part["ranges"] if part else []
+    holds = at_hand.digest.hex() == digest and ranges in ([], at_hand.ranges)
+    return same("measured.digest", holds, "it is that of the guest that was described")
+
+
+def _ledger(evidence: Evidence) -> Iterator[Claim]:
+    """Yield whether each event has its own hash; only the ledger shows that none is missing."""
+    if not evidence["ledger"]:
+        return
+    from sev_attest.owner.ledger.story import event_hash
+
+    names = ("seq", "time", "session_id", "kind", "detail", "previous")
+    rows = [cast("dict[str, object]", one) for one in evidence["ledger"]]
+    holds = all(row["hash"] == event_hash(tuple(row[name] for name in names)) for row in rows)
+    why = "each event has its own hash; only the ledger itself shows that none is missing"
+    yield same("ledger.events", holds, why)
+
+
+def _others(
+    evidence: Evidence, known: set[str], claimed: Mapping[str, bool | None]
+) -> Iterator[Claim]:
+    """Yield the claims for which the file has nothing to recompute them from."""
+    for check, ok in claimed.items():
+        if check not in known and not check.startswith("requirements."):
+            why = "the file has nothing that shows it"
+            yield Claim(check=check, claimed=ok, found=None, why=why, needed=ok is True)
+    if evidence["requirements"] is not None:
+        met = evidence["requirements"]["met"]
+        why = "the requirements stay with their owner; the file has their fingerprint"
+        yield Claim(check="requirements", claimed=met, found=None, why=why)

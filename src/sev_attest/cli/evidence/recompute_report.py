@@ -1,0 +1,98 @@
+"""Recompute an SEV-SNP report in evidence: from its bytes, up to a trusted root."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sev_attest.cli.evidence.claims import AtHand, Claim, checks_again, same
+from sev_attest.cli.evidence.document import STRUCTURE, ReportPart
+from sev_attest.cli.evidence.reader import decoded, unhexed
+from sev_attest.errors import MalformedInput, ReportInvalid
+
+if TYPE_CHECKING:
+    from sev_attest.snp.certificate_files import X509Value
+    from sev_attest.snp.expected import Expected
+    from sev_attest.snp.report import AttestationReport
+
+_HASHES = ("sha256", "sha384", "sha512")
+_MOST_CERTIFICATES, _MOST_LISTS = 1000, 100
+"""Each may cost a signature's check; an honest report has three certificates and one list."""
+
+
+def recompute_report(
+    part: ReportPart, claimed: Mapping[str, bool | None], at_hand: AtHand
+) -> Iterator[Claim]:
+    """Yield every check of a report, made again at the time that the file states.
+
+    ``claimed`` are the checks of the file. Raises MalformedInput for bytes of another kind.
+    """
+    from sev_attest.snp.verify import CHECKS, verify_report
+
+    report, given, expected = _received(part)
+    when = _time(part["at"])
+    root, failed = None, {}
+    try:
+        verified = verify_report(report, given, roots=at_hand.snp_roots, at=when)
+    except ReportInvalid as error:
+        whole = expected.added_to(error, report)
+        held, failed = whole.held, {one.check: one.message for one in whole.failures}
+    except MalformedInput as error:  # no certificate that could have signed it
+        yield Claim(check="snp.report.signature", claimed=None, found=None, why=str(error))
+        return
+    else:
+        unmet = {one.check: one.message for one in expected.failures(report)}
+        held = (verified.held | expected.checks.keys()) - unmet.keys()
+        root, failed = verified.root.name, unmet
+    yield from checks_again({**CHECKS, **expected.checks}, held, failed, claimed)
+    if root is not None:
+        why = f"it leads to {root}, judged at {part['at']}, the time that the file states"
+        yield same("snp.root", part["root"] in (None, root), why)
+
+
+def _received(part: ReportPart) -> "tuple[AttestationReport, list[X509Value], Expected]":
+    """Return the report, the certificates and lists with it, and what it had to say."""
+    from sev_attest.snp.certificate_files import read_certificates
+    from sev_attest.snp.certificates import Certificate
+    from sev_attest.snp.expected import Expected
+    from sev_attest.snp.hcl import RuntimeData
+    from sev_attest.snp.report import AttestationReport
+
+    values: dict[str, Any] = {}
+    runtime = part["runtime_data"]
+    if runtime is not None:
+        if runtime["hash_name"] not in _HASHES:
+            raise MalformedInput(STRUCTURE, "report.runtime_data", "is bound by an unknown hash")
+        content = decoded(runtime["content"], "report.runtime_data")
+        values["runtime_data"] = RuntimeData(content=content, hash_name=runtime["hash_name"])
+    for name, text in (
+        ("report_data", part["report_data"]),
+        ("launch_digest", part["launch_digest"]),
+    ):
+        if text is not None:
+            values[name] = unhexed(text, f"report.{name}")
+    if (
+        len(part["certificates"]) > _MOST_CERTIFICATES
+        or len(part["revocation_lists"]) > _MOST_LISTS
+    ):
+        raise MalformedInput(STRUCTURE, "report", "has too many certificates or lists")
+    given: list[X509Value] = []
+    report = AttestationReport.from_bytes(decoded(part["report"], "report"))
+    for one in part["certificates"]:
+        found = read_certificates(decoded(one["bytes"], "report.certificates"))
+        prints = [each.fingerprint for each in found if isinstance(each, Certificate)]
+        if prints != [one["fingerprint"]]:
+            raise MalformedInput(STRUCTURE, "fingerprint", "is not that of the certificate")
+        given += found
+    for text in part["revocation_lists"]:
+        given += read_certificates(decoded(text, "report.revocation_lists"))
+    return report, given, Expected(**values)
+
+
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise MalformedInput(STRUCTURE, "report.at", "is not a time") from None
+    if found.tzinfo is None:
+        raise MalformedInput(STRUCTURE, "report.at", "has no time zone")
+    return found
