@@ -9,6 +9,7 @@ import jsonschema
 
 PLACE = files("sev_attest") / "schemas"
 OF_FILES = {
+    "sev-attest/evidence/1": "evidence",
     "sev-attest/launch/1": "launch-record",
     "sev-attest/manifest/1": "manifest",
     "sev-attest/requirements/1": "requirements",

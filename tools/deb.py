@@ -28,7 +28,11 @@ PYTHON = "usr/lib/python3/dist-packages"
 DOCS = "usr/share/doc/sev-attest"
 NOBODY = "the sev-attest authors <sev-attest@localhost>"
 """The maintainer, unless whoever publishes the package is named: Debian wants an address."""
-SUGGESTED = {"libvirt": "python3-libvirt", "postgres": "python3-psycopg"}
+SUGGESTED = {
+    "evidence": "python3-jinja2",
+    "libvirt": "python3-libvirt",
+    "postgres": "python3-psycopg",
+}
 """Debian's packages for the extras that it has."""
 BEFORE_RELEASES = 1580601600
 """The date of files where there is no release yet: that of hatchling's wheels."""

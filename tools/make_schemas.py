@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of the package: one for each document of ``cli/documents/``.
+"""Write the JSON Schemas of the package: one for each document of ``cli/documents/``, and evidence.
 
     python tools/make_schemas.py [--check]
 
@@ -32,6 +32,7 @@ from typing import (
 from sev_attest.cli import documents
 from sev_attest.cli.documents import advisory_files, files, owner_toml, parts, printer
 from sev_attest.cli.documents.advisory_files import UNVERSIONED
+from sev_attest.cli.evidence import document as evidence
 
 PLACE = Path(documents.__file__).parent.parent.parent / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -104,7 +105,7 @@ def _inside(annotation: ast.expr | None) -> ast.expr:
 
 def _files() -> Iterator[type]:
     """Yield the class of every file."""
-    for module in (advisory_files, files, owner_toml):
+    for module in (advisory_files, evidence, files, owner_toml):
         for name in _bodies(module):
             kind = getattr(module, name)
             if "schema" in kind.__annotations__ or kind in UNVERSIONED:

@@ -13,6 +13,7 @@ import pytest
 import test_cli_launch
 import test_cli_owner
 from conftest import Ran, Run
+from schemas import misfits
 from sev_attest.cli.evidence import parts
 from sev_attest.cli.evidence.document import SCHEMA
 from sev_attest.errors import LaunchRefused
@@ -50,6 +51,7 @@ def saved(ran: Ran, code: int) -> Any:
     assert ran.code == code, ran.err
     found = json.loads(Path("e.json").read_bytes())
     assert found["schema"] == SCHEMA
+    assert misfits(found) == []
     assert (found["ok"], found["exit"]) == (code == 0, code)
     return found
 

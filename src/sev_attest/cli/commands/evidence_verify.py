@@ -1,7 +1,7 @@
 """``sev-attest evidence verify``."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +17,9 @@ from sev_attest.cli.options.evidence_verify import RecomputeOptions
 from sev_attest.cli.options.snp_guest import SnpGuestOptions
 from sev_attest.cli.usage import refuse
 from sev_attest.errors import Insecure, NotVerified, SevAttestError, reading
+
+if TYPE_CHECKING:
+    from sev_attest.cli.documents.evidence import EvidenceFacts, RecomputedClaim
 
 _SHOWN = 3
 _WIDTH = 15
@@ -52,11 +55,11 @@ def command(
         claims = recompute(evidence, at_hand)
     error = _verdict(evidence, claims, insecure=options.insecure)
     notes = list(_notes(evidence, claims))
-    facts = {
+    facts: EvidenceFacts = {
         "of": evidence["command"],
         "summary": evidence["summary"],
         "refusal": not evidence["ok"],
-        "claims": [asdict(one) | {"agrees": one.agrees} for one in claims],
+        "claims": [_facts_of(one) for one in claims],
         "notes": notes,
     }
     if output.text:
@@ -67,7 +70,7 @@ def command(
             line = f"{one.words:<{_WIDTH}}{one.check:<26} {one.why}"
             click.echo(render.one_line(line.rstrip()))
     if error is not None:
-        error.facts = facts
+        error.facts = {**facts}
         for note in notes:
             error.add_note(note)
         raise error
@@ -86,6 +89,17 @@ _WORDS = {
     True: "everything that the evidence claims was recomputed, and holds",
     False: "what could be recomputed of the evidence holds",
 }
+
+
+def _facts_of(claim: Claim) -> "RecomputedClaim":
+    return {
+        "check": claim.check,
+        "claimed": claim.claimed,
+        "found": claim.found,
+        "why": claim.why,
+        "needed": claim.needed,
+        "agrees": claim.agrees,
+    }
 
 
 def _verdict(evidence: Evidence, claims: list[Claim], *, insecure: bool) -> SevAttestError | None:

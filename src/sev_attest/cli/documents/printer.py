@@ -22,6 +22,7 @@ from sev_attest.cli.documents.domains import (
     DomainCheck,
     DomainPrepare,
 )
+from sev_attest.cli.documents.evidence import EvidenceShow, EvidenceVerify
 from sev_attest.cli.documents.guests import (
     Firmware,
     Measure,
@@ -128,6 +129,10 @@ class Printer(Protocol):
     def __call__(self, of: Literal["domain check"], /, **_: Unpack[DomainCheck]) -> None: ...
     @overload
     def __call__(self, of: Literal["domain prepare"], /, **_: Unpack[DomainPrepare]) -> None: ...
+    @overload
+    def __call__(self, of: Literal["evidence show"], /, **_: Unpack[EvidenceShow]) -> None: ...
+    @overload
+    def __call__(self, of: Literal["evidence verify"], /, **_: Unpack[EvidenceVerify]) -> None: ...
     @overload
     def __call__(self, of: Literal["firmware"], /, **_: Unpack[Firmware]) -> None: ...
     @overload

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from sev_attest.errors import Failure, SevAttestError, Unsupported
 
 if TYPE_CHECKING:
+    from sev_attest.cli.evidence.document import OfCommand
     from sev_attest.cli.options.common import LedgerOptions
     from sev_attest.cli.options.guest import Measured
     from sev_attest.cli.options.reported import Reported
@@ -39,9 +40,9 @@ class Kept:
     judged. An error in writing never hides the refusal.
     """
 
-    def __init__(self, command: str, places: tuple[str, ...], *, force: bool) -> None:
+    def __init__(self, command: "OfCommand", places: tuple[str, ...], *, force: bool) -> None:
         """Take the command's name and the files to write; none of them means no evidence."""
-        self.command: str = command
+        self.command: OfCommand = command
         self.places: tuple[str, ...] = places
         self.began: datetime = datetime.now(UTC)
         self.chain: Chain | None = None

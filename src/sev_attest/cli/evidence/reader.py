@@ -5,7 +5,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from types import UnionType
-from typing import Any, NoReturn, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
 from sev_attest.cli.evidence.document import SCHEMA, STRUCTURE, Evidence
 from sev_attest.errors import MalformedInput
@@ -41,8 +41,6 @@ def from_bytes(data: bytes) -> Evidence:
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise MalformedInput(STRUCTURE, "schema", f"this is not a {SCHEMA} document")
     _conform(found, Evidence, "")
-    if found["command"] not in _PARTS:
-        raise MalformedInput(STRUCTURE, "command", f"is none of {', '.join(_PARTS)}")
     for name in sorted(set().union(*_PARTS.values()) - _PARTS[found["command"]]):
         if found[name] is not None:
             raise MalformedInput(STRUCTURE, name, f"is no part of {found['command']}")
@@ -84,9 +82,12 @@ def _no_constant(_name: str) -> NoReturn:
 
 def _conform(value: object, kind: Any, place: str) -> None:
     """Raise MalformedInput if a value is not of a type of this module, down to its leaves."""
-    if isinstance(kind, UnionType):
+    if get_origin(kind) in {Union, UnionType}:
         if value is not None:
             _conform(value, get_args(kind)[0], place)
+    elif get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise MalformedInput(STRUCTURE, place, f"is none of {', '.join(get_args(kind))}")
     elif get_origin(kind) is list:
         for at, one in enumerate(_of(list, value, place)):
             _conform(one, get_args(kind)[0], f"{place}[{at}]")

@@ -1,12 +1,16 @@
 """The options that write the evidence of a verdict."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.evidence.keep import Kept
 from sev_attest.cli.inputs import OUTPUT
 from sev_attest.cli.usage import usage
 from sev_attest.errors import Unsupported
+
+if TYPE_CHECKING:
+    from sev_attest.cli.evidence.document import OfCommand
 
 _KINDS = (".html", ".json")
 
@@ -32,7 +36,7 @@ class EvidenceOptions(Options, title="Evidence"):
         if any(place.endswith(".html") for place in places):
             yield from page_errors()
 
-    def kept(self, command: str, *, force: bool) -> Kept:
+    def kept(self, command: "OfCommand", *, force: bool) -> Kept:
         """Return what keeps the evidence of a command; it keeps nothing without ``--evidence``."""
         return Kept(command, self.evidence or (), force=force)
 
