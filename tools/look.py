@@ -1,165 +1,107 @@
 """Look at pages in headless Chromium: write pictures of each, and name what is wrong with it.
 
-That is: a page wider than its window, pictures without a text alternative, not exactly one heading
-of level 1, no language.
-
-Chromium is spoken to over a pipe (DevTools protocol), without a port. It is asked to emulate a
-phone and a laptop, in a light and a dark scheme.
+At the sizes of a phone and a laptop, in a light and a dark scheme. By default: pages of the site,
+and the evidence of verdicts on a simulated host, which must load nothing and run no script.
 """
 
 import argparse
-import base64
 import itertools
-import json
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import evidence_pages
+from browser import SIZES, THEMES, browser
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / ".venv" / "site"
 PAGES = ("index.html", "cli/sev-attest-validate.html")
-SIZES = {"phone": (390, 844), "laptop": (1366, 768)}
-SCHEMES = ("light", "dark")
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-_FAULTS = """
-(wanted => {
-  const faults = [], width = document.documentElement.scrollWidth;
-  const name = one => one.tagName.toLowerCase() + ": " + one.textContent.trim().slice(0, 40);
-  if (width > wanted) {
-    const wide = [...document.body.querySelectorAll("*")].filter(
-      one => one.getBoundingClientRect().right > wanted + 1 && !one.closest("[inert]"));
-    faults.push(`${width} pixels wide (${wide.slice(-3).map(name).join("; ")})`);
-  }
-  for (const one of document.querySelectorAll("img, svg[role=img]"))
-    if (!one.hasAttribute("alt") && !one.hasAttribute("aria-label") && !one.querySelector("title"))
-      faults.push("a picture without a text alternative: " + one.outerHTML.slice(0, 60));
-  if (document.querySelectorAll("h1").length != 1) faults.push("not one heading of level 1");
-  if (!document.documentElement.lang) faults.push("no language");
-  return faults;
-})(%d)
-"""
+
+# What a page says of itself: how wide it is, its headings, its pictures, what it would run or load.
+FACTS = """(() => {
+  const all = [...document.querySelectorAll('*')];
+  const wide = all.filter(e => !e.closest('svg') && e.getBoundingClientRect().right
+    > document.documentElement.clientWidth + 1);
+  const pictures = all.filter(e => e.matches('img, svg, canvas, object, video'));
+  const named = e => e.getAttribute('aria-hidden') === 'true' || e.getAttribute('alt')
+    || (e.getAttribute('aria-labelledby') || '').split(' ').filter(Boolean).every(
+      id => (document.getElementById(id) || {}).textContent) && e.hasAttribute('aria-labelledby');
+  return {
+    width: document.documentElement.scrollWidth, height: document.documentElement.scrollHeight,
+    wide: wide.map(e => e.tagName + ' ' + e.textContent.slice(0, 40)),
+    headings: all.filter(e => /^H[1-6]$/.test(e.tagName)).map(e => Number(e.tagName[1])),
+    pictures: pictures.length,
+    nameless: pictures.filter(e => !named(e)).map(e => e.outerHTML.slice(0, 80)),
+    scripts: all.filter(e => e.tagName === 'SCRIPT'
+      || [...e.attributes].some(a => a.name.startsWith('on'))).length,
+    styled: getComputedStyle(document.body).maxWidth, lang: document.documentElement.lang,
+    title: document.title, ground: getComputedStyle(document.body).backgroundColor,
+  };
+})()"""
 
 
-class Browser:
-    """A headless Chromium with one page."""
-
-    def __init__(self, reading: int, writing: int) -> None:
-        """Take the pipe to it, and open a page."""
-        self._reading = os.fdopen(reading, "rb")
-        self._writing = os.fdopen(writing, "wb", buffering=0)
-        self._numbers = itertools.count(1)
-        self._session = ""
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        self.ask("Page.enable")
-
-    def ask(self, method: str, **parameters: object) -> dict[str, Any]:
-        """Return Chromium's answer; raises RuntimeError if it is an error."""
-        number = next(self._numbers)
-        self._send({"id": number, "method": method, "params": parameters})
-        while (message := self._next()).get("id") != number:
-            pass
-        if "error" in message:
-            raise RuntimeError(f"{method}: {message['error']['message']}")
-        result: dict[str, Any] = message["result"]
-        return result
-
-    def show(self, page: Path, size: tuple[int, int], scheme: str) -> None:
-        """Load a page for a screen of this size in CSS pixels, and a scheme of colours."""
-        width, height = size
-        self.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
-        )  # fmt: skip
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.ask("Emulation.setEmulatedMedia", features=features)
-        found = self.ask("Page.navigate", url=page.resolve().as_uri())
-        if "errorText" in found:
-            raise RuntimeError(f"{page}: {found['errorText']}")
-        while self._next().get("method") != "Page.loadEventFired":
-            pass
-
-    def value(self, script: str) -> Any:
-        """Return the value of a script in the page."""
-        asked = self.ask("Runtime.evaluate", expression=script, returnByValue=True)
-        return asked["result"].get("value")
-
-    def picture(self, *, whole: bool = False) -> bytes:
-        """Return what is shown, as PNG: the window, or the whole page."""
-        asked = self.ask("Page.captureScreenshot", captureBeyondViewport=whole)
-        return base64.b64decode(asked["data"])
-
-    def _send(self, message: dict[str, object]) -> None:
-        if self._session:
-            message["sessionId"] = self._session
-        self._writing.write(json.dumps(message).encode() + b"\0")
-
-    def _next(self) -> dict[str, Any]:
-        read = bytearray()
-        while (byte := self._reading.read(1)) != b"\0":
-            if not byte:
-                raise RuntimeError("Chromium has ended")
-            read += byte
-        message: dict[str, Any] = json.loads(read)
-        return message
+def problems(facts: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with any page."""
+    if facts["width"] > facts["window"]:
+        yield f"it is wider than the window: {facts['width']} > {facts['window']} {facts['wide']}"
+    if facts["headings"].count(1) != 1:
+        yield f"it has not exactly one h1: {facts['headings']}"
+    if facts["nameless"]:
+        yield f"pictures without a text: {facts['nameless']}"
+    if not facts["lang"] or not facts["title"]:
+        yield "it has no language or no title"
 
 
-@contextmanager
-def browser() -> Iterator[Browser]:
-    """Start Chromium, and end it; raises FileNotFoundError if there is none."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        raise FileNotFoundError("Chromium is not installed (`apt-get install chromium`)")
-    to_it, writing = os.pipe()
-    reading, from_it = os.pipe()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        started = subprocess.Popen(  # noqa: S603 - Chromium, with our own options
-            ["/bin/sh", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "sh", program,
-             "--headless=new", "--remote-debugging-pipe", "--disable-gpu", "--hide-scrollbars",
-             "--disable-dev-shm-usage", f"--user-data-dir={home}",
-             # Root, in a container: there is no sandbox, and the pages are our own.
-             *(["--no-sandbox"] if os.geteuid() == 0 else [])],
-            pass_fds=(to_it, from_it), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        os.close(to_it)
-        os.close(from_it)
-        try:
-            yield Browser(reading, writing)
-        finally:
-            started.terminate()
-            started.wait(20)
+def problems_alone(facts: dict[str, Any], page: Path) -> Iterator[str]:
+    """Yield what is wrong with a page that stands alone, such as evidence."""
+    yield from problems(facts)
+    if facts["wide"]:
+        yield f"something is wider than the window: {facts['wide']}"
+    levels = facts["headings"]
+    if levels[:1] != [1] or any(after > before + 1 for before, after in itertools.pairwise(levels)):
+        yield f"a level of headings is left out: {levels}"
+    if facts["scripts"]:
+        yield f"{facts['scripts']} scripts"
+    if facts["requests"] != [page.resolve().as_uri()]:
+        yield f"it loads more than itself: {facts['requests']}"
+    if facts["complaints"]:
+        yield f"the browser complains: {facts['complaints']}"
 
 
-def look(pages: Sequence[Path], folder: Path) -> list[str]:
-    """Write pictures of pages into a folder, and return what is wrong with them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    wrong = []
-    with browser() as chromium:
-        for page, (size, pixels), scheme in itertools.product(pages, SIZES.items(), SCHEMES):
-            chromium.show(page, pixels, scheme)
-            name = f"{page.stem}-{size}-{scheme}.png"
-            (folder / name).write_bytes(chromium.picture())
-            faults = chromium.value(_FAULTS % pixels[0])
-            wrong += [f"{page}, {size}, {scheme}: {fault}" for fault in faults]
-    return wrong
+def look(pages: Sequence[Path], out: Path, *, alone: bool) -> list[str]:
+    """Take pictures of pages at each size and in each theme; return what is wrong with them."""
+    out.mkdir(parents=True, exist_ok=True)
+    found = []
+    with browser() as one:
+        for page in pages:
+            grounds = set()
+            for size, theme in itertools.product(SIZES, THEMES):
+                facts = one.open(page, size, theme, FACTS)
+                grounds.add(facts["ground"])
+                name = f"{page.stem}-{size}-{theme}"
+                wrong = problems_alone(facts, page) if alone else problems(facts)
+                found += [f"{name}: {words}" for words in wrong]
+                (out / f"{name}.png").write_bytes(one.picture(facts, size))
+            if len(grounds) != len(THEMES):
+                found.append(f"{page.stem}: light and dark are the same")
+            (out / f"{page.stem}.pdf").write_bytes(one.pdf())
+    return found
 
 
 def main() -> int:
     """Look at the pages that are named, print what is wrong, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pages", nargs="*", type=Path, default=[SITE / name for name in PAGES])
+    parser.add_argument("pages", nargs="*", type=Path, help="default: the site's and of evidence")
     parser.add_argument("--out", type=Path, default=ROOT / ".venv" / "look")
     given = parser.parse_args()
     try:
-        wrong = look(given.pages, given.out)
-    except (FileNotFoundError, RuntimeError) as error:
+        wrong = look(given.pages or [SITE / name for name in PAGES], given.out, alone=False)
+        if not given.pages:
+            with tempfile.TemporaryDirectory() as folder:
+                wrong += look(evidence_pages.make(Path(folder)), given.out, alone=True)
+    except RuntimeError as error:
         wrong = [str(error)]
     for line in wrong:
         print(f"error: {line}", file=sys.stderr)

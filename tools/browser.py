@@ -1,13 +1,6 @@
-"""Look at pages in a real browser, at the sizes of a phone and a laptop, and say what is wrong.
-
-Usage: look_evidence.py OUT PAGE.html...   (writes OUT/PAGE-phone-light.png ..., OUT/PAGE.pdf)
-
-Needs Chromium (Debian's). It is spoken to through its pipe (DevTools protocol): no port is open,
-and nothing but the page itself may be loaded.
-"""
+"""Headless Chromium (Debian's), spoken to through its pipe (DevTools protocol): no port is open."""
 
 import base64
-import itertools
 import json
 import os
 import shutil
@@ -23,29 +16,6 @@ SIZES = {"phone": (360, 780), "laptop": (1280, 800)}
 THEMES = ("light", "dark")
 _SECONDS = 60
 _PAGE_HEIGHT = 12_000
-
-# What a page says of itself: how wide it is, its headings, its pictures, what it would run or load.
-_FACTS = """(() => {
-  const all = [...document.querySelectorAll('*')];
-  const wide = all.filter(e => !e.closest('svg') && e.getBoundingClientRect().right
-    > document.documentElement.clientWidth + 1);
-  const pictures = all.filter(e => e.matches('img, svg, canvas, object, video'));
-  const named = e => e.getAttribute('aria-hidden') === 'true' || e.getAttribute('alt')
-    || (e.getAttribute('aria-labelledby') || '').split(' ').filter(Boolean).every(
-      id => (document.getElementById(id) || {}).textContent) && e.hasAttribute('aria-labelledby');
-  return {
-    width: document.documentElement.scrollWidth, height: document.documentElement.scrollHeight,
-    client: document.documentElement.clientWidth,
-    wide: wide.map(e => e.tagName + ' ' + e.textContent.slice(0, 40)),
-    headings: all.filter(e => /^H[1-6]$/.test(e.tagName)).map(e => Number(e.tagName[1])),
-    pictures: pictures.length,
-    nameless: pictures.filter(e => !named(e)).map(e => e.outerHTML.slice(0, 80)),
-    scripts: all.filter(e => e.tagName === 'SCRIPT'
-      || [...e.attributes].some(a => a.name.startsWith('on'))).length,
-    styled: getComputedStyle(document.body).maxWidth, lang: document.documentElement.lang,
-    title: document.title, ground: getComputedStyle(document.body).backgroundColor,
-  };
-})()"""
 
 
 # Chromium reads commands from descriptor 3, and writes answers to 4.
@@ -103,8 +73,12 @@ class Browser:
         answer: dict[str, Any] = json.loads(message)
         return answer
 
-    def open(self, page: Path, size: str, theme: str) -> dict[str, Any]:
-        """Open a page at a size and in a theme; return what it says of itself."""
+    def open(self, page: Path, size: str, theme: str, script: str) -> dict[str, Any]:
+        """Open a page at a size and in a theme; return what the script finds out about it.
+
+        ``window`` is its width, ``requests`` and ``complaints`` are what Chromium asked for, and
+        what it complains about.
+        """
         width, height = SIZES[size]
         self._metrics(width, height, size)
         media = [{"name": "prefers-color-scheme", "value": theme}]
@@ -113,9 +87,9 @@ class Browser:
         self.ask("Page.navigate", url=page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
-        facts: dict[str, Any] = self.ask("Runtime.evaluate", expression=_FACTS, returnByValue=True)[
-            "result"
-        ]["value"]
+        asked = self.ask("Runtime.evaluate", expression=script, returnByValue=True)
+        facts: dict[str, Any] = asked["result"]["value"]
+        facts["window"] = width
         facts["requests"] = [
             event["params"]["request"]["url"]
             for event in self.events
@@ -153,7 +127,7 @@ def browser() -> Iterator[Browser]:
     """Start Chromium, with a profile of its own, and end it."""
     program = chromium()
     if program is None:
-        raise RuntimeError("there is no chromium")
+        raise RuntimeError("Chromium is not installed (`apt-get install chromium`)")
     to_browser, from_us = os.pipe()
     to_us, from_browser = os.pipe()
     with tempfile.TemporaryDirectory() as profile:
@@ -177,57 +151,3 @@ def browser() -> Iterator[Browser]:
             process.wait()
             os.close(from_us)
             os.close(to_us)
-
-
-def problems(facts: dict[str, Any], page: Path) -> Iterator[str]:
-    """Yield what is wrong with a page."""
-    if facts["width"] > facts["client"] or facts["wide"]:
-        yield f"it is wider than the window: {facts['width']} > {facts['client']} {facts['wide']}"
-    levels = facts["headings"]
-    if levels[:1] != [1] or levels.count(1) != 1:
-        yield f"it does not begin with its only h1: {levels}"
-    if any(after > before + 1 for before, after in itertools.pairwise(levels)):
-        yield f"a level of headings is left out: {levels}"
-    if facts["nameless"]:
-        yield f"pictures without a text: {facts['nameless']}"
-    if facts["scripts"]:
-        yield f"{facts['scripts']} scripts"
-    if facts["requests"] != [page.resolve().as_uri()]:
-        yield f"it loads more than itself: {facts['requests']}"
-    if facts["complaints"]:
-        yield f"the browser complains: {facts['complaints']}"
-    if not facts["lang"] or not facts["title"]:
-        yield "it has no language or no title"
-
-
-def look(pages: list[Path], out: Path) -> list[str]:
-    """Take pictures of pages at each size and in each theme; return what is wrong with them."""
-    out.mkdir(parents=True, exist_ok=True)
-    found = []
-    with browser() as one:
-        for page in pages:
-            grounds = set()
-            for size in SIZES:
-                for theme in THEMES:
-                    facts = one.open(page, size, theme)
-                    grounds.add(facts["ground"])
-                    name = f"{page.stem}-{size}-{theme}"
-                    found += [f"{name}: {words}" for words in problems(facts, page)]
-                    (out / f"{name}.png").write_bytes(one.picture(facts, size))
-            if len(grounds) != len(THEMES):
-                found.append(f"{page.stem}: light and dark are the same")
-            (out / f"{page.stem}.pdf").write_bytes(one.pdf())
-    return found
-
-
-def main() -> None:
-    """Look at the pages that are named."""
-    out, *pages = map(Path, sys.argv[1:])
-    found = look(pages, out)
-    for words in found:
-        print(words)
-    sys.exit(1 if found else 0)
-
-
-if __name__ == "__main__":
-    main()
