@@ -85,7 +85,8 @@ def test_whoever_makes_them_of_the_source_distribution_gets_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In another folder, with other permissions and dates, beside files that are no part of it."""
-    sdist.extractall(tmp_path, filter="data")
+    sdist.extraction_filter = getattr(tarfile, "data_filter", None)
+    sdist.extractall(tmp_path)
     (copy,) = tmp_path.iterdir()
     for name in STRAY:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)

@@ -125,7 +125,9 @@ def copy(files: set[str], folder: Path) -> None:
 def unpack(sdist: Path, folder: Path) -> Path:
     """Unpack a source distribution for its owner's eyes only; return its top folder."""
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+        # Python before 3.11.4 has no filters.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)  # noqa: S202 - made here
     (top,) = folder.iterdir()
     for path in top.rglob("*"):
         executable = path.is_dir() or path.stat().st_mode & 0o100

@@ -91,6 +91,11 @@ def test_whoever_lets_go_is_inside_no_command_any_more() -> None:
         assert not child.inside
 
 
+def listen() -> None:
+    """Take SIGINT, which a shell in the background has its commands ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_after_letting_go_a_signal_ends_the_process_at_once() -> None:
     code = (
         "import os, signal\n"
@@ -100,7 +105,9 @@ def test_after_letting_go_a_signal_ends_the_process_at_once() -> None:
         "    interrupts.running.let_go()\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, preexec_fn=listen
+    )
     assert (ran.returncode, ran.stderr) == (130, b"")
 
 
@@ -137,6 +144,7 @@ def test_an_interrupted_command_ends_without_a_word_and_leaves_no_process(many: 
     with subprocess.Popen(
         command(*many[:4], *many[4:5] * 5000),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=listen,  # noqa: PLW1509 - no threads here
     ) as ran:  # fmt: skip
         assert ran.stdout is not None
         ran.stdout.readline()  # it is at work

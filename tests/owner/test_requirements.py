@@ -551,8 +551,8 @@ def test_init_writes_a_file_that_check_takes_and_that_allows_nothing(run: Run, h
     told = "OK: owner.toml is valid, but no launch can meet it yet"
     assert (ran.code, ran.lines[0]) == (0, told)
     for name in ("generations", "ceks"):
-        assert f"note: {name}: the list is empty, so no launch is allowed" in ran.lines
-    assert "note: there is no launch that has not expired, so none is allowed" in ran.lines
+        assert f"note: {name}: the list is empty, so no launch is allowed" in ran.notes
+    assert "note: there is no launch that has not expired, so none is allowed" in ran.notes
     again = run("requirements", "init")
     assert again.code == 6
     assert "exists already" in again.err
@@ -576,7 +576,7 @@ def test_check_says_what_is_allowed(run: Run, here: Path) -> None:
     ):
         assert line in ran.lines
     (blocked,) = [
-        line for line in ran.lines if line.startswith("note: milan: weaknesses of the newest")
+        line for line in ran.notes if line.startswith("note: milan: weaknesses of the newest")
     ]
     assert "CVE-2020-12967" not in blocked
     found = json.loads(run("requirements", "check", "owner.toml", "--json").out)
@@ -593,9 +593,7 @@ def test_check_says_when_nothing_stands_in_the_way(run: Run, here: Path) -> None
     Path("db.json").write_bytes(MANIFEST)
     ran = run("requirements", "check", "owner.toml")
     assert "launch web: 1 digests, EXPIRED a note" in ran.lines
-    assert [line for line in ran.lines if line.startswith("note: ")] == [
-        "note: there is no launch that has not expired, so none is allowed"
-    ]
+    assert ran.notes == ["note: there is no launch that has not expired, so none is allowed"]
     assert ran.lines[0] == "OK: owner.toml is valid, but no launch can meet it yet"
     Path("owner.toml").write_text(Path("owner.toml").read_text().replace("2020-0", "2999-0"))
     assert run("requirements", "check", "owner.toml").lines[0] == "OK: owner.toml can be used"
@@ -631,7 +629,7 @@ def test_one_generation_that_is_blocked_does_not_block_the_others(run: Run, here
     Path("owner.toml").write_text(text.replace("2027", "2999"))
     ran = run("requirements", "check", "owner.toml")
     assert ran.lines[0] == "OK: owner.toml can be used"
-    (note,) = [line for line in ran.lines if line.startswith("note: ")]
+    (note,) = ran.notes
     assert note.startswith("note: milan: ")
     assert note.endswith(": badfuse")
 
@@ -649,7 +647,7 @@ def test_the_page_shows_a_file_that_can_be_used(run: Run, here: Path) -> None:
     for command in commands[1:3]:
         ran = run(*command.split()[1:])
         assert (ran.code, ran.err) == (0, "")
-    assert not [line for line in ran.lines if line.startswith("note: ")]
+    assert not ran.notes
     assert "launch web: 8 digests, no end" in ran.lines
     offered = run("validate", "--help").out
     assert all(word in offered for word in commands[3].split() if word.startswith("--"))

@@ -326,7 +326,7 @@ def test_check_says_what_is_allowed(run: Run, here: Path) -> None:
     Path("owner.toml").write_text(FILE)
     Path("db.json").write_bytes(MANIFEST)
     ran = run("requirements", "check", "owner.toml", "--verbose")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     for line in (
         "SEV and SEV-ES: no launch is allowed",
         "SNP products: milan, test",
@@ -371,8 +371,8 @@ def notes(run: Run, text: str) -> tuple[str, list[str]]:
     Path("owner.toml").write_text(text)
     Path("db.json").write_bytes(MANIFEST)
     ran = run("requirements", "check", "owner.toml")
-    assert (ran.code, ran.err) == (0, "")
-    return ran.lines[0], [line[6:] for line in ran.lines if line.startswith("note: ")]
+    assert (ran.code, ran.errors) == (0, [])
+    return ran.lines[0], [line[6:] for line in ran.notes]
 
 
 USABLE = "OK: owner.toml can be used"

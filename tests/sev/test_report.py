@@ -114,12 +114,12 @@ def test_the_command_reads_every_form(run: Run, files: Path, report: bytes, form
     Path("report").write_bytes(forms[form])
     given = ("report", "verify", "report", "chain", "--nonce", B64, *TRUSTING)
     ran = run(*given, "--firmware", "fw", "--policy", "1")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines[0] == "OK: the platform signed this report"
     assert ran.lines[1:3] == [f"launch digest: {DIGEST.hex()}", "policy: 0x0001"]
-    assert not any("compared with none" in line for line in ran.lines)
+    assert "compared with none" not in ran.err
     loose = run(*given, "-v")
-    assert loose.out.count("compared with none") == 2
+    assert loose.err.count("compared with none") == 2
     assert "-    report.digest" in loose.out
     document = json.loads(run(*given, "--launch-digest", DIGEST.hex(), "--json").out)
     assert document["schema"] == "sev-attest/report verify/1"
@@ -208,7 +208,7 @@ def test_a_packet_is_built_without_a_verdict_if_asked_to(
     assert not Path("h").exists()
     ran = run(*given, "--insecure", "--format", form, "-v")
     assert ran.code == 0
-    assert "note: INSECURE" in ran.out
+    assert "note: INSECURE" in ran.err
     decode = base64.b64decode if form == "base64" else bytes
     parts = [decode(Path(name).read_bytes()) for name in "hp"]
     assert list(started.inject(*parts).values()) == [b"hunter2"]

@@ -222,7 +222,7 @@ def test_every_real_report_verifies_from_the_folders_of_others(
         (configfs / "auxblob").write_bytes(in_table(one)[len(one.report) :])
         for folder in (snpguest, configfs):
             ran = run("snp", "verify", folder, "--at", one.at.isoformat())
-            assert (ran.code, ran.err) == (0, ""), folder
+            assert (ran.code, ran.errors) == (0, []), folder
             assert ran.lines[0].startswith("OK: the report is AMD's: ")
 
 
@@ -277,7 +277,7 @@ def test_real_evidence_of_trustee_verifies(run: Run, real: Path) -> None:
     for version in ("v0", "v1", "v2", "genoa"):
         path = real / "snp" / "hcl" / f"evidence-{version}.json"
         ran = run("snp", "verify", path, "--at", "2026-01-01")
-        assert (ran.code, ran.err) == (0, ""), version
+        assert (ran.code, ran.errors) == (0, []), version
 
 
 BLYSS = "genoa-v2-vmpl1-blyss-1"
@@ -302,7 +302,7 @@ def test_a_real_guest_verifies_with_what_it_was_started_from(
 ) -> None:
     given = (*blyss(reports, real), "--num-cpus", "4", "--vmsa-profile", "qemu-old")
     ran = run(*given)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.errors) == (0, [])
     assert ran.lines[0] == "OK: the report is AMD's: Genoa, VCEK, VMPL 1"
     assert json.loads(run(*given, "--json").out)["checks"][-1]["id"] == "snp.launch-digest"
 

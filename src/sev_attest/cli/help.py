@@ -75,7 +75,7 @@ class _Context(click.Context):
 class Helpful(click.Command):
     """A command whose help has titled sections and examples."""
 
-    context_class = _Context
+    context_class: type[click.Context] = _Context
 
     def __init__(
         self, *arguments: object, examples: Iterable[str] = (), **settings: object

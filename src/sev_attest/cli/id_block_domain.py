@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from sev_attest._encoding import from_base64
-from sev_attest.domain_xml.domain import STRUCTURE, Domain, parse_domain, read_policy
+from sev_attest.domain_xml.domain import Domain, parse_domain, read_policy
 from sev_attest.domain_xml.xml import Element
 from sev_attest.errors import Failure, MalformedInput
 from sev_attest.snp.id_block import IdAuth, IdBlock
@@ -45,15 +45,8 @@ def domain_failures(data: bytes, block: IdBlock, auth: IdAuth) -> Iterator[Failu
     yield from _kernel(domain, found)
 
 
-def _only(parent: Element, name: str) -> Element | None:
-    """Return the only element of a name; raises MalformedInput for a second one."""
-    for element in parent.all(name)[1:]:
-        raise MalformedInput(STRUCTURE, name, f"line {element.line}: <{name}> is there twice")
-    return parent.find(name)
-
-
 def _blob(parent: Element, name: str, check: str, expected: bytes) -> Iterator[Failure]:
-    element = _only(parent, name)
+    element = parent.find(name)
     if element is None:
         yield Failure(check, f"the domain has no <{name}>", "put it into <launchSecurity>")
         return
@@ -74,7 +67,7 @@ def _author_key(found: Element, auth: IdAuth) -> Iterator[Failure]:
 
 
 def _policy(found: Element, block: IdBlock) -> Iterator[Failure]:
-    element = _only(found, "policy")
+    element = found.find("policy")
     policy = None if element is None else read_policy(element.text)
     if policy == int(block.policy):
         return

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sev_attest.owner.ledger import Ledger
     from sev_attest.owner.pending import PendingSession, PendingSessions
     from sev_attest.owner.record import LaunchRecord
-    from sev_attest.owner.requirements import Requirements
+    from sev_attest.owner.requirements import Met, Requirements
     from sev_attest.owner.secret_sources import SecretSource
     from sev_attest.sev.secret import SecretPacket
 
@@ -220,7 +220,8 @@ class KeyRelease(ReleaseSteps):
                 self._check_root(self._ledger)
             if self._requirements is not None and self._record is not None:  # __init__ wants both
                 at = datetime.fromisoformat(self._ledger.now) if self._ledger else datetime.now(UTC)
-                self.met = self._requirements.require(self._launch, self._record, at=at)
+                met = self._requirements.require(self._launch, self._record, at=at)
+                self.met: Met | None = met
         self._checked = True
 
     def _check_root(self, ledger: "Ledger") -> None:
@@ -249,7 +250,7 @@ class KeyRelease(ReleaseSteps):
                 from sev_attest.sev.secret import build_secret
 
                 secrets = self._asked()
-                self.secret_count = len(secrets)
+                self.secret_count: int = len(secrets)
                 self._packet = build_secret(
                     self._launch,
                     secrets,

@@ -156,7 +156,8 @@ class SnpRelease(ReleaseSteps):
             if made_under is not None:
                 require_same(f"challenge {entry.label}", self.own.requirements, made_under)
             at = datetime.fromisoformat(now)
-            self.met = met = self._requirements.require_snp(self._report, at=at)
+            met = self._requirements.require_snp(self._report, at=at)
+            self.met: Met | None = met
         self._checked = True
         return met
 
@@ -171,7 +172,7 @@ class SnpRelease(ReleaseSteps):
             raise RuntimeError("build() comes after check()")
         with self._binding():
             secrets = self._asked()
-            self.secret_count = len(secrets)
+            self.secret_count: int = len(secrets)
             self._sealed = seal(
                 secrets, key=self._key, report=self._report, challenge=self.own.challenge
             )
