@@ -67,7 +67,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
     help="Show the version.",
 )  # fmt: skip
 def cli() -> None:
-    """Attest AMD SEV and SEV-ES guests, as their owner, from a machine you trust."""
+    """Attest AMD SEV, SEV-ES and SEV-SNP guests, as their owner, from a machine you trust."""
 
 
 def main(arguments: list[str] | None = None) -> None:
