@@ -327,7 +327,7 @@ def test_a_launch_in_one_command(lab: Lab, owner: Owner, guest: Guest) -> None:
     assert state_of(lab, guest) == ""
     ran = owner.whole_launch(guest, *owner.secret())
     assert ran.out.splitlines()[:2] == ["OK: Looks good to me", "OK: Injected 1 secrets"]
-    assert "errors in the XML are ignored: " in ran.out
+    assert "errors in the XML are ignored: " in ran.err
     assert (state_of(lab, guest), owner.arrived()) == ("running", [ARRIVED])
     ran = owner.whole_launch(guest, *owner.secret(), code=5)
     assert "runs on the host already" in ran.err
