@@ -521,6 +521,7 @@ def test_of_a_domain_of_another_type_nothing_else_is_said(run: Run, files: Path,
         (f"<domain><launchSecurity type='sev-snp'><idBlock/>{blobs()}</launchSecurity></domain>",
          "<idBlock> is there twice"),
     ],
+    ids=["no XML", "document type", "idAuth", "idBlock"],
 )  # fmt: skip
 def test_a_domain_that_could_be_read_in_two_ways_is_malformed(
     run: Run, files: Path, text: str, words: str

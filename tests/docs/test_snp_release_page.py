@@ -86,6 +86,7 @@ def test_its_table_of_keys_is_that_of_the_program() -> None:
         ),
         ("Sealed secrets", written().to_json()),
     ],
+    ids=["transport key", "challenge", "sealed secrets"],
 )
 def test_its_tables_of_fields_are_complete(title: str, document: bytes) -> None:
     fields = json.loads(document)
