@@ -711,12 +711,10 @@ def test_no_evidence_of_launch_has_a_key_or_what_was_expected(
 
 
 def test_no_evidence_of_a_report_has_the_guest_s_key(run: Run, here: Path) -> None:
-    from sev_attest.snp import Challenge, TransportPrivateKey
+    from sev_attest.snp import Challenge, Kem, TransportPrivateKey
 
-    key, challenge = (
-        TransportPrivateKey.generate(),
-        Challenge.create("vm", created=datetime.now(UTC)),
-    )
+    key = TransportPrivateKey(kem=Kem.X25519, private=os.urandom(32))
+    challenge = Challenge.create("vm", created=datetime.now(UTC))
     Path("challenge").write_bytes(challenge.to_json())
     Path("public").write_bytes(key.public.to_json())
     Path("r").write_bytes(MILAN.report(report_data=challenge.report_data(key.public)))
