@@ -96,6 +96,49 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     assert imported("import sev_attest, sev_attest.cli.main") == set()
 
 
+MODULE = "quopri"
+"""A module that nothing else here imports."""
+
+
+def test_a_module_that_is_imported_when_used_is_imported_by_its_first_attribute() -> None:
+    code = f"""
+from sev_attest._lazy import import_when_used
+import_when_used({MODULE!r})
+import {MODULE} as before
+from sev_attest._lazy import sys
+assert "binascii" not in vars(before)
+assert not hasattr(before, "missing")
+from {MODULE} import decodestring
+import {MODULE} as after
+assert after is not before and after.__file__
+assert decodestring is before.decodestring is after.decodestring
+import_when_used({MODULE!r})
+assert sys.modules[{MODULE!r}] is after
+"""
+    assert imported(code) == set()
+
+
+def test_click_s_import_of_inspect_waits_until_help_is_shown() -> None:
+    # inspect alone, of what click imports, imports ast.
+    lacks = "assert 'ast' not in sys.modules"
+    code = f"""
+import sev_attest.__main__
+from sev_attest.cli import exits, main
+{lacks}
+sys.stdout = sys.stderr
+assert exits.run(main.cli, ["policy", "--help"]) == 0
+assert 'ast' in sys.modules
+sys.stdout = sys.__stdout__
+"""
+    assert imported(code) == set()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="its dataclasses needs inspect")
+def test_no_command_needs_inspect(tmp_path: Path) -> None:
+    code = f"import sev_attest.__main__{RUN}if 'ast' in sys.modules: sys.exit(9)"
+    imported(code, "validate", *launch_options(tmp_path), "--ledger", "none")
+
+
 RUN = """
 from sev_attest.cli import exits, main
 code = exits.run(main.cli, sys.argv[1:])

@@ -1,11 +1,13 @@
-"""Public names that are imported on first use (PEP 562).
+"""What is imported on first use (PEP 562).
 
-Commands import modules directly, so that checking a measurement does not load OpenSSL.
+The public names of packages: commands import modules directly, so that checking a measurement does
+not load OpenSSL. And modules that others import, but that no command may need.
 """
 
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -25,3 +27,21 @@ def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
         return sorted({*own, *get("__all__")})
 
     return get, names
+
+
+def import_when_used(name: str) -> None:
+    """Have a module imported when an attribute of it is first read, whoever imports it before.
+
+    For the command line only: a library leaves ``sys.modules`` alone.
+    """
+    if name in sys.modules:
+        return
+    stand_in = ModuleType(name)
+
+    def get(attribute: str) -> Any:
+        if sys.modules.get(name) is stand_in:
+            sys.modules.pop(name, None)
+        return getattr(import_module(name), attribute)
+
+    stand_in.__getattr__ = get  # type: ignore[method-assign]
+    sys.modules[name] = stand_in

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Run
 from sev_attest.cli import exits
-from sev_attest.cli.help import Helpful
+from sev_attest.cli.help import Helpful, Option
 from sev_attest.cli.main import cli
 
 Walk = Iterator[tuple[tuple[str, ...], click.Command]]
@@ -30,6 +30,7 @@ def every_command(group: click.Group = cli, path: tuple[str, ...] = ()) -> Walk:
             yield (*path, name), found
 
 
+CONTEXT = click.Context(cli)
 COMMANDS = dict(every_command())
 EXAMPLES = [(path, line) for path, one in COMMANDS.items() for line in getattr(one, "examples", ())]
 
@@ -37,6 +38,8 @@ EXAMPLES = [(path, line) for path, one in COMMANDS.items() for line in getattr(o
 def test_every_command_takes_part() -> None:
     assert len(COMMANDS) > 60
     assert all(isinstance(one, Helpful) for one in COMMANDS.values())
+    options = (one for command in COMMANDS.values() for one in command.get_params(CONTEXT))
+    assert all(isinstance(one, Option | click.Argument) for one in options)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

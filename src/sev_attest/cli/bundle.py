@@ -20,7 +20,7 @@ import click
 from click.core import ParameterSource
 
 from sev_attest.cli.environment import VariableOption
-from sev_attest.cli.help import Helpful, HelpfulGroup
+from sev_attest.cli.help import Helpful, HelpfulGroup, Option
 from sev_attest.cli.usage import combined, usage
 from sev_attest.errors import Unsupported
 
@@ -29,7 +29,7 @@ _BUNDLES = "__bundles__"
 
 
 class _Declared:
-    """An option of a bundle, until a command takes it."""
+    """An option, until a command takes it."""
 
     __slots__ = ("names", "settings", "title")
 
@@ -38,9 +38,19 @@ class _Declared:
         self.settings = settings
         self.title = ""
 
+    def __call__(self, function: Function, *field: str) -> Function:
+        """Give a command the option, as an argument of the option's name or as ``field``."""
+        kind = VariableOption if "envvar" in self.settings else Option
+        return click.option(*self.names, *field, cls=kind, **self.settings)(function)
+
 
 def option(*names: str, **settings: object) -> Any:
     """Declare the option of a field, with the settings of ``click.option``."""
+    return _Declared(names, settings)
+
+
+def bare_option(*names: str, **settings: object) -> Callable[[Function], Function]:
+    """Return a decorator: the command takes an option that is in no bundle."""
     return _Declared(names, settings)
 
 
@@ -87,8 +97,7 @@ class Options:
 
         def decorate(function: Function) -> Function:
             for field, found in reversed(cls.declared().items()):
-                kind = VariableOption if "envvar" in found.settings else click.Option
-                click.option(*found.names, field, cls=kind, **found.settings)(function)
+                found(function, field)
             vars(function).setdefault(_BUNDLES, {})[name] = cls
             return function
 

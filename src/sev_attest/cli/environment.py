@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import click
 from click.core import ParameterSource
 
+from sev_attest.cli.help import Option
+
 LEDGER = "SEV_ATTEST_LEDGER"
 STORE = "SEV_ATTEST_STORE"
 REQUIREMENTS = "SEV_ATTEST_REQUIREMENTS"
@@ -18,7 +20,7 @@ _VARIABLES = {"ledger": LEDGER, "store": STORE, "requirements": REQUIREMENTS}
 _NONE = "cannot be none: only the option can, where it can be seen"
 
 
-class VariableOption(click.Option):
+class VariableOption(Option):
     """An option with such a variable, which its help shows."""
 
     def __init__(self, *arguments: object, **settings: object) -> None:

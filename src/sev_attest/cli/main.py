@@ -7,7 +7,7 @@ from typing import TextIO
 import click
 
 from sev_attest.cli import completion, exits, interrupts
-from sev_attest.cli.help import MAX_WIDTH
+from sev_attest.cli.help import MAX_WIDTH, Option
 from sev_attest.cli.lazy import LazyGroup
 
 _COMMANDS = {
@@ -57,15 +57,20 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
         ),
     ),
     commands_by_name=_COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH},
+    context_settings={"max_content_width": MAX_WIDTH},
     epilog="Exit codes: 0 verified, 1 not verified, 2 usage, 3 refused as insecure, 4 guest cannot "
     "be attested, 5 wrong state, 6 unreadable or malformed input, 70 internal error, "
     "130 interrupted by a signal.",
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+    "--version",
+    cls=Option,
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
     help="Show the version.",
-)  # fmt: skip
+)
 def cli() -> None:
     """Attest AMD SEV, SEV-ES and SEV-SNP guests, as their owner, from a machine you trust."""
 

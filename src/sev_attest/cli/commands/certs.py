@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.bundle import Group
+from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.inputs import FILE, OUTPUT, read_small, stdin_errors
 from sev_attest.cli.options.chain import CertificateOptions
 from sev_attest.cli.options.common import OutputOptions
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sev_attest.cli.documents.certs import ShownCertificate
 
 _ORDER = ("PDH", "PEK", "OCA", "CEK", "ASK", "ARK")
-_force = click.option("--force", is_flag=True, help="Write over files that exist.")
+_force = bare_option("--force", is_flag=True, help="Write over files that exist.")
 _inputs = click.argument("inputs", nargs=-1, type=FILE, metavar="INPUT...")
 
 
@@ -62,7 +62,7 @@ def show(
 
 @command.command("split", examples=("sev-attest certs split host.chain --out certs",))
 @_inputs
-@click.option("--out", type=OUTPUT, default=".", metavar="DIR", help="Folder for the files.")
+@bare_option("--out", type=OUTPUT, default=".", metavar="DIR", help="Folder for the files.")
 @_force
 @CertificateOptions.given("certificates")
 @OutputOptions.given("output")
@@ -83,7 +83,7 @@ def split(
 
 @command.command("join", examples=("sev-attest certs join certs --output host.chain",))
 @_inputs
-@click.option(
+@bare_option(
     "-o", "--output", "place", type=OUTPUT, metavar="FILE", required=True, help="Write it here."
 )
 @_force
@@ -121,7 +121,7 @@ def generate_oca(*, certificate: str, key: str, force: bool, output: OutputOptio
 @command.command("sign-pek", examples=("sev-attest certs sign-pek pek.csr pek.cert --key oca.key",))
 @click.argument("csr", type=FILE)
 @click.argument("out", type=OUTPUT)
-@click.option("--key", type=FILE, metavar="FILE", required=True, help="Private key of the OCA.")
+@bare_option("--key", type=FILE, metavar="FILE", required=True, help="Private key of the OCA.")
 @_force
 @OutputOptions.given("output")
 def sign_pek(*, csr: str, out: str, key: str, force: bool, output: OutputOptions) -> None:

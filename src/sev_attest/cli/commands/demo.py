@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from sev_attest.cli import exits
-from sev_attest.cli.bundle import Command
+from sev_attest.cli.bundle import Command, bare_option
 from sev_attest.cli.environment import unset
 from sev_attest.cli.interrupts import INTERRUPTED, running
 from sev_attest.cli.outputs import require_new
@@ -32,13 +32,13 @@ _GUEST = (
         "sev-attest demo --snp --keep try",
     ),
 )
-@click.option(
+@bare_option(
     "--keep",
     metavar="DIR",
     help="Leave the owner's files in this folder, which must be new, and the host in DIR/host: "
     "`simulate` goes on with it.",
 )
-@click.option("--snp", is_flag=True, help="Show an SEV-SNP guest (default: an SEV-ES guest).")
+@bare_option("--snp", is_flag=True, help="Show an SEV-SNP guest (default: an SEV-ES guest).")
 def command(*, keep: str | None, snp: bool) -> None:
     """Run a whole attestation on a simulated host, in a few seconds.
 

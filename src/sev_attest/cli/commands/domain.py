@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sev_attest.cli import render, terminal
-from sev_attest.cli.bundle import Group
+from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.findings import document, errors_of, listed, refusal
 from sev_attest.cli.inputs import FILE, STDIN, large_file, read_small, stdin_errors
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
@@ -46,7 +46,7 @@ def command() -> None:
     ),
 )
 @click.argument("xml", type=FILE)
-@click.option(
+@bare_option(
     "--session",
     type=FILE,
     metavar="NAME",

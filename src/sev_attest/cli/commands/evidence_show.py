@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.bundle import Command
+from sev_attest.cli.bundle import Command, bare_option
 from sev_attest.cli.evidence.document import STRUCTURE
 from sev_attest.cli.evidence.reader import MAX_FILE, from_bytes
 from sev_attest.cli.inputs import FILE, OUTPUT, read_small
@@ -20,11 +20,11 @@ from sev_attest.errors import reading
     "show", cls=Command, examples=("sev-attest evidence show vm1.json --output vm1.html",)
 )
 @click.argument("file", type=FILE)
-@click.option(
+@bare_option(
     "-o", "--output", "place", type=OUTPUT, metavar="FILE",
     help="Write the page here (default: standard output).",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@bare_option("--force", is_flag=True, help="Write over a file that exists.")
 @OutputOptions.given("output")
 def command(*, file: str, place: str | None, force: bool, output: OutputOptions) -> None:
     """Make the page of saved evidence: one HTML file without scripts, to read and to print.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from sev_attest.cli import render, terminal
-from sev_attest.cli.bundle import Group
+from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.commands.host_check import command as check
 from sev_attest.cli.commands.host_export import command as export
 from sev_attest.cli.inputs import FILE, OUTPUT, read_small, stdin_errors
@@ -65,7 +65,7 @@ def status(*, device: DeviceOptions, output: OutputOptions) -> None:
 
 @command.command("csr", examples=("sev-attest host csr pek.csr",))
 @click.argument("out", type=OUTPUT)
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@bare_option("--force", is_flag=True, help="Write over a file that exists.")
 @DeviceOptions.given("device")
 @OutputOptions.given("output")
 def csr(*, out: str, force: bool, device: DeviceOptions, output: OutputOptions) -> None:
@@ -118,7 +118,7 @@ def provision(
 
 
 @command.command("rotate", examples=("sev-attest host rotate",))
-@click.option("--pek", is_flag=True, help="Make a new PEK and OCA too; no SEV guest may run.")
+@bare_option("--pek", is_flag=True, help="Make a new PEK and OCA too; no SEV guest may run.")
 @ConfirmOptions.given("confirm")
 @DeviceOptions.given("device")
 @OutputOptions.given("output")

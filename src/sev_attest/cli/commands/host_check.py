@@ -2,7 +2,7 @@
 
 import click
 
-from sev_attest.cli.bundle import Command
+from sev_attest.cli.bundle import Command, bare_option
 from sev_attest.cli.inspection import TreeOptions, show
 from sev_attest.cli.options.common import OutputOptions
 
@@ -21,7 +21,7 @@ _KINDS = ("sev", "sev-es", "sev-snp")
         "sev-attest host check --for sev-snp --json",
     ),
 )
-@click.option(
+@bare_option(
     "--for",
     "kind",
     type=click.Choice(_KINDS),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sev_attest.cli import render, terminal
-from sev_attest.cli.bundle import Command, Options, option
+from sev_attest.cli.bundle import Command, Options, bare_option, option
 from sev_attest.cli.inputs import FILE, OUTPUT, read_small, stdin_errors
 from sev_attest.cli.options.chain import RootOptions
 from sev_attest.cli.options.common import OutputOptions
@@ -72,7 +72,7 @@ class CekOptions(Options, title="Certificates of AMD"):
     "export", cls=Command, examples=("sev-attest host export host.chain --fetch --full",)
 )
 @click.argument("out", type=OUTPUT)
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@bare_option("--force", is_flag=True, help="Write over a file that exists.")
 @CekOptions.given("amd")
 @RootOptions.given("trusted")
 @DeviceOptions.given("device")

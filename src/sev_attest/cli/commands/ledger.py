@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sev_attest.cli import render, terminal
-from sev_attest.cli.bundle import Group
+from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.completion import sessions
 from sev_attest.cli.inputs import OUTPUT, ParamType
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
@@ -96,7 +96,7 @@ def init(*, ledger: LedgerOptions, output: OutputOptions) -> None:
         "sev-attest ledger list --state created --state measured",
     ),
 )
-@click.option(
+@bare_option(
     "--state",
     "states",
     type=click.Choice([state.value for state in State]),
@@ -176,7 +176,7 @@ def show(*, session: str, ledger: LedgerOptions, output: OutputOptions) -> None:
     "close", examples=("sev-attest ledger close vm1 --reason 'the host was replaced'",)
 )
 @_session
-@click.option("--reason", default="", metavar="TEXT", help="A reason to keep in the ledger.")
+@bare_option("--reason", default="", metavar="TEXT", help="A reason to keep in the ledger.")
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
 def close(*, session: str, reason: str, ledger: LedgerOptions, output: OutputOptions) -> None:
@@ -208,7 +208,7 @@ def expire(*, ledger: LedgerOptions, output: OutputOptions) -> None:
 @command.command(
     "accept-head", examples=("sev-attest ledger accept-head --reason 'restored from a backup'",)
 )
-@click.option("--reason", required=True, metavar="TEXT", help="A reason to keep in the ledger.")
+@bare_option("--reason", required=True, metavar="TEXT", help="A reason to keep in the ledger.")
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
 def accept_head(*, reason: str, ledger: LedgerOptions, output: OutputOptions) -> None:
@@ -229,14 +229,14 @@ def accept_head(*, reason: str, ledger: LedgerOptions, output: OutputOptions) ->
 @command.command(
     "prune", examples=("sev-attest ledger prune --before 2026-01-01 --output ended-2025.json",)
 )
-@click.option(
+@bare_option(
     "--before",
     type=click.DateTime(["%Y-%m-%d"]),
     required=True,
     metavar="DATE",
     help="Remove the sessions that ended before this day (UTC).",
 )
-@click.option(
+@bare_option(
     "-o", "--output", "place", type=OUTPUT, required=True, metavar="FILE", help="Export them here."
 )
 @LedgerOptions.given("ledger")
@@ -305,8 +305,8 @@ def _write_segment(path: Path, now: str, head: Head, going: Going) -> bool:
 
 
 @command.command("export", examples=("sev-attest ledger export --output ledger.json",))
-@click.option("-o", "--output", "place", type=OUTPUT, metavar="FILE", help="Write it here.")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@bare_option("-o", "--output", "place", type=OUTPUT, metavar="FILE", help="Write it here.")
+@bare_option("--force", is_flag=True, help="Write over a file that exists.")
 @LedgerOptions.given("ledger")
 @OutputOptions.given("output")
 def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: OutputOptions) -> None:
@@ -347,7 +347,7 @@ def _everything(reader: Reader, now: str) -> dict[str, Any]:
         "sev-attest ledger verify --quiet > head",
     ),
 )
-@click.option(
+@bare_option(
     "--head",
     type=_HeadType(),
     metavar="COUNT:HASH",

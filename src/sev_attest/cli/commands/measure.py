@@ -9,7 +9,7 @@ import click
 
 from sev_attest._encoding import blob
 from sev_attest.cli import render
-from sev_attest.cli.bundle import Command, Options, option, option_name
+from sev_attest.cli.bundle import Command, Options, bare_option, option, option_name
 from sev_attest.cli.inputs import BYTE, FILE, POLICY, stdin_errors
 from sev_attest.cli.options.common import DigestOptions, ManifestOptions
 from sev_attest.cli.options.guest import GuestRangeOptions, Measured, measure_guest
@@ -70,9 +70,7 @@ class HmacOptions(Options, title="The measurement to expect"):
     ),
 )
 @GuestRangeOptions.given("guest")
-@click.option(
-    "--policy", type=POLICY, help="Guest policy; its ES bit decides (default: plain SEV)."
-)
+@bare_option("--policy", type=POLICY, help="Guest policy; its ES bit decides (default: plain SEV).")
 @HmacOptions.given("hmac")
 @ManifestOptions.given("manifest")
 @DigestOptions.given("output")

@@ -9,7 +9,7 @@ import click
 from sev_attest._encoding import blob, json_documents, looks_like_json
 from sev_attest._snp import refuse_snp
 from sev_attest.cli import render, terminal
-from sev_attest.cli.bundle import Group
+from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.inputs import FILE, POLICY, read_small
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.common import OutputOptions
@@ -44,8 +44,8 @@ def command() -> None:
 )
 @click.argument("report", type=FILE)
 @click.argument("inputs", nargs=-1, type=FILE, metavar="CHAIN...")
-@click.option("--nonce", metavar="B64", required=True, help="The nonce of the request.")
-@click.option("--policy", type=POLICY, help="The guest policy that you meant.")
+@bare_option("--nonce", metavar="B64", required=True, help="The nonce of the request.")
+@bare_option("--policy", type=POLICY, help="The guest policy that you meant.")
 @GuestOptions.given("guest")
 @ChainOptions.given("certificates")
 @OutputOptions.given("output")

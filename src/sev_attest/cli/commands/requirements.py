@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from sev_attest.cli import render, snp_requirements, terminal
-from sev_attest.cli.bundle import Group
+from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.inputs import FILE, OUTPUT, STDIN, read_small
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.outputs import write_all
@@ -30,7 +30,7 @@ def command() -> None:
 
 @command.command("init", examples=("sev-attest requirements init",))
 @click.argument("path", type=OUTPUT, default="owner.toml", metavar="[FILE]")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@bare_option("--force", is_flag=True, help="Write over a file that exists.")
 @OutputOptions.given("output")
 def init(*, path: str, force: bool, output: OutputOptions) -> None:
     """Write an owner.toml that allows nothing yet, and explains each line."""

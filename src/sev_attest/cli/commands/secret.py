@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.bundle import Group
+from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.inputs import OUTPUT, stdin_errors
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.options.keys import KeyOptions, read_secrets, secret_errors
@@ -45,12 +45,12 @@ def command() -> None:
 @click.argument("header", type=OUTPUT)
 @click.argument("payload", type=OUTPUT)
 @KeyOptions.given("keys")
-@click.option("-m", "--measurement", metavar="B64", required=True, help="The launch's measurement.")
-@click.option("-s", "--secret", "secrets", metavar="ALIAS-OR-GUID:PATH", multiple=True,
+@bare_option("-m", "--measurement", metavar="B64", required=True, help="The launch's measurement.")
+@bare_option("-s", "--secret", "secrets", metavar="ALIAS-OR-GUID:PATH", multiple=True,
               required=True, help="A secret (alias: luks-key); can be repeated.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(["base64", "binary"]), default="base64")
-@click.option("--insecure", is_flag=True, help="Needed: nothing verifies the launch here.")
-@click.option("--force", is_flag=True, help="Write over files that exist.")
+@bare_option("--format", "form", type=click.Choice(["base64", "binary"]), default="base64")
+@bare_option("--insecure", is_flag=True, help="Needed: nothing verifies the launch here.")
+@bare_option("--force", is_flag=True, help="Write over files that exist.")
 @OutputOptions.given("output")
 def build(
     *,

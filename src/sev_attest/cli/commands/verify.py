@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sev_attest.cli import render, terminal
-from sev_attest.cli.bundle import Command
+from sev_attest.cli.bundle import Command, bare_option
 from sev_attest.cli.evidence.keep import Kept
 from sev_attest.cli.inputs import FILE, STDIN
 from sev_attest.cli.options.chain import ChainOptions
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("inputs", nargs=-1, type=FILE, metavar="[INPUT]...")
-@click.option(
-    "--each", is_flag=True, help="Every INPUT is a whole chain: verify all, on all cores."
-)
+@bare_option("--each", is_flag=True, help="Every INPUT is a whole chain: verify all, on all cores.")
 @ChainOptions.given("certificates")
 @EvidenceFileOptions.given("evidence")
 @OutputOptions.given("output")

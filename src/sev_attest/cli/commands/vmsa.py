@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sev_attest.cli import render
-from sev_attest.cli.bundle import Group
+from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.inputs import FILE, OUTPUT, Number, large_file, stdin_errors
 from sev_attest.cli.options.boot import CpuOptions, read_page
 from sev_attest.cli.options.common import OutputOptions
@@ -34,10 +34,10 @@ def command() -> None:
     ),
 )
 @click.argument("out", type=OUTPUT)
-@click.option("--cpu", type=Number(MAX_VCPUS - 1), default=0, help="Which vCPU (0 boots).")
+@bare_option("--cpu", type=Number(MAX_VCPUS - 1), default=0, help="Which vCPU (0 boots).")
 @CpuOptions.given("model")
-@click.option("-f", "--firmware", type=FILE, metavar="FILE", help="Firmware, for vCPUs above 0.")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@bare_option("-f", "--firmware", type=FILE, metavar="FILE", help="Firmware, for vCPUs above 0.")
+@bare_option("--force", is_flag=True, help="Write over a file that exists.")
 @OutputOptions.given("output")
 def build(
     *,
