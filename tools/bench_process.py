@@ -171,6 +171,8 @@ def _verify_lines(scale: Scale) -> Iterator[Line]:
         line = _line(scale, f"{name.replace(' ', '-')}-floor", f"`{name}`", against, "<= 1.35")
         floor = [sys.executable, "-c", "\n".join((FLOOR, *parts))]
         yield from both(line, ours, floor, "(by the way)")
+    line = _line(scale, "snp-verify-verify", "`snp verify`", "`verify`", "<= 1.30")
+    yield from both(line, snp, verify, "(by the way)")
     sevctl = [shutil.which("sevctl") or "", "verify", "--sev", exported, "--ca", cas]
     if peer := installed([sevctl] if sevctl[0] else [], "sevctl"):
         line = _line(scale, "verify-peer", "`verify`", "sevctl verify, same chain", "(by the way)")
