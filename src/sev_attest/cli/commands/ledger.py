@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +14,6 @@ from sev_attest.cli.bundle import Group
 from sev_attest.cli.completion import sessions
 from sev_attest.cli.inputs import OUTPUT, ParamType
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
-from sev_attest.cli.outputs import FileExists, write_all
 from sev_attest.cli.usage import usage
 from sev_attest.owner.ledger import (
     UNKNOWN_ROOT,
@@ -28,15 +26,16 @@ from sev_attest.owner.ledger import (
     SealedKeys,
     State,
     Technology,
-    default_place,
 )
 from sev_attest.owner.ledger.checkpoint import Checkpoint
+from sev_attest.owner.ledger.place import default_path
 from sev_attest.owner.ledger.reading import Reader
 from sev_attest.owner.ledger.stores import store_at
 from sev_attest.owner.ledger.upkeep import Going
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sev_attest.cli.documents.ledgers import KeptKeys, LedgerEvent, LedgerSession, ShownSession
 
@@ -111,6 +110,8 @@ def list_(*, states: tuple[str, ...], ledger: LedgerOptions, output: OutputOptio
         try:
             opened = stack.enter_context(_open(ledger))
         except LedgerError as error:
+            from pathlib import Path
+
             # A floor says that there was one.
             known = ledger.floor is not None and Path(ledger.floor).exists()
             if error.check != "ledger.missing" or known:
@@ -247,6 +248,8 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
     `ledger verify` checks what is left from then on. Note the head that this prints, and keep the
     file: what a head that was noted earlier holds is in it. This takes the owner of the tables.
     """
+    from pathlib import Path
+
     with _open(ledger) as opened:
         done = _prune(opened, before.replace(tzinfo=UTC), Path(place))
         head = opened.snapshot(Reader.head)
@@ -265,8 +268,10 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
         terminal.say(f"OK: {told}; head {head}" if files else "OK: there was nothing to remove")
 
 
-def _prune(ledger: Ledger, before: datetime, path: Path) -> Checkpoint:
+def _prune(ledger: Ledger, before: datetime, path: "Path") -> Checkpoint:
     """Prune a ledger; the file stays only if its sessions were removed, or may have been."""
+    from sev_attest.cli.outputs import FileExists
+
     written: list[Path] = []
     now = ledger.now
 
@@ -290,8 +295,10 @@ def _prune(ledger: Ledger, before: datetime, path: Path) -> Checkpoint:
         raise
 
 
-def _write_segment(path: Path, now: str, head: Head, going: Going) -> bool:
+def _write_segment(path: "Path", now: str, head: Head, going: Going) -> bool:
     """Write the sessions that go to a new file; return whether there are any."""
+    from sev_attest.cli.outputs import write_all
+
     first = next(going, None)
     if first is None:
         return False
@@ -311,6 +318,8 @@ def _write_segment(path: Path, now: str, head: Head, going: Going) -> bool:
 @OutputOptions.given("output")
 def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: OutputOptions) -> None:
     """Print all sessions and events as one JSON document."""
+    from pathlib import Path
+
     with _open(ledger) as opened:
         now = opened.now
         if place is None:
@@ -326,7 +335,9 @@ def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: Out
         click.echo(f"wrote {render.one_line(place)}{told}")
 
 
-def _write(path: Path, now: str, reader: Reader, *, force: bool) -> Head:
+def _write(path: "Path", now: str, reader: Reader, *, force: bool) -> Head:
+    from sev_attest.cli.outputs import write_all
+
     parts = render.document_parts("ledger export", ok=True, **_everything(reader, now))
     write_all([(path, map(str.encode, parts))], force=force)
     return reader.head()
@@ -412,7 +423,7 @@ def _open(options: LedgerOptions, *, create: bool = False, require_floor: bool =
 
 def _place(options: LedgerOptions) -> str:
     """Return the name of a ledger in messages, whether or not there is one."""
-    return render.one_line(store_at(options.ledger or default_place(), 0).place)
+    return render.one_line(store_at(options.ledger or default_path(), 0).place)
 
 
 def _find(ledger: Ledger, text: str) -> LedgerEntry:

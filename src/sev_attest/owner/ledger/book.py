@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Self, TypeVar
 
 from sev_attest.errors import Insecure, Unsupported, WrongState
@@ -106,8 +105,7 @@ class Ledger:
         """
         store = store_at(place, timeout)
         store.prepare(create=create)
-        kept = Floor(None if floor is None else Path(floor))
-        ledger = cls(store, clock, kept, connections=connections)
+        ledger = cls(store, clock, Floor(floor), connections=connections)
         try:
             ledger._check_version()
         except BaseException:
@@ -286,7 +284,7 @@ class Ledger:
             lambda connection: log(self._store, connection, at, ACCEPTED, detail)
         )
         if floor is not None:
-            Floor(Path(floor)).accept(head)
+            Floor(floor).accept(head)
         return head
 
     def _end_all(self, state: State, detail: Mapping[str, object], *, overdue: bool) -> int:

@@ -11,9 +11,8 @@ import stat
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
-from sev_attest.owner._safe_path import UnsafePlace, check_folders
+from sev_attest.owner._safe_path import UnsafePlace, absolute, check_folders
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import check_file
 from sev_attest.owner.ledger.story import EMPTY, Head
@@ -30,11 +29,11 @@ class Floor:
     it.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         """Read the file, or create it; raises LedgerError if others could change it."""
         self.head: Head = EMPTY
         self._lock = threading.Lock()
-        self._path = None if path is None else path.absolute()
+        self._path = None if path is None else absolute(path)
         self._keep(EMPTY)
 
     def forked(self) -> None:
@@ -59,7 +58,7 @@ class Floor:
         if path is None:
             return
         try:
-            check_folders(path.parent, make=False)
+            check_folders(os.path.dirname(path), make=False)
             descriptor = _opened(path)
             try:
                 check_file(path)
@@ -95,14 +94,15 @@ def _line(head: Head) -> bytes:
     return b"%015d:%s\n" % (head.count, head.hash.encode())
 
 
-def _opened(path: Path) -> int:
+def _opened(path: str) -> int:
     """Open a floor, after creating it if there is none."""
     flags = os.O_RDWR | os.O_NOFOLLOW
     with suppress(FileNotFoundError):
         return os.open(path, flags)
     from tempfile import NamedTemporaryFile
 
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+    folder, name = os.path.split(path)
+    with NamedTemporaryFile(dir=folder, prefix=f".{name}.") as file:
         file.write(_line(EMPTY))
         file.flush()
         os.fsync(file.fileno())
