@@ -17,7 +17,7 @@ from sev_attest.cli import render
 from sev_attest.cli.hints import hint_for
 from sev_attest.cli.options.common import LedgerOptions
 from sev_attest.errors import Unsupported
-from sev_attest.owner.ledger import Ledger, LedgerError, book, default_place
+from sev_attest.owner.ledger import Ledger, LedgerError, default_place, upkeep
 from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.owner.ledger.store import Store
 
@@ -461,7 +461,7 @@ def test_a_prune_that_fails_leaves_no_export(
             raise store.fault(problem)
 
         with monkeypatch.context() as patched:
-            patched.setattr(book, "remove", fail)
+            patched.setattr(upkeep, "remove", fail)
             ran = run(*given)
         assert (ran.code, (here / "gone.json").exists()) == (6, kept)
         assert ("note: gone.json is kept: it is unknown whether" in ran.err) is kept

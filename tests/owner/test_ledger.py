@@ -15,7 +15,6 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -133,13 +132,13 @@ def test_a_launch_from_its_creation_to_its_release(ledger: Ledger, clock: Clock)
     clock.ahead(60)
     bound = ledger.bind(ONE, MEASUREMENT)
     measured_at = "2026-01-02T12:01:00+00:00"
-    assert bound == replace(
-        made, state=State.MEASURED, changed=measured_at, measurement=MEASUREMENT
+    assert bound == made._replace(
+        state=State.MEASURED, changed=measured_at, measurement=MEASUREMENT
     )
     clock.ahead(60)
     assert ledger.bind(ONE, MEASUREMENT) == bound
     left = ledger.release(ONE, MEASUREMENT)
-    assert left == replace(bound, state=State.RELEASED, changed="2026-01-02T12:02:00+00:00")
+    assert left == bound._replace(state=State.RELEASED, changed="2026-01-02T12:02:00+00:00")
     assert ledger.bind(ONE, MEASUREMENT) == left
     assert ledger.get(ONE) == left
     assert ledger.get(TWO) is None

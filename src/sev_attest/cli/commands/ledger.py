@@ -15,29 +15,28 @@ from sev_attest.cli.completion import sessions
 from sev_attest.cli.inputs import OUTPUT, ParamType
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
 from sev_attest.cli.usage import usage
-from sev_attest.owner.ledger import (
-    UNKNOWN_ROOT,
-    Event,
-    Head,
-    Ledger,
-    LedgerDamaged,
-    LedgerEntry,
-    LedgerError,
-    SealedKeys,
-    State,
-    Technology,
-)
-from sev_attest.owner.ledger.checkpoint import Checkpoint
+from sev_attest.owner.ledger.book import Ledger
+from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import default_path
 from sev_attest.owner.ledger.reading import Reader
 from sev_attest.owner.ledger.stores import store_at
-from sev_attest.owner.ledger.upkeep import Going
+from sev_attest.owner.ledger.story import (
+    UNKNOWN_ROOT,
+    Event,
+    Head,
+    LedgerEntry,
+    State,
+    Technology,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from sev_attest.cli.documents.ledgers import KeptKeys, LedgerEvent, LedgerSession, ShownSession
+    from sev_attest.owner.ledger.checkpoint import Checkpoint
+    from sev_attest.owner.ledger.kept import SealedKeys
+    from sev_attest.owner.ledger.upkeep import Going
 
 _PAGE = 500
 _CANDIDATES = 8
@@ -268,14 +267,14 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
         terminal.say(f"OK: {told}; head {head}" if files else "OK: there was nothing to remove")
 
 
-def _prune(ledger: Ledger, before: datetime, path: "Path") -> Checkpoint:
+def _prune(ledger: Ledger, before: datetime, path: "Path") -> "Checkpoint":
     """Prune a ledger; the file stays only if its sessions were removed, or may have been."""
     from sev_attest.cli.outputs import FileExists
 
     written: list[Path] = []
     now = ledger.now
 
-    def export(head: Head, going: Going) -> None:
+    def export(head: Head, going: "Going") -> None:
         if _write_segment(path, now, head, going):
             written.append(path)
 
@@ -295,7 +294,7 @@ def _prune(ledger: Ledger, before: datetime, path: "Path") -> Checkpoint:
         raise
 
 
-def _write_segment(path: "Path", now: str, head: Head, going: Going) -> bool:
+def _write_segment(path: "Path", now: str, head: Head, going: "Going") -> bool:
     """Write the sessions that go to a new file; return whether there are any."""
     from sev_attest.cli.outputs import write_all
 
@@ -372,6 +371,8 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
     Its log must be complete, and the sessions must match it. Keep the head that this prints on
     another machine: only --head detects that the whole ledger was replaced by an older copy.
     """
+    from sev_attest.owner.ledger.audit import LedgerDamaged
+
     with _open(ledger, require_floor=False) as opened:
         place, floor = opened.place, opened.floor
         try:
@@ -466,7 +467,7 @@ def _entry_facts(entry: LedgerEntry, now: str) -> "LedgerSession":
     }
 
 
-def _keys(sealed: SealedKeys | None) -> "KeptKeys":
+def _keys(sealed: "SealedKeys | None") -> "KeptKeys":
     """Return where the keys of a session are, and the id of the KEK that they are sealed under."""
     from sev_attest.owner.key_errors import SealError
     from sev_attest.owner.pending import sealed_under

@@ -19,7 +19,7 @@ from sev_attest.owner.ledger.story import EMPTY, Head
 
 _SECONDS = 5.0
 """How long to wait for another process that holds the file."""
-_LINE = re.compile(rb"([0-9]{15}):([0-9a-f]{64})\n")
+_LINE = rb"([0-9]{15}):([0-9a-f]{64})\n"
 
 
 class Floor:
@@ -81,7 +81,7 @@ class Floor:
             raise self._error(error.strerror or type(error).__name__) from None
 
     def _parsed(self, line: bytes) -> Head:
-        found = _LINE.fullmatch(line)
+        found = re.fullmatch(_LINE, line)
         if found is None:  # one that was emptied would let any ledger pass
             raise self._error("it is not a line COUNT:HASH", "name another file")
         return Head(int(found[1]), found[2].decode())
