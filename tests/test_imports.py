@@ -63,7 +63,7 @@ EXPECTED = {
     | _RECORD
     | _DIGEST
     | {"xml", "sev_attest.domain_xml", "sev_attest.host"},
-    "ledger": {"json", "pathlib", "sqlite3", "tempfile", "sev_attest.owner.ledger"},
+    "ledger": {"json", "sqlite3", "sev_attest.owner.ledger"},
     "measure": _DIGEST,
     "policy": set(),
     "report": _VERIFY | _DIGEST,
@@ -172,9 +172,10 @@ def launch_options(folder: Path) -> list[str]:
     [
         (["--ledger", "none"], set()),
         (["--ledger", "none", "--json"], {"json"}),
-        (["--ledger", "LEDGER"], EXPECTED["ledger"] - {"tempfile"}),
+        (["--ledger", "LEDGER"], EXPECTED["ledger"]),
+        ([], EXPECTED["ledger"]),
     ],
-    ids=["plain", "json", "ledger"],
+    ids=["plain", "json", "ledger", "default ledger"],
 )
 def test_a_launch_that_is_right_needs_little(
     tmp_path: Path, options: list[str], more: set[str]

@@ -68,7 +68,7 @@ TESTS = {
     "owner/_answers.py": "vault secret_sources",
     "owner/_command.py": "key_wrapping secret_sources",
     "owner/_private_file.py": "key_wrapping secret_sources",
-    "owner/_safe_path.py": "ledger key_wrapping",
+    "owner/_safe_path.py": "safe_path ledger key_wrapping",
     "owner/_vault.py": "vault key_wrapping",
     "owner/advisories.py": "advisories",
     "owner/attempts.py": "pending snp_release",

@@ -798,12 +798,12 @@ def test_a_user_without_a_home_has_evidence_too(
     owning: test_cli_owner.Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sev_attest.errors import Unsupported
-    from sev_attest.owner import ledger
+    from sev_attest.owner.ledger import place
 
-    def homeless() -> Path:
+    def homeless() -> str:
         raise Unsupported("there is no home", check="ledger.home")
 
-    monkeypatch.setattr(ledger, "default_place", homeless)
+    monkeypatch.setattr(place, "default_path", homeless)
     monkeypatch.chdir("/")
     root = f"{owning_folder()}/root"
     chain, file = f"{owning_folder()}/chain", f"{owning_folder()}/e.json"

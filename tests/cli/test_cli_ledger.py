@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from sev_attest.cli import render
 from sev_attest.cli.hints import hint_for
 from sev_attest.cli.options.common import LedgerOptions
 from sev_attest.errors import Unsupported
-from sev_attest.owner.ledger import Ledger, LedgerError, book, default_place
+from sev_attest.owner.ledger import Ledger, LedgerError, default_place, upkeep
 from sev_attest.owner.ledger.sqlite import Sqlite
 from sev_attest.owner.ledger.store import Store
 
@@ -275,12 +276,9 @@ def test_hints_name_the_ledger_that_was_given(run: Run, here: Path) -> None:
 def test_a_user_without_a_home_learns_what_to_name(
     run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
 ) -> None:
-    def homeless() -> Path:
-        raise RuntimeError
-
     monkeypatch.delenv("XDG_STATE_HOME")
     if home is None:
-        monkeypatch.setattr(Path, "home", homeless)
+        monkeypatch.setattr(os.path, "expanduser", str)  # of a user whom nothing knows
     else:
         monkeypatch.setenv("HOME", home)
     with pytest.raises(Unsupported, match="home folder") as refused:
@@ -300,7 +298,7 @@ def test_a_home_that_cannot_be_written_to_says_what_to_name(
 
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(here))
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(LedgerError, match="Permission denied") as refused:
         LedgerOptions(ledger=None, floor=None).open()
     assert refused.value.check == "ledger.permission"
@@ -463,7 +461,7 @@ def test_a_prune_that_fails_leaves_no_export(
             raise store.fault(problem)
 
         with monkeypatch.context() as patched:
-            patched.setattr(book, "remove", fail)
+            patched.setattr(upkeep, "remove", fail)
             ran = run(*given)
         assert (ran.code, (here / "gone.json").exists()) == (6, kept)
         assert ("note: gone.json is kept: it is unknown whether" in ran.err) is kept

@@ -96,7 +96,7 @@ def test_without_a_ledger_in_a_file_nothing_is_completed_and_none_is_made(
 
 
 def test_what_completes_reads_a_bounded_number_of_names(ledger: Path) -> None:
-    assert len(sqlite.recent_names(ledger, 2, 0.1)) == 2
+    assert len(sqlite.recent_names(str(ledger), 2, 0.1)) == 2
 
 
 def test_a_command_is_run_whatever_the_variable_says(

@@ -494,13 +494,13 @@ def test_a_command_of_another_user_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command(tmp_path, XOR)
-    true_lstat = Path.lstat
+    true_lstat = os.lstat
 
-    def lstat(path: Path) -> os.stat_result:
+    def lstat(path: str) -> os.stat_result:
         found = true_lstat(path)
-        return os.stat_result((*found[:4], 12345, *found[5:])) if path == owned else found
+        return os.stat_result((*found[:4], 12345, *found[5:])) if path == str(owned) else found
 
-    monkeypatch.setattr(Path, "lstat", lstat)
+    monkeypatch.setattr(os, "lstat", lstat)
     (tmp_path / "links").mkdir(mode=0o700)
     link = tmp_path / "links" / "kms-wrap"
     link.symlink_to(tmp_path / "kms-wrap")

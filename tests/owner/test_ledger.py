@@ -15,7 +15,6 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -133,13 +132,13 @@ def test_a_launch_from_its_creation_to_its_release(ledger: Ledger, clock: Clock)
     clock.ahead(60)
     bound = ledger.bind(ONE, MEASUREMENT)
     measured_at = "2026-01-02T12:01:00+00:00"
-    assert bound == replace(
-        made, state=State.MEASURED, changed=measured_at, measurement=MEASUREMENT
+    assert bound == made._replace(
+        state=State.MEASURED, changed=measured_at, measurement=MEASUREMENT
     )
     clock.ahead(60)
     assert ledger.bind(ONE, MEASUREMENT) == bound
     left = ledger.release(ONE, MEASUREMENT)
-    assert left == replace(bound, state=State.RELEASED, changed="2026-01-02T12:02:00+00:00")
+    assert left == bound._replace(state=State.RELEASED, changed="2026-01-02T12:02:00+00:00")
     assert ledger.bind(ONE, MEASUREMENT) == left
     assert ledger.get(ONE) == left
     assert ledger.get(TWO) is None
@@ -536,9 +535,9 @@ def test_a_lock_that_was_removed_meanwhile_locks_nothing(
 
     def late(descriptor: int, flags: int) -> None:
         flock(descriptor, flags)
-        store._lock.unlink()
+        Path(store._lock).unlink()
         if another:
-            store._lock.touch()
+            Path(store._lock).touch()
 
     monkeypatch.setattr(fcntl, "flock", late)
     assert store._try_lock() is None
@@ -869,13 +868,13 @@ def test_what_another_user_owns_on_the_way_is_refused(
         "folder above": place.parent,
         "link": link,
     }[whose]
-    true_lstat = Path.lstat
+    true_lstat = os.lstat
 
-    def lstat(path: Path) -> os.stat_result:
+    def lstat(path: str) -> os.stat_result:
         found = true_lstat(path)
-        return os.stat_result((*found[:4], 12345, *found[5:])) if path == owned else found
+        return os.stat_result((*found[:4], 12345, *found[5:])) if path == str(owned) else found
 
-    monkeypatch.setattr(Path, "lstat", lstat)
+    monkeypatch.setattr(os, "lstat", lstat)
     place = (link if whose == "link" else inner) / "ledger"
     with pytest.raises(LedgerError, match="belongs to another user") as refused:
         Ledger.open(place)
@@ -883,6 +882,45 @@ def test_what_another_user_owns_on_the_way_is_refused(
     for module in (place_module, _safe_path):  # Windows
         monkeypatch.setattr(module, "_HAS_OWNERS", False)
     Ledger.open(place).disconnect()
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown", "made"),
+    [
+        ("mine", "mine", "mine"),
+        ("./mine//", "mine", "mine"),
+        ("new/../mine/.", "new/../mine", "mine"),
+        ("~/mine", "~/mine", "~/mine"),
+        ("{}/new//mine", "{}/new/mine", "new/mine"),
+        ("//{}/mine", "{}/mine", "mine"),
+        ("a?mode=ro&b#c%41", "a?mode=ro&b#c%41", "a?mode=ro&b#c%41"),
+        ("\udcff\udcfe", "\udcff\udcfe", "\udcff\udcfe"),
+        ("-x", "-x", "-x"),
+    ],
+    ids=["name", "slashes", "back", "tilde", "absolute", "root", "query", "bytes", "dash"],
+)
+def test_a_ledger_is_where_its_path_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, shown: str, made: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given in (typed.format(tmp_path), Path(typed.format(tmp_path))):
+        with Ledger.open(given, floor="floor/.//") as ledger:
+            assert ledger.place == shown.format(tmp_path)
+            monkeypatch.chdir("/")  # it stays where it was opened
+            ledger.bind(ONE, MEASUREMENT, adopt=True)
+            monkeypatch.chdir(tmp_path)
+    files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {Path(made), Path("floor")}
+
+
+@pytest.mark.parametrize("typed", ["/", "//", ".", "..", ""])
+def test_a_folder_is_no_ledger_however_it_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LedgerError, match="it is not a file") as refused:
+        Ledger.open(typed)
+    assert refused.value.check == "ledger.place"
 
 
 def test_root_s_folders_and_links_between_one_s_own_are_accepted(tmp_path: Path) -> None:
@@ -1771,10 +1809,7 @@ def test_the_default_place_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", unset)
         assert default_place() == Path("/home/owner/.local/state/sev-attest/ledger.sqlite3")
 
-    def homeless() -> Path:
-        raise RuntimeError
-
-    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(os.path, "expanduser", str)  # of a user whom nothing knows
     with pytest.raises(Unsupported, match="no home"):
         default_place()
 

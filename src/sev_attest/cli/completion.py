@@ -103,16 +103,14 @@ def sessions(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
 
     A ledger on a server is not asked: it may take long.
     """
-    from pathlib import Path
-
-    from sev_attest.owner.ledger import default_place
+    from sev_attest.owner.ledger.place import default_path
     from sev_attest.owner.ledger.sqlite import recent_names
 
     place = ctx.params.get("store") or ctx.params.get("ledger")
     if place == "none" or "://" in (place or ""):
         return []
     with suppress(SevAttestError, OSError):
-        found = recent_names(Path(place) if place else default_place(), _MOST, _SECONDS)
+        found = recent_names(place or default_path(), _MOST, _SECONDS)
         fitting = (name for name in found if name.startswith(incomplete) and _WORD.fullmatch(name))
         return [*dict.fromkeys(fitting)]
     return []

@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from sev_attest.errors import Unsupported
 from sev_attest.owner._answers import quoted
@@ -49,7 +48,7 @@ def ask_command(argv: Sequence[str], given: bytes, *, most: int, check: str) -> 
     """
     hint = "run the command by hand"
     try:
-        check_program(Path(argv[0]))
+        check_program(argv[0])
         answer, reason = _run(argv, given, most)
     except UnsafePlace as error:
         reason, hint = error.reason, error.hint

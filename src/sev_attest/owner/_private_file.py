@@ -3,9 +3,8 @@
 import errno
 import os
 import stat
-from pathlib import Path
 
-from sev_attest.owner._safe_path import UnsafePlace, check_folders
+from sev_attest.owner._safe_path import UnsafePlace, absolute, check_folders
 from sev_attest.owner.key_errors import KeyAccessError
 
 _FLAGS = (
@@ -47,7 +46,7 @@ def private_file(
             forbidden = _NOT_A_CREDENTIAL if credential else _OTHERS
             reason, hint = _unsafe(os.fstat(descriptor), name, forbidden)
             if not (reason or credential or folder is not None):
-                check_folders(Path(path).absolute().parent, make=False)
+                check_folders(os.path.dirname(absolute(path)), make=False)
             data = b"" if reason else _read(descriptor, most + 1)
         finally:
             os.close(descriptor)

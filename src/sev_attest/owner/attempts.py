@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from sev_attest.errors import LaunchRefused, Unsupported, WrongState
-from sev_attest.owner.ledger import Ledger, LedgerEntry
+from sev_attest.owner.ledger.book import Ledger
+from sev_attest.owner.ledger.story import LedgerEntry
 
 if TYPE_CHECKING:
     from sev_attest.owner.requirements import Requirements

@@ -225,7 +225,7 @@ class KeyRelease(ReleaseSteps):
         self._checked = True
 
     def _check_root(self, ledger: "Ledger") -> None:
-        from sev_attest.owner.ledger import UNKNOWN_ROOT
+        from sev_attest.owner.ledger.story import UNKNOWN_ROOT
 
         root, record = ledger.root(self._session), self._record
         if root is None and not self._insecure:

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 from sev_attest.errors import WrongState
 from sev_attest.owner.attempts import ended, find_attempt, require_same
 from sev_attest.owner.key_errors import SealError, damaged
-from sev_attest.owner.ledger import Ledger, LedgerEntry, SealedKeys, Technology
+from sev_attest.owner.ledger.book import Ledger
+from sev_attest.owner.ledger.kept import SealedKeys
 from sev_attest.owner.ledger.step import other_technology
-from sev_attest.owner.ledger.story import OPEN
+from sev_attest.owner.ledger.story import OPEN, LedgerEntry, Technology
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.owner.sealing import Box, DataKeys
 from sev_attest.sev.keys import TransportKeys

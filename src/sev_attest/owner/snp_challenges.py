@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from sev_attest._keys import Kem
 from sev_attest.errors import LaunchRefused, WrongState
 from sev_attest.owner.attempts import find_attempt
-from sev_attest.owner.ledger import KeptChallenge, Ledger, LedgerEntry
+from sev_attest.owner.ledger.book import Ledger
+from sev_attest.owner.ledger.kept import KeptChallenge
 from sev_attest.owner.ledger.step import other_technology
+from sev_attest.owner.ledger.story import LedgerEntry
 from sev_attest.snp.challenge import Challenge
 
 if TYPE_CHECKING:

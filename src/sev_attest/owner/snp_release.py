@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from sev_attest import _crypto
 from sev_attest.errors import ReportInvalid, Unsupported
 from sev_attest.owner.attempts import ended, require_same
-from sev_attest.owner.ledger import Ledger, Technology
-from sev_attest.owner.ledger.story import OPEN
+from sev_attest.owner.ledger.book import Ledger
+from sev_attest.owner.ledger.story import OPEN, Technology
 from sev_attest.owner.release_steps import ReleaseSteps
 from sev_attest.owner.snp_challenges import OwnChallenge, find_challenge
 from sev_attest.snp.chain import in_date

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,30 +14,29 @@ from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.completion import sessions
 from sev_attest.cli.inputs import OUTPUT, ParamType
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
-from sev_attest.cli.outputs import FileExists, write_all
 from sev_attest.cli.usage import usage
-from sev_attest.owner.ledger import (
+from sev_attest.owner.ledger.book import Ledger
+from sev_attest.owner.ledger.errors import LedgerError
+from sev_attest.owner.ledger.place import default_path
+from sev_attest.owner.ledger.reading import Reader
+from sev_attest.owner.ledger.stores import store_at
+from sev_attest.owner.ledger.story import (
     UNKNOWN_ROOT,
     Event,
     Head,
-    Ledger,
-    LedgerDamaged,
     LedgerEntry,
-    LedgerError,
-    SealedKeys,
     State,
     Technology,
-    default_place,
 )
-from sev_attest.owner.ledger.checkpoint import Checkpoint
-from sev_attest.owner.ledger.reading import Reader
-from sev_attest.owner.ledger.stores import store_at
-from sev_attest.owner.ledger.upkeep import Going
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sev_attest.cli.documents.ledgers import KeptKeys, LedgerEvent, LedgerSession, ShownSession
+    from sev_attest.owner.ledger.checkpoint import Checkpoint
+    from sev_attest.owner.ledger.kept import SealedKeys
+    from sev_attest.owner.ledger.upkeep import Going
 
 _PAGE = 500
 _CANDIDATES = 8
@@ -111,6 +109,8 @@ def list_(*, states: tuple[str, ...], ledger: LedgerOptions, output: OutputOptio
         try:
             opened = stack.enter_context(_open(ledger))
         except LedgerError as error:
+            from pathlib import Path
+
             # A floor says that there was one.
             known = ledger.floor is not None and Path(ledger.floor).exists()
             if error.check != "ledger.missing" or known:
@@ -247,6 +247,8 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
     `ledger verify` checks what is left from then on. Note the head that this prints, and keep the
     file: what a head that was noted earlier holds is in it. This takes the owner of the tables.
     """
+    from pathlib import Path
+
     with _open(ledger) as opened:
         done = _prune(opened, before.replace(tzinfo=UTC), Path(place))
         head = opened.snapshot(Reader.head)
@@ -265,12 +267,14 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
         terminal.say(f"OK: {told}; head {head}" if files else "OK: there was nothing to remove")
 
 
-def _prune(ledger: Ledger, before: datetime, path: Path) -> Checkpoint:
+def _prune(ledger: Ledger, before: datetime, path: "Path") -> "Checkpoint":
     """Prune a ledger; the file stays only if its sessions were removed, or may have been."""
+    from sev_attest.cli.outputs import FileExists
+
     written: list[Path] = []
     now = ledger.now
 
-    def export(head: Head, going: Going) -> None:
+    def export(head: Head, going: "Going") -> None:
         if _write_segment(path, now, head, going):
             written.append(path)
 
@@ -290,8 +294,10 @@ def _prune(ledger: Ledger, before: datetime, path: Path) -> Checkpoint:
         raise
 
 
-def _write_segment(path: Path, now: str, head: Head, going: Going) -> bool:
+def _write_segment(path: "Path", now: str, head: Head, going: "Going") -> bool:
     """Write the sessions that go to a new file; return whether there are any."""
+    from sev_attest.cli.outputs import write_all
+
     first = next(going, None)
     if first is None:
         return False
@@ -311,6 +317,8 @@ def _write_segment(path: Path, now: str, head: Head, going: Going) -> bool:
 @OutputOptions.given("output")
 def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: OutputOptions) -> None:
     """Print all sessions and events as one JSON document."""
+    from pathlib import Path
+
     with _open(ledger) as opened:
         now = opened.now
         if place is None:
@@ -326,7 +334,9 @@ def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: Out
         click.echo(f"wrote {render.one_line(place)}{told}")
 
 
-def _write(path: Path, now: str, reader: Reader, *, force: bool) -> Head:
+def _write(path: "Path", now: str, reader: Reader, *, force: bool) -> Head:
+    from sev_attest.cli.outputs import write_all
+
     parts = render.document_parts("ledger export", ok=True, **_everything(reader, now))
     write_all([(path, map(str.encode, parts))], force=force)
     return reader.head()
@@ -361,6 +371,8 @@ def verify(*, head: Head | None, ledger: LedgerOptions, output: OutputOptions) -
     Its log must be complete, and the sessions must match it. Keep the head that this prints on
     another machine: only --head detects that the whole ledger was replaced by an older copy.
     """
+    from sev_attest.owner.ledger.audit import LedgerDamaged
+
     with _open(ledger, require_floor=False) as opened:
         place, floor = opened.place, opened.floor
         try:
@@ -412,7 +424,7 @@ def _open(options: LedgerOptions, *, create: bool = False, require_floor: bool =
 
 def _place(options: LedgerOptions) -> str:
     """Return the name of a ledger in messages, whether or not there is one."""
-    return render.one_line(store_at(options.ledger or default_place(), 0).place)
+    return render.one_line(store_at(options.ledger or default_path(), 0).place)
 
 
 def _find(ledger: Ledger, text: str) -> LedgerEntry:
@@ -455,7 +467,7 @@ def _entry_facts(entry: LedgerEntry, now: str) -> "LedgerSession":
     }
 
 
-def _keys(sealed: SealedKeys | None) -> "KeptKeys":
+def _keys(sealed: "SealedKeys | None") -> "KeptKeys":
     """Return where the keys of a session are, and the id of the KEK that they are sealed under."""
     from sev_attest.owner.key_errors import SealError
     from sev_attest.owner.pending import sealed_under

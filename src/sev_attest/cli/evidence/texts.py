@@ -50,10 +50,10 @@ def scrubber(values: Mapping[str, object]) -> Callable[[str], str]:
 
 def _places(values: Mapping[str, object]) -> Iterator[str]:
     """Yield every name that has a folder in it: of the options, and of the default ledger."""
-    from sev_attest.owner.ledger import default_place
+    from sev_attest.owner.ledger.place import default_path
 
     with suppress(Unsupported):  # a user without a home folder
-        yield str(default_place())
+        yield default_path()
     for value in values.values():
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, str):

@@ -87,11 +87,12 @@ class LedgerOptions(Options, title="Ledger"):
         """
         if self.ledger == "none":
             return None
-        from sev_attest.owner.ledger import Ledger, check_home, default_place
+        from sev_attest.owner.ledger.book import Ledger
+        from sev_attest.owner.ledger.place import check_home, default_path
 
         if self.ledger is None and create:
             check_home()
-        return Ledger.open(self.ledger or default_place(), create=create, floor=self.floor)
+        return Ledger.open(self.ledger or default_path(), create=create, floor=self.floor)
 
     def require(self, why: str, *, create: bool = True) -> "Ledger":
         """Open the ledger as :meth:`open` does; raises a usage error for "none", with ``why``."""

@@ -260,8 +260,6 @@ def _commit(steps: "KeyRelease", session: str, *, sends: bool) -> "SecretPacket 
 
 def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> list[str]:
     """Return what the ledger knows of the platform of a session without record."""
-    from sev_attest.sev.chain._amd_keys import AMD_ROOTS
-
     notes: list[str] = []
     root: str | None = ""
     if ledger is not None:
@@ -272,8 +270,11 @@ def _platform_notes(session: str, ledger: "Ledger | None", *, secret: bool) -> l
             notes.append(f"INSECURE: {unverified('ledger')}")
     if root == "" and secret:
         notes.append("INSECURE: without --record, nothing says whether the platform was verified")
-    if root and root not in AMD_ROOTS:
-        notes.append(f"this session's platform has a root that is {root}")
+    if root:
+        from sev_attest.sev.chain._amd_keys import AMD_ROOTS
+
+        if root not in AMD_ROOTS:
+            notes.append(f"this session's platform has a root that is {root}")
     return notes
 
 

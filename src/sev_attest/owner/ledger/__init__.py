@@ -26,6 +26,7 @@ module               what lives there
 ``book.py``          :class:`Ledger`
 ``step.py``          one step of one attempt
 ``story.py``         states, entries and events, and which event may follow which
+``kept.py``          sealed keys and challenges: what is kept beside an entry
 ``arguments.py``     what a caller may pass
 ``transactions.py``  the connections of a process, and the queue of its steps
 ``reading.py``       reads a ledger of any size in pages
@@ -43,33 +44,10 @@ module               what lives there
 ===================  ==============================================================
 """
 
-from sev_attest.owner.ledger.audit import LedgerDamaged
-from sev_attest.owner.ledger.book import Ledger
-from sev_attest.owner.ledger.errors import LedgerError
-from sev_attest.owner.ledger.place import check_home, default_place
-from sev_attest.owner.ledger.story import (
-    UNKNOWN_ROOT,
-    Event,
-    Head,
-    KeptChallenge,
-    LedgerEntry,
-    SealedKeys,
-    State,
-    Technology,
-)
+from sev_attest._lazy import lazy
 
-__all__ = [
-    "UNKNOWN_ROOT",
-    "Event",
-    "Head",
-    "KeptChallenge",
-    "Ledger",
-    "LedgerDamaged",
-    "LedgerEntry",
-    "LedgerError",
-    "SealedKeys",
-    "State",
-    "Technology",
-    "check_home",
-    "default_place",
-]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sev_attest.owner.ledger._api import *  # noqa: F403
+else:
+    __getattr__, __dir__ = lazy(__name__)

@@ -5,13 +5,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from sev_attest.errors import Insecure, Unsupported, WrongState
 from sev_attest.owner.ledger.arguments import check_id, clean, measurement_text, utc
-from sev_attest.owner.ledger.audit import LedgerDamaged, findings
-from sev_attest.owner.ledger.checkpoint import Checkpoint
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.floor import Floor
 from sev_attest.owner.ledger.reading import Reader
@@ -25,20 +22,22 @@ from sev_attest.owner.ledger.story import (
     UNKNOWN_ROOT,
     Event,
     Head,
-    KeptChallenge,
     LedgerEntry,
-    SealedKeys,
     State,
     Technology,
 )
 from sev_attest.owner.ledger.transactions import Transactions
-from sev_attest.owner.ledger.upkeep import Going, end_some, log, plan, remove
+
+if TYPE_CHECKING:
+    from sev_attest.owner.ledger.checkpoint import Checkpoint
+    from sev_attest.owner.ledger.kept import KeptChallenge, SealedKeys
+    from sev_attest.owner.ledger.upkeep import Going
 
 CONNECTIONS = 8
 """How many connections one process has to a ledger, at most."""
 
-_PREFIX = re.compile(r"[0-9a-f]{8,64}")
-_TOO_SHORT = re.compile(r"[0-9a-f]{1,7}")
+_PREFIX = "[0-9a-f]{8,64}"
+_TOO_SHORT = "[0-9a-f]{1,7}"
 _T = TypeVar("_T")
 
 
@@ -106,8 +105,7 @@ class Ledger:
         """
         store = store_at(place, timeout)
         store.prepare(create=create)
-        kept = Floor(None if floor is None else Path(floor))
-        ledger = cls(store, clock, kept, connections=connections)
+        ledger = cls(store, clock, Floor(floor), connections=connections)
         try:
             ledger._check_version()
         except BaseException:
@@ -149,8 +147,8 @@ class Ledger:
         name: str = "",
         expires: datetime | None = None,
         root: str | None = UNKNOWN_ROOT,
-        sealed: SealedKeys | None = None,
-        challenge: KeptChallenge | None = None,
+        sealed: "SealedKeys | None" = None,
+        challenge: "KeptChallenge | None" = None,
     ) -> LedgerEntry:
         """Create an attempt (-> created); raises Insecure if it exists.
 
@@ -276,6 +274,8 @@ class Ledger:
 
         Raises Unsupported if there is no reason.
         """
+        from sev_attest.owner.ledger.upkeep import log
+
         note = clean(reason).strip()
         if not note:
             raise Unsupported("a reason is needed, which the ledger keeps", check="ledger.reason")
@@ -286,10 +286,12 @@ class Ledger:
             lambda connection: log(self._store, connection, at, ACCEPTED, detail)
         )
         if floor is not None:
-            Floor(Path(floor)).accept(head)
+            Floor(floor).accept(head)
         return head
 
     def _end_all(self, state: State, detail: Mapping[str, object], *, overdue: bool) -> int:
+        from sev_attest.owner.ledger.upkeep import end_some
+
         def end(connection: StoreConnection) -> int:
             begin = partial(self._begin, connection)
             return end_some(connection, begin, state, detail, now if overdue else None)
@@ -299,7 +301,7 @@ class Ledger:
             count += ended
         return count
 
-    def prune(self, before: datetime, export: Callable[[Head, Going], object]) -> Checkpoint:
+    def prune(self, before: datetime, export: "Callable[[Head, Going], object]") -> "Checkpoint":
         """Remove the attempts that ended before a time, and their events; return the checkpoint.
 
         ``export`` gets the head of the log and these attempts, each with its events, and must have
@@ -311,6 +313,8 @@ class Ledger:
         the tables, or one of these attempts changes meanwhile. Nothing is removed then, or if there
         is no such attempt.
         """
+        from sev_attest.owner.ledger.upkeep import plan, remove
+
         limit = utc(before)
         if limit > self.now:
             raise Unsupported(
@@ -354,7 +358,7 @@ class Ledger:
         """
         text = clean(text)
         found = self._reader.named(text, most)
-        if not found and _PREFIX.fullmatch(text):
+        if not found and re.fullmatch(_PREFIX, text):
             found = self._reader.beginning(text, most)
         return tuple(found)
 
@@ -364,7 +368,7 @@ class Ledger:
 
     def unknown(self, text: str) -> WrongState:
         """Return the error for a name or an id that :meth:`find` does not find."""
-        short = " (an id needs at least 8 digits)" if _TOO_SHORT.fullmatch(text) else ""
+        short = " (an id needs at least 8 digits)" if re.fullmatch(_TOO_SHORT, text) else ""
         return WrongState(
             f"no session {text[:80]!r} is in the ledger {self.place}{short}",
             check="ledger.unknown",
@@ -392,6 +396,8 @@ class Ledger:
         else shows that the whole database was replaced. Raises LedgerDamaged with every finding,
         LedgerError if the floor alone is missing.
         """
+        from sev_attest.owner.ledger.audit import LedgerDamaged, findings
+
         floor = self._floor.head
         noted = [floor] if head is None else [floor, head]
 

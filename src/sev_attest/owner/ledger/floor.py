@@ -11,16 +11,15 @@ import stat
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
-from sev_attest.owner._safe_path import UnsafePlace, check_folders
+from sev_attest.owner._safe_path import UnsafePlace, absolute, check_folders
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.place import check_file
 from sev_attest.owner.ledger.story import EMPTY, Head
 
 _SECONDS = 5.0
 """How long to wait for another process that holds the file."""
-_LINE = re.compile(rb"([0-9]{15}):([0-9a-f]{64})\n")
+_LINE = rb"([0-9]{15}):([0-9a-f]{64})\n"
 
 
 class Floor:
@@ -30,11 +29,11 @@ class Floor:
     it.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         """Read the file, or create it; raises LedgerError if others could change it."""
         self.head: Head = EMPTY
         self._lock = threading.Lock()
-        self._path = None if path is None else path.absolute()
+        self._path = None if path is None else absolute(path)
         self._keep(EMPTY)
 
     def forked(self) -> None:
@@ -59,7 +58,7 @@ class Floor:
         if path is None:
             return
         try:
-            check_folders(path.parent, make=False)
+            check_folders(os.path.dirname(path), make=False)
             descriptor = _opened(path)
             try:
                 check_file(path)
@@ -82,7 +81,7 @@ class Floor:
             raise self._error(error.strerror or type(error).__name__) from None
 
     def _parsed(self, line: bytes) -> Head:
-        found = _LINE.fullmatch(line)
+        found = re.fullmatch(_LINE, line)
         if found is None:  # one that was emptied would let any ledger pass
             raise self._error("it is not a line COUNT:HASH", "name another file")
         return Head(int(found[1]), found[2].decode())
@@ -95,14 +94,15 @@ def _line(head: Head) -> bytes:
     return b"%015d:%s\n" % (head.count, head.hash.encode())
 
 
-def _opened(path: Path) -> int:
+def _opened(path: str) -> int:
     """Open a floor, after creating it if there is none."""
     flags = os.O_RDWR | os.O_NOFOLLOW
     with suppress(FileNotFoundError):
         return os.open(path, flags)
     from tempfile import NamedTemporaryFile
 
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+    folder, name = os.path.split(path)
+    with NamedTemporaryFile(dir=folder, prefix=f".{name}.") as file:
         file.write(_line(EMPTY))
         file.flush()
         os.fsync(file.fileno())

@@ -6,9 +6,8 @@ has parsed them. Each page begins after the last row of the one before it.
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sev_attest.owner.ledger.checkpoint import Checkpoint
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.schema import NAME_INDEXED
 from sev_attest.owner.ledger.store import Store
@@ -18,12 +17,14 @@ from sev_attest.owner.ledger.story import (
     UNKNOWN_ROOT,
     Event,
     Head,
-    KeptChallenge,
     LedgerEntry,
-    SealedKeys,
     challenge_of,
     root_of,
 )
+
+if TYPE_CHECKING:
+    from sev_attest.owner.ledger.checkpoint import Checkpoint
+    from sev_attest.owner.ledger.kept import KeptChallenge, SealedKeys
 
 Row = tuple[Any, ...]
 PAGE = 500
@@ -90,14 +91,16 @@ class Reader:
         """Return the root that an attempt was created with, as :meth:`Ledger.root` does."""
         return root_in(self.store, self._fetch(CREATED_AS, (attempt,)))
 
-    def challenge(self, attempt: str) -> KeptChallenge | None:
+    def challenge(self, attempt: str) -> "KeptChallenge | None":
         """Return what is kept of a challenge; None if the attempt is none."""
         for row in self._fetch(CREATED_AS, (attempt,)):
             return self.store.read(lambda row: challenge_of(json.loads(row[0])), row)
         return None
 
-    def sealed(self, attempt: str) -> SealedKeys | None:
+    def sealed(self, attempt: str) -> "SealedKeys | None":
         """Return the sealed keys of an attempt; None if they were never stored here."""
+        from sev_attest.owner.ledger.kept import SealedKeys
+
         select = "SELECT {sealed} FROM sev_attest_pending WHERE session_id = ?"
         rows = self._fetch(select, (attempt,))
         return self.store.read(SealedKeys.from_row, rows[0]) if rows else None
@@ -141,8 +144,10 @@ class Reader:
             yield from rows
             where, last = "seq > ?", (rows[-1][_SEQ],)
 
-    def checkpoint(self) -> Checkpoint | None:
+    def checkpoint(self) -> "Checkpoint | None":
         """Return the last checkpoint, with the numbers of all; None if nothing was removed."""
+        from sev_attest.owner.ledger.checkpoint import Checkpoint
+
         rows = self._fetch(_CHECKPOINTS, ())
         every = [self.store.read(lambda row: Checkpoint.from_detail(row[0]), row) for row in rows]
         if not every:

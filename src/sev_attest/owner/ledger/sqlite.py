@@ -6,12 +6,10 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import ClassVar
-from urllib.parse import quote_from_bytes  # Path.as_uri() imports an HTTP client (Python 3.14)
 
-from sev_attest.owner._safe_path import UnsafePlace, check_folders
+from sev_attest.owner._safe_path import UnsafePlace, absolute, check_folders, plain
 from sev_attest.owner.ledger.errors import LedgerError, message_of
 from sev_attest.owner.ledger.place import check_file, with_logs
 from sev_attest.owner.ledger.schema import TABLES, create_tables
@@ -71,27 +69,29 @@ class Sqlite(Store):
     unguard: tuple[str, ...] = tuple(f"DROP TRIGGER IF EXISTS {name}" for name in _GUARDS)
     guard: tuple[str, ...] = (*_GUARDS.values(),)
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: str | os.PathLike[str], timeout: float) -> None:
         """Take the file, and how long to wait for other processes, in seconds."""
-        super().__init__(str(path), timeout)
-        self.path: Path = path.absolute()
-        self._lock = self.path.with_name(f".{self.path.name}.lock")
+        super().__init__(plain(path), timeout)
+        self._path = absolute(path)
+        self._folder, name = os.path.split(self._path)
+        self._new = os.path.join(self._folder, f".{name}.new")
+        self._lock = os.path.join(self._folder, f".{name}.lock")
 
     def prepare(self, *, create: bool) -> None:
         """Create the file if it is missing; raises LedgerError if others could replace it."""
         with self._os_errors(_CREATING if create else ""):
-            missing = not os.path.lexists(self.path)
+            missing = not os.path.lexists(self._path)
             if missing:
-                check_folders(self.path.parent, make=create)
+                check_folders(self._folder, make=create)
             if create and (missing or os.path.lexists(self._lock)):
                 self._create()
             self._check()
-            if not stat.S_ISREG(self.path.lstat().st_mode):
+            if not stat.S_ISREG(os.lstat(self._path).st_mode):
                 raise self.fault("place", "it is not a file")
 
     def _check(self) -> None:
-        check_file(self.path)
-        check_folders(self.path.parent, make=False)
+        check_file(self._path)
+        check_folders(self._folder, make=False)
 
     @contextmanager
     def _os_errors(self, hint: str = "") -> Iterator[None]:
@@ -111,15 +111,15 @@ class Sqlite(Store):
         It must never have two names, as it would with a hard link: a process killed in between
         would leave a file that is refused. A rename replaces an existing file, so it needs a lock.
         """
-        new = self.path.with_name(f".{self.path.name}.new")
+        new = self._new
         with self._locked():
             try:
                 _remove(new)  # left by a process that was killed
-                if not os.path.lexists(self.path):
-                    new.touch(mode=0o600, exist_ok=False)
+                if not os.path.lexists(self._path):
+                    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
                     self._fill(new)
-                    new.rename(self.path)
-                    _sync(self.path.parent)
+                    os.rename(new, self._path)
+                    _sync(self._folder)
             finally:
                 _remove(new)
 
@@ -134,7 +134,7 @@ class Sqlite(Store):
         try:
             yield
         finally:
-            self._lock.unlink()
+            os.unlink(self._lock)
             os.close(descriptor)
 
     def _try_lock(self) -> int | None:
@@ -145,7 +145,7 @@ class Sqlite(Store):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The previous holder may have removed this file, and another may be in its place.
-            if os.path.samestat(os.fstat(descriptor), self._lock.lstat()):
+            if os.path.samestat(os.fstat(descriptor), os.lstat(self._lock)):
                 return descriptor
         except (BlockingIOError, FileNotFoundError):
             pass
@@ -155,7 +155,7 @@ class Sqlite(Store):
         os.close(descriptor)
         return None
 
-    def _fill(self, path: Path) -> None:
+    def _fill(self, path: str) -> None:
         connection = self._open(path)
         try:
             connection.execute("PRAGMA page_size = 1024")  # a step changes few bytes of each page
@@ -170,12 +170,13 @@ class Sqlite(Store):
         """Open the file; raises LedgerError if it is missing or others could replace it."""
         with self._os_errors():
             self._check()
-        return self._open(self.path)
+        return self._open(self._path)
 
-    def _open(self, path: Path) -> StoreConnection:
+    def _open(self, path: str) -> StoreConnection:
         try:
             driver = sqlite3.connect(
-                f"file:{quote_from_bytes(os.fsencode(path))}?mode=rw",
+                # Every byte as %XX: a "?" or "#" in the path ends nothing.
+                f"file:%{os.fsencode(path).hex('%')}?mode=rw",
                 uri=True,
                 timeout=self.timeout,
                 isolation_level=None,
@@ -206,7 +207,7 @@ class Sqlite(Store):
         return self.fault(_SQLITE_PROBLEMS.get(code, general), detail)
 
 
-def recent_names(path: Path, most: int, timeout: float) -> list[str]:
+def recent_names(path: str, most: int, timeout: float) -> list[str]:
     """Return the names of the newest sessions in a file, ``most`` at most.
 
     No statement writes, and a file of an older version is not upgraded. Raises LedgerError if it
@@ -223,12 +224,13 @@ def recent_names(path: Path, most: int, timeout: float) -> list[str]:
         connection.close()
 
 
-def _remove(database: Path) -> None:
+def _remove(database: str) -> None:
     for path in with_logs(database):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
-def _sync(folder: Path) -> None:
+def _sync(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,7 @@
 """One step of one attempt: what is read, what is refused, and the rows that are written."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sev_attest.errors import Insecure, WrongState
 from sev_attest.owner.ledger.reading import (
@@ -23,7 +22,6 @@ from sev_attest.owner.ledger.story import (
     Event,
     Head,
     LedgerEntry,
-    SealedKeys,
     State,
     Technology,
     applied,
@@ -31,6 +29,9 @@ from sev_attest.owner.ledger.story import (
     to_text,
 )
 from sev_attest.owner.unverified import unverified
+
+if TYPE_CHECKING:
+    from sev_attest.owner.ledger.kept import SealedKeys
 
 # The names in braces are those of Store.names.
 LOOK = """SELECT {head}, (SELECT {hash} FROM sev_attest_event WHERE seq = ?), {now}, {session}
@@ -164,7 +165,7 @@ class Step:
         if entry.refused == MAX_REFUSED:
             return
         self._note_once(kind, detail)
-        self.entry = entry = replace(self.known(), refused=entry.refused + 1)
+        self.entry = entry = self.known()._replace(refused=entry.refused + 1)
         if entry.refused == MAX_REFUSED and entry.state in OPEN:
             self.enter(State.FAILED, {"note": f"it was refused {MAX_REFUSED} times"})
 
@@ -183,7 +184,7 @@ class Step:
                 hint="choose another name, or close it",
             )
 
-    def seal(self, sealed: SealedKeys) -> None:
+    def seal(self, sealed: "SealedKeys") -> None:
         """Store the keys of the attempt beside its row, until it ends."""
         self._connection.execute(_INSERT_SEALED, (self._id, *sealed.to_row()))
 

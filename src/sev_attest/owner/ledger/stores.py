@@ -2,7 +2,6 @@
 
 import os
 import re
-from pathlib import Path
 
 from sev_attest.errors import Unsupported
 from sev_attest.owner.ledger.sqlite import Sqlite
@@ -31,4 +30,4 @@ def store_at(place: str | os.PathLike[str], timeout: float) -> Store:
             check="ledger.platform",
             hint="use a postgresql:// ledger",
         )
-    return Sqlite(Path(text), timeout)
+    return Sqlite(text, timeout)

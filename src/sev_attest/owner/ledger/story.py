@@ -3,17 +3,18 @@
 The ledger uses :func:`applied` when it writes, and the audit when it reads: the rules are the same.
 """
 
-import base64
+import binascii
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sev_attest._keys import Kem
 from sev_attest.sev.spec import MEASUREMENT_SIZE
+
+if TYPE_CHECKING:
+    from sev_attest.owner.ledger.kept import KeptChallenge
 
 
 class Technology(StrEnum):
@@ -64,7 +65,6 @@ MAX_REFUSED = 16
 """How many times a launch with a right measurement may be refused, before its attempt fails."""
 
 TIME: re.Pattern[str] = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00")
-_FINGERPRINT = re.compile("[0-9a-f]{64}")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _SAYS: Mapping[State, str] = {
     State.CREATED: "no {launch} was verified yet",
@@ -80,8 +80,7 @@ _WORDS: Mapping[Technology, Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """The present state of an attempt. The fields are the columns of its row, in their order.
 
     ``session_id`` is the id of the attempt, 64 hex digits. ``measurement`` is what it is bound to,
@@ -160,7 +159,7 @@ class LedgerEntry:
         times = (created, changed) if expires is None else (created, changed, expires)
         if not all(map(TIME.fullmatch, times)):
             raise ValueError("this is not a time as the ledger writes it")
-        measurement = None if text is None else base64.b64decode(text, validate=True)
+        measurement = None if text is None else from_text(text)
         if measurement is not None and len(measurement) != MEASUREMENT_SIZE:
             raise ValueError("this is not a measurement")
         return cls(
@@ -177,85 +176,14 @@ class LedgerEntry:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedKeys:
-    """What is stored beside the row of a session that waits: see :mod:`sev_attest.owner.pending`.
-
-    ``box`` has its keys and its record, sealed; None once the session has ended. ``requirements``
-    is the fingerprint of those that the session was made under, None if it is bound to none.
-    """
-
-    box: bytes | None = field(repr=False)
-    requirements: str | None = None
-
-    def to_row(self) -> tuple[str | None, ...]:
-        """Return its row in the database, without the id of the session."""
-        return (None if self.box is None else to_text(self.box), self.requirements)
-
-    @classmethod
-    def from_row(cls, row: tuple[Any, ...]) -> "SealedKeys":
-        """Read a row; raises ValueError or TypeError for one that the ledger does not write."""
-        text, requirements = row
-        if requirements is not None and not _FINGERPRINT.fullmatch(requirements):
-            raise ValueError("this is not a fingerprint")
-        box = None if text is None else base64.b64decode(text, validate=True)
-        return cls(box=box, requirements=requirements)
-
-
-CHALLENGE_LABEL = b"sev-attest/snp/challenge-id/1\0"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptChallenge:
-    """What the ``created`` event of a challenge has of it, beside its name and when it expires.
-
-    ``nonce`` is 32 bytes, ``created`` a time as the ledger writes it. ``requirements`` is the
-    fingerprint of those that it was made under, None if it is bound to none. Nothing is secret.
-    """
-
-    nonce: bytes
-    created: str
-    kems: tuple[Kem, ...]
-    requirements: str | None = None
-
-    @property
-    def attempt(self) -> str:
-        """The id of its attempt: SHA-256 over CHALLENGE_LABEL and the nonce, 64 hex digits."""
-        return hashlib.sha256(CHALLENGE_LABEL + self.nonce).hexdigest()
-
-    def to_detail(self) -> Mapping[str, object]:
-        """Return what the detail of the event has under ``challenge``."""
-        return {
-            "nonce": self.nonce.hex(),
-            "created": self.created,
-            "kems": [*map(int, self.kems)],
-            "requirements": self.requirements,
-        }
-
-    @classmethod
-    def from_detail(cls, told: Mapping[str, Any]) -> "KeptChallenge":
-        """Read that; raises an exception as :func:`applied` does for any other value."""
-        found = cls(
-            nonce=bytes.fromhex(told.get("nonce", "")),
-            created=told.get("created", ""),
-            kems=tuple(Kem(number) for number in told.get("kems", ())),
-            requirements=told.get("requirements"),
-        )
-        known = found.requirements is None or _FINGERPRINT.fullmatch(found.requirements)
-        if not (known and TIME.fullmatch(found.created) and dict(told) == found.to_detail()):
-            raise ValueError("this is not a challenge as the ledger writes it")
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The end of the log: the number of events, and the hash of the last one (64 hex digits).
 
     As text it is COUNT:HASH. A head that is noted elsewhere shows later that no event before it was
     changed.
     """
 
-    count: int
+    count: int  # type: ignore[assignment] # not the method of tuples
     hash: str
 
     def __str__(self) -> str:
@@ -265,8 +193,7 @@ class Head:
 EMPTY: Head = Head(0, "0" * 64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """One entry of the log. The fields are the columns of its row, in their order.
 
     ``detail`` is a JSON object as text, ``previous`` the hash of the event before this one.
@@ -303,31 +230,15 @@ class Event:
 
     def to_row(self) -> tuple[Any, ...]:
         """Return its row in the database."""
-        return (
-            self.seq,
-            self.time,
-            self.session_id,
-            self.kind,
-            self.detail,
-            self.previous,
-            self.hash,
-        )
+        return tuple(self)
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> "Event":
         """Read a row; raises TypeError for one that the ledger does not write."""
-        seq, time, session_id, kind, detail, previous, own_hash = row
-        if type(seq) is not int or not all(isinstance(text, str) for text in row[1:]):
+        seq, *texts = row
+        if type(seq) is not int or not all(isinstance(text, str) for text in texts):
             raise TypeError("SQLite takes any type in any column")
-        return cls(
-            seq=seq,
-            time=time,
-            session_id=session_id,
-            kind=kind,
-            detail=detail,
-            previous=previous,
-            hash=own_hash,
-        )
+        return cls._make(row)
 
 
 def event_hash(fields: tuple[object, ...]) -> str:
@@ -358,10 +269,14 @@ def root_of(detail: Mapping[str, Any]) -> str | None:
     return root
 
 
-def challenge_of(detail: Mapping[str, Any]) -> KeptChallenge | None:
+def challenge_of(detail: Mapping[str, Any]) -> "KeptChallenge | None":
     """Return the challenge in a ``created`` event; None in that of a session."""
     told = detail.get("challenge")
-    return None if told is None else KeptChallenge.from_detail(told)
+    if told is None:
+        return None
+    from sev_attest.owner.ledger.kept import KeptChallenge
+
+    return KeptChallenge.from_detail(told)
 
 
 def applied(
@@ -398,14 +313,19 @@ def applied(
     if entry.state not in COMES_FROM[state]:
         raise ImpossibleError(f"is {kind} although it was {entry.state}")
     if state is State.MEASURED:
-        measurement = base64.b64decode(detail["measurement"], validate=True)
-        return replace(entry, state=state, changed=time, measurement=measurement)
-    return replace(entry, state=state, changed=time, note=detail.get("note", entry.note))
+        measurement = from_text(detail["measurement"])
+        return entry._replace(state=state, changed=time, measurement=measurement)
+    return entry._replace(state=state, changed=time, note=detail.get("note", entry.note))
 
 
 def to_text(data: bytes) -> str:
     """Return a measurement, or a box, in base64."""
-    return base64.b64encode(data).decode("ascii")
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
+
+
+def from_text(text: str) -> bytes:
+    """Decode base64; raises ValueError or TypeError for anything else."""
+    return binascii.a2b_base64(text, strict_mode=True)
 
 
 def to_json(value: object) -> str:

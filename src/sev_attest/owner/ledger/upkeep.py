@@ -72,7 +72,7 @@ def plan(reader: Reader, before: str, export: Callable[[Head, Going], object]) -
         for rows, events in reader.attempts():
             for attempt, story in groupby(events, key=itemgetter(2)):
                 row = rows.get(attempt)
-                entry = row and reader.store.read(LedgerEntry.from_row, row)
+                entry = None if row is None else reader.store.read(LedgerEntry.from_row, row)
                 if entry and entry.state not in COMES_FROM[State.CLOSED] and entry.changed < before:
                     told = [reader.store.read(Event.from_row, event) for event in story]
                     sessions, removed = sessions + 1, removed + len(told)
