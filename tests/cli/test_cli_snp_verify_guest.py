@@ -153,6 +153,15 @@ def test_a_difference_is_refused_and_explained(run: Run) -> None:
     assert run(*VERIFY, *options).code == 1  # the explanation changed nothing
 
 
+def test_the_corrected_command_writes_no_evidence_over_that_of_the_refusal(run: Run) -> None:
+    measures(vcpus=4)
+    ran = run(*VERIFY, *GUEST, *LONG, "--evidence", "refused.json")
+    command = ran.err.splitlines()[-1].removeprefix("note: if you meant that: sev-attest ")
+    assert Path("refused.json").exists()
+    assert "--evidence" not in command
+    assert run(*shlex.split(command)).code == 0
+
+
 def test_the_document_of_a_difference_has_what_explains_it(run: Run) -> None:
     digest = measures(vcpus=4)
     document = refused(run(*VERIFY, *GUEST, *LONG, "--json"), "snp.launch-digest")
