@@ -75,8 +75,8 @@ def pages(top: Page) -> dict[str, str]:
 
 
 def _text(lines: Iterator[str]) -> str:
-    """Return a page. No space is stretched in it: groff forgets that at each heading."""
-    ragged = (f"{line}\n.ad l" if line.startswith(".SH ") else line for line in lines)
+    """Return a page. No space is stretched, no word broken: groff forgets that at each heading."""
+    ragged = (f"{line}\n.ad l\n.nh" if line.startswith(".SH ") else line for line in lines)
     return "\n".join([*ragged, ""])
 
 
@@ -84,7 +84,6 @@ def _lines(page: Page, above: Page | None) -> Iterator[str]:
     summary = page.summary.replace("`", "")
     title = f"sev\\-attest {version()}"
     yield f'.TH {_plain(page.name.upper())} 1 "{_date()}" "{title}" "User Commands"'
-    yield ".nh"  # words stay whole: what is here is copied into shells
     yield from (".SH NAME", _wrapped(f"{_plain(page.name)} \\- {_plain(summary)}"))
     usage = "".join(f" \\fI{_plain(piece)}\\fP" for piece in page.usage)
     yield from (".SH SYNOPSIS", _wrapped(f"\\fB{_plain(page.typed)}\\fP{usage}"))
@@ -96,10 +95,11 @@ def _lines(page: Page, above: Page | None) -> Iterator[str]:
     yield from (".SH EXIT STATUS", *_names(exit_codes()))
     if above is None:
         yield from (".SH FILES", *_names(FILES))
-    variables = [(name, f"Stands for {option}.") for name, option in page.variables]
+    read = {pair for one in (page.walk() if above is None else (page,)) for pair in one.variables}
+    variables = [(name, f"Stands for {option}.") for name, option in read]
     variables += VARIABLES if above is None else ()
     if variables:
-        yield from (".SH ENVIRONMENT", *_names(variables))
+        yield from (".SH ENVIRONMENT", *_names(sorted(variables)))
     names = [one.name for one in ((above,) if above else ()) + page.commands]
     yield from (".SH SEE ALSO", ",\n".join(f"\\fB{_plain(name)}\\fP(1)" for name in names))
 

@@ -230,6 +230,16 @@ def test_keys_are_found_in_whatever_form_and_name(
     assert run(*corrected(ran.err)).code == 0
 
 
+def test_a_corrected_command_writes_no_evidence_over_that_of_the_refusal(
+    session: sev.Session, run: Run
+) -> None:
+    ran = run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:], "--evidence", "refused.json")
+    assert Path("refused.json").exists()
+    command = corrected(ran.err)
+    assert "--evidence" not in command
+    assert run(*command).code == 0
+
+
 def test_a_corrected_command_makes_no_packet(session: sev.Session, run: Run) -> None:
     secret = ("-s", "luks-key:disk.key", "--secret-header", "h", "--secret-payload", "p")
     ran = run(*ASKED, *KEYS, "-n", "2", *VCPUS[2:], *secret)

@@ -187,7 +187,8 @@ def test_the_owner_verifies_the_folder_as_it_is(guest: Path, run: Run) -> None:
     ran = run(
         "snp", "verify", "out", "ask.der", "--trust-root", "ark.der", "--report-data", expected
     )
-    assert (ran.code, ran.lines[0]) == (0, "OK: the report is not AMD's: Milan, VCEK, VMPL 0")
+    assert ran.code == 0
+    assert ran.lines[0] == "OK: the report verifies (its root is not AMD's): Milan, VCEK, VMPL 0"
 
 
 def test_a_vmpl_is_asked_for(guest: Path, run: Run, kernel: Tsm) -> None:

@@ -666,8 +666,9 @@ def test_json_tells_what_is_left(desk: Desk) -> None:
 
 def test_a_mismatch_gets_a_command_that_launches_nothing(desk: Desk) -> None:
     desk.host.vcpus = 3
-    ran = desk.launch(*SECRET, policy=ES)
+    ran = desk.launch(*SECRET, "--evidence", "refused.json", policy=ES)
     (line,) = [line for line in ran.err.splitlines() if "if you meant that" in line]
+    assert "--evidence" not in line  # a plan has none
     assert "sev-attest launch" in line
     assert "--num-cpus 3" in line
     assert "--dry-run" in line

@@ -65,7 +65,7 @@ def test_a_report_that_meets_them_is_allowed_as_a_launch_by_name(run: Run) -> No
     assert (ran.code, ran.errors) == (0, [])
     allowed = "the requirements allow it as launch web (2 vCPUs, EPYC-Genoa, qemu, guest features"
     assert ran.lines[:2] == [
-        "OK: the report is not AMD's: Genoa, VCEK, VMPL 0",
+        "OK: the report verifies (its root is not AMD's): Genoa, VCEK, VMPL 0",
         f"OK: {allowed} 0x1)",
     ]
     assert f"note: {snp_expected.FRESHNESS}" in ran.notes

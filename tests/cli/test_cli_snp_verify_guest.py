@@ -77,7 +77,7 @@ def refused(ran: Ran, *checks: str) -> Any:
 def test_the_guest_that_was_meant_is_held_against_the_report(run: Run) -> None:
     ran = run(*VERIFY, *GUEST, "--report-data", DATA.hex())
     assert (ran.code, ran.errors) == (0, [])
-    assert ran.lines[0] == "OK: the report is not AMD's: Milan, VCEK, VMPL 0"
+    assert ran.lines[0] == "OK: the report verifies (its root is not AMD's): Milan, VCEK, VMPL 0"
     assert f"note: {snp_expected.GUEST}" not in ran.notes
     document = json.loads(run(*VERIFY, *GUEST, "--json").out)
     assert document["checks"][-1] == {
@@ -151,6 +151,15 @@ def test_a_difference_is_refused_and_explained(run: Run) -> None:
     assert command.startswith("snp verify report vcek ")
     assert run(*shlex.split(command)).code == 0
     assert run(*VERIFY, *options).code == 1  # the explanation changed nothing
+
+
+def test_the_corrected_command_writes_no_evidence_over_that_of_the_refusal(run: Run) -> None:
+    measures(vcpus=4)
+    ran = run(*VERIFY, *GUEST, *LONG, "--evidence", "refused.json")
+    command = ran.err.splitlines()[-1].removeprefix("note: if you meant that: sev-attest ")
+    assert Path("refused.json").exists()
+    assert "--evidence" not in command
+    assert run(*shlex.split(command)).code == 0
 
 
 def test_the_document_of_a_difference_has_what_explains_it(run: Run) -> None:

@@ -140,6 +140,83 @@ def test_a_root_that_is_not_amd_s_stands_in_the_verdict() -> None:
     assert words in page(document).text
 
 
+def found_under(heading: str, document: Any) -> list[str]:
+    """Return the entries of the list below a heading."""
+    made = pages.page(document).decode()
+    part = made.partition(f"<h2>{heading}</h2>")[2].partition("<h2")[0]
+    return re.findall("<li>(.*?)</li>", part)
+
+
+SHOWN = "What this shows"
+OPEN = "What it leaves open"
+OF_A_LAUNCH = "measured the guest of the launch digest below"
+
+
+def test_what_a_launch_shows_and_leaves_open() -> None:
+    document = copy() | {"requirements": None, "chain": None}
+    (words,) = found_under(SHOWN, document)
+    assert words.startswith(f"whoever holds the keys of this session {OF_A_LAUNCH}")
+    assert found_under(OPEN, document) == [
+        "a note",
+        "what is not measured: UEFI variables, ACPI tables, devices, disks",
+        "what happened to the guest afterwards",
+        "whether its owner accepts this platform and firmware: no requirements were given",
+        "whether the platform&#39;s keys have leaked",
+    ]
+    document["record"]["root"] = "AMD Milan"
+    document["chain"] = copy()["chain"] | {"root": "AMD Milan"}
+    document["requirements"] = copy()["requirements"] | {"met": True}
+    chain, launch, requirements = found_under(SHOWN, document)
+    assert chain.endswith("lead to the root that is named")
+    assert launch.startswith(f"the SEV firmware that holds the keys of this session {OF_A_LAUNCH}")
+    assert requirements == "the owner&#39;s requirements are met"
+    assert len(found_under(OPEN, document)) == 4
+    assert "The owner's requirements acknowledge each one that affects it." in page(document).text
+
+
+def test_what_a_chain_shows_and_leaves_open() -> None:
+    document = copy() | {"command": "verify", "launch": None, "record": None, "notes": []}
+    document |= {"requirements": None, "chain": copy()["chain"] | {"root": "AMD Milan"}}
+    assert len(found_under(SHOWN, document)) == 1
+    assert found_under(OPEN, document) == [
+        "which firmware the platform runs, and which guest: no launch was looked at",
+        "whether the platform&#39;s keys have leaked",
+    ]
+
+
+def test_what_a_report_shows_is_what_was_compared() -> None:
+    document = snp_evidence()
+    assert len(found_under(SHOWN, document)) == 1
+    for check in ("snp.report-data", "snp.launch-digest"):
+        document["checks"].append({"id": check, "ok": True, "meaning": ""})
+    assert found_under(SHOWN, document)[1:] == [
+        "the report has the report data that was expected",
+        "its guest has the launch digest that was expected",
+    ]
+
+
+def test_a_refusal_shows_nothing_of_the_kind() -> None:
+    document = copy() | {"ok": False, "exit": 1}
+    assert not found_under(SHOWN, document)
+    assert not found_under(OPEN, document)
+    assert found_under("Notes", document) == ["a note"]
+
+
+def test_what_the_page_itself_holds_is_said() -> None:
+    assert "and not the measurement that was expected." in page(copy()).text
+    assert "It holds no private key and no secret." in page(snp_evidence()).text
+
+
+def test_words_that_stand_for_something_are_explained() -> None:
+    document = copy() | {"repeat": "sev-attest evidence verify EVIDENCE.json --cmdline CMDLINE"}
+    for word in ("EVIDENCE.json is what", "CMDLINE stands for"):
+        assert word in page(document).text
+        assert word not in page(copy()).text
+    document["measured"]["kernel_hashes"]["initrd"] = hashlib.sha256().hexdigest()
+    assert "(of no bytes: there is none)" in page(document).text
+    assert "(of no bytes: there is none)" not in page(copy()).text
+
+
 def certificates(*roles: str) -> list[CertificatePart]:
     return [
         {"role": role, "fingerprint": role * 8, "subject": None, "not_before": None,
@@ -209,6 +286,7 @@ def snp_evidence() -> Evidence:
 def test_a_report_is_shown_field_by_field() -> None:
     seen = page(snp_evidence())
     for words in ("report_data", "chip_id", "signature R", "set permits smt: the host may have SMT",
+                  "clear ciphertext-hiding-dram-en: the host may see",
                   "signing key: VCEK: a key of this chip", "Digest after it"):  # fmt: skip
         assert words in seen.text, words
 
@@ -225,7 +303,8 @@ def test_a_policy_is_explained() -> None:
     document = copy()
     document["launch"]["policy"] = 0x3701_0005
     text = page(document).text
-    assert "es: vCPU registers are encrypted and measured" in text
+    assert "set es: vCPU registers are encrypted and measured" in text
+    assert "clear no-key-sharing: the host can start another guest" in text
     assert "API at least 1.55" in text
 
 

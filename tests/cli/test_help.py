@@ -106,6 +106,26 @@ def test_no_example_is_a_usage_error(run: Run, here: Path, line: str) -> None:
     assert ran.code in (0, 1, 4, 5, 6), ran.err
 
 
+def test_the_examples_of_the_first_help_lead_from_a_chain_to_a_verdict(
+    run: Run, here: Path
+) -> None:
+    _, verify, session, validate = (words_of(line) for line in cli.examples)
+    for line in ("simulate host host", "simulate export host host.chain"):
+        assert run(*line.split()).code == 0
+    for words in (verify, session):
+        assert run(*words, "--trust-root", "host/test-root.cert").code == 0
+    Path("OVMF.fd").write_bytes(Path("host/OVMF.fd").read_bytes())
+    started = run(
+        *("simulate", "start", "host", "--name", "vm1", "--policy", session[-1]),
+        *("--godh", "vm1_godh.b64", "--session", "vm1_session.b64"),
+        *(validate[validate.index("--firmware") : validate.index("--tik")]),
+    )
+    assert started.code == 0
+    Path("vm1.info").write_text(run("simulate", "domlaunchsecinfo", "host", "vm1").out)
+    ran = run(*validate)
+    assert (ran.code, ran.lines) == (0, ["OK: Looks good to me"])
+
+
 @pytest.mark.parametrize("columns", [60, 80, 120])
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help_keeps_within_the_terminal_and_breaks_no_word(

@@ -109,15 +109,21 @@ def toy() -> Page:
 
 
 def test_titles_examples_variables_and_characters_of_roff_come_through() -> None:
-    text = make_man.pages(toy())["toy"].replace("\n.ad l", "")
+    text = make_man.pages(toy())["toy"].replace("\n.ad l\n.nh", "")
     assert ".SS Keys of .\\e \\(aqtoys\\(aq\n" in text
     assert "\\fB\\-\\fP is \\(ti or \\(ha.\\efBnot bold" in text
     assert ".SH NOTES\n\\&.SH of an epilog\n.PP\n.EX\n$ toy \\-\\-key \\(aqa b\\(aq\n" in text
     assert "\n  .sh in an example\n.EE\n" in text
     assert ".SH EXAMPLES\n.EX\ntoy \\-\\-key 1 \\e\n    2\n.EE\n.SH NOTES\n" in text
-    assert ".SH ENVIRONMENT\n.TP\n\\fBTOY_KEY\\fP\nStands for \\fB\\-\\-key\\fP.\n" in text
+    assert "\n.TP\n\\fBTOY_KEY\\fP\nStands for \\fB\\-\\-key\\fP.\n" in text
     assert "\\[u201C]seriously\\[u201D]" in text
     assert "hidden" not in text
+
+
+def test_the_first_page_has_the_variables_of_all_commands() -> None:
+    _, _, rest = PAGES["sev-attest"].partition(".SH ENVIRONMENT\n")
+    found = re.findall(r"^\.TP\n\\fB(SEV_ATTEST_\w+)", rest, re.MULTILINE)
+    assert found == [f"SEV_ATTEST_{name}" for name in ("COLOR", "LEDGER", "REQUIREMENTS", "STORE")]
 
 
 def test_the_date_is_given_or_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,3 +168,4 @@ def test_whoever_sets_a_page_has_nothing_to_warn_of(
         )
         said = ran.stderr + (ran.stdout if reader[0] == "mandoc" else "")
         assert (ran.returncode, said) == (0, ""), page.name
+        assert "\u2010\n" not in ran.stdout, "a word is broken"

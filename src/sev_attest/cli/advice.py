@@ -122,8 +122,8 @@ def corrected(
 ) -> tuple[str | None, str]:
     """Return the running command with these options changed, and a note that says so.
 
-    Options in ``drop`` are left out. The command is None if it would read an input again that can
-    be read only once.
+    Options in ``drop`` are left out, and so is ``--evidence``: its files are there by now. The
+    command is None if it would read an input again that can be read only once.
     """
     context = click.get_current_context()
     changes = dict(changes)
@@ -131,7 +131,7 @@ def corrected(
         changes["cpu_model_name"] = None
     elif "cpu_model_name" in changes:
         changes |= {"cpu_family": None, "cpu_model": None, "cpu_stepping": None}
-    values = context.params | changes | (drop or {})
+    values = context.params | {"evidence": None} | changes | (drop or {})
     if any(one == STDIN or str(one).startswith(_ONCE) for v in values.values() for one in _each(v)):
         without = [
             f"without {option_name(n)}" for n in changes if changes[n] is None and context.params[n]

@@ -53,7 +53,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
         "sev-attest session --name vm1 host.chain 0x5",
         (
             "sev-attest validate --launch-info vm1.info --record vm1.launch.json --firmware "
-            "OVMF.fd --tik vm1_tik.bin --tek vm1_tek.bin"
+            "OVMF.fd --num-cpus 4 --cpu-model-name EPYC-Milan --tik vm1_tik.bin --tek vm1_tek.bin"
         ),
     ),
     commands_by_name=_COMMANDS,

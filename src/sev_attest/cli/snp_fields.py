@@ -168,7 +168,7 @@ def _platform(report: AttestationReport) -> Iterator[str]:
 def _bits(kind: str, value: int, table: Mapping[int, Meaning]) -> Iterator[str]:
     for bit, meaning in table.items():
         state, words = ("set", meaning.when_set) if value & bit else ("clear", meaning.when_clear)
-        yield f"{state:<6}{kind}{meaning.name:<26}{words}"
+        yield f"{state:<6}{kind}{meaning.name + '  ':<26}{words}"
 
 
 _SIGNERS = {

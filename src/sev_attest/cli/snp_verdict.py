@@ -193,7 +193,8 @@ def _verified_facts(verified: VerifiedReport) -> dict[str, object]:
 
 def first_line(verified: VerifiedReport) -> str:
     """Return the verdict on a verified report in one line."""
-    whose = "not AMD's" if verified.root.product is None else "AMD's"
+    other = verified.root.product is None
+    whose = "verifies (its root is not AMD's)" if other else "is AMD's"
     vmpl = "asked for by the host" if verified.report.vmpl == HOST_VMPL else verified.report.vmpl
     key = verified.vek.kind.name
-    return f"the report is {whose}: {verified.product.value}, {key}, VMPL {vmpl}"
+    return f"the report {whose}: {verified.product.value}, {key}, VMPL {vmpl}"

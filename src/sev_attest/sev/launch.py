@@ -21,8 +21,8 @@ DIGEST_SIZE = 32
 _CONTEXT = int(Context.LAUNCH_MEASURE)
 CHECKS = {
     "launch.policy": "the policy that the host reports is the session's",
-    "launch.api": "the API version is at least what the policy and the owner require",
-    "launch.build": "the build is at least what the owner requires",
+    "launch.api": "the API version is at least what the policy demands, and min_api",
+    "launch.build": "the build is at least min_build (that of owner.toml is checked on its own)",
     "launch.measurement": "the measurement is the HMAC of the owner's values under the TIK",
 }
 """Every check id of a launch, in the order of the steps, and what it guarantees."""

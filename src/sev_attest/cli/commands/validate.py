@@ -31,8 +31,8 @@ from sev_attest.errors import Unsupported
         ),
         (
             "sev-attest validate --connect qemu+ssh://host/system --domain vm1 --session "
-            "vm1 --store launches.sqlite3 --kek kek --firmware OVMF.amdsev.fd "
-            "--inject-secret luks-key:disk.key"
+            "vm1 --store launches.sqlite3 --kek kek --firmware OVMF.amdsev.fd --num-cpus 4 "
+            "--cpu-model-name EPYC-Milan --inject-secret luks-key:disk.key"
         ),
     ),
 )

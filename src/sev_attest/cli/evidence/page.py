@@ -35,6 +35,12 @@ _MARKS = {True: "✓", False: "✗", None: "?"}
 _STATES = {True: "good", False: "bad", None: "open"}
 _WORDS = {True: "holds", False: "FAILED", None: "not made"}
 _ORDER = ("affected", "attestation cannot see this")
+_COMPARED = {
+    "snp.report-data": "the report has the report data that was expected",
+    "snp.launch-digest": "its guest has the launch digest that was expected",
+}
+_NO_BYTES = hashlib.sha256().hexdigest()
+"""The hash of an initrd that is not there."""
 
 
 def page(evidence: Evidence) -> bytes:
@@ -52,6 +58,7 @@ def page(evidence: Evidence) -> bytes:
         states=_STATES,
         words=_WORDS,
         width=WIDTH,
+        no_bytes=_NO_BYTES,
     )
     return text.encode()
 
@@ -98,6 +105,8 @@ def _shown(evidence: Evidence) -> dict[str, Any]:
     return {
         "title": _TITLES[evidence["command"]],
         "banner": _banner(evidence),
+        "shown": [*_shows(evidence)] if evidence["ok"] else [],
+        "open": [*_leaves_open(evidence)] if evidence["ok"] else [],
         "picture": picture,
         "fields": fields,
         "bar": pieces(measured["ranges"]) if measured else [],
@@ -120,6 +129,41 @@ def _banner(evidence: Evidence) -> str:
     if any(note.startswith("INSECURE") for note in evidence["notes"]):
         words += ", but INSECURE: see what it leaves open"
     return words
+
+
+def _shows(evidence: Evidence) -> Iterator[str]:
+    """Yield what a verdict shows, in the words of LIMITATIONS.md."""
+    chain, record, requirements = evidence["chain"], evidence["record"], evidence["requirements"]
+    if chain is not None and chain["root"] is not None:
+        yield "the certificates below are of one platform, and lead to the root that is named"
+    if evidence["launch"] is not None:
+        verified = record is not None and record["root"] is not None
+        yield (
+            f"{'the SEV firmware that' if verified else 'whoever'} holds the keys of this session "
+            "measured the guest of the launch digest below, under this policy, API version and "
+            "build"
+        )
+    if evidence["report"] is not None:
+        yield (
+            "a key that is certified for this product and TCB, under the root below, signed this "
+            "report"
+        )
+    held = {one["id"] for one in evidence["checks"] if one["ok"]}
+    yield from (words for check, words in _COMPARED.items() if check in held)
+    if requirements is not None and requirements["met"]:
+        yield "the owner's requirements are met"
+
+
+def _leaves_open(evidence: Evidence) -> Iterator[str]:
+    """Yield what no verdict of this kind shows; the notes are what this one leaves open."""
+    if evidence["command"] == "verify":
+        yield "which firmware the platform runs, and which guest: no launch was looked at"
+    else:
+        yield "what is not measured: UEFI variables, ACPI tables, devices, disks"
+        yield "what happened to the guest afterwards"
+        if evidence["requirements"] is None:
+            yield "whether its owner accepts this platform and firmware: no requirements were given"
+    yield "whether the platform's keys have leaked"
 
 
 def _report_fields(raw: bytes) -> Iterator[tuple[str, str, list[str]]]:
@@ -163,7 +207,7 @@ def _meanings(policy: "GuestPolicy") -> list[str]:
     from sev_attest.sev.policy import BITS
 
     found = [
-        f"{name}: {meaning}" if bit in policy.bits else f"not {name}: {risk}"
+        f"set {name}: {meaning}" if bit in policy.bits else f"clear {name}: {risk}"
         for bit, (name, meaning, risk) in BITS.items()
     ]
     return [*found, "API at least {}.{}".format(*policy.min_api)] if any(policy.min_api) else found

@@ -51,7 +51,7 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="The guest's vCPUs"):
         "TSC.",
     )
     num_cpus: range | None = option(
-        "-n", "--num-cpus", type=NumberRange(MAX_VCPUS), help="Number of vCPUs, or a range (1-64)."
+        "-n", "--num-cpus", type=NumberRange(MAX_VCPUS), metavar="NUMBER", help="Number of vCPUs."
     )
     firmware_digest: str | None = option(
         "--firmware-digest",

@@ -47,7 +47,7 @@ CHECKS = {
         f"chain.{name.lower()}.{check}": f"the {name}'s {words}"
         for name in ("CEK", "OCA", "PEK", "PDH")
         for check, words in (
-            ("role", "certificate is one"),
+            ("role", "certificate says that it has this role"),
             ("algorithm", "key is for the algorithm of its role"),
             ("curve", "key is on P-384"),
             ("point", "key is a point on its curve"),
