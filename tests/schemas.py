@@ -34,18 +34,24 @@ def name_of(document: dict[str, Any]) -> str:
     return said.split("/")[1].replace(" ", "-") if "ok" in document else OF_FILES[said]
 
 
+@cache
+def _forms_of(name: str) -> list[jsonschema.Draft202012Validator]:
+    """Return what holds a document to each form of a schema."""
+    schema = schema_of(name)
+    shared = {"$defs": schema.get("$defs", {})}
+    forms = schema.get("anyOf", [schema])
+    return [jsonschema.Draft202012Validator({**shared, **form}) for form in forms]
+
+
 def misfits(document: dict[str, Any], name: str | None = None) -> list[str]:
     """Return why a document does not fit its schema; nothing if it does."""
-    schema = schema_of(name or name_of(document))
-    forms = schema.get("anyOf", [schema])
     # Of several forms, the one that it fits best says most.
-    found = min((_errors(form, schema, document) for form in forms), key=len)
+    found = min((_errors(form, document) for form in _forms_of(name or name_of(document))), key=len)
     return [f"{document.get('schema')}: {where}" for where in found]
 
 
-def _errors(form: dict[str, Any], schema: dict[str, Any], document: object) -> list[str]:
-    validator = jsonschema.Draft202012Validator({"$defs": schema.get("$defs", {}), **form})
-    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+def _errors(form: jsonschema.Draft202012Validator, document: object) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in form.iter_errors(document)]
 
 
 def misfits_of(printed: str | bytes | None) -> list[str]:
