@@ -11,10 +11,9 @@ from sev_attest._encoding import blob
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, bare_option, option, option_name
 from sev_attest.cli.inputs import BYTE, FILE, POLICY, stdin_errors
-from sev_attest.cli.options.common import DigestOptions, ManifestOptions
+from sev_attest.cli.options.common import NUMBERS, DigestOptions, ManifestOptions
 from sev_attest.cli.options.guest import GuestRangeOptions, Measured, measure_guest
 from sev_attest.cli.options.keys import read_key
-from sev_attest.cli.options.reported import NUMBERS
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported, reading
 from sev_attest.sev.policy import GuestPolicy
