@@ -95,6 +95,11 @@ def test_a_command_s_file_imports_no_more_than_it_needs(name: str) -> None:
     assert imported(code) == EXPECTED[name]
 
 
+def test_a_report_is_verified_without_what_a_challenge_is_read_with() -> None:
+    code = "import sev_attest.cli.main, sev_attest.cli.commands.snp_verify"
+    assert imported(code) == {"cryptography", "logging"}  # pyasn1 imports logging
+
+
 def test_the_list_of_commands_imports_none_of_them() -> None:
     assert imported("import sev_attest, sev_attest.cli.main") == set()
 
