@@ -43,17 +43,18 @@ def imported(code: str, *arguments: object) -> set[str]:
 
 
 _CHAINS = {"cryptography", "sev_attest.sev.chain.packaging"}
-_FILES = {"pathlib", "tempfile"}
+_FILES = {"pathlib"}
+_FOLDERS = {"pathlib", "tempfile"}  # importlib.resources needs both
 _DIGEST = {"sev_attest.sev.digest"}
 _LAUNCH = {"sev_attest.sev.launch"}
 _ADVISORIES = {"tomllib", "sev_attest.owner.advisories"}
 _RECORD = {"json", "sev_attest.owner.record"}
 _VERIFY = _CHAINS | {"sev_attest.sev.chain.verify"}
 EXPECTED = {
-    "advisories": _FILES | _ADVISORIES,
+    "advisories": _FOLDERS | _ADVISORIES,
     "certs": _CHAINS | _FILES,
     "completion": set(),
-    "demo": _FILES,
+    "demo": _FOLDERS,
     "domain": _FILES | _RECORD | {"xml", "sev_attest.domain_xml"},
     "evidence": set(),
     "firmware": set(),
@@ -65,17 +66,17 @@ EXPECTED = {
     | _DIGEST
     | _LAUNCH
     | {"xml", "sev_attest.domain_xml", "sev_attest.host"},
-    "ledger": {"json", "pathlib", "sqlite3", "tempfile", "sev_attest.owner.ledger"},
+    "ledger": {"json", "pathlib", "sqlite3", "sev_attest.owner.ledger"},
     "measure": _DIGEST,
     "policy": set(),
     "report": _VERIFY | _DIGEST,
-    "requirements": _FILES | _ADVISORIES | _RECORD | _LAUNCH | {"sev_attest.owner.requirements"},
-    "schema": _FILES | {"json"},
+    "requirements": _FOLDERS | _ADVISORIES | _RECORD | _LAUNCH | {"sev_attest.owner.requirements"},
+    "schema": _FOLDERS | {"json"},
     "secret": _FILES | _LAUNCH | {"cryptography", "sev_attest.sev.secret"},
-    "session": _VERIFY | _FILES | _RECORD,
+    "session": _VERIFY | _RECORD,
     "snp": set(),
     "simulate": _CHAINS
-    | _FILES
+    | _FOLDERS
     | _LAUNCH
     | {"json", "logging", "xml", "sev_attest.sev.secret", "sev_attest.testing"},
     "validate": _DIGEST | _LAUNCH,
@@ -180,7 +181,7 @@ def launch_options(folder: Path) -> list[str]:
     [
         (["--ledger", "none"], set()),
         (["--ledger", "none", "--json"], {"json"}),
-        (["--ledger", "LEDGER"], EXPECTED["ledger"] - {"tempfile"}),
+        (["--ledger", "LEDGER"], EXPECTED["ledger"]),
     ],
     ids=["plain", "json", "ledger"],
 )
