@@ -135,6 +135,7 @@ TESTS = {
     "snp/tcb.py": "snp_vectors snp_report snp_verify",
     "snp/transport.py": "snp_transport",
     "snp/verify.py": "snp_vectors snp_verify",
+    "snp/vmsa.py": "snp_digest cli_snp_measure",
     "snp/x509.py": "snp_vectors certificates snp_verify",
 }
 """The tests of each core module, or of all modules in a folder, beside test_foundations.py."""

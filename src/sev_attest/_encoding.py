@@ -35,6 +35,11 @@ def from_base64(text: bytes, structure: str) -> bytes:
     return bytes(decoded)
 
 
+def to_base64(data: bytes) -> str:
+    """Return base64 on one line."""
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
 def _packed(text: bytes) -> bytes:
     return text.removeprefix(_BOM).translate(None, _WHITE)
 

@@ -57,6 +57,7 @@ def ledger(here: Path) -> Path:
         ("sev-attest completion z", ["plain,zsh"]),
         ("sev-attest validate --firmware OV", ["file,OV"]),
         ("sev-attest session --out ke", ["dir,ke"]),
+        ("sev-attest validate --firmware-dir fi", ["dir,fi"]),
         ("sev-attest simulate list ho", ["dir,ho"]),
         ("sev-attest verify ", ["file,"]),
         ("sev-attest --version val", ["plain,validate"]),

@@ -7,9 +7,9 @@ from conftest import Run
 from console import commands, show_what_they_print
 from sev_attest.guest import CpuModel
 from sev_attest.guest.spec import SNP_LAYOUTS
-from sev_attest.guest.vmsa import SnpProfile
 from sev_attest.snp.diagnosis import RULED_OUT
 from sev_attest.snp.digest import launch_digest
+from sev_attest.snp.vmsa import SnpProfile
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS
 

@@ -12,10 +12,10 @@ from sev_attest._encoding import blob
 from sev_attest.cli import at_hand as files
 from sev_attest.cli.advice import Told, corrected, told, with_progress
 from sev_attest.cli.at_hand import AtHand
+from sev_attest.cli.options.common import NUMBERS
 from sev_attest.cli.options.guest import GuestOptions, Measured
 from sev_attest.cli.options.keys import KeyOptions
 from sev_attest.cli.options.owner import PACKET
-from sev_attest.cli.options.reported import NUMBERS
 from sev_attest.cli.options.search import Stated
 from sev_attest.errors import LaunchRefused, SevAttestError
 from sev_attest.owner.record import LaunchRecord

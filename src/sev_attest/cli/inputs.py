@@ -140,6 +140,22 @@ class FileName(ParamType[str]):
         return [CompletionItem(incomplete, type="dir" if param.metavar == "DIR" else "file")]
 
 
+class Folder(FileName):
+    """The name of a folder that can be read."""
+
+    name = "folder"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return the name; anything else than a folder is an error."""
+        place = str(value)
+        # Not pathlib: it is slow to import.
+        if not os.path.isdir(place) or not os.access(place, os.R_OK):  # noqa: PTH112
+            self.fail(f"{place!r} is not a folder that can be read", param, ctx)
+        return place
+
+
 class Api(ParamType[tuple[int, int]]):
     """An API version, "1.55"."""
 
@@ -158,7 +174,7 @@ class Api(ParamType[tuple[int, int]]):
 API = Api()
 BYTE = Number(0xFF)
 FILE = FileName()
-FOLDER = click.Path(exists=True, file_okay=False)
+FOLDER = Folder()
 OUTPUT = FileName(stdin=False)
 POLICY = Policy()
 

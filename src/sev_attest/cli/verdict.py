@@ -1,12 +1,12 @@
 """The verdict on a launch: its verification, and the output of ``validate`` and ``launch``."""
 
-import binascii
 from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 
 import click
 
+from sev_attest._encoding import to_base64
 from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import option
 from sev_attest.cli.evidence.keep import Kept
@@ -173,7 +173,7 @@ def _facts(reported: Reported, notes: list[str]) -> dict[str, object]:
     """Return what the host reports, for a JSON document."""
     info = reported.info
     return {
-        "measurement": binascii.b2a_base64(info.measurement, newline=False).decode(),
+        "measurement": to_base64(info.measurement),
         "api": [info.api_major, info.api_minor],
         "build_id": info.build_id,
         "policy": reported.policy.value,

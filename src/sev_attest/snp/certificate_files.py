@@ -7,6 +7,7 @@ Does not verify: anything.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
 from sev_attest._der import INTEGER, SEQUENCE, Der
 from sev_attest._encoding import (
@@ -22,8 +23,10 @@ from sev_attest.snp.certificates import STRUCTURE as X509
 from sev_attest.snp.certificates import Certificate
 from sev_attest.snp.packaging import json_certificates
 from sev_attest.snp.report import AttestationReport
-from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.spec import REPORT_SIZE
+
+if TYPE_CHECKING:
+    from sev_attest.snp.revocation import RevocationList
 
 MAX_FILE = 1 << 20
 """Most bytes of a file; a whole chain takes about 6 KiB."""
@@ -38,7 +41,7 @@ _LABELS = (b"CERTIFICATE", b"X509 CRL")
 _MOST_SHOWN = 40
 _SEQUENCE = bytes([SEQUENCE])
 
-X509Value = Certificate | RevocationList
+X509Value: TypeAlias = "Certificate | RevocationList"
 """What a file may hold."""
 
 
@@ -109,7 +112,12 @@ def _der(data: bytes) -> Iterator[X509Value]:
         one = values.whole(SEQUENCE, "format")
         # The first value of a certificate's body is its version as [0], that of a list an INTEGER.
         inside = Der(one, X509).inside(SEQUENCE, "format").inside(SEQUENCE, "format")
-        yield (RevocationList if inside.tag == INTEGER else Certificate)(raw=one)
+        if inside.tag == INTEGER:
+            from sev_attest.snp.revocation import RevocationList
+
+            yield RevocationList(raw=one)
+        else:
+            yield Certificate(raw=one)
 
 
 def _pem(data: bytes) -> Iterator[X509Value]:

@@ -6,16 +6,18 @@ No verdict rests on a choice made here: every choice is then held to every check
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sev_attest import _crypto
 from sev_attest._keys import RsaPublicKey
 from sev_attest.errors import MalformedInput
 from sev_attest.snp.certificates import VEKS, Certificate, Kind
-from sev_attest.snp.kds import possible_products, vcek_address
 from sev_attest.snp.report import AttestationReport
-from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import PinnedKey, Root
 from sev_attest.snp.spec import SIGNATURE_ALGO, SigningKey
+
+if TYPE_CHECKING:
+    from sev_attest.snp.revocation import RevocationList
 
 SIGNERS = {Kind.VCEK: Kind.ASK, Kind.VLEK: Kind.ASVK}
 """The kind of key that signs each kind of VEK."""
@@ -37,7 +39,7 @@ class Chain:
     """AMD's key in place of a missing ASK or ASVK."""
     root: Root | None
     """The trusted root with the ARK's key; without an ARK, the one that the rest leads to."""
-    crls: tuple[RevocationList, ...]
+    crls: "tuple[RevocationList, ...]"
     cas: tuple[Certificate, ...]
     """Every ASK or ASVK at hand that has the chosen one's key, whoever signed it."""
 
@@ -73,13 +75,13 @@ class Chain:
         return signer[1] if signer else ""
 
     @property
-    def named_lists(self) -> tuple[RevocationList, ...]:
+    def named_lists(self) -> "tuple[RevocationList, ...]":
         """The revocation lists that have the name of this product's ARK."""
         name = f"ARK-{self.product_name}"
         return tuple(crl for crl in self.crls if crl.issuer.common_name == name)
 
     @property
-    def signed_lists(self) -> tuple[RevocationList, ...]:
+    def signed_lists(self) -> "tuple[RevocationList, ...]":
         """Those of them that the ARK's key signs; none without an ARK."""
         key = self.ark_key
         return tuple(crl for crl in self.named_lists if key is not None and crl.signed_by(key))
@@ -105,7 +107,7 @@ def rsa(certificate: Certificate) -> RsaPublicKey:
 
 def choose(
     report: AttestationReport,
-    given: Iterable[Certificate | RevocationList],
+    given: "Iterable[Certificate | RevocationList]",
     roots: Sequence[Root],
     when: datetime,
 ) -> tuple[Chain, ...]:
@@ -119,7 +121,7 @@ def choose(
     veks = [one for one in certificates if one.kind in VEKS]
     if not veks:
         raise _no_vek(report)
-    crls = tuple(one for one in every if isinstance(one, RevocationList))
+    crls = tuple(one for one in every if not isinstance(one, Certificate))
     return tuple(_chain(vek, certificates, crls, roots) for vek in _best(veks, report, when))
 
 
@@ -140,7 +142,7 @@ def _best(
 def _chain(
     vek: Certificate,
     certificates: list[Certificate],
-    crls: tuple[RevocationList, ...],
+    crls: "tuple[RevocationList, ...]",
     roots: Sequence[Root],
 ) -> Chain:
     """Choose what is above a VEK."""
@@ -240,6 +242,8 @@ def _root(
 
 
 def _no_vek(report: AttestationReport) -> MalformedInput:
+    from sev_attest.snp.kds import possible_products, vcek_address
+
     addresses = [vcek_address(report, product) for product in possible_products(report)]
     hint = f"AMD serves the VCEK at {' or '.join(addresses)}"
     if report.key_info.signing_key is SigningKey.VLEK:

@@ -36,9 +36,10 @@ from sev_attest.guest.diagnosis.search import (
 )
 from sev_attest.guest.kernel_hashes import NO_CMDLINE, NO_INITRD, KernelHashes
 from sev_attest.guest.spec import SNP_LAYOUTS
-from sev_attest.guest.vmsa import FEATURES, SNP_ACTIVE, SnpProfile, VmsaPages
+from sev_attest.guest.vmsa import VmsaPages
 from sev_attest.snp.digest import KERNEL_HASHES, SnpGuest, snp_pages_for
 from sev_attest.snp.firmware import SnpFirmware
+from sev_attest.snp.vmsa import FEATURES, SNP_ACTIVE, SnpProfile
 
 RULED_OUT = {
     **words("kernel.hashes-off", "vcpus", "vmsa.profile"),

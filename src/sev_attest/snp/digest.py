@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sev_attest.errors import NotAttestable, Unsupported
 from sev_attest.guest.firmware import Source
 from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS
-from sev_attest.guest.vmsa import SnpProfile, VmsaPages
+from sev_attest.guest.vmsa import VmsaPages
 from sev_attest.snp.firmware import Section, SnpFirmware, Svsm
 from sev_attest.snp.pages import (
     NO_CONTENTS,
@@ -36,6 +36,7 @@ from sev_attest.snp.pages import (
     extend,
     vcpu_digests,
 )
+from sev_attest.snp.vmsa import SnpProfile
 
 if TYPE_CHECKING:
     from sev_attest.guest.cpu import CpuModel

@@ -5,16 +5,18 @@ Nothing here decides, and nothing connects: addresses are only named.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sev_attest.errors import Failure
 from sev_attest.snp.certificates import Certificate, Kind
 from sev_attest.snp.chain import Chain
-from sev_attest.snp.kds import AMD, crl_path, vcek_address
 from sev_attest.snp.report import AttestationReport
-from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import Root, amd_roots
 from sev_attest.snp.spec import SIGNATURE_ALGO, SigningKey
 from sev_attest.snp.tcb import Product, Tcb
+
+if TYPE_CHECKING:
+    from sev_attest.snp.revocation import RevocationList
 
 _SHOWN = 16
 """Hex digits of a chip's id that a message shows."""
@@ -38,7 +40,7 @@ def notes_on(chain: Chain, root: Root, at: datetime, *, at_is_now: bool) -> Iter
         yield "the revocation list covers the ASK and ASVK only: AMD revokes no chip in this way"
 
 
-def _dated(crl: RevocationList) -> str:
+def _dated(crl: "RevocationList") -> str:
     """Return the name and the dates of a revocation list."""
     due = f"the next is due {moment(crl.next_update)}" if crl.next_update else "no next is stated"
     return f"{crl.issuer}'s of {moment(crl.this_update)} ({due})"
@@ -83,7 +85,7 @@ def revoked(chain: Chain) -> Failure:
     return Failure("snp.ask.not-revoked", message, certificate=name)
 
 
-def no_list(chain: Chain, signed: Sequence[RevocationList], when: datetime) -> Failure:
+def no_list(chain: Chain, signed: "Sequence[RevocationList]", when: datetime) -> Failure:
     """Explain that no list counts at a time; ``signed`` are those with the ARK's signature."""
     issuers = ", ".join(sorted({crl.issuer.common_name for crl in chain.crls}))
     message = f"the revocation list is of {issuers}, not of this chain's ARK"
@@ -93,11 +95,13 @@ def no_list(chain: Chain, signed: Sequence[RevocationList], when: datetime) -> F
         message = _not_in_force(signed, when)
     hint = ""
     if chain.root is not None and chain.root.product is not None:
+        from sev_attest.snp.kds import AMD, crl_path
+
         hint = f"AMD serves it at {AMD}{crl_path(chain.root.product, chain.vek.kind)}"
     return Failure("snp.ask.not-revoked", message, hint, certificate=chain.ca_kind.name)
 
 
-def _not_in_force(signed: Sequence[RevocationList], when: datetime) -> str:
+def _not_in_force(signed: "Sequence[RevocationList]", when: datetime) -> str:
     """Return why none of these lists is in force: the dates of the one that is nearest."""
     past = [crl for crl in signed if crl.this_update <= when]
     if past:
@@ -219,4 +223,6 @@ def _served(report: AttestationReport, vek: Certificate) -> str:
     product = report.product or _product(vek)
     if product is None or not any(report.chip_id):
         return ""
+    from sev_attest.snp.kds import vcek_address
+
     return f"AMD serves the right one at {vcek_address(report, product)}"

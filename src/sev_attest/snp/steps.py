@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest import _crypto
 from sev_attest._keys import RsaPublicKey
@@ -27,8 +27,10 @@ from sev_attest.snp.explain import (
     wrong_tcb,
 )
 from sev_attest.snp.report import AttestationReport
-from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.tcb import Product
+
+if TYPE_CHECKING:
+    from sev_attest.snp.revocation import RevocationList
 
 
 class Case(NamedTuple):
@@ -83,7 +85,7 @@ def _not_revoked(case: Case) -> Result:
     return None if in_force else no_list(chain, lists, case.when)
 
 
-def _is_revoked(chain: Chain, ark: RsaPublicKey, lists: Sequence[RevocationList]) -> bool:
+def _is_revoked(chain: Chain, ark: RsaPublicKey, lists: "Sequence[RevocationList]") -> bool:
     """Return whether a list names a certificate of the ASK's key.
 
     It is the key that is revoked: another certificate of it does not help, whoever brings that.

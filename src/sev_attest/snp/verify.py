@@ -25,7 +25,7 @@ is what these say together.
 from collections.abc import Iterable, Sequence
 from dataclasses import InitVar, dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest._seal import Seal
 from sev_attest.errors import Failure, ReportInvalid, Unsupported
@@ -33,10 +33,12 @@ from sev_attest.snp.certificates import Certificate
 from sev_attest.snp.chain import Chain, choose
 from sev_attest.snp.explain import notes_on
 from sev_attest.snp.report import AttestationReport
-from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import Root, amd_roots
 from sev_attest.snp.steps import STEPS, Case
 from sev_attest.snp.tcb import Product
+
+if TYPE_CHECKING:
+    from sev_attest.snp.revocation import RevocationList
 
 CHECKS = {
     "snp.ark.trusted": "the ARK is a trusted root, by its key",
@@ -105,7 +107,7 @@ class VerifiedReport:
 
 def verify_report(
     report: AttestationReport,
-    certificates: Iterable[Certificate | RevocationList],
+    certificates: "Iterable[Certificate | RevocationList]",
     *,
     roots: Sequence[Root] | None = None,
     at: datetime | None = None,

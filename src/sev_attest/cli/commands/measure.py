@@ -1,20 +1,18 @@
 """``sev-attest measure``."""
 
-import binascii
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from sev_attest._encoding import blob
+from sev_attest._encoding import blob, to_base64
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, bare_option, option, option_name
 from sev_attest.cli.inputs import BYTE, FILE, POLICY, stdin_errors
-from sev_attest.cli.options.common import DigestOptions, ManifestOptions
+from sev_attest.cli.options.common import NUMBERS, DigestOptions, ManifestOptions
 from sev_attest.cli.options.guest import GuestRangeOptions, Measured, measure_guest
 from sev_attest.cli.options.keys import read_key
-from sev_attest.cli.options.reported import NUMBERS
 from sev_attest.cli.usage import refuse, usage
 from sev_attest.errors import Unsupported, reading
 from sev_attest.sev.policy import GuestPolicy
@@ -113,7 +111,7 @@ def command(
     for line in lines if output.explain or output.verbose else ():
         click.echo(line, err=not output.explain)
     render.notes(measured.notes if output.text else ())
-    click.echo(_base64(info.measurement) if info else _shown(measured.digest, output.form))
+    click.echo(to_base64(info.measurement) if info else _shown(measured.digest, output.form))
 
 
 def _count_errors(
@@ -184,16 +182,12 @@ def _facts(policy: GuestPolicy, measured: Measured, info: "LaunchInfo | None") -
         facts["api_minor"] = info.api_minor
         facts["build_id"] = info.build_id
         facts["nonce"] = info.nonce.hex()
-        facts["measurement"] = _base64(info.measurement)
+        facts["measurement"] = to_base64(info.measurement)
     return facts
 
 
 def _shown(digest: bytes, form: str | None) -> str:
-    return _base64(digest) if form == "base64" else digest.hex()
-
-
-def _base64(data: bytes) -> str:
-    return binascii.b2a_base64(data, newline=False).decode()
+    return to_base64(digest) if form == "base64" else digest.hex()
 
 
 def _expected(

@@ -1,13 +1,13 @@
 """``sev-attest session``."""
 
-import base64
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sev_attest._encoding import to_base64
 from sev_attest.cli import render
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.environment import REQUIREMENTS, from_environment
@@ -73,11 +73,11 @@ class SessionOptions(Options, title="Session"):
         if stated and ledger.store is None:
             yield usage("--requirements needs --store, which keeps what they were")
 
-    def files(self, session: Session, record: LaunchRecord, *, stored: bool) -> dict[Path, bytes]:
+    def files(self, session: Session, record: LaunchRecord, *, stored: bool) -> dict[str, bytes]:
         """Return the files of a session, by place; only those for the host if it is ``stored``."""
         for_host = {
-            "_godh.b64": base64.b64encode(session.godh.to_bytes()),
-            "_session.b64": base64.b64encode(session.blob),
+            "_godh.b64": to_base64(session.godh.to_bytes()).encode(),
+            "_session.b64": to_base64(session.blob).encode(),
         }
         for_owner = {
             "_tik.bin": session.keys.tik,
@@ -85,7 +85,9 @@ class SessionOptions(Options, title="Session"):
             ".launch.json": record.to_bytes(),
         }
         files = for_host if stored else for_owner | for_host
-        return {Path(self.out) / f"{self.name}{end}": data for end, data in files.items()}
+        # Not pathlib: it is slow to import.
+        place = os.path.join(self.out, self.name).removeprefix("./")  # noqa: PTH118
+        return {f"{place}{end}": data for end, data in files.items()}
 
 
 @click.command(
@@ -155,7 +157,7 @@ def command(
 def _print(
     session: Session,
     options: SessionOptions,
-    files: list[Path],
+    files: list[str],
     notes: list[str],
     output: OutputOptions,
 ) -> None:
@@ -164,8 +166,8 @@ def _print(
 
     element = launch_security(
         session.policy,
-        base64.b64encode(session.godh.to_bytes()).decode(),
-        base64.b64encode(session.blob).decode(),
+        to_base64(session.godh.to_bytes()),
+        to_base64(session.blob),
         kernel_hashes=options.kernel_hashes,
     )
     if output.as_json:
@@ -175,7 +177,7 @@ def _print(
             name=options.name,
             policy=session.policy.value,
             root=session.platform.root.name if session.platform else None,
-            files=[str(path) for path in files],
+            files=files,
             launch_security=element,
             notes=notes,
         )
@@ -186,13 +188,13 @@ def _print(
         if session.platform is not None:
             render.steps(CHECKS, CHECKS.keys(), err=True)
         for path in files:
-            click.echo(f"wrote {render.one_line(str(path))}", err=True)
+            click.echo(f"wrote {render.one_line(path)}", err=True)
     if not output.quiet:
         render.notes(notes)
 
 
 def _write(
-    files: dict[Path, bytes],
+    files: dict[str, bytes],
     session: Session,
     record: LaunchRecord,
     options: SessionOptions,

@@ -1,11 +1,11 @@
 """``sev-attest snp measure``."""
 
-import binascii
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
+from sev_attest._encoding import to_base64
 from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import OUTPUT, stdin_errors
@@ -203,6 +203,4 @@ def _differs(
 
 
 def _shown(digest: bytes, form: str | None) -> str:
-    if form == "base64":
-        return binascii.b2a_base64(digest, newline=False).decode()
-    return digest.hex()
+    return to_base64(digest) if form == "base64" else digest.hex()

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from sev_attest.owner.ledger import Ledger
 
 
+NUMBERS = ("api_major", "api_minor", "build_id")
+"""The fields that state the host's firmware, as a measurement has it."""
+
+
 class OutputOptions(Options, title="Output"):
     """What a command prints."""
 

@@ -4,13 +4,16 @@ import os
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from sev_attest._encoding import blob
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, STDIN, read_small
 from sev_attest.cli.usage import usage
 from sev_attest.errors import MalformedInput, Unsupported, reading
-from sev_attest.sev.keys import TransportKeys
+
+if TYPE_CHECKING:
+    from sev_attest.sev.keys import TransportKeys
 
 _NEEDED = "the session's keys are needed: --tik and --tek, or --tk"
 
@@ -36,8 +39,10 @@ class KeyOptions(Options, title="Keys"):
         if self.tk is not None and self.stated("tik", "tek"):
             yield usage("--tk excludes --tik and --tek")
 
-    def read(self) -> TransportKeys:
+    def read(self) -> "TransportKeys":
         """Read the keys; raises Unsupported if they are missing."""
+        from sev_attest.sev.keys import TransportKeys
+
         if self.tk is not None:
             with reading(self.tk):
                 return TransportKeys.from_tk(read_small(self.tk, "TK"))

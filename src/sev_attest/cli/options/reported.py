@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest.cli.bundle import Options, option, option_name
 from sev_attest.cli.inputs import BYTE, FILE, POLICY, read_small
+from sev_attest.cli.options.common import NUMBERS
 from sev_attest.cli.usage import usage
 from sev_attest.errors import Insecure, Unsupported, reading
 from sev_attest.owner.unverified import unverified
@@ -24,8 +25,6 @@ from sev_attest.sev.policy import GuestPolicy
 if TYPE_CHECKING:
     from sev_attest.cli.options.guest import Measured
     from sev_attest.owner.record import LaunchRecord
-
-NUMBERS = ("api_major", "api_minor", "build_id")
 
 
 class ReportedOptions(Options, title="The host's report"):

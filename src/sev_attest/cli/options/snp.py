@@ -12,7 +12,6 @@ from sev_attest.errors import MalformedInput, Unsupported, reading
 from sev_attest.snp.certificate_files import MAX_FILE, X509Value, read_certificates
 from sev_attest.snp.certificates import Certificate, Kind
 from sev_attest.snp.packaging import CertificateBytes
-from sev_attest.snp.revocation import RevocationList
 from sev_attest.snp.roots import Root, amd_roots
 
 
@@ -129,6 +128,8 @@ def _roots(path: str, values: list[X509Value]) -> list[Root]:
 
 
 def _lists(path: str, values: list[X509Value]) -> list[X509Value]:
+    from sev_attest.snp.revocation import RevocationList
+
     found: list[X509Value] = [one for one in values if isinstance(one, RevocationList)]
     if not found:
         with reading(path):

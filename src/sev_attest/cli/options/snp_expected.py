@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE
-from sev_attest.cli.kept import read_challenge, read_transport_key
 from sev_attest.cli.options.firmware_search import FirmwareSearchOptions
 from sev_attest.cli.options.snp import HexBytes
 from sev_attest.cli.options.snp_guest import SnpGuestOptions
@@ -74,6 +73,8 @@ class ExpectedOptions(Options, title="Expected"):
         """
         if self.challenge is None or self.transport_key is None:
             return self.report_data, []
+        from sev_attest.cli.kept import read_challenge, read_transport_key
+
         challenge = read_challenge(self.challenge)
         key = read_transport_key(self.transport_key)
         challenge.require_kind(key)

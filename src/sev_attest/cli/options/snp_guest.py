@@ -25,9 +25,10 @@ from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS
 if TYPE_CHECKING:
     from sev_attest.cli.documents.snp import MeasuredGuest as MeasuredFacts
     from sev_attest.guest.kernel_hashes import KernelHashes
-    from sev_attest.guest.vmsa import SnpProfile, VmsaPages
+    from sev_attest.guest.vmsa import VmsaPages
     from sev_attest.snp.digest import MeasuredPages, SnpGuest
     from sev_attest.snp.firmware import SnpFirmware, Svsm
+    from sev_attest.snp.vmsa import SnpProfile
 
 _FEATURES = Number(0xFFFF_FFFF_FFFF_FFFF)
 _IMAGE = Number(0xFFFF_FFFF)
@@ -71,7 +72,7 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="The guest's vCPUs"):
     @classmethod
     def profiles(cls) -> "type[SnpProfile]":
         """Return the type of the profile."""
-        from sev_attest.guest.vmsa import SnpProfile
+        from sev_attest.snp.vmsa import SnpProfile
 
         return SnpProfile
 
@@ -95,7 +96,7 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="The guest's vCPUs"):
 
         Raises Unsupported for an unknown profile, and as :meth:`model` does.
         """
-        from sev_attest.guest.vmsa import SNP_ACTIVE, SnpProfile
+        from sev_attest.snp.vmsa import SNP_ACTIVE, SnpProfile
 
         cpu, known = self.model(), self.layout in SNP_LAYOUTS
         if self.vmsa_cpu0 is not None or (
@@ -178,7 +179,7 @@ class SnpGuestOptions(StateOptions, KernelOptions, title="The guest's vCPUs"):
 
     def notes(self) -> list[str]:
         """Return notes on options that play no part, and on features that no guest has."""
-        from sev_attest.guest.vmsa import SNP_ACTIVE
+        from sev_attest.snp.vmsa import SNP_ACTIVE
 
         found = StateOptions.notes(self)
         features = self.guest_features
