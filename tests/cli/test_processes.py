@@ -1,20 +1,28 @@
 """Work for many items: in order, on all cores, and nothing of it outlives the command."""
 
+import errno
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sev_attest.cli import processes
+from conftest import Run
+from schemas import misfits
+from sev_attest.cli import many_chains, processes
 from sev_attest.cli.interrupts import Running, running
+from sev_attest.cli.many_chains import ChainResult
+from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.processes import in_order, serve
+from sev_attest.sev.chain.roots import Root
 from sev_attest.testing import Authority, Platform
 
 # Python 3.12 and later warn of a fork beside threads; those here are the test runner's.
@@ -35,6 +43,29 @@ def die(number: int) -> int:
     return number
 
 
+def leave(number: int) -> int:
+    if number == 40:
+        sys.exit(3)
+    return number
+
+
+def broken(number: int) -> int:
+    return 1 // (40 - number) * 0 + number
+
+
+def large(_number: int) -> str:
+    """Return more than a pipe holds."""
+    return "x" * (1 << 20)
+
+
+def lost(number: object, what: str) -> Any:
+    return f"{number}: {what}"
+
+
+def killed(*numbers: int) -> list[object]:
+    return [f"{number}: a process of this command was killed (signal 9)" for number in numbers]
+
+
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
@@ -48,25 +79,61 @@ def _no_child_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize("count", [0, 1, 16, 17, 33, 200])
 def test_results_come_in_the_order_of_the_items(count: int) -> None:
-    assert list(in_order(double, range(count))) == [2 * number for number in range(count)]
+    assert list(in_order(double, range(count), lost)) == [2 * number for number in range(count)]
 
 
 def test_few_items_need_no_process_and_more_are_shared_by_all_cores() -> None:
-    assert set(in_order(who, range(16))) == {os.getpid()}
-    several = set(in_order(who, range(64)))
+    assert set(in_order(who, range(16), lost)) == {os.getpid()}
+    several = set(in_order(who, range(64), lost))
     assert len(several) == 2
     assert os.getpid() not in several
 
 
 def test_whoever_stops_reading_ends_the_processes() -> None:
-    found = in_order(double, range(10_000))
+    found = in_order(double, range(10_000), lost)
     assert list(islice(found, 3)) == [0, 2, 4]
     found.close()  # type: ignore[attr-defined] # a generator; the fixture looks for its children
 
 
-def test_a_process_that_is_killed_is_an_error_and_no_missing_result() -> None:
-    with pytest.raises(EOFError):
-        list(in_order(die, range(64)))
+def test_what_a_killed_process_has_not_sent_is_lost_and_nothing_else() -> None:
+    found = list(in_order(die, range(100), lost))
+    # The first process has every second chunk of 16; of the one that it dies in, nothing is taken.
+    gone = [*range(32, 48), *range(64, 80), *range(96, 100)]
+    assert [one for one in found if isinstance(one, str)] == killed(*gone)
+    assert [one for one in found if isinstance(one, int)] == [*{*range(100)} - {*gone}]
+    assert found[32:48] == killed(*range(32, 48))
+
+
+def test_a_chunk_that_was_sent_in_part_is_lost() -> None:
+    found = in_order(large, range(32), lost)
+    assert next(found) == large(0)
+    inside = found.gi_frame.f_locals  # type: ignore[attr-defined] # a generator
+    assert inside["pipes"][1].poll(60)  # the second process waits for a reader of the rest
+    inside["processes"][1].kill()
+    assert list(found)[15:] == killed(*range(16, 32))
+
+
+@pytest.mark.parametrize("work", [leave, broken], ids=["exit", "error"])
+def test_a_process_that_ends_early_says_nothing_and_loses_its_chunk(
+    work: Callable[[int], object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = list(in_order(work, range(48), lost))
+    code = 3 if work is leave else 1
+    assert found[:32] == [*range(32)]
+    assert found[32] == f"32: a process of this command ended early (exit code {code})"
+    assert len(found) == 48
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_process_that_cannot_be_started_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_process: object) -> None:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(multiprocessing.get_context("fork").Process, "start", start)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(OSError, match="no more processes") as raised:
+        list(in_order(double, range(64), lost))
+    assert raised.value.filename == "a process of this command"
 
 
 def test_a_child_sends_each_chunk_and_lets_signals_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +148,9 @@ def test_a_child_sends_each_chunk_and_lets_signals_end_it(monkeypatch: pytest.Mo
 def test_a_child_whose_parent_is_gone_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "let_go", lambda: None)
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    serve(double, [[1], [2]], sender, receiver)
+    with pytest.raises(SystemExit) as ended:
+        serve(double, [[1], [2]], sender, receiver)
+    assert ended.value.code == 1
 
 
 def test_whoever_lets_go_is_inside_no_command_any_more() -> None:
@@ -137,6 +206,63 @@ def test_one_bad_input_of_many_costs_one_line_in_its_place(many: list[str]) -> N
         assert line.startswith("NOT READ: " if number == 20 else "OK: ")
         assert f"{number}.chain: " in line
     assert ran.stderr == "error: chain each: 1 of 40 could not be read\n"
+
+
+judge = many_chains._judge
+
+
+def fatal(certificates: ChainOptions, roots: list[Root], source: str) -> ChainResult:
+    """Judge a chain; die with the 21st, of which the second process has the chunk."""
+    if source.endswith("/20.chain"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return judge(certificates, roots, source)
+
+
+@pytest.fixture
+def _fatal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many_chains, "_judge", fatal)
+
+
+WHAT = "a process of this command was killed (signal 9)"
+AGAIN = "hint: verify those again; if memory ran out, fewer at a time\n"
+
+
+@pytest.mark.usefixtures("_fatal")
+def test_a_chain_whose_process_is_killed_is_not_judged(run: Run, many: list[str]) -> None:
+    ran = run("verify", "--each", *many)
+    assert ran.code == 6
+    assert ran.err == f"error: 16 of 40 chains were not judged: {WHAT}\n{AGAIN}"
+    assert len(ran.lines) == 40
+    for number, line in enumerate(ran.lines):
+        if 16 <= number < 32:
+            assert line == f"NOT JUDGED: {many[4 + number]}: {WHAT}"
+        else:
+            assert line.startswith(f"OK: {many[4 + number]}: ")
+
+
+@pytest.mark.usefixtures("_fatal")
+def test_a_refused_chain_decides_before_one_that_is_not_judged(run: Run, many: list[str]) -> None:
+    other = Platform(b"other").export()  # of another authority
+    Path(many[7]).write_bytes(other.to_bytes())
+    ran = run("verify", "--each", "--quiet", *many)
+    assert (ran.code, ran.out) == (1, "")
+    told = "1 of 40 chains are not verified: do not trust these platforms"
+    said = f"error: {told}; 16 of 40 chains were not judged: {WHAT}\n{AGAIN}"
+    assert ran.err.startswith(said)
+    notes = [line.split(": ")[1] for line in ran.err.removeprefix(said).splitlines()]
+    assert notes == ["NOT VERIFIED", *["NOT JUDGED"] * 16]
+
+
+@pytest.mark.usefixtures("_fatal")
+def test_the_json_says_what_is_not_judged(run: Run, many: list[str]) -> None:
+    ran = run("verify", "--each", "--json", *many)
+    document = json.loads(ran.out)
+    assert (ran.code, ran.err, document["exit"], misfits(document)) == (6, "", 6, [])
+    assert [error["check"] for error in document["errors"]] == ["process.ended"]
+    not_ok = [(chain["input"], chain["errors"]) for chain in document["chains"] if not chain["ok"]]
+    error = {"check": "process.ended", "message": WHAT, "hint": "verify it again"}
+    assert not_ok == [(name, [error]) for name in many[20:36]]
+    assert len(document["chains"]) == 40
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are POSIX's")

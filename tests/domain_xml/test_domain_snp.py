@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from sev_attest import MalformedInput, Unsupported
 from sev_attest.domain_xml.domain import parse_domain, read_policy
+from sev_attest.domain_xml.launch_security import has_author_key, id_block_policy
 from sev_attest.domain_xml.prepare import NEEDED, Prepared, prepare
 from sev_attest.domain_xml.rule import Severity, Subject
 from sev_attest.domain_xml.rules import RULES, apply_rules
-from sev_attest.domain_xml.snp_launch import SnpLaunch, has_author_key, id_block_policy
+from sev_attest.domain_xml.snp_launch import SnpLaunch
 from sev_attest.domain_xml.versions import Versions
 from sev_attest.guest import Firmware
 from sev_attest.testing import ovmf_image
@@ -157,12 +158,12 @@ SNP_CASES: Mapping[str, list[SnpCase]] = {
         case("acpi", "acpi", known={"capabilities": capabilities(supported="no")}),
     ],
     "domain.libvirt": [
-        case("acpi", "acpi", versions=replace(SNP_HOST, libvirt=(10, 4))),
-        case("acpi", "acpi", "I", versions=replace(SNP_HOST, libvirt=None)),
+        case("acpi", "acpi", versions=SNP_HOST._replace(libvirt=(10, 4))),
+        case("acpi", "acpi", "I", versions=SNP_HOST._replace(libvirt=None)),
     ],
     "domain.qemu": [
-        case("acpi", "acpi", versions=replace(SNP_HOST, qemu=(9, 0, 2))),
-        case("acpi", "acpi", "I", versions=replace(SNP_HOST, qemu=None)),
+        case("acpi", "acpi", versions=SNP_HOST._replace(qemu=(9, 0, 2))),
+        case("acpi", "acpi", "I", versions=SNP_HOST._replace(qemu=None)),
     ],
     "domain.value": [case("authorKey='yes'", "authorKey='on'",
                           beside=frozenset({"domain.snp.author-key"}))],
@@ -214,13 +215,13 @@ SNP_CASES: Mapping[str, list[SnpCase]] = {
              beside=frozenset({"domain.memory.unlimited"})),
     ],
     "domain.host-kernel": [
-        case("acpi", "acpi", versions=replace(SNP_HOST, host_kernel=(6, 10, 9))),
-        case("acpi", "acpi", "I", versions=replace(SNP_HOST, host_kernel=None)),
+        case("acpi", "acpi", versions=SNP_HOST._replace(host_kernel=(6, 10, 9))),
+        case("acpi", "acpi", "I", versions=SNP_HOST._replace(host_kernel=None)),
     ],
     "domain.guest-kernel": [
-        case("acpi", "acpi", versions=replace(SNP_HOST, guest_kernel=(5, 18))),
+        case("acpi", "acpi", versions=SNP_HOST._replace(guest_kernel=(5, 18))),
         case(SCSI_DISK, "<target dev='vda' bus='virtio'/>", "I",
-             versions=replace(SNP_HOST, guest_kernel=None)),
+             versions=SNP_HOST._replace(guest_kernel=None)),
     ],
     "domain.snp.base64": [
         case(base64_of(HOST_DATA), "not base64!"),

@@ -46,7 +46,7 @@ WITH_HASHES = replace(RECORD, kernel_hashes=True)
 SESSION = SessionFiles(record=RECORD, godh=GODH, blob=BLOB)
 DEBIAN_12 = Versions(libvirt=(9, 0), qemu=(7, 2), guest_kernel=(6, 1))
 CURRENT = Versions(libvirt=(11, 3), qemu=(10, 0), guest_kernel=(6, 12))
-CURRENT_12 = replace(CURRENT, libvirt=(12, 8))
+CURRENT_12 = CURRENT._replace(libvirt=(12, 8))
 OLD = Versions(libvirt=(9, 0), qemu=(5, 2), guest_kernel=(6, 1))
 UNKNOWN = Versions()
 
@@ -324,19 +324,19 @@ CASES: dict[str, list[Case]] = {
              versions=CURRENT),
         cases(((HOLE, "<firmware><feature enabled='no' name='secure-boot'/></firmware>"),
                ("readonly='yes' type='pflash' stateless='yes'", "type='rom'")), "W",
-              versions=replace(DEBIAN_12, libvirt=(8, 5))),
+              versions=DEBIAN_12._replace(libvirt=(8, 5))),
     ],
     "domain.loader.choice": [
         cases((EFI,)),
-        cases((EFI,), "I", versions=replace(CURRENT, libvirt=None),
+        cases((EFI,), "I", versions=CURRENT._replace(libvirt=None),
               beside=CHOSEN | {"domain.libvirt"}),
         cases((("<os>", "<os firmware='bios'>"),), versions=CURRENT),
         cases(((LOADER, "<loader stateless='yes' type='rom'/>"), EFI), "I",
-              versions=replace(CURRENT, libvirt=None), beside=CHOSEN | {"domain.libvirt"}),
+              versions=CURRENT._replace(libvirt=None), beside=CHOSEN | {"domain.libvirt"}),
         cases(((LOADER, "<loader stateless='yes' readonly='no'/>"), EFI), versions=CURRENT,
               beside=CHOSEN),
         cases(((LOADER, "<loader stateless='yes' readonly='no'/>"), EFI),
-              versions=replace(CURRENT, libvirt=None), beside=CHOSEN | {"domain.libvirt"}),
+              versions=CURRENT._replace(libvirt=None), beside=CHOSEN | {"domain.libvirt"}),
         cases(((LOADER, "<loader stateless='yes' secure='no'/>"), EFI), beside=CHOSEN),
         cases(((LOADER, "<loader stateless='yes'> </loader>"), ("<os>", "<os firmware='bios'>"))),
         cases(((LOADER, f"{SECURE_FEATURE}{LOADER}"), EFI),
@@ -394,9 +394,9 @@ CASES: dict[str, list[Case]] = {
         cases((HASHES, (HOLE, f"{KERNEL}<dtb>/srv/x.dtb</dtb>")), "W"),
     ],
     "domain.kernel.rng-seed": [
-        cases((HASHES, (HOLE, KERNEL)), versions=replace(DEBIAN_12, qemu=(7, 2, 0))),
+        cases((HASHES, (HOLE, KERNEL)), versions=DEBIAN_12._replace(qemu=(7, 2, 0))),
         cases((HASHES, (HOLE, KERNEL), ("pc-q35-7.2", "q35")),
-              versions=replace(DEBIAN_12, qemu=(7, 2, 0))),
+              versions=DEBIAN_12._replace(qemu=(7, 2, 0))),
     ],
     "domain.firmware.hash-area": [
         cases((HASHES, (HOLE, KERNEL)),
@@ -488,10 +488,10 @@ CASES: dict[str, list[Case]] = {
     ],
     "domain.disk.virtio-blk": [
         case(SCSI_DISK, "<target dev='vda' bus='virtio'/>",
-             versions=replace(DEBIAN_12, guest_kernel=(5, 0))),
-        case(SCSI_DISK, "<target dev='vda'/>", "I", versions=replace(DEBIAN_12, guest_kernel=None)),
+             versions=DEBIAN_12._replace(guest_kernel=(5, 0))),
+        case(SCSI_DISK, "<target dev='vda'/>", "I", versions=DEBIAN_12._replace(guest_kernel=None)),
         cases(((SCSI_DISK, "<target dev='vda' bus='virtio'/>"), ("      <boot order='1'/>\n", "")),
-              versions=replace(DEBIAN_12, guest_kernel=(4, 19, 3))),
+              versions=DEBIAN_12._replace(guest_kernel=(4, 19, 3))),
     ],
     "domain.rng.backend": [
         case(BACKEND, ""),
@@ -574,25 +574,25 @@ CASES: dict[str, list[Case]] = {
         case("acpi", "acpi", known={"used": {RECORD.session_sha256: "launched"}.get}),
     ],
     "domain.libvirt": [
-        case("acpi", "acpi", "E", versions=replace(DEBIAN_12, libvirt=(8, 5))),
+        case("acpi", "acpi", "E", versions=DEBIAN_12._replace(libvirt=(8, 5))),
         case("type='pflash'", "type='pflash' format='qcow2'", valid=False),
-        cases(((LOADER, ""), EFI), versions=replace(DEBIAN_12, libvirt=(5, 1, 1)),
+        cases(((LOADER, ""), EFI), versions=DEBIAN_12._replace(libvirt=(5, 1, 1)),
               beside=CHOSEN | {"domain.loader.stateless"}),
-        case("acpi", "acpi", "I", versions=replace(DEBIAN_12, libvirt=None)),
+        case("acpi", "acpi", "I", versions=DEBIAN_12._replace(libvirt=None)),
         cases((HASHES, (HOLE, KERNEL), (" stateless='yes'", ""), ("'pflash'", "'rom'")),
-              versions=replace(DEBIAN_12, libvirt=(7, 10))),
+              versions=DEBIAN_12._replace(libvirt=(7, 10))),
         cases(((" stateless='yes'", ""), ("'pflash'", "'rom'"), *I440FX),
-              versions=replace(DEBIAN_12, libvirt=(5, 1, 1)),
+              versions=DEBIAN_12._replace(libvirt=(5, 1, 1)),
               beside=frozenset({"domain.machine.i440fx"})),
     ],
     "domain.libvirt.dev-sev": [
         cases(((" stateless='yes'", ""), ("'pflash'", "'rom'")), "I",
-              versions=replace(DEBIAN_12, libvirt=(5, 1, 0))),
+              versions=DEBIAN_12._replace(libvirt=(5, 1, 0))),
     ],
     "domain.qemu": [
-        cases((HASHES, (HOLE, KERNEL)), versions=replace(DEBIAN_12, qemu=(6, 1))),
+        cases((HASHES, (HOLE, KERNEL)), versions=DEBIAN_12._replace(qemu=(6, 1))),
         case("iommu='on'/>\n      <rom", "/>\n      <rom", "I",
-             versions=replace(DEBIAN_12, qemu=None)),
+             versions=DEBIAN_12._replace(qemu=None)),
     ],
     "domain.host": [
         case("acpi", "acpi", known={"capabilities": capabilities(supported="no")}),

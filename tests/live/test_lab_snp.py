@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +70,7 @@ def prepared(text: str) -> tuple[str, set[str]]:
     """Prepare a domain for this libvirt; return its XML, and the rules that are left broken."""
     libvirt: Any = pytest.importorskip("libvirt")
     version = libvirt.getVersion()
-    host = replace(SNP_HOST, libvirt=(version // 1_000_000, version // 1000 % 1000))
+    host = SNP_HOST._replace(libvirt=(version // 1_000_000, version // 1000 % 1000))
     done = prepare(Subject(domain=parse_domain(text.encode()), versions=host), LAUNCH)
     return done.xml.decode(), {one.id for one in done.errors}
 

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from sev_attest.cli.documents.sev import ChainVerdict
 
 
+_LOST = "process.ended"
+
+
 class ChainResult(NamedTuple):
     """The result for one of many chains; ``root`` is the name of its root, None if not verified.
 
-    ``refused`` is whether it was judged and found bad; else it could not be read.
+    ``refused`` is whether it was judged and found bad; else it could not be read, or is ``lost``.
     """
 
     source: str
@@ -30,6 +33,11 @@ class ChainResult(NamedTuple):
     refused: bool = False
 
     @property
+    def lost(self) -> bool:
+        """Whether the process that was to judge it ended before that."""
+        return any(failure.check == _LOST for failure in self.failures)
+
+    @property
     def line(self) -> str:
         """The result in one line of text."""
         if self.root is not None:
@@ -38,6 +46,8 @@ class ChainResult(NamedTuple):
         others = f" (and {len(more)} more)" if more else ""
         if self.refused:
             return f"NOT VERIFIED: {self.source}: {first.message}{others}"
+        if self.lost:
+            return f"NOT JUDGED: {self.source}: {first.message}"
         bug = first.check == "internal"  # the other errors name their source
         return f"NOT READ: {self.source}: {first.message}" if bug else f"NOT READ: {first.message}"
 
@@ -56,7 +66,7 @@ class ChainResult(NamedTuple):
 
 def verify_each(inputs: Sequence[str], certificates: ChainOptions) -> Iterator[ChainResult]:
     """Verify many chains on all cores; yield the results in the order of the inputs."""
-    return in_order(partial(_judge, certificates, certificates.roots()), inputs)
+    return in_order(partial(_judge, certificates, certificates.roots()), inputs, _not_judged)
 
 
 def _judge(certificates: ChainOptions, roots: list[Root], source: str) -> ChainResult:
@@ -75,10 +85,22 @@ def _judge(certificates: ChainOptions, roots: list[Root], source: str) -> ChainR
     )
 
 
+def _not_judged(source: str, what: str) -> ChainResult:
+    return ChainResult(source=source, failures=(Failure(_LOST, what, "verify it again"),))
+
+
 def failure_of(bad: list[ChainResult], count: int) -> SevAttestError:
     """Return the error for ``count`` chains of which some are bad."""
     refused = sum(result.refused for result in bad)
+    lost = [result.failures[0].message for result in bad if result.lost]
+    said = []
     if refused:
-        words = f"{refused} of {count} chains are not verified: do not trust these platforms"
-        return NotVerified(words, check="chain.each")
+        said.append(f"{refused} of {count} chains are not verified: do not trust these platforms")
+    if lost:
+        said.append(f"{len(lost)} of {count} chains were not judged: {lost[0]}")
+    hint = "verify those again; if memory ran out, fewer at a time" if lost else ""
+    if refused:
+        return NotVerified("; ".join(said), check="chain.each", hint=hint)
+    if lost:
+        return SevAttestError(said[0], check=_LOST, hint=hint)
     return MalformedInput("chain", "each", f"{len(bad)} of {count} could not be read")

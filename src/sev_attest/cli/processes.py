@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from sev_attest.cli.interrupts import running
+from sev_attest.errors import reading
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -17,12 +19,17 @@ _CHUNK = 16
 """Items that go through a process together: fewer than that are not worth a process."""
 
 
-def in_order(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def in_order(
+    work: Callable[[Item], Result], items: Sequence[Item], lost: Callable[[Item, str], Result]
+) -> Iterator[Result]:
     """Yield ``work(item)`` for each item, in order; up to 16 are worked on in this process.
 
     Processes and not threads: what Python does between two calls of OpenSSL is not shared. Each
     takes every n-th chunk, and waits when what it found is not read, so memory is bounded. ``work``
-    raises nothing, and what it returns can be pickled. Raises EOFError if a process is killed.
+    raises nothing, and what it returns can be pickled.
+
+    A process may be killed. For each item of a chunk that it has not sent, ``lost(item, what)`` is
+    yielded instead; ``what`` says what happened. Raises OSError if a process cannot be started.
     """
     chunks = [items[at : at + _CHUNK] for at in range(0, len(items), _CHUNK)]
     count = min(os.cpu_count() or 1, len(chunks))
@@ -36,7 +43,8 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[
     processes = []
     try:
         pipes = []
-        with running.held():  # a child has the parent's handlers until it lets go of them
+        # A child has the parent's handlers until it lets go of them.
+        with running.held(), reading("a process of this command"):
             for first in range(count):
                 receiver, sender = context.Pipe(duplex=False)
                 part = chunks[first::count]
@@ -47,13 +55,25 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[
                 sender.close()  # or a process that was killed would be waited for
                 processes.append(process)
                 pipes.append(receiver)
-        for number in range(len(chunks)):
-            yield from pipes[number % count].recv()
+        for number, chunk in enumerate(chunks):
+            try:
+                found = pipes[number % count].recv()
+            except (EOFError, OSError):  # OSError: in the middle of a chunk
+                what = _end_of(processes[number % count])
+                found = [lost(item, what) for item in chunk]
+            yield from found
     finally:
         for process in processes:
             process.terminate()
         for process in processes:
             process.join()
+
+
+def _end_of(process: "BaseProcess") -> str:
+    process.join()
+    code = process.exitcode or 0
+    how = f"was killed (signal {-code})" if code < 0 else f"ended early (exit code {code})"
+    return f"a process of this command {how}"
 
 
 def serve(
@@ -62,11 +82,14 @@ def serve(
     sender: "Connection",
     receiver: "Connection",
 ) -> None:
-    """Work on chunks in a child, and send what was found in each."""
+    """Work on chunks in a child, and send what was found in each.
+
+    Raises SystemExit if it cannot send: the parent is gone, or it reports that the child ended.
+    """
     running.let_go()
     receiver.close()  # once the parent is gone, sending must fail
     try:
         for chunk in chunks:
             sender.send([work(item) for item in chunk])
-    except BrokenPipeError:
-        return
+    except Exception:  # noqa: BLE001 - multiprocessing would print a traceback
+        sys.exit(1)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 from bisect import bisect, insort
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sev_attest._encoding import blob
 from sev_attest.domain_xml.diff import Span, kept, through, unified
@@ -126,7 +126,7 @@ def prepare(
             break
         left = through(left, kept(len(subject.document.source), edits))
         xml = apply(subject.document.source, edits)
-        subject = replace(subject, domain=_mended(xml))
+        subject = subject._replace(domain=_mended(xml))
     return Prepared(
         source=source,
         xml=subject.document.source,
@@ -140,10 +140,9 @@ def _with(subject: Subject, launch: SessionFiles | SnpLaunch) -> Subject:
     """Return the subject with what is to be put in."""
     if isinstance(launch, SnpLaunch):
         subject.domain.refuse_sev()
-        return replace(subject, launch=launch)
+        return subject._replace(launch=launch)
     subject.domain.refuse_snp()
-    return replace(
-        subject,
+    return subject._replace(
         record=launch.record,
         godh=base64.b64encode(launch.godh).decode(),
         blob=base64.b64encode(launch.blob).decode(),

@@ -1,18 +1,18 @@
 """The parts of a rule for domain XML: what it reads, what it reports, how it is listed."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from sev_attest.domain_xml.capabilities import SevCapabilities
 from sev_attest.domain_xml.domain import Domain, is_es
-from sev_attest.domain_xml.snp_launch import SnpLaunch
 from sev_attest.domain_xml.versions import Versions
 from sev_attest.domain_xml.xml import Document, Edit, Element
-from sev_attest.guest.firmware import Firmware
-from sev_attest.owner.record import LaunchRecord
+
+if TYPE_CHECKING:
+    from sev_attest.domain_xml.capabilities import SevCapabilities
+    from sev_attest.domain_xml.snp_launch import SnpLaunch
+    from sev_attest.guest.firmware import Firmware
+    from sev_attest.owner.record import LaunchRecord
 
 _MAX_MESSAGE = 400
 """Characters. A message may quote the XML, which can be long."""
@@ -44,8 +44,7 @@ class Severity(StrEnum):
     """Good to know."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """One place in the XML that breaks one rule.
 
     ``id`` and ``source`` are the rule's. ``line`` counts from 1, ``path`` is XPath-like. ``edits``
@@ -59,7 +58,7 @@ class Finding:
     message: str
     fix: str
     source: str
-    edits: tuple[Edit, ...] = field(default=(), repr=False)
+    edits: tuple[Edit, ...] = ()
 
     @property
     def mendable(self) -> bool:
@@ -67,8 +66,7 @@ class Finding:
         return bool(self.edits)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subject:
+class Subject(NamedTuple):
     """The input of every rule: a domain, and what the owner knows besides it.
 
     ``record`` is the launch that the domain is for, ``firmware`` the owner's own copy of the image,
@@ -78,13 +76,13 @@ class Subject:
     """
 
     domain: Domain
-    versions: Versions = field(default_factory=Versions)
-    record: LaunchRecord | None = None
+    versions: Versions = Versions()
+    record: "LaunchRecord | None" = None
     godh: str | None = None
     blob: str | None = None
-    launch: SnpLaunch | None = None
-    firmware: Firmware | None = None
-    capabilities: SevCapabilities | None = None
+    launch: "SnpLaunch | None" = None
+    firmware: "Firmware | None" = None
+    capabilities: "SevCapabilities | None" = None
     used: Used | None = None
 
     @property
@@ -92,7 +90,7 @@ class Subject:
         """The XML."""
         return self.domain.document
 
-    @cached_property
+    @property
     def policy(self) -> int | None:
         """The guest policy in the XML, or else the one that is to be put in."""
         return self.meant_policy if self.domain.policy is None else self.domain.policy
@@ -104,13 +102,13 @@ class Subject:
             return self.record.policy
         return self.launch.wanted_policy if self.launch else None
 
-    @cached_property
+    @property
     def snp(self) -> bool:
         """Whether it is an SEV-SNP guest, or is to be one."""
         wanted = self.launch is not None and self.domain.protection is None
         return wanted or self.domain.snp is not None
 
-    @cached_property
+    @property
     def es(self) -> bool:
         """Whether it is an SEV-ES guest: the policy asks for it."""
         return not self.snp and is_es(self.policy)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from sev_attest.domain_xml.domain import number, size
 from sev_attest.domain_xml.rule import GUIDE, SEV_C, Severity, Subject, Violation, rule
 from sev_attest.errors import Unsupported
-from sev_attest.guest.cpu import CpuModel
 
 _E, _W, _I = Severity
 _MARGIN = 256 << 20
@@ -136,6 +135,8 @@ def _cpu_model(subject: Subject) -> Iterator[Violation]:
     custom = cpu is not None and (cpu.get("mode") or "custom") == "custom"
     if not subject.encrypts_state or model is None or not custom:
         return
+    from sev_attest.guest.cpu import CpuModel
+
     try:
         CpuModel.named(model.text.strip())
     except Unsupported:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sev_attest.domain_xml.domain import number
-from sev_attest.domain_xml.launch_security import BLOB_SIZES, launch_security
+from sev_attest.domain_xml.launch_security import BLOB_SIZES, SNP_BLOB_SIZES, launch_security
 from sev_attest.domain_xml.rule import (
     GUIDE,
     LIBVIRT,
@@ -13,8 +13,6 @@ from sev_attest.domain_xml.rule import (
     Violation,
     rule,
 )
-from sev_attest.domain_xml.snp_launch import SNP_BLOB_SIZES, snp_launch_security
-from sev_attest.sev.policy import GuestPolicy
 
 _E, _W, _I = Severity
 _MAX_REDUCED = 63
@@ -43,10 +41,14 @@ def _element(subject: Subject) -> str:
     """Return the element of what is to be put in; empty if nothing is, or no policy is known."""
     record, launch = subject.record, subject.launch
     if record is not None and subject.godh is not None and subject.blob is not None:
+        from sev_attest.sev.policy import GuestPolicy
+
         policy = GuestPolicy(record.policy)
         hashes = record.kernel_hashes
         return launch_security(policy, subject.godh, subject.blob, kernel_hashes=hashes)
     if launch is not None and launch.wanted_policy is not None:
+        from sev_attest.domain_xml.snp_launch import snp_launch_security
+
         return snp_launch_security(launch, launch.wanted_policy)
     return ""
 

@@ -1,6 +1,7 @@
 """Rules for the guest policy in ``<launchSecurity>``: SEV's, of 32 bits, and SEV-SNP's, of 64."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from sev_attest.domain_xml.domain import number, read_policy
 from sev_attest.domain_xml.rule import (
@@ -14,26 +15,25 @@ from sev_attest.domain_xml.rule import (
     rule,
 )
 from sev_attest.domain_xml.xml import Edit
-from sev_attest.sev.policy import GuestPolicy
-from sev_attest.sev.spec import PolicyBit
-from sev_attest.snp import policy as snp
-from sev_attest.snp.spec import PolicyBit as SnpBit
+from sev_attest.sev.spec import RESERVED_POLICY, PolicyBit
+
+if TYPE_CHECKING:
+    from sev_attest.snp.policy import GuestPolicy, Meaning
 
 _E, _W, _I = Severity
 _EXAMPLES = {False: "0x0007", True: "0x30000"}
 """A policy of SEV-ES, and QEMU's default for SEV-SNP."""
-_DECIDED = SnpBit.MIGRATE_MA | SnpBit.DEBUG
-"""Bits of SEV-SNP that have a rule of their own."""
-
-
-def _shown(subject: Subject, policy: int) -> str:
-    """Return a policy as it is written in the element."""
-    return str(snp.GuestPolicy(policy) if subject.snp else GuestPolicy(policy))
 
 
 def _meant(subject: Subject) -> str | None:
+    """Return the owner's policy as it is written in the element, None if it is not known."""
     meant = subject.meant_policy
-    return None if meant is None else _shown(subject, meant)
+    if meant is None:
+        return None
+    from sev_attest.sev import policy as sev
+    from sev_attest.snp import policy as snp
+
+    return str(snp.GuestPolicy(meant) if subject.snp else sev.GuestPolicy(meant))
 
 
 def _policy_edits(subject: Subject) -> tuple[Edit, ...]:
@@ -102,9 +102,13 @@ def _sev_clear(subject: Subject, bit: PolicyBit) -> bool:
     return policy is not None and not subject.snp and bit not in PolicyBit(policy & 0x3F)
 
 
-def _snp_policy(subject: Subject) -> snp.GuestPolicy | None:
+def _snp_policy(subject: Subject) -> "GuestPolicy | None":
     policy = subject.domain.policy
-    return snp.GuestPolicy(policy) if subject.snp and policy is not None else None
+    if policy is None or not subject.snp:
+        return None
+    from sev_attest.snp.policy import GuestPolicy
+
+    return GuestPolicy(policy)
 
 
 @rule(
@@ -154,7 +158,7 @@ def _migration(subject: Subject) -> Iterator[Violation]:
         )
 
 
-def _said(policy: int, bits: Iterable[int], meanings: Mapping[int, snp.Meaning]) -> str:
+def _said(policy: int, bits: Iterable[int], meanings: Mapping[int, "Meaning"]) -> str:
     said = [meanings[bit] for bit in bits if policy & bit]
     return "; ".join(f"{meaning.name}: {meaning.when_set}" for meaning in said)
 
@@ -165,7 +169,13 @@ def _said(policy: int, bits: Iterable[int], meanings: Mapping[int, snp.Meaning])
 )  # fmt: skip
 def _permits(subject: Subject) -> Iterator[Violation]:
     policy = _snp_policy(subject)
-    said = policy and _said(policy.value, snp.PERMITS.keys() - {*_DECIDED}, snp.PERMITS)
+    if policy is None:
+        return
+    from sev_attest.snp.policy import PERMITS
+    from sev_attest.snp.spec import PolicyBit as SnpBit
+
+    # The other two have a rule of their own.
+    said = _said(policy.value, PERMITS.keys() - {SnpBit.MIGRATE_MA, SnpBit.DEBUG}, PERMITS)
     if said:
         yield from _found(subject, said, "a policy without it, if your hosts do without it")
 
@@ -176,7 +186,11 @@ def _permits(subject: Subject) -> Iterator[Violation]:
 )  # fmt: skip
 def _demands(subject: Subject) -> Iterator[Violation]:
     policy = _snp_policy(subject)
-    said = policy and _said(policy.value, snp.DEMANDS, snp.DEMANDS)
+    if policy is None:
+        return
+    from sev_attest.snp.policy import DEMANDS
+
+    said = _said(policy.value, DEMANDS, DEMANDS)
     if said:
         fix = "nothing, if your hosts can do that: on others the guest does not start"
         yield from _found(subject, said, fix)
@@ -187,9 +201,12 @@ def _demands(subject: Subject) -> Iterator[Violation]:
     "the policy has no reserved bits (6-15; SEV-SNP: 26-63, and bit 17 is set)", POLICIES,
 )  # fmt: skip
 def _reserved(subject: Subject) -> Iterator[Violation]:
-    policy = subject.domain.policy or 0
-    if _snp_policy(subject) is not None:
-        wrong = snp.GuestPolicy(policy).reserved
+    reserved = (subject.domain.policy or 0) & RESERVED_POLICY
+    policy = _snp_policy(subject)
+    if policy is not None:
+        from sev_attest.snp.spec import PolicyBit as SnpBit
+
+        wrong = policy.reserved
         zero = wrong & ~int(SnpBit.RESERVED_ONE)
         if zero:
             fix = "a policy without reserved bits"
@@ -198,10 +215,10 @@ def _reserved(subject: Subject) -> Iterator[Violation]:
             fix = f"for example {_EXAMPLES[True]}"
             message = "bit 17 (0x20000) of the policy is clear: firmware refuses it"
             yield from _found(subject, message, fix)
-    elif GuestPolicy(policy).reserved:
+    elif reserved:
         yield from _found(
             subject,
-            f"bits {GuestPolicy(policy).reserved:#x} of the policy are reserved",
+            f"bits {reserved:#x} of the policy are reserved",
             "a session whose policy has no reserved bits",
         )
 

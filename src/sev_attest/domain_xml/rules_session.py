@@ -1,6 +1,5 @@
 """Rules for the session in ``<launchSecurity>``: dhCert, session and kernelHashes."""
 
-import hashlib
 from collections.abc import Iterator
 
 from sev_attest._encoding import from_base64
@@ -106,23 +105,29 @@ def _length(subject: Subject) -> Iterator[Violation]:
 def _other_session(subject: Subject) -> Iterator[Violation]:
     if subject.record is None:
         return
+    from hashlib import sha256
+
     recorded = {"dhCert": subject.record.godh_sha256, "session": subject.record.session_sha256}
     for name, element in _blobs(subject):
         data = _decoded(element)
         if data is None or len(data) != BLOB_SIZES[name]:
             continue
-        if hashlib.sha256(data).hexdigest() != recorded[name]:
+        if sha256(data).hexdigest() != recorded[name]:
             what = f"<{name}> is not that of the session {subject.record.name}"
             yield Violation(element, what, "both of the same session", _blob_edits(subject, name))
 
 
 @rule("domain.session.reused", _E, "the session was not used for another launch", GUIDE)
 def _reused(subject: Subject) -> Iterator[Violation]:
+    if subject.used is None:
+        return
+    from hashlib import sha256
+
     for name, element in _blobs(subject):
         data = _decoded(element)
-        if subject.used is None or name != "session" or data is None:
+        if name != "session" or data is None:
             continue
-        state = subject.used(hashlib.sha256(data).hexdigest())
+        state = subject.used(sha256(data).hexdigest())
         if state is not None:
             yield Violation(
                 element,

@@ -1,33 +1,15 @@
 """libvirt's ``<launchSecurity type='sev-snp'>``: what an owner puts in it, and how it is written.
 
-Source: libvirt, formatdomain.html, "Launch Security"; QEMU target/i386/sev.c for the sizes; AMD
-56860, ID_BLOCK and ID_AUTH, as virtee/sev lays them out.
+Source: libvirt, formatdomain.html, "Launch Security".
 """
 
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sev_attest._wire import number_at
+from sev_attest.domain_xml.launch_security import SNP_BLOB_SIZES, has_author_key, id_block_policy
 from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.snp.policy import GuestPolicy
-
-SNP_BLOB_SIZES: Mapping[str, int] = {
-    "guestVisibleWorkarounds": 16, "idBlock": 96, "idAuth": 4096, "hostData": 32,
-}  # fmt: skip
-"""Bytes of what its elements hold in base64."""
-_ID_BLOCK_POLICY = 0x58
-_AUTHOR_KEY_ALGO = 4
-
-
-def id_block_policy(block: bytes) -> int:
-    """Return the policy in an ID block of 96 bytes; firmware compares it with the guest's."""
-    return number_at(block, _ID_BLOCK_POLICY, 8)
-
-
-def has_author_key(auth: bytes) -> bool:
-    """Return whether an ID authentication of 4096 bytes has an author key."""
-    return number_at(auth, _AUTHOR_KEY_ALGO) != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

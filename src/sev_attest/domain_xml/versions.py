@@ -1,7 +1,7 @@
 """Versions of what runs on a host and in a guest."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sev_attest.errors import Unsupported
 
@@ -9,8 +9,7 @@ _VERSION = re.compile(r"v?([0-9]{1,6}(?:\.[0-9]{1,6}){0,3})(?:[^0-9.].*)?")
 Version = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Versions:
+class Versions(NamedTuple):
     """The versions that the owner knows. A version that is None is assumed to be current."""
 
     libvirt: Version | None = None

@@ -11,7 +11,6 @@ An edit replaces a span of the original bytes: comments, layout and quotes aroun
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 from xml.parsers import expat
@@ -41,8 +40,7 @@ def short(name: str) -> str:
     return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..."
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One step of an element's path.
 
     ``above`` is the step before it, None for the root. ``which`` counts the elements of the same
@@ -64,8 +62,7 @@ class Place:
         return "/".join(["", *reversed(steps)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Element:
+class Element(NamedTuple):
     """An element and its place in the text.
 
     ``name`` is the local name, with the namespace and a blank before it if there is one. ``line``
@@ -136,8 +133,7 @@ def apply(source: bytes, edits: Iterable[Edit]) -> bytes:
     return b"".join([*pieces, source[at:]])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Document:
+class Document(NamedTuple):
     """XML text and its tree. The methods return edits of the text."""
 
     source: bytes

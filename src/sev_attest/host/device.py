@@ -27,7 +27,7 @@ from typing import Self
 from sev_attest.errors import SevAttestError, WrongState
 from sev_attest.host.connection import HostError
 from sev_attest.host.device_errors import call_error, open_error, status_error
-from sev_attest.sev.chain.certificate import CERTIFICATE_SIZE
+from sev_attest.sev.spec import CERTIFICATE_SIZE
 from sev_attest.sev.states import PlatformState, Status
 
 DEVICE = "/dev/sev"

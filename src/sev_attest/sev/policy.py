@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sev_attest.errors import MalformedInput, Unsupported
-from sev_attest.sev.spec import PolicyBit
+from sev_attest.sev.spec import RESERVED_POLICY, PolicyBit
 
 _MAX = 0xFFFF_FFFF
-_RESERVED = 0xFFC0
 _MIN_API = re.compile(r"api>=([0-9]{1,3})\.([0-9]{1,3})")
 
 BITS = {
@@ -106,7 +105,7 @@ class GuestPolicy:
     @property
     def reserved(self) -> int:
         """Reserved bits (6-15) that are set; 0 in a policy that firmware defines."""
-        return self.value & _RESERVED
+        return self.value & RESERVED_POLICY
 
     def require_unreserved(self) -> None:
         """Raise Unsupported for reserved bits, which no firmware defines."""

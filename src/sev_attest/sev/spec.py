@@ -22,6 +22,8 @@ class Usage(IntEnum):
     CEK = 0x1004
 
 
+CERTIFICATE_SIZE = 2084
+"""Bytes of an SEV certificate: PDH, PEK, OCA, CEK or GODH."""
 SESSION_BLOB_SIZE = 128
 """Bytes of the session data buffer of LAUNCH_START."""
 MEASUREMENT_SIZE = 48
@@ -37,6 +39,10 @@ class PolicyBit(IntFlag):
     NOSEND = 1 << 3
     DOMAIN = 1 << 4
     SEV = 1 << 5
+
+
+RESERVED_POLICY = 0xFFC0
+"""Bits 6-15."""
 
 
 class Context(IntEnum):

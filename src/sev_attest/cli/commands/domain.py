@@ -1,8 +1,6 @@
 """``sev-attest domain``."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,21 +12,18 @@ from sev_attest.cli.inputs import FILE, STDIN, large_file, read_small, stdin_err
 from sev_attest.cli.options.common import LedgerOptions, OutputOptions
 from sev_attest.cli.options.connect import connect
 from sev_attest.cli.options.domain import PrepareOptions, SnpOptions, SurroundingsOptions
-from sev_attest.cli.outputs import write_all
 from sev_attest.cli.usage import refuse, usage
-from sev_attest.domain_xml.capabilities import SevCapabilities
 from sev_attest.domain_xml.domain import parse_domain
 from sev_attest.domain_xml.rule import Finding, Severity, Subject, Used
 from sev_attest.domain_xml.rules import RULES, apply_rules, tally
 from sev_attest.domain_xml.versions import Versions, read_version
 from sev_attest.errors import NotAttestable, SevAttestError, reading
-from sev_attest.guest.firmware import Firmware
-from sev_attest.owner.record import LaunchRecord
-from sev_attest.owner.unverified import unverified
 
 if TYPE_CHECKING:
     from sev_attest.cli.documents.domains import CapabilitiesFacts, PreparedFacts
+    from sev_attest.domain_xml.capabilities import SevCapabilities
     from sev_attest.domain_xml.prepare import SessionFiles
+    from sev_attest.owner.record import LaunchRecord
 
 _VERSIONS = ("libvirt", "qemu", "host_kernel", "guest_kernel")
 
@@ -131,6 +126,10 @@ def prepare_command(
     place = options.output
     diff = [*prepared.diff(render.one_line(xml), render.one_line(place or "prepared"))]
     if place is not None:
+        from pathlib import Path
+
+        from sev_attest.cli.outputs import write_all
+
         write_all([(Path(place), prepared.xml)], force=options.force)
     elif not output.as_json:
         render.raw(prepared.xml)
@@ -163,6 +162,8 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
 
     FILE is what `virsh domcapabilities` prints there.
     """
+    from sev_attest.domain_xml.capabilities import SevCapabilities
+
     with reading(file):
         host = SevCapabilities.from_bytes(read_small(file, "domcapabilities XML"))
     obstacles = host.obstacles()
@@ -203,7 +204,7 @@ def capabilities(*, file: str, output: OutputOptions) -> None:
         render.notes(host.notes())
 
 
-def _used(record: LaunchRecord | None, ledger: LedgerOptions) -> Used | None:
+def _used(record: "LaunchRecord | None", ledger: LedgerOptions) -> Used | None:
     """Return a function that says whether the session of a record was used, as the ledger knows."""
     if record is None:
         return None
@@ -228,16 +229,20 @@ def _subject(
     known: SurroundingsOptions,
     ledger: LedgerOptions,
     *,
-    record: LaunchRecord | None,
+    record: "LaunchRecord | None",
     progress: bool,
 ) -> Subject:
     """Read the domain, and what is known of its host and guest."""
     firmware = host = None
     if known.firmware is not None:
+        from sev_attest.guest.firmware import Firmware
+
         with reading(known.firmware), large_file(known.firmware, progress=progress) as file:
             firmware = Firmware.read(file)
             firmware.tables()  # a footer that lies is the file's fault, not the domain's
     if known.capabilities is not None:
+        from sev_attest.domain_xml.capabilities import SevCapabilities
+
         with reading(known.capabilities):
             data = read_small(known.capabilities, "domcapabilities XML")
             host = SevCapabilities.from_bytes(data)
@@ -273,10 +278,12 @@ def _versions(known: SurroundingsOptions) -> Versions:
         return Versions(**read)
     # The rules prove nothing: it does not matter whether the host is this machine.
     host, _ = connect(known.connect, known.timeout, insecure=True)
-    return replace(host.versions(), **read)
+    return host.versions()._replace(**read)
 
 
-def _record(name: str) -> LaunchRecord:
+def _record(name: str) -> "LaunchRecord":
+    from sev_attest.owner.record import LaunchRecord
+
     path = f"{name}.launch.json"
     with reading(path):
         return LaunchRecord.from_bytes(read_small(path, "launch record"))
@@ -305,11 +312,13 @@ def _notes(files: "SessionFiles", subject: Subject) -> list[str]:
     used = subject.used and subject.used(files.record.session_sha256)
     notes = [f"INSECURE: the session was used already: {used}"] if used else []
     if files.record.root is None:
+        from sev_attest.owner.unverified import unverified
+
         notes.append(f"INSECURE: {unverified('record')}")
     return notes
 
 
-def _show(host: SevCapabilities, *, verbose: bool) -> None:
+def _show(host: "SevCapabilities", *, verbose: bool) -> None:
     def told(value: object) -> str:
         return "not told" if value in (None, "", ()) else render.one_line(str(value))
 

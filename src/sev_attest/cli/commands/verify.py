@@ -51,7 +51,7 @@ def command(
     standard input. ASK and ARK may be left out: AMD's are built in.
 
     --each prints one line per INPUT. Then the exit code is 1 if any chain is not verified, else 6
-    if any could not be read.
+    if any could not be read or judged.
     """
     if each:
         refuse(_each_errors(inputs, certificates, evidence))

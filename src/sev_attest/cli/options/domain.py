@@ -2,15 +2,19 @@
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from sev_attest._encoding import blob
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.inputs import FILE, OUTPUT, Number, read_small
 from sev_attest.cli.options.connect import ConnectOptions
 from sev_attest.cli.usage import usage
+from sev_attest.domain_xml.launch_security import SNP_BLOB_SIZES
 from sev_attest.domain_xml.rules import RULES
-from sev_attest.domain_xml.snp_launch import SNP_BLOB_SIZES, SnpLaunch
 from sev_attest.errors import Unsupported, reading
+
+if TYPE_CHECKING:
+    from sev_attest.domain_xml.snp_launch import SnpLaunch
 
 _POLICY = Number(0xFFFF_FFFF_FFFF_FFFF)
 _HOST_DATA = re.compile(r"[0-9A-Fa-f]{64}")
@@ -76,8 +80,10 @@ class SnpOptions(Options, title="SEV-SNP"):
         if (self.id_block is None) != (self.id_auth is None):
             yield usage("--id-block and --id-auth are given together")
 
-    def read(self) -> SnpLaunch:
+    def read(self) -> "SnpLaunch":
         """Read the files. Raises OSError, MalformedInput."""
+        from sev_attest.domain_xml.snp_launch import SnpLaunch
+
         host_data = None
         if self.host_data is not None and _HOST_DATA.fullmatch(self.host_data):
             host_data = bytes.fromhex(self.host_data)

@@ -30,9 +30,8 @@ from typing import NamedTuple
 
 from sev_attest._keys import Algorithm, Curve, EccPublicKey
 from sev_attest._wire import Reader, le, number_at
-from sev_attest.sev.spec import CEK_ADDRESS, Usage
+from sev_attest.sev.spec import CEK_ADDRESS, CERTIFICATE_SIZE, Usage
 
-CERTIFICATE_SIZE = 2084
 _BODY_SIZE = 0x414
 ROLES = (Usage.PDH, Usage.PEK, Usage.OCA, Usage.CEK)
 """Usages that the key of an SEV certificate may have."""

@@ -24,7 +24,7 @@ from sev_attest.sev.chain import certificate as sev
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
 from sev_attest.sev.chain.roots import amd_roots
-from sev_attest.sev.spec import Usage
+from sev_attest.sev.spec import CERTIFICATE_SIZE, Usage
 
 if TYPE_CHECKING:
     from zipfile import ZipFile, ZipInfo
@@ -97,7 +97,7 @@ def _split(whole: bytes) -> Iterator[Certificate | AmdCaCertificate]:
     base = 0
     while data:
         kind = _kind(data)
-        size = sev.CERTIFICATE_SIZE
+        size = CERTIFICATE_SIZE
         if kind is AmdCaCertificate:
             size = _ca_size(data)
         elif kind is None:
