@@ -74,7 +74,7 @@ def split(
     certificates: CertificateOptions,
     output: OutputOptions,
 ) -> None:
-    """Write each certificate in INPUT to a file of its own: pdh.cert, pek.cert, ..."""
+    """Write each certificate in INPUT to a file of its own (pdh.cert, pek.cert and so on)."""
     found = _found(inputs, certificates)
     Path(out).mkdir(exist_ok=True)
     files = [(Path(out) / f"{c.role.lower()}.cert", c.to_bytes()) for c in found]

@@ -48,7 +48,10 @@ def command() -> None:
 @click.option("-m", "--measurement", metavar="B64", required=True, help="The launch's measurement.")
 @click.option("-s", "--secret", "secrets", metavar="ALIAS-OR-GUID:PATH", multiple=True,
               required=True, help="A secret (alias: luks-key); can be repeated.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(["base64", "binary"]), default="base64")
+@click.option(
+    "--format", "form", type=click.Choice(["base64", "binary"]), default="base64",
+    help="How to write both (default: base64).",
+)  # fmt: skip
 @click.option("--insecure", is_flag=True, help="Needed: nothing verifies the launch here.")
 @click.option("--force", is_flag=True, help="Write over files that exist.")
 @OutputOptions.given("output")
