@@ -1,7 +1,7 @@
 """Recognise SEV-SNP reports and certificates where SEV's are expected.
 
-Source: AMD 56860 (SEV-SNP ABI), "ATTESTATION_REPORT"; the subjects of AMD's certificates; Azure's
-HCL blob begins with "HCLA". Does not verify: anything.
+Source: AMD 56860 (SEV-SNP ABI), "ATTESTATION_REPORT"; the subjects of AMD's certificates; AMD 56421
+(GHCB), the certificate table; Azure's HCL blob begins with "HCLA". Does not verify: anything.
 """
 
 from sev_attest._wire import number_at
@@ -14,6 +14,16 @@ HCL_MAGIC = b"HCLA"
 _VERSIONS = range(1, 16)
 SNP_HINT = "`sev-attest snp show` and `sev-attest snp verify` are for SEV-SNP guests"
 _SUBJECTS = {"SEV-VCEK": "VCEK", "SEV-VLEK": "VLEK"}
+_DER = b"\x30\x82"
+TABLE_CERTIFICATES = {
+    "63da758d-e664-4564-adc5-f4b93be8accd": "VCEK",
+    "a8074bc2-a25a-483e-aae6-39c045a0b8a1": "VLEK",
+    "4ab7b379-bbac-4fe4-a02f-05aef327c782": "ASK",  # the ASVK too
+    "c0b406a4-a803-4952-9743-3fb6014cd0ae": "ARK",
+    "92f81bc3-5811-4d3d-97ff-d19f88dc67ea": "CRL",
+}
+"""The names of the certificates and CRLs in a certificate table, by GUID."""
+_GUIDS = tuple(bytes.fromhex(guid.replace("-", "")) for guid in TABLE_CERTIFICATES)
 
 
 def refuse_snp(data: bytes, structure: str) -> None:
@@ -37,7 +47,9 @@ def _report(data: bytes) -> str:
 
 
 def _certificate(data: bytes) -> str:
-    if not (data[:2] == b"\x30\x82" or b"-----BEGIN CERTIFICATE-----" in data):
+    if data.startswith(_GUIDS):
+        return "a certificate table of SEV-SNP"
+    if not (data[:2] == _DER or b"-----BEGIN CERTIFICATE-----" in data):
         return ""
     from sev_attest import _crypto
 
@@ -46,4 +58,6 @@ def _certificate(data: bytes) -> str:
             return f"a {_SUBJECTS[name]}, a certificate of SEV-SNP"
         if name.startswith("SEV-VLEK-"):
             return "an ASVK, a certificate of SEV-SNP"
+        if data[:2] == _DER and name.startswith(("ARK-", "SEV-")):
+            return f"{name} as X.509 in DER, the form that SEV-SNP uses"
     return ""

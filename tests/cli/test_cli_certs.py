@@ -45,7 +45,7 @@ def test_certificates_are_shown_split_and_joined_again(run: Run, chain: sev.Chai
     shown = run("certs", "show", "chain").lines
     assert shown[0] == f"PDH EP384 D256 {chain.pdh.fingerprint}"
     assert [line.split()[0] for line in shown] == [name.upper() for name in NAMES]
-    assert "    signed_by: ['OCA', 'CEK']" in run("certs", "show", "chain", "-v").lines
+    assert "    signed_by: OCA, CEK" in run("certs", "show", "chain", "-v").lines
     document = json.loads(run("certs", "show", "chain", "--json").out)
     assert [c["role"] for c in document["certificates"]] == [name.upper() for name in NAMES]
     assert run("certs", "split", "chain", "--out", "parts").code == 0
@@ -69,8 +69,23 @@ def test_what_holds_no_certificate_is_said_so(run: Run, here: Path) -> None:
     for command in (["show", "empty"], ["split", "empty"], ["join", "empty", "-o", "x"]):
         ran = run("certs", *command)
         assert (ran.code, ran.out) == (6, "")
-        assert "there is no certificate in it" in ran.err
+        assert ran.err == "error: empty: chain: there is no certificate in it\n"
     assert run("certs", "show").code == 2
+    report = (2).to_bytes(4, "little") + bytes(4) + (0x30000).to_bytes(8, "little") + bytes(1168)
+    Path("empty/outblob").write_bytes(report)
+    for command in (["show", "empty"], ["split", "empty"], ["join", "empty", "-o", "x"]):
+        ran = run("certs", *command)
+        assert (ran.code, ran.out) == (6, "")
+        assert ran.err.startswith(
+            "error: empty/outblob: chain: this is an SEV-SNP attestation report; "
+        )
+
+
+def test_show_lists_signers_as_words(run: Run, here: Path) -> None:
+    Path("pek").write_bytes(Platform(b"words").export().pek.to_bytes())
+    Path("cek").write_bytes(Platform(b"words").export(signed_cek=False).cek.to_bytes())
+    assert "    signed_by: OCA, CEK\n" in run("certs", "show", "-v", "pek").out
+    assert "    signed_by: none\n" in run("certs", "show", "-v", "cek").out
 
 
 # an owner's OCA

@@ -98,8 +98,10 @@ def test_a_schema_is_printed_as_it_is(run: Run, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["snp", "verfy"], "there is snp-verify, verify, snp-certs"),
-        (["host", "expor"], "there is host-export, host-csr, simulate-export"),
+        (["snp", "verfy"],
+         "did you mean snp-verify, verify, snp-certs? (`sev-attest schema` lists them)"),
+        (["host", "expor"],
+         "did you mean host-export, host-csr, simulate-export? (`sev-attest schema` lists them)"),
         (["xyzzy"], "`sev-attest schema` lists them"),
         (["x" * 100_000], "`sev-attest schema` lists them"),
         (["../pyproject"], "`sev-attest schema` lists them"),
@@ -109,12 +111,16 @@ def test_a_schema_is_printed_as_it_is(run: Run, words: list[str]) -> None:
 def test_an_unknown_name_is_told_what_is_near(run: Run, words: list[str], hint: str) -> None:
     ran = run("schema", *words)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"error: there is no schema {'-'.join(words)}\nhint: {hint}\n"
+    assert ran.err == f"error: No such schema: {'-'.join(words)}\nhint: {hint}\n"
+
+
+def test_an_empty_name_is_shown_as_one(run: Run) -> None:
+    assert run("schema", "").err.startswith("error: No such schema: '' (an empty name)\n")
 
 
 def test_a_group_of_commands_is_told_its_schemas(run: Run) -> None:
-    hint = run("schema", "guest").err.splitlines()[1].removeprefix("hint: there is ")
-    assert set(hint.split(", ")) == {"guest-check", "guest-open", "guest-request"}
+    hint = run("schema", "guest").err.splitlines()[1].removeprefix("hint: did you mean ")
+    assert set(hint.partition("?")[0].split(", ")) == {"guest-check", "guest-open", "guest-request"}
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["vmsa"], ["../verify"], [], ["demo"]], ids=str)

@@ -55,6 +55,7 @@ def ledger(here: Path) -> Path:
         ("sev-attest snp measure --vmsa-profile sv", ["plain,svsm", "plain,svsm-init2"]),
         ("sev-attest policy no-debug,e", ["plain,no-debug,es"]),
         ("sev-attest completion z", ["plain,zsh"]),
+        ("sev-attest schema snp-ver", ["plain,snp-verify"]),
         ("sev-attest validate --firmware OV", ["file,OV"]),
         ("sev-attest session --out ke", ["dir,ke"]),
         ("sev-attest validate --firmware-dir fi", ["dir,fi"]),

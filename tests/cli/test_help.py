@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Run
 from sev_attest.cli import exits
-from sev_attest.cli.help import Helpful, Option
+from sev_attest.cli.help import Helpful, HelpfulGroup, Option
 from sev_attest.cli.main import cli
 
 Walk = Iterator[tuple[tuple[str, ...], click.Command]]
@@ -126,7 +126,7 @@ def test_the_examples_of_the_first_help_lead_from_a_chain_to_a_verdict(
     assert (ran.code, ran.lines) == (0, ["OK: Looks good to me"])
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("columns", [40, 50, 60, 80, 120])
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help_keeps_within_the_terminal_and_breaks_no_word(
     run: Run, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...], columns: int
@@ -140,6 +140,22 @@ def test_help_keeps_within_the_terminal_and_breaks_no_word(
     monkeypatch.setenv("COLUMNS", "2000")
     wide = run(*path, "--help").out
     assert shown.replace("\\\n", "").split() == wide.replace("\\\n", "").split()
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_option_says_what_it_is_for(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    for one in command.get_params(click.Context(command)):
+        assert not isinstance(one, click.Option) or one.help, one.opts
+
+
+def test_examples_break_before_an_option_and_not_before_its_value(run: Run) -> None:
+    shown = run("snp", "release", "--help").out.partition("\nExamples:\n")[2]
+    assert shown == (
+        "  sev-attest snp release answer --challenge vm1.challenge.json \\\n"
+        "      --transport-key answer/transport-key.json --requirements owner.toml \\\n"
+        "      --secret disk:disk.key --out secrets.json\n"
+    )
 
 
 def test_the_columns_of_all_tables_of_a_command_are_the_same(run: Run) -> None:
@@ -172,7 +188,9 @@ def test_a_group_alone_shows_its_help_and_has_verified_nothing(
 
 def test_summaries_are_whole_lines(run: Run) -> None:
     for path, one in COMMANDS.items():
-        if isinstance(one, click.Group):
+        if isinstance(one, HelpfulGroup):
+            for name, line in one.summaries(click.Context(one)):
+                assert line[-1].isalnum() or line[-1] in ")`", (path, name, line)
             table = run(*path, "--help").out.partition("\nCommands:\n")[2].partition("\n\n")[0]
             assert "..." not in table
             assert table.count("\n  ") >= len(one.list_commands(click.Context(one))) - 1
@@ -202,6 +220,49 @@ def test_a_mistyped_word_is_told_what_is_near(
     assert lines[0] == f"error: {error}"
     assert lines[1].startswith(f"hint: {hint}")
     assert re.search(r"\(`sev-attest.* --help` shows the (option|command)s\)$", lines[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--verbose", "verify", "x"], "put it after the command: `sev-attest verify --verbose`"),
+        (["-q", "snp", "verify", "x"], "put it after the command: `sev-attest snp verify -q`"),
+        (["snp", "--policy=5", "id-block", "build"],
+         "put it after the command: `sev-attest snp id-block build --policy`"),
+        (["--verbose"], "did you mean --version?"),
+        (["--verbose", "demo"], "did you mean --version?"),
+        (["version"], "did you mean --version?"),
+        (["ledger", "help"], "did you mean --help?"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_the_wrong_place_is_told_where_it_belongs(
+    run: Run, arguments: list[str], hint: str
+) -> None:
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines()[1].startswith(f"hint: {hint} (`sev-attest")
+
+
+def test_an_empty_word_is_no_command_and_is_seen(run: Run) -> None:
+    assert run("").err.startswith("error: No such command: '' (an empty word)\n")
+    assert run("ledger", "").err.startswith("error: No such command: '' (an empty word)\n")
+
+
+@pytest.mark.parametrize("path", [p for p in COMMANDS if len(p) > 1], ids=" ".join)
+def test_an_option_without_its_value_leads_to_the_help_of_its_own_command(
+    run: Run, path: tuple[str, ...]
+) -> None:
+    ran = run(*path, "--color")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == (
+        "error: Option '--color' requires an argument.\n"
+        f"hint: `sev-attest {' '.join(path)} --help` shows the options\n"
+    )
+
+
+def test_a_missing_choice_is_one_line(run: Run) -> None:
+    error = run("completion").err.splitlines()[0]
+    assert error == "error: Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish"
 
 
 @pytest.mark.parametrize("word", ["qqqqqq", "-x", "v" * 100_000, "--"])

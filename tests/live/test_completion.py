@@ -118,6 +118,8 @@ def shell(request: pytest.FixtureRequest, folder: Path) -> Iterator[Shell]:
         ("sev-attest measure --vmsa-profile kr", "--vmsa-profile krun "),
         ("sev-attest snp measure --vmsa-profile qemu-", "--vmsa-profile qemu-old "),
         ("sev-attest policy no-de", "policy no-debug "),
+        ("sev-attest policy no-debug,no-s", "policy no-debug,no-send "),
+        ("sev-attest schema snp-ver", "schema snp-verify "),
         ("sev-attest ledger show vm-b", "ledger show vm-blue "),
         ("sev-attest firmware OV", "firmware OVMF.amdsev.fd "),
     ],

@@ -1,7 +1,9 @@
 """chain/: certificates, roots, packagings, and the check."""
 
 import base64
+import json
 import struct
+import uuid
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -26,6 +28,7 @@ from sev_attest import (
     sev,
 )
 from sev_attest._keys import Algorithm, Curve
+from sev_attest._snp import TABLE_CERTIFICATES
 from sev_attest.sev.chain import verify
 from sev_attest.sev.chain._amd_keys import AMD_KEYS, AMD_ROOTS
 from sev_attest.sev.chain.chain import Collected
@@ -884,6 +887,51 @@ def test_certificates_of_sev_snp_are_called_what_they_are(name: str, called: str
     for data in (der, pem, base64.b64encode(der), der.hex().encode()):
         with pytest.raises(MalformedInput, match=f"this is {called}, a certificate of SEV-SNP"):
             sev.Chain.from_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["ARK-Milan", "SEV-Genoa"])
+def test_an_ark_or_ask_in_the_form_of_sev_snp_is_called_that(name: str) -> None:
+    certificate = certificate_named(name, rsa_key=True)
+    with pytest.raises(MalformedInput, match=f"this is {name} as X.509 in DER, the form that SEV-"):
+        sev.Chain.from_bytes(certificate.public_bytes(serialization.Encoding.DER))
+    with pytest.raises(MalformedInput, match="is none of AMD's ASK and ARK keys"):
+        sev.Chain.from_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.mark.parametrize("guid", TABLE_CERTIFICATES)
+def test_a_certificate_table_is_called_one(guid: str) -> None:
+    table = uuid.UUID(guid).bytes + struct.pack("<II", 48, 2084) + bytes(24 + 2084)
+    with pytest.raises(MalformedInput, match="this is a certificate table of SEV-SNP"):
+        sev.Chain.from_bytes(table)
+
+
+def test_a_folder_of_sev_snp_s_is_called_that_unless_it_has_certificates_of_sev(
+    platform: Platform, tmp_path: Path
+) -> None:
+    (tmp_path / "a text").write_text("nothing of the kind")
+    (tmp_path / "b").write_bytes(snp_report())
+    (tmp_path / "c").write_bytes(b"HCLA" + snp_report())
+    with pytest.raises(MalformedInput, match="this is an SEV-SNP attestation report") as caught:
+        sev.Chain.from_files([tmp_path])
+    assert caught.value.source == str(tmp_path / "b")
+    (tmp_path / "d").write_bytes(platform.export().pek.to_bytes())
+    with pytest.raises(MalformedInput, match="no PDH, OCA, CEK certificate"):
+        sev.Chain.from_files([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["pdh", "cert-chain"])
+def test_an_error_in_a_host_s_json_names_the_field_beside_the_file(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "host.json"
+    path.write_text(json.dumps({name: "QUJD"}))
+    with pytest.raises(MalformedInput, match="are too few for a certificate") as caught:
+        sev.Chain.from_files([path])
+    assert str(caught.value).startswith(f"{path}: chain ({name}): 3 bytes")
+    path.write_text(json.dumps({name: 5}))
+    with pytest.raises(MalformedInput) as caught:
+        sev.Chain.from_files([path])
+    assert str(caught.value) == f"{path}: chain {name}: is no text"
 
 
 def test_other_certificates_are_not_called_sev_snp_s() -> None:

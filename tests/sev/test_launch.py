@@ -551,3 +551,10 @@ def test_the_table_of_secrets_ends_where_its_last_block_does(size: int) -> None:
     table = secret.table({"luks-key": b"\xff" * size})
     assert len(table) == -(-(TABLE + size) // 16) * 16
     assert table[TABLE:] == b"\xff" * size + bytes(len(table) - TABLE - size)
+
+
+@pytest.mark.parametrize("text", ["sev-snp-policy : 0x30000\n", '{"sev-type": "sev-snp"}'])
+def test_an_sev_snp_guest_s_values_lead_to_the_commands_for_it(text: str) -> None:
+    with pytest.raises(Unsupported, match="attested by its report") as caught:
+        read_report(text)
+    assert "`sev-attest snp verify`" in caught.value.hint

@@ -15,6 +15,7 @@ from sev_attest.errors import MalformedInput
 from sev_attest.snp.certificate_table import read_table
 from sev_attest.snp.hcl import read_hcl
 from sev_attest.snp.packaging import is_certificate, read_evidence, read_folder
+from sev_attest.testing import Platform
 from snp_reports import (
     EXTRA,
     JSON,
@@ -85,6 +86,34 @@ def test_what_is_no_report_is_called_what_it_is(data: bytes, words: str) -> None
         read_evidence(data)
     assert words in str(caught.value)
     assert "formats: " in caught.value.hint
+
+
+def of_sev() -> dict[str, bytes]:
+    chain = Platform(b"sev").export()
+    info = b"sev-measurement: " + base64.b64encode(bytes(48)) + b"\nsev-api-major: 1\n"
+    return {
+        "these are certificates of SEV (PDH, PEK, OCA, CEK)": chain.to_bytes(),
+        "these are certificates of SEV (PDH)": base64.b64encode(chain.pdh.to_bytes()),
+        "this is the measurement of an SEV or SEV-ES launch": info,
+    }
+
+
+OF_SEV = of_sev()
+
+
+@pytest.mark.parametrize("words", OF_SEV)
+def test_what_is_of_sev_is_called_that(words: str) -> None:
+    with pytest.raises(MalformedInput) as caught:
+        read_evidence(OF_SEV[words])
+    assert caught.value.reason == f"{words}; a report of SEV-SNP was expected"
+    assert "`sev-attest validate`" in caught.value.hint
+
+
+@pytest.mark.parametrize("data", [b"sev-api-major: 1\n", b'{"policy": 5}'])
+def test_what_only_resembles_a_report_of_sev_is_not_called_one(data: bytes) -> None:
+    with pytest.raises(MalformedInput) as caught:
+        read_evidence(data)
+    assert "SEV-ES" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,8 @@ class Command(Helpful):
             required = [p for p in self.get_params(ctx) if p.required and p.name not in ctx.params]
             hint = f"`{ctx.command_path} --help` shows the options"
             missing = [click.MissingParameter(ctx=ctx, param=p).format_message() for p in required]
-            errors = [usage(message, hint=hint) for message in missing]
+            # Click lists choices in lines of their own.
+            errors = [usage(" ".join(message.split()), hint=hint) for message in missing]
             raise combined([*errors, *self._lacking(ctx)]) from None
 
     def _lacking(self, ctx: click.Context) -> Iterator[Unsupported]:

@@ -21,6 +21,7 @@ PROGRAM = "sev-attest"
 SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_SEV_ATTEST_COMPLETE"
 _INSTRUCTIONS = tuple(f"{shell}_complete" for shell in SHELLS)
+_FISH_SPLIT = "string split"
 _SECONDS = 0.5
 _MOST = 1000
 _WORD = re.compile(r"[A-Za-z0-9_.+:@%/-]+")
@@ -54,7 +55,9 @@ def script(shell: str) -> str:
 
     kind = _class_of(shell)
     # click's own source() of bash runs the bash in PATH first, to see how old it is.
-    return ShellComplete.source(kind(click.Group(PROGRAM), {}, PROGRAM, _VARIABLE))
+    source = ShellComplete.source(kind(click.Group(PROGRAM), {}, PROGRAM, _VARIABLE))
+    # A value may have commas (no-debug,es): click's script for fish would drop what follows one.
+    return source.replace(_FISH_SPLIT, f"{_FISH_SPLIT} -m 1") if shell == "fish" else source
 
 
 def _class_of(shell: str) -> "type[ShellComplete]":
@@ -96,6 +99,13 @@ def policies(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) 
     from sev_attest.sev.policy import BITS
 
     return _listed([*(name for name, _, _ in BITS.values()), "api>="], incomplete)
+
+
+def schema_names(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of the JSON Schemas."""
+    from sev_attest.cli import schemas
+
+    return _listed(schemas.names(), incomplete)
 
 
 def sessions(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -5,7 +5,8 @@ options in titled sections, and then examples, which ``examples`` of the command
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -22,6 +23,8 @@ OPTIONS = "Options"
 OUTPUT = "Output"
 MAX_WIDTH = 100
 _COLUMN = 28
+_NARROW_COLUMN = 8
+"""In a narrow terminal: a name that is longer has a line of its own."""
 _MOST = 5
 _WHOLE = 1000
 _LONGEST = 64
@@ -75,6 +78,21 @@ _HELP = Option(
 class _Formatter(click.HelpFormatter):
     """Breaks lines between words only, not after a hyphen (``qemu-init2``, ``--cpu-model``)."""
 
+    def __init__(
+        self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None
+    ) -> None:
+        """Take click's own settings; without a width, that of the terminal counts.
+
+        click's lines are never shorter than 50 columns.
+        """
+        columns = min(terminal.width_of(sys.stdout), max_width or MAX_WIDTH)
+        super().__init__(indent_increment, width or columns - 2, max_width)
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """Write the usage line; click does not break the name of a command."""
+        words = [prefix or "Usage:", *prog.split(), *args.split()]
+        self.write(f"{terminal.folded(words, self.width, indent='    ')}\n")
+
     def write_text(self, text: str) -> None:
         """Write text, wrapped."""
         super().write_text(_joined(text))
@@ -119,11 +137,20 @@ class Helpful(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options; an unknown one is an error that names what is near."""
+        given = (*args,)  # click's parser empties the list
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            known = [name for one in self.get_params(ctx) for name in one.opts if name[:2] == "--"]
-            raise _unknown("option", error.option_name, known, ctx) from None
+            name = error.option_name
+            hint = self.place_of(ctx, name, given)
+            raise _unknown("option", name, _options(self, ctx), ctx, hint) from None
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click's parser does not say which command it reads
+            raise
+
+    def place_of(self, _ctx: click.Context, _option: str, _args: Sequence[str]) -> str:
+        """Return a hint where an option belongs that this command does not have."""
+        return ""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""
@@ -145,7 +172,7 @@ class Helpful(click.Command):
             with formatter.section("Examples"):
                 width = formatter.width - formatter.current_indent
                 for example in self.examples:
-                    words = _SHELL_WORD.findall(example)
+                    words = _with_values(_SHELL_WORD.findall(example), width // 2)
                     lines = terminal.folded(words, width, indent="    ", end=" \\")
                     for line in lines.split("\n"):
                         formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
@@ -175,9 +202,25 @@ class HelpfulGroup(Helpful, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that the arguments name; an unknown one is an error."""
-        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
-            raise _unknown("command", args[0], self.list_commands(ctx), ctx)
+        word = args[0]
+        if not ctx.resilient_parsing and self.get_command(ctx, word) is None:
+            option = f"--{word}"
+            hint = f"did you mean {option}?" if option in _options(self, ctx) else ""
+            raise _unknown("command", word, self.list_commands(ctx), ctx, hint)
         return super().resolve_command(ctx, args)
+
+    def place_of(self, ctx: click.Context, option: str, args: Sequence[str]) -> str:
+        """Return a hint if the command that follows has the option."""
+        found: click.Command = self
+        path = [ctx.command_path]
+        for word in args:
+            inner = found.get_command(ctx, word) if isinstance(found, click.Group) else None
+            if inner is not None:
+                found = inner
+                path.append(word)
+        if found is self or not any(option in one.opts for one in found.get_params(ctx)):
+            return ""
+        return f"put it after the command: `{' '.join(path)} {option}`"
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
         """Return the commands and options that begin so; click would import every command."""
@@ -198,14 +241,13 @@ def _write_sections(
     formatter: click.HelpFormatter, sections: Mapping[str, list[tuple[str, str]]]
 ) -> None:
     """Write tables under their titles, all with the same columns."""
+    most = _COLUMN if formatter.width >= 2 * _COLUMN else _NARROW_COLUMN
     names = [len(name) for rows in sections.values() for name, _ in rows]
-    width = max((length for length in names if length <= _COLUMN), default=0)
+    width = max((length for length in names if length <= most), default=0)
     for title, rows in sections.items():
         with formatter.section(title):
             # click makes the column as wide as its longest name.
-            formatter.write_dl(
-                [(f"{name:<{width}}", text) for name, text in rows], width or _COLUMN
-            )
+            formatter.write_dl([(f"{name:<{width}}", text) for name, text in rows], width or most)
 
 
 def _joined(text: str) -> str:
@@ -222,16 +264,41 @@ def _short(name: str, text: str) -> tuple[str, str]:
     return name, f"{text} One of: {choices[1].replace('|', ', ')}."
 
 
-def _unknown(what: str, word: str, known: list[str], ctx: click.Context) -> Unsupported:
+def _with_values(words: Iterable[str], most: int) -> list[str]:
+    """Return the words of a command line, options of at most ``most`` characters with a value."""
+    joined: list[str] = []
+    for word in words:
+        before = joined[-1] if joined else ""
+        one = f"{before} {word}"
+        if before.startswith("--") and " " not in before and word[0] != "-" and len(one) <= most:
+            joined[-1] = one
+        else:
+            joined.append(word)
+    return joined
+
+
+def _options(command: click.Command, ctx: click.Context) -> list[str]:
+    """Return the long names of a command's options."""
+    return [name for one in command.get_params(ctx) for name in one.opts if name[:2] == "--"]
+
+
+def _unknown(
+    what: str, word: str, known: list[str], ctx: click.Context, hint: str = ""
+) -> Unsupported:
     """Return the error for an unknown option or command, with what is near in its hint."""
     shows = f"`{ctx.command_path} --help` shows the {what}s"
+    hint = hint or _guess(word, known)
+    shown = word or "'' (an empty word)"
+    return usage(f"No such {what}: {shown}", hint=f"{hint} ({shows})" if hint else shows)
+
+
+def _guess(word: str, known: list[str]) -> str:
+    """Return which of the known words may be meant; "" for none."""
     begun = [one for one in known if len(word.strip("-")) > 1 and one.startswith(word)]
     if begun:
-        hint = f"write it whole: {' or '.join(begun[:_MOST])}"
-    else:
-        found = _near(word, known)
-        hint = f"did you mean {' or '.join(found)}?" if found else ""
-    return usage(f"No such {what}: {word}", hint=f"{hint} ({shows})" if hint else shows)
+        return f"write it whole: {' or '.join(begun[:_MOST])}"
+    found = _near(word, known)
+    return f"did you mean {' or '.join(found)}?" if found else ""
 
 
 def _near(word: str, known: list[str]) -> list[str]:

@@ -110,11 +110,7 @@ def read_report(text: str | bytes) -> Claims:
         if key.startswith("sev-") and values.setdefault(key, value) != value:
             raise MalformedInput("launch info", key, "appears twice, with different values")
     if "sev-snp-policy" in values:
-        raise Unsupported(
-            "this is the report of an SEV-SNP guest; only SEV and SEV-ES are supported",
-            check="launch-info.snp",
-            hint=SNP_HINT,
-        )
+        raise _of_snp()
     if not values:
         raise MalformedInput(
             "launch info",
@@ -133,6 +129,11 @@ def read_report(text: str | bytes) -> Claims:
     )
 
 
+def _of_snp() -> Unsupported:
+    reason = "these are values of an SEV-SNP guest, whose launch is attested by its report"
+    return Unsupported(reason, check="launch-info.snp", hint=SNP_HINT)
+
+
 def _read_json(data: bytes) -> Claims:
     """Read QMP's query-sev and query-sev-launch-measure, or KubeVirt's SEVMeasurementInfo."""
     values: dict[str, object] = {}
@@ -142,11 +143,7 @@ def _read_json(data: bytes) -> Claims:
             if name in _JSON and values.setdefault(_JSON[name], value) != value:
                 raise MalformedInput("launch info", name, "appears twice, with different values")
         if document.get("sev-type", "sev") != "sev":
-            raise Unsupported(
-                "this is the report of an SEV-SNP guest; only SEV and SEV-ES are supported",
-                check="launch-info.snp",
-                hint=SNP_HINT,
-            )
+            raise _of_snp()
         if "measurement" in document:  # KubeVirt leaves out what is zero
             values = {"api_major": 0, "api_minor": 0, "build_id": 0, "policy": 0} | values
     if not values:

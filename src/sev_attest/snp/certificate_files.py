@@ -17,8 +17,9 @@ from sev_attest._encoding import (
     looks_like_json,
     looks_like_text,
 )
+from sev_attest._snp import TABLE_CERTIFICATES
 from sev_attest.errors import MalformedInput, SevAttestError, reading
-from sev_attest.snp.certificate_table import CERTIFICATES, Entry, read_table
+from sev_attest.snp.certificate_table import Entry, read_table
 from sev_attest.snp.certificates import STRUCTURE as X509
 from sev_attest.snp.certificates import Certificate
 from sev_attest.snp.packaging import json_certificates
@@ -92,7 +93,7 @@ def _binary(data: bytes) -> Iterator[X509Value]:
             return _pem(data)
         words = "this is neither a certificate nor a file format that holds one"
         raise _other(data) or MalformedInput(STRUCTURE, "format", words) from None
-    chosen = [entry for entry in entries if entry.guid in CERTIFICATES]
+    chosen = [entry for entry in entries if entry.guid in TABLE_CERTIFICATES]
     if not chosen:
         raise _other(data) or MalformedInput(STRUCTURE, "format", "there are none")
     return _table(chosen)

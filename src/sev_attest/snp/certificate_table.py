@@ -16,6 +16,7 @@ Nothing signs the table: it says what a host claims. Does not verify: anything.
 
 from typing import NamedTuple
 
+from sev_attest._snp import TABLE_CERTIFICATES
 from sev_attest._wire import Reader
 from sev_attest.errors import MalformedInput
 
@@ -23,15 +24,6 @@ _STRUCTURE = "certificate table"
 _ENTRY = 24
 _MOST_ENTRIES = 64
 """Real tables have one to six; a host could fill a file with them."""
-
-CERTIFICATES = {
-    "63da758d-e664-4564-adc5-f4b93be8accd": "VCEK",
-    "a8074bc2-a25a-483e-aae6-39c045a0b8a1": "VLEK",
-    "4ab7b379-bbac-4fe4-a02f-05aef327c782": "ASK",  # the ASVK too
-    "c0b406a4-a803-4952-9743-3fb6014cd0ae": "ARK",
-    "92f81bc3-5811-4d3d-97ff-d19f88dc67ea": "CRL",
-}
-"""The names of certificates and CRLs, by GUID."""
 
 _OTHERS = {
     "ecae0c0f-9502-43b1-afa2-0ae2e0d565b6": "go-sev-guest's extra platform info",
@@ -48,7 +40,7 @@ class Entry(NamedTuple):
     @property
     def name(self) -> str:
         """What the GUID stands for; the GUID itself if nobody knows."""
-        return CERTIFICATES.get(self.guid) or _OTHERS.get(self.guid) or self.guid
+        return TABLE_CERTIFICATES.get(self.guid) or _OTHERS.get(self.guid) or self.guid
 
 
 def read_table(data: bytes) -> tuple[Entry, ...]:

@@ -18,10 +18,10 @@ from sev_attest._encoding import (
     looks_like_json,
     looks_like_text,
 )
-from sev_attest._snp import HCL_MAGIC, RESPONSE_HEADER
+from sev_attest._snp import HCL_MAGIC, RESPONSE_HEADER, TABLE_CERTIFICATES
 from sev_attest._wire import Reader, number_at
-from sev_attest.errors import MalformedInput, reading
-from sev_attest.snp.certificate_table import CERTIFICATES, read_table
+from sev_attest.errors import MalformedInput, SevAttestError, reading
+from sev_attest.snp.certificate_table import read_table
 from sev_attest.snp.hcl import RuntimeData, read_hcl
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.spec import REPORT_SIZE, STRUCTURE
@@ -32,6 +32,7 @@ _FORMATS = (
     "formats: 1184 bytes, binary, hex or base64; behind the header of the kernel's response; "
     "followed by a certificate table; Azure's HCL blob; a folder of snpguest or configfs-tsm"
 )
+_SEV_HINT = "`sev-attest verify` and `sev-attest validate` are for SEV and SEV-ES guests"
 _RESPONSE = "response"
 _PEM = b"-----BEGIN "
 _DER = b"\x30\x82"
@@ -88,8 +89,27 @@ def read_evidence(data: bytes) -> Evidence:
             return _json(data)
         return _binary(from_text(data, STRUCTURE) if looks_like_text(data) else data)
     except MalformedInput as error:
+        what = of_sev(data)
+        if what:
+            reason = f"{what}; a report of SEV-SNP was expected"
+            raise MalformedInput(STRUCTURE, "format", reason, hint=_SEV_HINT) from None
         error.hint = error.hint or _FORMATS
         raise
+
+
+def of_sev(data: bytes) -> str:
+    """Return which material of SEV or SEV-ES this is, in words; "" for anything else."""
+    from sev_attest.sev.chain.packaging import read_contents
+    from sev_attest.sev.launch_info import read_report
+
+    with suppress(SevAttestError):
+        roles = dict.fromkeys(one.role for one in read_contents(data).certificates)
+        if roles:
+            return f"these are certificates of SEV ({', '.join(roles)})"
+    with suppress(SevAttestError):
+        if read_report(data).measurement is not None:
+            return "this is the measurement of an SEV or SEV-ES launch"
+    return ""
 
 
 def _binary(data: bytes) -> Evidence:
@@ -134,7 +154,7 @@ def _with_table(evidence: Evidence, table: bytes) -> Evidence:
     """Add the contents of a certificate table."""
     certificates, notes = [], []
     for entry in read_table(table):
-        if entry.guid in CERTIFICATES:
+        if entry.guid in TABLE_CERTIFICATES:
             source = f"certificate table, {entry.name}"
             certificates.append(CertificateBytes(source, entry.content))
         else:

@@ -57,7 +57,9 @@ def show(
         click.echo(f"{facts['role']} {facts['key']} {facts['fingerprint']}")
         for name in ("api", "key_id", "certifying_id", "signed_by", "reserved"):
             if output.verbose and name in facts:
-                click.echo(f"    {name}: {facts[name]}")
+                value = facts[name]
+                text = ", ".join(value) if isinstance(value, list) else str(value)
+                click.echo(f"    {name}: {text or 'none'}")
 
 
 @command.command("split", examples=("sev-attest certs split host.chain --out certs",))
@@ -74,7 +76,7 @@ def split(
     certificates: CertificateOptions,
     output: OutputOptions,
 ) -> None:
-    """Write each certificate in INPUT to a file of its own: pdh.cert, pek.cert, ..."""
+    """Write each certificate in INPUT to a file of its own (pdh.cert, pek.cert and so on)."""
     found = _found(inputs, certificates)
     Path(out).mkdir(exist_ok=True)
     files = [(Path(out) / f"{c.role.lower()}.cert", c.to_bytes()) for c in found]
@@ -142,8 +144,11 @@ def _found(
     refuse(certificates.errors(inputs))
     collected = certificates.collect(inputs)
     if not collected.by_role:
+        if collected.of_snp is not None:
+            raise collected.of_snp
         reason = "; ".join(["there is no certificate in it", *collected.skipped[:3]])
-        raise MalformedInput("chain", "incomplete", reason)
+        with reading(", ".join(inputs)):
+            raise MalformedInput("chain", "incomplete", reason)
     return [collected.by_role[role][0] for role in _ORDER if role in collected.by_role]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sev_attest.cli import render, schemas
+from sev_attest.cli import completion, render, schemas
 from sev_attest.cli.bundle import Command
 from sev_attest.cli.options.common import OutputOptions
 from sev_attest.cli.usage import usage
@@ -27,7 +27,7 @@ _LONGEST = 80
         "sev-attest schema requirements",
     ),
 )
-@click.argument("name", nargs=-1, metavar="[NAME]")
+@click.argument("name", nargs=-1, metavar="[NAME]", shell_complete=completion.schema_names)
 @OutputOptions.given("output")
 def command(*, name: tuple[str, ...], output: OutputOptions) -> None:
     """Print the JSON Schema of a document, or list all of them.
@@ -61,5 +61,8 @@ def _unknown(wanted: str, known: list[str]) -> Unsupported:
 
     near = get_close_matches(wanted, known) if len(wanted) <= _LONGEST else []
     near += [each for each in known if each.startswith(f"{wanted}-") and each not in near]
-    hint = f"there is {', '.join(near)}" if near else "`sev-attest schema` lists them"
-    return usage(f"there is no schema {wanted}", hint=hint)
+    hint = "`sev-attest schema` lists them"
+    if near:
+        hint = f"did you mean {', '.join(near)}? ({hint})"
+    shown = wanted or "'' (an empty name)"
+    return usage(f"No such schema: {shown}", hint=hint)

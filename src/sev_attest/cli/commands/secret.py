@@ -48,7 +48,10 @@ def command() -> None:
 @bare_option("-m", "--measurement", metavar="B64", required=True, help="The launch's measurement.")
 @bare_option("-s", "--secret", "secrets", metavar="ALIAS-OR-GUID:PATH", multiple=True,
               required=True, help="A secret (alias: luks-key); can be repeated.")  # fmt: skip
-@bare_option("--format", "form", type=click.Choice(["base64", "binary"]), default="base64")
+@bare_option(
+    "--format", "form", type=click.Choice(["base64", "binary"]), default="base64",
+    help="How to write both (default: base64).",
+)  # fmt: skip
 @bare_option("--insecure", is_flag=True, help="Needed: nothing verifies the launch here.")
 @bare_option("--force", is_flag=True, help="Write over files that exist.")
 @OutputOptions.given("output")

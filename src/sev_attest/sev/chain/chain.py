@@ -92,13 +92,14 @@ class Chain:
 class Collected:
     """Certificates collected for a :class:`Chain`, by role, with the source of each."""
 
-    __slots__ = ("by_role", "platform_id", "skipped")
+    __slots__ = ("by_role", "of_snp", "platform_id", "skipped")
 
     def __init__(self) -> None:
         """Begin with none."""
         self.by_role: dict[str, tuple[Certificate | AmdCaCertificate, str]] = {}
         self.platform_id: bytes | None = None
         self.skipped: list[str] = []
+        self.of_snp: MalformedInput | None = None
 
     def add_path(self, path: str) -> None:
         """Add a file, or every file of a folder."""
@@ -117,6 +118,8 @@ class Collected:
                     contents = read_contents(_read(member))
             except (MalformedInput, OSError) as error:
                 self.skipped.append(str(error))
+                if isinstance(error, MalformedInput) and error.field == "snp":
+                    self.of_snp = self.of_snp or error
                 continue
             certificates = tuple(c for c in contents.certificates if not is_godh(c))
             self.add(contents._replace(certificates=certificates), member)
@@ -181,6 +184,8 @@ class Collected:
         found = self.by_role.get(role)
         if found is not None and isinstance(found[0], Certificate):
             return found[0]
+        if self.of_snp is not None and not self.by_role:
+            raise self.of_snp
         missing = [role for role in needed if role not in self.by_role]
         reason = f"no {', '.join(missing)} certificate"
         if self.by_role:

@@ -5,6 +5,7 @@ other formats, and raises MalformedInput for a damaged file of its own.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,7 @@ from sev_attest._encoding import (
 )
 from sev_attest._snp import refuse_snp
 from sev_attest._wire import number_at
-from sev_attest.errors import MalformedInput, SevAttestError, reading
+from sev_attest.errors import MalformedInput, SevAttestError
 from sev_attest.sev.chain import certificate as sev
 from sev_attest.sev.chain.ca import AmdCaCertificate
 from sev_attest.sev.chain.certificate import Certificate
@@ -134,6 +135,17 @@ def _ca_size(data: memoryview) -> int:
     return unsigned if not rest or _kind(rest) else unsigned + size
 
 
+@contextmanager
+def _within(part: str) -> Iterator[None]:
+    """Say in which part of a file an error is."""
+    try:
+        yield
+    except MalformedInput as error:
+        if part not in (error.structure, error.field):
+            error.part = error.part or part
+        raise
+
+
 _NODE_LABELS = ("pdh", "cert-chain", "cpu0-id")
 
 
@@ -178,7 +190,7 @@ def _platform(values: Mapping[str, object]) -> Contents:
 
     certificates: list[Certificate | AmdCaCertificate] = []
     for label in ("pdh", "cert-chain"):
-        with reading(label):
+        with _within(label):
             certificates += _split(decoded(label))
     platform_id = decoded("cpu0-id")[:_PLATFORM_ID]
     return Contents(
@@ -216,7 +228,7 @@ def _members(archive: "ZipFile") -> Iterator[Contents]:
     if len(members) > _MEMBERS or sum(m.file_size for m in members) > MAX_FILE:
         raise MalformedInput("zip", "length", "its members are too many or too large")
     for member in members:
-        with reading(member.filename):
+        with _within(member.filename):
             content = _member(archive, member)
             if content.startswith(_ZIP_MAGIC):
                 raise MalformedInput("zip", "format", "a zip within a zip")
