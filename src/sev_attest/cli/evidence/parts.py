@@ -48,6 +48,7 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
     events, lacking = _events(kept)
     notes = [*outcome.notes, *lacking]
     reported, measured = kept.reported, kept.measured
+    record = reported and reported.record
     return {
         "schema": SCHEMA,
         "command": kept.command,
@@ -58,7 +59,7 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
         "checks": list(_checks(kept, outcome, scrub)),
         "notes": [scrub(note) for note in notes],
         "chain": chain_part(kept),
-        "record": record_part(reported),
+        "record": None if record is None else record_part(record),
         "launch": None if reported is None else launch_part(reported),
         "report": report_part(kept),
         "measured": None if measured is None else measured_part(measured),
