@@ -19,6 +19,7 @@ _PARTS = {
     "validate": {"launch", "record", "measured"},
     "launch": {"chain", "launch", "record", "measured"},
     "snp-verify": {"report", "measured"},
+    "snp-release": {"report"},
 }
 """The parts that the evidence of each command may have."""
 

@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from sev_attest.sev.launch import VerifiedLaunch
     from sev_attest.snp.verify import VerifiedReport
 
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "verify": ("chain.ark.trusted",),
+    "snp-verify": ("snp.report.signature",),
+    "snp-release": ("snp.report.signature", "snp.report-data"),
+    "validate": ("launch.measurement",),
+    "launch": ("launch.measurement",),
+}
+"""What the success of each command rests on, whatever options it was given."""
+
 
 def recompute(evidence: Evidence, at_hand: AtHand) -> list[Claim]:
     """Return every claim with what was found; raises MalformedInput for bytes of another kind."""
@@ -65,15 +74,11 @@ def recompute(evidence: Evidence, at_hand: AtHand) -> list[Claim]:
 
 def _absent(evidence: Evidence, found: list[Claim]) -> Iterator[Claim]:
     """Yield a claim that does not hold for a verdict without what it has to rest on."""
-    needed = {
-        "verify": "chain.ark.trusted",
-        "snp-verify": "snp.report.signature",
-        "validate": "launch.measurement",
-        "launch": "launch.measurement",
-    }[evidence["command"]]
-    if evidence["ok"] and not any(one.check == needed and one.needed for one in found):
-        yield Claim(check=needed, claimed=True, found=False, why="nothing in the file shows it",
-                    needed=True)  # fmt: skip
+    known = {one.check for one in found if one.needed}
+    for check in _NEEDED[evidence["command"]] if evidence["ok"] else ():
+        if check not in known:
+            yield Claim(check=check, claimed=True, found=False, why="nothing in the file shows it",
+                        needed=True)  # fmt: skip
 
 
 def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand) -> Iterator[Claim]:

@@ -89,7 +89,7 @@ def _compared(
     if met is None:
         return None, "they are asked of what verifies, and that was not verified again"
     words = f"they allow it as launch {met.name}{f' ({met.guest})' if met.guest else ''}"
-    if evidence["ok"]:
+    if evidence["ok"] or part["met"]:
         alike = (part["launch"], part["guest"]) == (met.name, met.guest)
         said = f"judged at {evidence['software']['made']}, the time that the file states"
         return alike, f"{words}, {said if alike else 'which is not what the file says'}"
