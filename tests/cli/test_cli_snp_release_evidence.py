@@ -90,6 +90,15 @@ def test_forged_evidence_of_a_release_is_refused(
     again(run, "--requirements", "owner.toml", code=1)
 
 
+def test_a_release_without_requirements_is_none(run: Run, asked: Path) -> None:
+    found = saved(run(*RELEASE, *TO, *EVIDENCE), 0)
+    Path("e.json").write_text(json.dumps(found | {"requirements": None}))
+    assert again(run, code=1)["requirements"]["agrees"] is False
+    refused = {"ok": False, "exit": 5, "requirements": None}
+    Path("e.json").write_text(json.dumps(found | refused))
+    assert "requirements" not in again(run, code=1)
+
+
 def test_what_no_release_has_is_no_part_of_its_evidence(run: Run, asked: Path) -> None:
     found = saved(run(*RELEASE, *TO, *EVIDENCE), 0)
     part: dict[str, object] = {"digest": "00", "vcpus": None, "ranges": [], "kernel_hashes": None}
