@@ -371,12 +371,18 @@ def test_a_record_of_other_keys_is_refused(owning: test_cli_owner.Desk) -> None:
     )
 
 
-def test_requirements_that_were_not_met_are_not_met_again(owning: test_cli_owner.Desk) -> None:
-    owner = test_cli_owner.OWNER.replace("build = 24", "build = 200")
+@pytest.mark.parametrize(
+    ("api", "why"),
+    [("1.55", "build 24 is below 200"), ("1.56", "SEV API 1.55 is below 1.56; and 1 more")],
+)
+def test_requirements_that_were_not_met_are_not_met_again(
+    owning: test_cli_owner.Desk, api: str, why: str
+) -> None:
+    owner = test_cli_owner.OWNER.replace("build = 24", "build = 200").replace("1.55", api)
     assert required(owning, code=1, owner=owner)["requirements"]["met"] is False
     claims = judged(owning.run, code=1)
     assert claims["requirements"]["found"] is claims["requirements"]["claimed"] is False
-    assert claims["requirements"]["why"] == "build 24 is below 200"
+    assert claims["requirements"]["why"] == why
     assert check_of(owning.run, *RECORD, "--requirements", "owner.toml") == "evidence.refusal"
 
 
@@ -433,6 +439,7 @@ def test_other_requirements_are_told_apart_by_their_fingerprint(
     assert claims["requirements.fingerprint"]["agrees"] is False
     assert claims["requirements"]["found"] is None
     assert claims["requirements"]["why"].startswith("other requirements were given")
+    assert claims["requirements"]["needed"] is False
 
 
 def test_a_launch_that_does_not_verify_again_is_held_to_nothing(
@@ -456,6 +463,7 @@ def test_a_refusal_before_the_requirements_asks_them_not_again(
     claim = judged(owning.run, code=1)["requirements"]
     assert (claim["claimed"], claim["found"]) == (None, None)
     assert claim["why"] == "they were not asked: something else failed before"
+    assert claim["needed"] is False
 
 
 def test_a_refusal_may_be_of_the_launch_that_was_named(owning: test_cli_owner.Desk) -> None:
