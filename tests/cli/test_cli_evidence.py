@@ -18,6 +18,7 @@ from sev_attest.cli.evidence import parts
 from sev_attest.cli.evidence.document import SCHEMA
 from sev_attest.errors import LaunchRefused
 from sev_attest.owner import LaunchRecord, Ledger
+from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.launch_info import LaunchInfo
 from sev_attest.sev.policy import GuestPolicy
@@ -209,8 +210,9 @@ def test_a_measurement_is_recomputed_with_the_tik(booted: test_cli_owner.Desk) -
     assert {one["what"] for one in found["inputs"]} == {"firmware", "kernel", "initrd", "cmdline"}
     assert "affected" in {one["verdict"] for one in found["advisories"]}
     assert found["repeat"] == (
-        "sev-attest evidence verify e.json --firmware fw --kernel kernel --initrd initrd "
-        "--cmdline CMDLINE --tik vm_tik.bin"
+        "sev-attest evidence verify e.json --record vm.launch.json --firmware fw --kernel kernel "
+        "--initrd initrd --cmdline CMDLINE --tik vm_tik.bin --tek vm_tek.bin "
+        "--requirements owner.toml"
     )
     assert "hunter2" not in Path("e.json").read_text()
     claims = again(booted.run, "--tik", "vm_tik.bin", *GUEST, code=0)
@@ -303,6 +305,180 @@ def test_a_second_launch_of_a_session_leaves_evidence(owning: test_cli_owner.Des
     assert "the measurement itself is right" in found["notes"]
 
 
+RECORD = ("--record", "vm.launch.json", "--tik", "vm_tik.bin", "--tek", "vm_tek.bin")
+
+
+def required(
+    desk: test_cli_owner.Desk,
+    *options: str,
+    code: int = 0,
+    owner: str = test_cli_owner.OWNER,
+    **guest: Any,
+) -> Any:
+    """Return the evidence of a launch that was held to requirements."""
+    Path("owner.toml").write_text(owner)
+    assert desk.session().code == 0
+    desk.start(**guest)
+    record = ("--record", "vm.launch.json", "--requirements", "owner.toml")
+    return saved(desk.validate(*record, *options, *EVIDENCE), code)
+
+
+def judged(run: Run, *options: object, code: int) -> Any:
+    return again(run, *RECORD, "--requirements", "owner.toml", *options, code=code)
+
+
+def test_requirements_are_judged_again_with_the_record(
+    owning: test_cli_owner.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = owning.run
+    found = required(owning)
+    claims = judged(run, "-f", "fw", code=0)
+    assert {one["found"] for one in claims.values() if one["claimed"] is not None} == {True}
+    made = found["software"]["made"]
+    assert claims["requirements"]["why"] == (
+        f"they allow it as launch web, judged at {made}, the time that the file states"
+    )
+    assert claims["requirements"]["needed"] is True
+    ran = run("evidence", "verify", "e.json", *RECORD, "--requirements", "owner.toml", "-f", "fw")
+    assert ran.lines[0] == "OK: everything that the evidence claims was recomputed, and holds"
+    # The record knows the platform, without which nothing is judged.
+    ran = run("evidence", "verify", "e.json", "--requirements", "owner.toml")
+    assert (ran.code, "--requirements needs --record" in ran.err) == (2, True)
+    monkeypatch.setenv("SEV_ATTEST_REQUIREMENTS", "owner.toml")
+    assert again(run, *RECORD, code=0)["requirements"]["found"] is True
+    assert again(run, "--tik", "vm_tik.bin", code=0)["requirements"]["why"] == (
+        "they stay with their owner; the file has their fingerprint (--requirements)"
+    )
+
+
+def test_a_record_alone_shows_the_platform(owning: test_cli_owner.Desk) -> None:
+    validated(owning, "--insecure")
+    assert again(owning.run, *RECORD, code=0)["record.platform"]["found"] is True
+    Path("tk").write_bytes(Path("vm_tek.bin").read_bytes() + Path("vm_tik.bin").read_bytes())
+    assert again(owning.run, *RECORD[:2], "--tk", "tk", code=0)["record.platform"]["found"] is True
+    edited(lambda e: e["record"].update(cek="00" * 32))
+    assert again(owning.run, *RECORD, code=1)["record.platform"]["agrees"] is False
+
+
+def test_a_record_of_other_keys_is_refused(owning: test_cli_owner.Desk) -> None:
+    required(owning)
+    record = json.loads(Path("vm.launch.json").read_bytes())
+    Path("vm.launch.json").write_text(json.dumps(record | {"pdh": "00" * 32}))
+    ran = owning.run("evidence", "verify", "e.json", *RECORD, "--requirements", "owner.toml")
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        1,
+        "error: e.json: the record was changed, or the TEK is not that of its session",
+    )
+
+
+@pytest.mark.parametrize(
+    ("api", "why"),
+    [("1.55", "build 24 is below 200"), ("1.56", "SEV API 1.55 is below 1.56; and 1 more")],
+)
+def test_requirements_that_were_not_met_are_not_met_again(
+    owning: test_cli_owner.Desk, api: str, why: str
+) -> None:
+    owner = test_cli_owner.OWNER.replace("build = 24", "build = 200").replace("1.55", api)
+    assert required(owning, code=1, owner=owner)["requirements"]["met"] is False
+    claims = judged(owning.run, code=1)
+    assert claims["requirements"]["found"] is claims["requirements"]["claimed"] is False
+    assert claims["requirements"]["why"] == why
+    assert check_of(owning.run, *RECORD, "--requirements", "owner.toml") == "evidence.refusal"
+
+
+REQUIRED: dict[str, Callable[[Any], object]] = {
+    "not met": lambda e: e["requirements"].update(met=False),
+    "not asked": lambda e: e["requirements"].update(met=None),
+    "another launch": lambda e: e["requirements"].update(launch="db"),
+    "no launch": lambda e: e["requirements"].update(launch=None),
+    "another guest": lambda e: e["requirements"].update(guest="of theirs"),
+    "another time": lambda e: e["software"].update(made="2030-01-01T00:00:00+00:00"),
+}
+
+
+@pytest.mark.parametrize("change", REQUIRED.values(), ids=REQUIRED)
+def test_a_forged_success_of_requirements_is_found(
+    owning: test_cli_owner.Desk, change: Callable[[Any], object]
+) -> None:
+    owner = test_cli_owner.OWNER.replace('name = "web"', 'name = "web"\nexpires = 2029-12-31')
+    required(owning, owner=owner)
+    judged(owning.run, code=0)
+    edited(change)
+    # What says less than the success is read as the success that it is part of.
+    less = change in (REQUIRED["not met"], REQUIRED["not asked"])
+    claims = judged(owning.run, code=0 if less else 1)
+    assert claims["requirements"]["claimed"] is True
+    assert claims["requirements"]["agrees"] is less
+
+
+def test_a_refusal_by_requirements_that_is_called_a_success_is_found(
+    owning: test_cli_owner.Desk,
+) -> None:
+    owner = test_cli_owner.OWNER.replace("build = 24", "build = 200")
+    required(owning, code=1, owner=owner)
+
+    def lie(evidence: Any) -> None:
+        evidence.update(ok=True, exit=0, errors=[])
+        evidence["checks"] = [one for one in evidence["checks"] if one["ok"] is not False]
+
+    edited(lie)
+    assert judged(owning.run, code=1)["requirements"]["agrees"] is False
+    # Without the requirements, it is the word of the file.
+    assert again(owning.run, "--tik", "vm_tik.bin", code=0)["requirements"]["found"] is None
+
+
+def test_other_requirements_are_told_apart_by_their_fingerprint(
+    owning: test_cli_owner.Desk,
+) -> None:
+    required(owning)
+    text = Path("owner.toml").read_text()
+    Path("owner.toml").write_text(f"# a comment is no requirement\n{text}")
+    judged(owning.run, code=0)
+    Path("owner.toml").write_text(text.replace("build = 24", "build = 23"))
+    claims = judged(owning.run, code=1)
+    assert claims["requirements.fingerprint"]["agrees"] is False
+    assert claims["requirements"]["found"] is None
+    assert claims["requirements"]["why"].startswith("other requirements were given")
+    assert claims["requirements"]["needed"] is False
+
+
+def test_a_launch_that_does_not_verify_again_is_held_to_nothing(
+    owning: test_cli_owner.Desk,
+) -> None:
+    required(owning)
+    edited(lambda e: e["launch"].update(build_id=99))
+    claims = judged(owning.run, code=1)
+    assert claims["launch.measurement"]["agrees"] is False
+    assert claims["requirements"]["found"] is None
+    assert claims["requirements"]["why"] == (
+        "they are asked of what verifies, and that was not verified again"
+    )
+
+
+def test_a_refusal_before_the_requirements_asks_them_not_again(
+    owning: test_cli_owner.Desk,
+) -> None:
+    found = required(owning, firmware=test_cli_owner.OTHER, code=1)
+    assert found["requirements"]["met"] is None
+    claim = judged(owning.run, code=1)["requirements"]
+    assert (claim["claimed"], claim["found"]) == (None, None)
+    assert claim["why"] == "they were not asked: something else failed before"
+    assert claim["needed"] is False
+
+
+def test_a_refusal_may_be_of_the_launch_that_was_named(owning: test_cli_owner.Desk) -> None:
+    other = f'[[launch]]\nname = "db"\ndigest = "{bytes(32).hex()}"\n'
+    owner = f"{test_cli_owner.OWNER}\n{other}"
+    found = required(owning, "--launch", "db", code=1, owner=owner)
+    assert found["errors"][0]["check"] == "requirements.launch.digest"
+    claim = judged(owning.run, code=1)["requirements"]
+    assert (claim["claimed"], claim["found"]) == (False, None)
+    assert claim["why"] == (
+        "they allow it as launch web; "
+        "the file does not say whether another was asked for (--launch)"
+    )
+
+
 LAUNCHES: dict[str, Callable[[Any], object]] = {
     "the nonce": lambda e: e["launch"].update(nonce="00" * 16),
     "the measurement": lambda e: e["launch"].update(measurement=base64.b64encode(b"x").decode()),
@@ -380,12 +556,18 @@ def test_options_of_another_evidence_are_refused(owning: test_cli_owner.Desk) ->
         (("-f", "fw", "-n", "2"), "plain SEV"),
         (("--tik", "vm_tik.bin", "--tk", "vm_tik.bin"), "--tk excludes --tik"),
         (("--tik", "-", "-f", "-"), "only one input"),
+        (("--requirements", "-", "--record", "-"), "only one input"),
+        (("--tk", "vm_tik.bin", "--tek", "vm_tek.bin"), "--tk excludes --tik and --tek"),
+        (("--tek", "vm_tek.bin"), "--tek needs --record"),
+        (("--record", "vm.launch.json", "--tik", "vm_tik.bin"), "--record needs --tik and --tek"),
+        ((*RECORD, "--requirements", "owner.toml"), "the verdict did not rest on any"),
     ):
         ran = run("evidence", "verify", "e.json", *options)
         assert (ran.code, words in ran.err) == (2, True), ran.err
     saved(run("verify", "chain", "--trust-root", "root", *EVIDENCE), 0)
-    ran = run("evidence", "verify", "e.json", "--tik", "vm_tik.bin")
-    assert (ran.code, "are for the evidence of an SEV launch" in ran.err) == (2, True)
+    for options, name in ((("--tik", "vm_tik.bin"), "--tik"), (RECORD, "--record")):
+        ran = run("evidence", "verify", "e.json", *options)
+        assert (ran.code, f"{name} is for the evidence of an SEV launch" in ran.err) == (2, True)
 
 
 def test_a_ledger_that_cannot_be_read_hides_no_verdict(
@@ -572,6 +754,47 @@ def test_requirements_of_a_report_stay_with_their_owner(
     assert GENOA.hwid.hex() not in json.dumps(found["requirements"])
     claims = again(run, "--trust-root", "ark.der", code=0 if allowed else 1)
     assert claims["requirements"]["found"] is None
+    assert found["repeat"].endswith("--trust-root ark.der --requirements owner.toml")
+    code = 0 if allowed else 1
+    claims = again(run, "--trust-root", "ark.der", *SNP_REQUIRED, code=code)
+    assert claims["requirements"]["found"] is claims["requirements"]["claimed"] is allowed
+    assert claims["requirements.fingerprint"]["found"] is True
+    assert all(one["agrees"] for one in claims.values())
+    edited(lambda e: e["software"].update(made="then"))
+    ran = run("evidence", "verify", "e.json", "--trust-root", "ark.der", *SNP_REQUIRED)
+    assert (ran.code, "software.made: is not a time" in ran.err) == (6, True)
+
+
+SNP_REQUIRED = ("--requirements", "owner.toml")
+
+
+def test_a_refusal_of_a_report_that_its_requirements_allow_is_found(
+    run: Run, snp_owning: Path
+) -> None:
+    verify = ("snp", "verify", "report.bin", "certs.der", "--trust-root", "ark.der")
+    saved(run(*verify, *SNP_REQUIRED, *EVIDENCE), 0)
+    edited(lambda e: e.update(ok=False, exit=1))
+    edited(lambda e: e["requirements"].update(met=False))
+    claims = again(run, "--trust-root", "ark.der", *SNP_REQUIRED, code=1)
+    assert (claims["requirements"]["found"], claims["requirements"]["agrees"]) == (True, False)
+    assert check_of(run, "--trust-root", "ark.der", *SNP_REQUIRED) == "evidence.claims"
+
+
+def test_a_report_that_does_not_say_what_it_had_to_is_held_to_nothing(
+    run: Run, snp_owning: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = ("snp", "verify", "report.bin", "certs.der", "--trust-root", "ark.der")
+    digest = Path("report.bin").read_bytes()[0x90:0xC0].hex()
+    saved(run(*verify, "--launch-digest", digest, *SNP_REQUIRED, *EVIDENCE), 0)
+    edited(lambda e: e["report"].update(launch_digest="11" * 48))
+    claims = again(run, "--trust-root", "ark.der", *SNP_REQUIRED, code=1)
+    assert claims["snp.launch-digest"]["agrees"] is False
+    assert claims["requirements"]["found"] is None
+    edited(lambda e: e.update(requirements=None))
+    ran = run("evidence", "verify", "e.json", "--trust-root", "ark.der", *SNP_REQUIRED)
+    assert (ran.code, "the verdict did not rest on any" in ran.err) == (2, True)
+    monkeypatch.setenv("SEV_ATTEST_REQUIREMENTS", "owner.toml")
+    assert "requirements" not in again(run, "--trust-root", "ark.der", code=1)
 
 
 # launch
@@ -593,6 +816,31 @@ def test_a_launch_leaves_the_chain_the_measurement_and_the_history(
     edited(lambda e: e["record"].update(pdh="00" * 32))
     claims = again(launching.run, "--trust-root", "root", code=1)
     assert claims["record.platform"]["agrees"] is False
+
+
+def test_a_record_beside_a_chain_replaces_no_comparison(
+    launching: test_cli_launch.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = canaries(monkeypatch)
+    found = saved(launching.launch(*test_cli_launch.SECRET, *EVIDENCE), 0)
+    keys = TransportKeys(tik=secrets[2], tek=secrets[3])
+    Path("tik").write_bytes(keys.tik)
+    Path("tek").write_bytes(keys.tek)
+    options = ("--trust-root", "root", "--record", "record", "--tik", "tik", "--tek", "tek")
+
+    def keep(**changes: object) -> None:
+        part = found["record"] | changes
+        record = LaunchRecord(
+            **part, policy=found["launch"]["policy"], claimed_platform_id=None,
+            godh_sha256="00" * 32, session_sha256="00" * 32,
+        )  # fmt: skip
+        Path("record").write_bytes(record.signed(keys).to_bytes())
+        edited(lambda e: e.update(record=part))
+
+    keep()
+    assert again(launching.run, *options, code=0)["record.platform"]["found"] is True
+    keep(pdh="00" * 32)
+    assert again(launching.run, *options, code=1)["record.platform"]["agrees"] is False
 
 
 def test_a_launch_on_an_unverified_platform_claims_none(

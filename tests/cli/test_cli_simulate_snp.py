@@ -87,6 +87,17 @@ def test_an_answer_that_is_wrong_is_refused_by_its_check(
     assert ran.code == (1 if check else 0)
 
 
+def test_a_forged_root_beside_the_named_one_of_its_name_is_told_apart(run: Run, here: Path) -> None:
+    digest = launched(run)
+    done(ask(run, "--fault", "forged-root"))
+    error, hint = verify(run, digest, "--quiet").err.splitlines()
+    assert error.startswith("error: the ASK is signed by another ARK-Milan than the trusted one: ")
+    root = json.loads(done(run("snp", "show", "--json", "host/snp-root.der")).out)
+    (found,) = root["inputs"][0]["certificates"][0]["found"]
+    assert error.endswith(f", the trusted one is {found['public_key']['sha256'][:16]}")
+    assert hint == "hint: the chain is forged, or of another root that has the same name"
+
+
 @pytest.mark.parametrize("fault", LAUNCHED, ids=fault_name)
 def test_another_guest_is_refused_by_its_digest(run: Run, here: Path, fault: SnpFault) -> None:
     digest = launched(run, "--fault", fault_name(fault))

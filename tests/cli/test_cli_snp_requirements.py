@@ -13,32 +13,11 @@ from sev_attest.guest import CpuModel
 from sev_attest.snp.digest import launch_digest
 from sev_attest.testing import ovmf_image
 from sev_attest.testing.images import SNP_SECTIONS
-from snp_demands import ALL, FIELDS, GENOA
+from snp_answers import owner_toml
+from snp_demands import FIELDS, GENOA
 
 OVMF = ovmf_image(8192, sections=SNP_SECTIONS)
-LISTED = ", ".join(f'"{name}"' for name in sorted(ALL))
-OWNER = f"""
-schema = "sev-attest/requirements/1"
-[snp]
-products = ["genoa", "test"]
-chip_ids = ["{GENOA.hwid.hex()}"]
-cpuids = ["*"]
-vmpls = [0]
-[snp.minimum.genoa]
-firmware = "1.55.43"
-reported = {{ bootloader = 10, tee = 0, snp = 23, microcode = 84 }}
-[snp.policy]
-permits = ["smt"]
-demands = ["single-socket"]
-[snp.platform]
-set = ["alias-check-complete"]
-[[snp.launch]]
-name = "web"
-manifest = "web.json"
-host_data = "*"
-[snp.advisories]
-acknowledged = [{LISTED}]
-"""
+OWNER = owner_toml('manifest = "web.json"\nhost_data = "*"')
 VERIFY = ("snp", "verify", "report.bin", "certs.der", "--trust-root", "ark.der")
 
 

@@ -14,7 +14,11 @@ from snp_demands import ALL, DIGEST, FIELDS, GENOA, HOST_DATA, ID_KEY, MET, repo
 
 SECRETS = {"luks-key": b"the disk key", "token": bytes(range(64))}
 DEMANDS = Requirements(snp=MET)
-OWNER = f"""
+
+
+def owner_toml(launch: str) -> str:
+    """Return owner.toml for reports of GENOA; ``launch`` says what is asked of the launch "web"."""
+    return f"""
 schema = "sev-attest/requirements/1"
 [snp]
 products = ["genoa", "test"]
@@ -31,13 +35,16 @@ demands = ["single-socket"]
 set = ["alias-check-complete"]
 [[snp.launch]]
 name = "web"
-digest = "{DIGEST.hex()}"
-id_keys = ["{ID_KEY.hex()}"]
-host_data = "{HOST_DATA.hex()}"
+{launch}
 [snp.advisories]
 acknowledged = [{", ".join(f'"{name}"' for name in sorted(ALL))}]
 """
-"""The same for the command line, but for what is narrower there."""
+
+
+OWNER = owner_toml(
+    f'digest = "{DIGEST.hex()}"\nid_keys = ["{ID_KEY.hex()}"]\nhost_data = "{HOST_DATA.hex()}"'
+)
+"""DEMANDS for the command line, but for what is narrower there."""
 
 
 @dataclass(frozen=True)

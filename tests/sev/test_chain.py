@@ -260,6 +260,35 @@ def test_a_forged_chain_with_amd_s_key_ids_is_refused(
     assert "chain.ark.trusted" in checks(replace(chain, ask=forger.ask))
     with pytest.raises(ChainInvalid, match=f"id of the AMD {generation.title()} ARK, but"):
         sev.verify_chain(replace(chain, ask=forger.ask, ark=forger.ark))
+    name = f"AMD {generation.title()} ASK"
+    for ark, words in (
+        (amd.ark, "the ARK's signature over the ASK does not hold"),
+        (None, "the chain has no ARK, and no trusted root signs its ASK"),
+    ):
+        expected_words = f"{words} (it carries the id of the {name}, but another key)"
+        with pytest.raises(ChainInvalid) as caught:
+            sev.verify_chain(replace(chain, ask=forger.ask, ark=ark))
+        assert expected_words in [failure.message for failure in caught.value.failures]
+
+
+def test_a_forged_chain_with_the_key_ids_of_a_named_root_is_told_apart() -> None:
+    genuine = Authority()
+    ids = (genuine.ark.key_id, genuine.ask.key_id)
+    forger = Authority(key_ids=ids, forged=True)
+    chain = replace(Platform(b"forger", authority=forger).export(), ask=forger.ask)
+    roots = [*sev.amd_roots(), sev.Root(ark=genuine.ark, ask=genuine.ask)]
+    for ark, role, known in (
+        (forger.ark, "ARK", genuine.ark),
+        (genuine.ark, "ASK", genuine.ask),
+    ):
+        with pytest.raises(ChainInvalid) as caught:
+            sev.verify_chain(replace(chain, ark=ark), roots=roots)
+        words = f"(it carries the id of the trusted {role} {known.fingerprint[:16]}, but another"
+        assert words in caught.value.failures[0].message
+    # A root without an ASK has none to be mistaken for.
+    with pytest.raises(ChainInvalid) as caught:
+        sev.verify_chain(replace(chain, ark=genuine.ark), roots=[sev.Root(ark=genuine.ark)])
+    assert caught.value.failures[0].message == "the ARK's signature over the ASK does not hold"
 
 
 def test_a_chain_with_a_trusted_ark_but_no_ask_that_signs_the_cek_is_refused(

@@ -14,7 +14,7 @@ from sev_attest.snp.certificates import Certificate, Kind
 from sev_attest.snp.chain import rsa
 from sev_attest.snp.kds import vcek_address
 from sev_attest.snp.report import AttestationReport
-from sev_attest.snp.roots import PinnedKey, Root, amd_roots
+from sev_attest.snp.roots import PinnedKey, Root, amd_roots, fingerprint
 from sev_attest.snp.steps import STEPS
 from sev_attest.snp.tcb import Product
 from sev_attest.snp.verify import CHECKS, REVOCATION, VerifiedReport, verify_report
@@ -338,6 +338,33 @@ def test_a_forged_chain_under_the_genuine_root_is_refused() -> None:
     forged = SnpPlatform.of(b"a test chip", SnpAuthority(forged=True))
     found = failures(forged.report(), forged.certificates(), AMD.ark)
     assert found.keys() == {"snp.ask.signed-by-ark"}
+
+
+@pytest.mark.parametrize("kind", [Kind.VCEK, Kind.VLEK], ids=["vcek", "vlek"])
+def test_an_ask_of_an_ark_with_the_trusted_one_s_name_is_told_apart_by_both_keys(
+    kind: Kind,
+) -> None:
+    authority = SnpAuthority(forged=True)
+    forged = SnpPlatform.of(b"a test chip", authority)
+    others = [forged.certificates(kind), AMD.ark, AUTHORITIES[Product.GENOA].ark]
+    theirs, ours = (fingerprint(one.root.ark)[:16] for one in (authority, AMD))
+    name = "ASK" if kind is Kind.VCEK else "ASVK"
+    for order in (others, others[::-1]):
+        assert failures(forged.report(kind), *order) == {
+            "snp.ask.signed-by-ark": f"the {name} is signed by another ARK-Milan than the trusted "
+            f"one: the signer's key is {theirs}, the trusted one is {ours}"
+        }
+
+
+def test_an_ark_of_the_same_name_that_signed_nothing_is_not_blamed() -> None:
+    forged = SnpAuthority(forged=True)
+    report, parts = MILAN.report(), (MILAN.vek(), AMD.ca(Kind.ASK, signer=Kind.ASVK))
+    expected = {"snp.ask.signed-by-ark": "the ARK's signature over the ASK does not hold"}
+    assert failures(report, *parts, AMD.ark, forged.ark) == expected
+    # Nor is one called trusted that is not.
+    chain = SnpPlatform.of(b"a test chip", forged).certificates()
+    found = failures(MILAN.report(), AMD.ark, chain, roots=[*amd_roots()])
+    assert expected.items() <= found.items()
 
 
 def test_every_failure_is_reported() -> None:

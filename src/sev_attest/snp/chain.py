@@ -42,6 +42,8 @@ class Chain:
     crls: "tuple[RevocationList, ...]"
     cas: tuple[Certificate, ...]
     """Every ASK or ASVK at hand that has the chosen one's key, whoever signed it."""
+    namesakes: tuple[Certificate, ...]
+    """Every ARK at hand that has the chosen one's name, and another key."""
 
     @property
     def ca_kind(self) -> Kind:
@@ -157,7 +159,8 @@ def _chain(
     key = ca.public_key if ca else pinned.public_key if pinned else None
     cas = [one for one in certificates if one.kind is SIGNERS[vek.kind] and one.public_key == key]
     return Chain(
-        vek=vek, ca=ca, ark=ark, pinned=pinned, root=root, crls=crls, cas=tuple(cas)
+        vek=vek, ca=ca, ark=ark, pinned=pinned, root=root, crls=crls, cas=tuple(cas),
+        namesakes=_namesakes(ark, certificates),
     )  # fmt: skip
 
 
@@ -229,6 +232,14 @@ def _ark(
         named = [one for one in arks if one.product_name == product]
     trusted = [one for one in named if any(root.ark == one.public_key for root in roots)]
     return next(iter([*trusted, *named]), None)
+
+
+def _namesakes(ark: Certificate | None, certificates: list[Certificate]) -> tuple[Certificate, ...]:
+    """Return the ARKs that have the chosen one's name, and another key."""
+    if ark is None:
+        return ()
+    named = (one for one in certificates if one.kind is Kind.ARK and one.subject == ark.subject)
+    return tuple(one for one in named if one.public_key != ark.public_key)
 
 
 def _root(

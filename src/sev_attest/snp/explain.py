@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from sev_attest.errors import Failure
 from sev_attest.snp.certificates import Certificate, Kind
-from sev_attest.snp.chain import Chain
+from sev_attest.snp.chain import Chain, rsa
 from sev_attest.snp.report import AttestationReport
-from sev_attest.snp.roots import Root, amd_roots
+from sev_attest.snp.roots import Root, amd_roots, fingerprint
 from sev_attest.snp.spec import SIGNATURE_ALGO, SigningKey
 from sev_attest.snp.tcb import Product, Tcb
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sev_attest.snp.revocation import RevocationList
 
 _SHOWN = 16
-"""Hex digits of a chip's id that a message shows."""
+"""Hex digits of a chip's id, or of a key's fingerprint, that a message shows."""
 _FROM_PROVIDER = "a VLEK comes from the cloud provider, in the certificate table beside the report"
 
 
@@ -68,6 +68,17 @@ def broken(check: str, signed: Kind, by: str) -> Failure:
     """Explain a signature over a certificate that does not hold."""
     message = f"{by} signature over the {signed.name} does not hold"
     return Failure(check, message, certificate=signed.name)
+
+
+def namesake(root: Root, signed: Certificate, signer: Certificate) -> Failure:
+    """Explain an ASK of an ARK that has the name of the trusted one, and another key."""
+    message = (
+        f"the {signed.kind.name} is signed by another {signer.subject} than the trusted one: "
+        f"the signer's key is {fingerprint(rsa(signer))[:_SHOWN]}, "
+        f"the trusted one is {fingerprint(root.ark)[:_SHOWN]}"
+    )
+    hint = "the chain is forged, or of another root that has the same name"
+    return Failure("snp.ask.signed-by-ark", message, hint, certificate=signed.kind.name)
 
 
 def no_ca(chain: Chain) -> Failure:

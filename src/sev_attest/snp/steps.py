@@ -12,9 +12,10 @@ from sev_attest import _crypto
 from sev_attest._keys import RsaPublicKey
 from sev_attest.errors import Failure
 from sev_attest.snp.certificates import Certificate, Kind
-from sev_attest.snp.chain import Chain, hwid_fits, in_date, kind_fits, signs, tcb_fits
+from sev_attest.snp.chain import Chain, hwid_fits, in_date, kind_fits, rsa, signs, tcb_fits
 from sev_attest.snp.explain import (
     broken,
+    namesake,
     no_ca,
     no_list,
     out_of_date,
@@ -69,6 +70,9 @@ def _ask_signed(case: Case) -> Result:
         return _NOT_MADE
     if chain.ca is None or _ca_signs(chain.ark_key, chain.ca):
         return None
+    signer = next((one for one in chain.namesakes if chain.ca.signed_by(rsa(one))), None)
+    if signer is not None and chain.root is not None:
+        return namesake(chain.root, chain.ca, signer)
     return broken("snp.ask.signed-by-ark", chain.ca.kind, "the ARK's")
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from sev_attest.cli.evidence.document import RangePart
 
 if TYPE_CHECKING:
+    from sev_attest.owner.record import LaunchRecord
+    from sev_attest.owner.requirements import Requirements
     from sev_attest.sev.chain.roots import Root
     from sev_attest.snp.roots import Root as SnpRoot
 
@@ -45,11 +47,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtHand:
-    """What is at hand beside the file. ``guest`` has the pieces of the guest that was described."""
+    """What is at hand beside the file.
+
+    ``digest`` and ``ranges`` are of the guest that was described. ``record`` is that of the
+    session, under its keys.
+    """
 
     roots: "list[Root]" = field(default_factory=list)
     snp_roots: "list[SnpRoot]" = field(default_factory=list)
     tik: bytes | None = field(default=None, repr=False)
+    record: "LaunchRecord | None" = None
+    requirements: "Requirements | None" = None
     digest: bytes | None = None
     ranges: list[RangePart] = field(default_factory=list)
 

@@ -10,7 +10,7 @@ from sev_attest.cli.documents.parts import Base64, Count, Hex, Hex16, Hex32, Hex
 
 SCHEMA: Literal["sev-attest/evidence/1"] = "sev-attest/evidence/1"
 STRUCTURE = "evidence"
-OfCommand = Literal["verify", "validate", "launch", "snp-verify"]
+OfCommand = Literal["verify", "validate", "launch", "snp-verify", "snp-release"]
 """The commands that leave evidence."""
 
 

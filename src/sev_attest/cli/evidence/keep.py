@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from sev_attest.errors import Failure, SevAttestError, Unsupported
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sev_attest.cli.evidence.document import OfCommand
     from sev_attest.cli.options.common import LedgerOptions
     from sev_attest.cli.options.guest import Measured
@@ -90,12 +92,22 @@ class Kept:
         if self.places:
             self._write(Outcome(facts, tuple(notes)))
 
+    def files(
+        self, facts: Mapping[str, object], notes: Iterable[str]
+    ) -> "list[tuple[Path, bytes]]":
+        """Return the same, for a command that writes it together with a file of its own."""
+        return self._files(Outcome(facts, tuple(notes))) if self.places else []
+
     def _write(self, outcome: Outcome) -> None:
+        from sev_attest.cli.outputs import write_all
+
+        write_all(self._files(outcome), force=self._force)
+
+    def _files(self, outcome: Outcome) -> "list[tuple[Path, bytes]]":
         from pathlib import Path
 
         from sev_attest.cli.evidence.parts import evidence_of
         from sev_attest.cli.evidence.reader import to_bytes
-        from sev_attest.cli.outputs import write_all
 
         evidence = evidence_of(self, outcome)
         files = []
@@ -106,4 +118,4 @@ class Kept:
                 from sev_attest.cli.evidence.page import page
 
                 files.append((Path(place), page(evidence)))
-        write_all(files, force=self._force)
+        return files

@@ -28,6 +28,7 @@ _TITLES = {
     "validate": "The launch of a guest",
     "launch": "The launch of a guest",
     "snp-verify": "An SEV-SNP report",
+    "snp-release": "A release of secrets to an SEV-SNP guest",
 }
 NOT_AMD = "not AMD's"
 """How the name of a root begins that only --trust-root made one."""

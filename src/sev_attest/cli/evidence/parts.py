@@ -48,6 +48,7 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
     events, lacking = _events(kept)
     notes = [*outcome.notes, *lacking]
     reported, measured = kept.reported, kept.measured
+    record = reported and reported.record
     return {
         "schema": SCHEMA,
         "command": kept.command,
@@ -58,7 +59,7 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
         "checks": list(_checks(kept, outcome, scrub)),
         "notes": [scrub(note) for note in notes],
         "chain": chain_part(kept),
-        "record": record_part(reported),
+        "record": None if record is None else record_part(record),
         "launch": None if reported is None else launch_part(reported),
         "report": report_part(kept),
         "measured": None if measured is None else measured_part(measured),
@@ -101,10 +102,19 @@ def _summary(kept: Kept, outcome: Outcome) -> str:
     if kept.verified is not None:
         from sev_attest.cli.snp_verdict import first_line
 
-        return first_line(kept.verified)
+        released = outcome.facts.get("secrets")
+        return first_line(kept.verified) + (f"; {_told(outcome)}" if released else "")
     if kept.command in _SUMMARY:
         return _SUMMARY[kept.command]
     return f"the chain leads to a trusted root: {kept.root and kept.root.name}"
+
+
+def _told(outcome: Outcome) -> str:
+    """Return what was released, and to whom."""
+    count, key = outcome.facts["secrets"], cast("dict[str, str]", outcome.facts["transport_key"])
+    secrets = "1 secret was" if count == 1 else f"{count} secrets were"
+    whose = f"{key['kem']} key of {outcome.facts['challenge']} (SHA-384 {key['sha384']})"
+    return f"{secrets} sealed to the {whose}"
 
 
 def _problem(failure: Failure, scrub: Scrub) -> Problem:

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,7 @@ _PARTS = {
     "validate": {"launch", "record", "measured"},
     "launch": {"chain", "launch", "record", "measured"},
     "snp-verify": {"report", "measured"},
+    "snp-release": {"report"},
 }
 """The parts that the evidence of each command may have."""
 
@@ -66,6 +68,17 @@ def unhexed(text: str, field: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise MalformedInput(STRUCTURE, field, "is not hex") from None
+
+
+def moment(text: str, field: str) -> datetime:
+    """Return a time, with its zone; raises MalformedInput, naming the field."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise MalformedInput(STRUCTURE, field, "is not a time") from None
+    if found.tzinfo is None:
+        raise MalformedInput(STRUCTURE, field, "has no time zone")
+    return found
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:

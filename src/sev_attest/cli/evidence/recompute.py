@@ -5,7 +5,7 @@ up to pinned roots or those that are named here; a measurement is computed under
 """
 
 from collections.abc import Iterator, Mapping
-from typing import cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from sev_attest.cli.evidence.claims import AtHand, Claim, checks_again, same
 from sev_attest.cli.evidence.document import (
@@ -18,6 +18,8 @@ from sev_attest.cli.evidence.document import (
 )
 from sev_attest.cli.evidence.reader import decoded, unhexed
 from sev_attest.cli.evidence.recompute_report import recompute_report
+from sev_attest.cli.evidence.recompute_requirements import judge_again
+from sev_attest.cli.evidence.values import record_part
 from sev_attest.errors import (
     ChainInvalid,
     MalformedInput,
@@ -28,6 +30,19 @@ from sev_attest.sev.keys import TransportKeys
 from sev_attest.sev.launch_info import LaunchInfo
 from sev_attest.sev.policy import GuestPolicy
 
+if TYPE_CHECKING:
+    from sev_attest.sev.launch import VerifiedLaunch
+    from sev_attest.snp.verify import VerifiedReport
+
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "verify": ("chain.ark.trusted",),
+    "snp-verify": ("snp.report.signature",),
+    "snp-release": ("snp.report.signature", "snp.report-data"),
+    "validate": ("launch.measurement",),
+    "launch": ("launch.measurement",),
+}
+"""What the success of each command rests on, whatever options it was given."""
+
 
 def recompute(evidence: Evidence, at_hand: AtHand) -> list[Claim]:
     """Return every claim with what was found; raises MalformedInput for bytes of another kind."""
@@ -36,32 +51,34 @@ def recompute(evidence: Evidence, at_hand: AtHand) -> list[Claim]:
         raise MalformedInput(STRUCTURE, "checks", "a check is there twice")
     chain, report, launch = evidence["chain"], evidence["report"], evidence["launch"]
     found: list[Claim] = []
+    verified_launch: VerifiedLaunch | None = None
+    verified_report: VerifiedReport | None = None
     if chain is not None:
         found += _chain(chain, claimed, at_hand)
     if report is not None:
-        found += recompute_report(report, claimed, at_hand)
+        claims, verified_report = recompute_report(report, claimed, at_hand)
+        found += claims
     if launch is not None:
-        found += _launch(evidence, launch, claimed, at_hand)
+        judged = _judged(launch, evidence["measured"], at_hand)
+        verified_launch = judged.launch
+        found += _launch(evidence, judged, claimed, at_hand)
     meant = meant_digest(evidence)
     if meant is not None:
         found.append(_digest(meant, evidence["measured"], at_hand))
     found += _ledger(evidence)
     absent = list(_absent(evidence, found))
     known = {one.check for one in (*found, *absent)}
-    return [*found, *absent, *_others(evidence, known, claimed)]
+    required = judge_again(evidence, at_hand, verified_launch, verified_report)
+    return [*found, *absent, *_others(known, claimed), *required]
 
 
 def _absent(evidence: Evidence, found: list[Claim]) -> Iterator[Claim]:
     """Yield a claim that does not hold for a verdict without what it has to rest on."""
-    needed = {
-        "verify": "chain.ark.trusted",
-        "snp-verify": "snp.report.signature",
-        "validate": "launch.measurement",
-        "launch": "launch.measurement",
-    }[evidence["command"]]
-    if evidence["ok"] and not any(one.check == needed and one.needed for one in found):
-        yield Claim(check=needed, claimed=True, found=False, why="nothing in the file shows it",
-                    needed=True)  # fmt: skip
+    known = {one.check for one in found if one.needed}
+    for check in _NEEDED[evidence["command"]] if evidence["ok"] else ():
+        if check not in known:
+            yield Claim(check=check, claimed=True, found=False, why="nothing in the file shows it",
+                        needed=True)  # fmt: skip
 
 
 def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand) -> Iterator[Claim]:
@@ -92,12 +109,12 @@ def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand)
 
 
 def _launch(
-    evidence: Evidence, part: LaunchPart, claimed: Mapping[str, bool | None], at_hand: AtHand
+    evidence: Evidence, judged: "_Judged", claimed: Mapping[str, bool | None], at_hand: AtHand
 ) -> Iterator[Claim]:
     from sev_attest.sev.launch import CHECKS
 
     measured, record = evidence["measured"], evidence["record"]
-    held, failed = _judged(part, measured, at_hand)
+    held, failed, _ = judged
     for check, words in CHECKS.items():
         claim = claimed.get(check)
         found = True if check in held else False if check in failed else None
@@ -113,25 +130,37 @@ def _launch(
         holds = keys.session_id == record["session_id"]  # both are public
         yield same("record.session", holds, "the TIK is that of the session in the record")
     if record is not None:
-        yield _platform(record, evidence["chain"])
+        yield _platform(record, evidence["chain"], at_hand)
 
 
-def _platform(record: RecordPart, chain: ChainPart | None) -> Claim:
-    """Return whether the record is that of the chain, which is a claim of its own."""
-    if chain is None:
-        why = "the file has the fingerprints of the platform, and not its chain"
+def _platform(record: RecordPart, chain: ChainPart | None, at_hand: AtHand) -> Claim:
+    """Return whether the record is that of the chain, a claim of its own, and that of its owner."""
+    given, holds = at_hand.record, True
+    if chain is None and given is None:
+        why = "the file has the fingerprints of the platform, and not its chain (--record)"
         claimed = None if record["root"] is None else True
         return Claim(check="record.platform", claimed=claimed, found=None, why=why)
-    prints = {one["role"]: one["fingerprint"] for one in chain["certificates"]}
-    holds = (record["pdh"], record["cek"]) == (prints.get("PDH"), prints.get("CEK"))
-    holds = holds and record["root"] == chain["root"]
-    return same("record.platform", holds, "the session was made for the platform of the chain")
+    if chain is not None:
+        why = "the session was made for the platform of the chain"
+        prints = {one["role"]: one["fingerprint"] for one in chain["certificates"]}
+        holds = (record["pdh"], record["cek"]) == (prints.get("PDH"), prints.get("CEK"))
+        holds = holds and record["root"] == chain["root"]
+    if given is not None:
+        why = "the platform is that of the record that was given, under the session's keys"
+        holds = holds and record == record_part(given)
+    return same("record.platform", holds, why)
 
 
-def _judged(
-    part: LaunchPart, measured: MeasuredPart | None, at_hand: AtHand
-) -> tuple[set[str], dict[str, str]]:
-    """Return the checks of a launch that hold and that fail, as far as the inputs allow."""
+class _Judged(NamedTuple):
+    """Which checks of a launch hold, and why others fail; the launch, if all of them were made."""
+
+    held: set[str]
+    failed: dict[str, str]
+    launch: "VerifiedLaunch | None" = None
+
+
+def _judged(part: LaunchPart, measured: MeasuredPart | None, at_hand: AtHand) -> _Judged:
+    """Judge a launch, as far as the inputs allow."""
     from sev_attest.sev.launch import CHECKS, verify_launch
 
     info = LaunchInfo(
@@ -148,13 +177,15 @@ def _judged(
     if info.nonce != unhexed(part["nonce"], "launch.nonce"):
         raise MalformedInput(STRUCTURE, "launch.nonce", "is not that of the measurement")
     try:
-        verify_launch(info, keys=keys, policy=policy, digest=digest)
+        launch = verify_launch(info, keys=keys, policy=policy, digest=digest)
     except NotVerified as error:
         order = list(CHECKS)
         held = set(order[: order.index(error.check)])
         known = not isinstance(error, MeasurementMismatch) or (at_hand.tik and measured)
-        return held, {error.check: str(error)} if known else {}
-    return set(CHECKS) if at_hand.tik and measured else set(CHECKS) - {"launch.measurement"}, {}
+        return _Judged(held, {error.check: str(error)} if known else {})
+    if at_hand.tik and measured:
+        return _Judged(set(CHECKS), {}, launch)
+    return _Judged(set(CHECKS) - {"launch.measurement"}, {})
 
 
 def _no_measurement(measured: MeasuredPart | None, failed: Mapping[str, str]) -> str:
@@ -203,15 +234,9 @@ def _ledger(evidence: Evidence) -> Iterator[Claim]:
     yield same("ledger.events", holds, why)
 
 
-def _others(
-    evidence: Evidence, known: set[str], claimed: Mapping[str, bool | None]
-) -> Iterator[Claim]:
+def _others(known: set[str], claimed: Mapping[str, bool | None]) -> Iterator[Claim]:
     """Yield the claims for which the file has nothing to recompute them from."""
     for check, ok in claimed.items():
         if check not in known and not check.startswith("requirements."):
             why = "the file has nothing that shows it"
             yield Claim(check=check, claimed=ok, found=None, why=why, needed=ok is True)
-    if evidence["requirements"] is not None:
-        met = evidence["requirements"]["met"]
-        why = "the requirements stay with their owner; the file has their fingerprint"
-        yield Claim(check="requirements", claimed=met, found=None, why=why)

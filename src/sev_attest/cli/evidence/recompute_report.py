@@ -1,18 +1,18 @@
 """Recompute an SEV-SNP report in evidence: from its bytes, up to a trusted root."""
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sev_attest.cli.evidence.claims import AtHand, Claim, checks_again, same
 from sev_attest.cli.evidence.document import STRUCTURE, ReportPart
-from sev_attest.cli.evidence.reader import decoded, unhexed
+from sev_attest.cli.evidence.reader import decoded, moment, unhexed
 from sev_attest.errors import MalformedInput, ReportInvalid
 
 if TYPE_CHECKING:
     from sev_attest.snp.certificate_files import X509Value
     from sev_attest.snp.expected import Expected
     from sev_attest.snp.report import AttestationReport
+    from sev_attest.snp.verify import VerifiedReport
 
 _HASHES = ("sha256", "sha384", "sha512")
 _MOST_CERTIFICATES, _MOST_LISTS = 1000, 100
@@ -21,32 +21,35 @@ _MOST_CERTIFICATES, _MOST_LISTS = 1000, 100
 
 def recompute_report(
     part: ReportPart, claimed: Mapping[str, bool | None], at_hand: AtHand
-) -> Iterator[Claim]:
-    """Yield every check of a report, made again at the time that the file states.
+) -> "tuple[list[Claim], VerifiedReport | None]":
+    """Return every check of a report, made again at the time that the file states; and the report.
 
-    ``claimed`` are the checks of the file. Raises MalformedInput for bytes of another kind.
+    ``claimed`` are the checks of the file. The report is None unless it verified, and says what it
+    had to say. Raises MalformedInput for bytes of another kind.
     """
     from sev_attest.snp.verify import CHECKS, verify_report
 
     report, given, expected = _received(part)
-    when = _time(part["at"])
-    root, failed = None, {}
+    when = moment(part["at"], "report.at")
+    verified, failed = None, {}
     try:
         verified = verify_report(report, given, roots=at_hand.snp_roots, at=when)
     except ReportInvalid as error:
         whole = expected.added_to(error, report)
         held, failed = whole.held, {one.check: one.message for one in whole.failures}
     except MalformedInput as error:  # no certificate that could have signed it
-        yield Claim(check="snp.report.signature", claimed=None, found=None, why=str(error))
-        return
+        why = str(error)
+        return [Claim(check="snp.report.signature", claimed=None, found=None, why=why)], None
     else:
         unmet = {one.check: one.message for one in expected.failures(report)}
         held = (verified.held | expected.checks.keys()) - unmet.keys()
-        root, failed = verified.root.name, unmet
-    yield from checks_again({**CHECKS, **expected.checks}, held, failed, claimed)
-    if root is not None:
+        failed = unmet
+    claims = [*checks_again({**CHECKS, **expected.checks}, held, failed, claimed)]
+    if verified is not None:
+        root = verified.root.name
         why = f"it leads to {root}, judged at {part['at']}, the time that the file states"
-        yield same("snp.root", part["root"] in (None, root), why)
+        claims.append(same("snp.root", part["root"] in (None, root), why))
+    return claims, None if failed else verified
 
 
 def _received(part: ReportPart) -> "tuple[AttestationReport, list[X509Value], Expected]":
@@ -86,13 +89,3 @@ def _received(part: ReportPart) -> "tuple[AttestationReport, list[X509Value], Ex
     for text in part["revocation_lists"]:
         given += read_certificates(decoded(text, "report.revocation_lists"))
     return report, given, Expected(**values)
-
-
-def _time(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise MalformedInput(STRUCTURE, "report.at", "is not a time") from None
-    if found.tzinfo is None:
-        raise MalformedInput(STRUCTURE, "report.at", "has no time zone")
-    return found

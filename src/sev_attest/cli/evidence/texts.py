@@ -18,6 +18,8 @@ _GUEST = (
 )  # fmt: skip
 _REPEATED = ("tik", "tk", "trust_root", *_GUEST)
 """Options that `evidence verify` takes as the command did."""
+_REQUIRED = ("tek", "record", "requirements")
+"""More of them, for a report, or for a session with a record in a file."""
 _CMDLINE = "CMDLINE"
 """What stands for a kernel's command line: some have a secret in it."""
 
@@ -64,8 +66,10 @@ def _places(values: Mapping[str, object]) -> Iterator[str]:
 def repeat_command(context: click.Context, places: tuple[str, ...]) -> str:
     """Return the command that recomputes this evidence offline, without the folders of files."""
     names = [base_name(place) for place in places if place.endswith(".json")]
+    judged = "report" in context.params or context.params.get("record") is not None
+    repeated = (*_REPEATED, *_REQUIRED) if judged else _REPEATED
     values = {
-        name: _shown(name, value) if name in _REPEATED else None
+        name: _shown(name, value) if name in repeated else None
         for name, value in context.params.items()
     }
     words = [shlex.quote(names[0] if names else "EVIDENCE.json"), *typed(context, values)]

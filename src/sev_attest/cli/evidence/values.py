@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sev_attest.cli.options.reported import Reported
     from sev_attest.cli.options.snp_guest import SnpMeasured
     from sev_attest.guest.kernel_hashes import KernelHashes
+    from sev_attest.owner.record import LaunchRecord
     from sev_attest.snp.certificates import Certificate
 
 
@@ -52,11 +53,8 @@ def _hex(data: bytes | None) -> str | None:
     return None if data is None else data.hex()
 
 
-def record_part(reported: "Reported | None") -> RecordPart | None:
+def record_part(record: "LaunchRecord") -> RecordPart:
     """Return what a record says. Its MAC stays with the owner: only his keys can check it."""
-    record = reported and reported.record
-    if record is None:
-        return None
     return {
         "name": record.name,
         "session_id": record.session_id,

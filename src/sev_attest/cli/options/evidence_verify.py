@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import Options, option
+from sev_attest.cli.environment import REQUIREMENTS, from_environment
 from sev_attest.cli.evidence.claims import AtHand
 from sev_attest.cli.evidence.document import Evidence
 from sev_attest.cli.evidence.recompute import meant_digest
@@ -20,6 +21,8 @@ from sev_attest.sev.policy import GuestPolicy
 if TYPE_CHECKING:
     from sev_attest.cli.options.guest import Measured
     from sev_attest.cli.options.snp_guest import SnpMeasured
+    from sev_attest.owner.record import LaunchRecord
+    from sev_attest.owner.requirements import Requirements
     from sev_attest.sev.chain.roots import Root
     from sev_attest.snp.roots import Root as SnpRoot
 
@@ -30,8 +33,24 @@ class RecomputeOptions(Options, title="Recomputing"):
     """Keys and roots, and what is accepted of the file."""
 
     tik: str | None = option("--tik", type=FILE, metavar="FILE", help="TIK of the session.")
+    tek: str | None = option(
+        "--tek", type=FILE, metavar="FILE", help="TEK of the session, for --record."
+    )
     tk: str | None = option(
         "--tk", type=FILE, metavar="FILE", help="TEK and TIK in one file, in this order."
+    )
+    record: str | None = option(
+        "--record",
+        type=FILE,
+        metavar="FILE",
+        help="NAME.launch.json of the session: what its owner knows of the platform.",
+    )
+    requirements: str | None = option(
+        "--requirements",
+        type=FILE,
+        metavar="FILE",
+        envvar=REQUIREMENTS,
+        help="Judge this owner.toml again, that of the verdict.",
     )
     trust_root: tuple[str, ...] = option(
         "--trust-root",
@@ -49,15 +68,27 @@ class RecomputeOptions(Options, title="Recomputing"):
 
     def errors(self, file: str, guest: SnpGuestOptions) -> Iterator[Unsupported]:
         """Yield an error for options that contradict each other, or two inputs from stdin."""
-        yield from stdin_errors(file, self.tik, self.tk, *self.trust_root, *guest.files)
-        if self.tik is not None and self.tk is not None:
-            yield usage("--tk excludes --tik")
+        keys = (self.tik, self.tek, self.tk)
+        more = (self.record, self.requirements, *self.trust_root)
+        yield from stdin_errors(file, *keys, *more, *guest.files)
+        if self.tk is not None and self.stated("tik", "tek"):
+            yield usage("--tk excludes --tik and --tek")
+        if self.tek is not None and self.record is None:
+            yield usage("--tek needs --record")
+        if self.record is not None and self.tk is None and None in (self.tik, self.tek):
+            yield usage("--record needs --tik and --tek, or --tk: they show whose record it is")
 
     def guest_errors(self, evidence: Evidence, guest: SnpGuestOptions) -> Iterator[Unsupported]:
         """Yield an error for options that this evidence has no use for, or that miss a part."""
         launch, report = evidence["launch"], evidence["report"]
-        if launch is None and self.stated("tik", "tk"):
-            yield usage("--tik and --tk are for the evidence of an SEV launch")
+        if launch is None:
+            for name in self.stated("tik", "tk", "record"):
+                yield usage(f"{name} is for the evidence of an SEV launch")
+        if self.requirements is not None and not from_environment("requirements"):
+            if evidence["requirements"] is None:
+                yield usage("--requirements: the verdict did not rest on any")
+            elif not self._can_judge(evidence):
+                yield usage("--requirements needs --record: it knows the platform of the session")
         if not guest.described:
             return
         if meant_digest(evidence) is None or (launch is None and report is None):
@@ -80,8 +111,11 @@ class RecomputeOptions(Options, title="Recomputing"):
             measured = measure_guest(options, options.num_cpus, policy, progress=progress)
         elif guest.described:
             measured = measure_snp_guest(guest, progress=progress)
+        record, tik = self._session()
         return AtHand(
-            tik=self._tik(),
+            tik=tik,
+            record=record,
+            requirements=self._requirements() if self._can_judge(evidence) else None,
             roots=self._roots() if evidence["chain"] else [],
             snp_roots=self._snp_roots() if evidence["report"] else [],
             digest=measured and measured.digest,
@@ -93,6 +127,31 @@ class RecomputeOptions(Options, title="Recomputing"):
             with reading(self.tk):
                 return TransportKeys.from_tk(read_small(self.tk, "TK")).tik
         return None if self.tik is None else read_key(self.tik, "TIK")
+
+    def _session(self) -> "tuple[LaunchRecord | None, bytes | None]":
+        """Read the record and the TIK; raises LaunchRefused unless the keys are the record's."""
+        if self.record is None:
+            return None, self._tik()
+        from sev_attest.cli.options.keys import KeyOptions
+        from sev_attest.owner.record import LaunchRecord
+
+        with reading(self.record):
+            record = LaunchRecord.from_bytes(read_small(self.record, "launch record"))
+        keys = KeyOptions(tik=self.tik, tek=self.tek, tk=self.tk).read()
+        record.require(keys)
+        return record, keys.tik
+
+    def _can_judge(self, evidence: Evidence) -> bool:
+        """Return whether the evidence has requirements, and what they are asked of is at hand."""
+        known = evidence["launch"] is None or self.record is not None
+        return known and evidence["requirements"] is not None
+
+    def _requirements(self) -> "Requirements | None":
+        if self.requirements is None:
+            return None
+        from sev_attest.cli.commands.requirements import read_requirements
+
+        return read_requirements(self.requirements)
 
     def _roots(self) -> "list[Root]":
         from sev_attest.cli.options.chain import RootOptions

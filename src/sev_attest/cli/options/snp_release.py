@@ -1,6 +1,6 @@
 """The options of ``snp release``: what the guest answered, what it gets, and where that goes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,10 +116,10 @@ class SnpReleaseOptions(Options, title="Requirements and secrets"):
 
         return secret_source(self.secret_source)
 
-    def check_out(self) -> None:
-        """Raise what :meth:`write` would."""
-        check_writable([Path(self.out)], force=self.force)
+    def check_out(self, places: Iterable[str]) -> None:
+        """Raise what :meth:`write` would; ``places`` are those of the files beside."""
+        check_writable([Path(place) for place in (self.out, *places)], force=self.force)
 
-    def write(self, sealed: "SealedSecrets") -> None:
-        """Write the sealed secrets."""
-        write_all([(Path(self.out), sealed.to_json())], force=self.force)
+    def write(self, sealed: "SealedSecrets", beside: Iterable[tuple[Path, bytes]]) -> None:
+        """Write the sealed secrets and the files ``beside`` them: all, or none."""
+        write_all([(Path(self.out), sealed.to_json()), *beside], force=self.force)

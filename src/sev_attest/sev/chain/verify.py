@@ -63,6 +63,8 @@ CHECKS = {
 """Every check id of a chain, in the order of the steps, and what it guarantees."""
 
 _SEAL = Seal("verify_chain()")
+_SHOWN = 16
+"""Hex digits of a fingerprint that a message shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,7 @@ def verify_chain(chain: Chain, *, roots: Sequence[Root] | None = None) -> Verifi
     root = _trusted(chain.ark, roots)
     points = {role: _crypto.p384_point(c.public_key) for c, role in _platform(chain)}
     steps = (
-        *_ca_steps(chain, root),
+        *_ca_steps(chain, root, roots),
         *(step for c, role in _platform(chain) for step in _key_steps(c, role, points[role])),
         *_link_steps(chain, points, ask_fits=fits),
     )
@@ -208,7 +210,7 @@ def _step(
     return check, None if holds else Failure(check, otherwise, hint, certificate=certificate)
 
 
-def _ca_steps(chain: Chain, root: Root | None) -> Iterator[ChainStep]:
+def _ca_steps(chain: Chain, root: Root | None, roots: Sequence[Root]) -> Iterator[ChainStep]:
     ark, ask = chain.ark, chain.ask
     # 1. the root, by key (without ASK and ARK, step 5 reports that no root's ASK signs the CEK)
     if ark is not None or ask is not None:
@@ -216,7 +218,7 @@ def _ca_steps(chain: Chain, root: Root | None) -> Iterator[ChainStep]:
             "chain.ark.trusted",
             "ARK",
             holds=root is not None,
-            otherwise="" if root else _untrusted(ark),
+            otherwise="" if root else _untrusted(chain, roots),
             hint="a test platform's root can be named on purpose",
         )
     # 2. the ARK signs itself
@@ -234,7 +236,7 @@ def _ca_steps(chain: Chain, root: Root | None) -> Iterator[ChainStep]:
             "chain.ask.signed-by-ark",
             "ASK",
             holds=ask.usage is Usage.ASK and _ark_signs(ark, ask, root),
-            otherwise=f"the ARK's signature over the ASK {_wrong(ask)}",
+            otherwise=f"the ARK's signature over the ASK {_wrong(ask)}{_impostor(ask, roots)}",
         )
 
 
@@ -243,14 +245,25 @@ def _wrong(signed: AmdCaCertificate) -> str:
     return "is empty: all zeros, or missing" if empty else "does not hold"
 
 
-def _untrusted(ark: AmdCaCertificate | None) -> str:
-    if ark is None:
-        return "the chain has no ARK, and no trusted root signs its ASK"
-    message = "the ARK is no trusted root: its key is none of AMD's"
-    for amd in amd_roots():
-        if amd.ark.key_id == ark.key_id:
-            message += f" (it carries the id of the {amd.name} ARK, but another key)"
-    return message
+def _untrusted(chain: Chain, roots: Sequence[Root]) -> str:
+    if chain.ark is not None:
+        impostor = _impostor(chain.ark, roots)
+        return f"the ARK is no trusted root: its key is none of AMD's{impostor}"
+    impostor = _impostor(chain.ask, roots) if chain.ask is not None else ""
+    return f"the chain has no ARK, and no trusted root signs its ASK{impostor}"
+
+
+def _impostor(found: AmdCaCertificate, roots: Sequence[Root]) -> str:
+    """Return that a certificate has the id of a known one, but another key; "" if it has not."""
+    for root in (*amd_roots(), *roots):
+        known = root.ark if found.usage is Usage.ARK else root.ask
+        if known is None or known.key_id != found.key_id or known.public_key == found.public_key:
+            continue
+        name = f"the {root.name} {known.role}"
+        if root.generation is None:
+            name = f"the trusted {known.role} {known.fingerprint[:_SHOWN]}"
+        return f" (it carries the id of {name}, but another key)"
+    return ""
 
 
 Point = _crypto.P384PublicKey | None
