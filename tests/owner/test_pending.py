@@ -33,7 +33,7 @@ from sev_attest.owner.ledger.story import MAX_REFUSED
 from sev_attest.owner.pending import sealed_under
 from sev_attest.owner.requirements import ReferenceValue
 from sev_attest.testing import Guest, Platform, launch_guest, ovmf_image
-from test_ledger import ODD_VALUES, Server
+from test_ledger import LARGE_VALUES, ODD_VALUES, Server
 from workers import racers
 
 NOON = datetime(2026, 6, 30, 12, tzinfo=UTC)
@@ -277,7 +277,7 @@ def test_a_row_of_no_known_form_is_damage(desk: Desk, box: object) -> None:
 @pytest.mark.parametrize("column", ["session_id", "box", "requirements"])
 def test_whatever_is_in_a_row_only_our_errors_come_out(desk: Desk, column: str) -> None:
     desk.session()
-    for value in ODD_VALUES:
+    for value in (*ODD_VALUES, *LARGE_VALUES):
         if (column, value) != ("requirements", "NULL"):  # as it is
             desk.tell(f"UPDATE sev_attest_pending SET {column} = {value}")
             assert desk.refusal(lambda: desk.store.open("vm"))

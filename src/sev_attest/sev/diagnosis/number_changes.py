@@ -11,6 +11,7 @@ from sev_attest.sev.policy import BITS, GuestPolicy
 from sev_attest.sev.spec import PolicyBit
 
 _BYTE = 0xFF
+_MINORS = range(_BYTE + 1)
 _POLICY_LIMIT = 0xFFFF_FFFF
 _OTHER = "launch.other"
 _NUMBERS = ("api_major", "api_minor", "build_id")
@@ -148,7 +149,7 @@ def _policy(hypothesis: str, stated: Launch, value: int, *, likely: bool) -> Cha
 def other_launches(stated: Launch, trial: Trial) -> Iterator[Combination | Tried]:
     """Try every API version and build together; yield the one that fits."""
     majors = dict.fromkeys((stated.api_major, 1, 0))
-    for api in product(majors, range(_BYTE + 1)):
+    for api in product(majors, _MINORS):
         build = trial.build(stated, api)
         if build is None:
             yield Tried(_BYTE + 1, (_OTHER,))
