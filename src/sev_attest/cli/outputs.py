@@ -159,9 +159,9 @@ def check_writable(paths: Iterable[Place], *, force: bool) -> None:
         try:
             with _new_file(os.path.dirname(path)) as file:
                 pass
-            os.unlink(file.name)
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
+        _remove(file.name)  # another run may have: it is not locked
 
 
 def _check_places(paths: list[str], *, force: bool) -> None:
