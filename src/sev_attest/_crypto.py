@@ -5,7 +5,6 @@ bindings. Parts of ``cryptography`` that few checks need are imported by the fun
 them: X.509 alone takes as long as all the rest.
 """
 
-import hmac
 import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -180,6 +179,8 @@ def ecdh(key: P384PrivateKey, peer: P384PublicKey) -> bytes:
 
 def kdf(key: bytes, label: bytes, context: bytes = b"") -> bytes:
     """Return 16 derived bytes: NIST SP 800-108 counter mode, HMAC-SHA256, little-endian numbers."""
+    import hmac
+
     bits = (128).to_bytes(4, "little")
     counter = (1).to_bytes(4, "little")
     return hmac.digest(key, counter + label + b"\0" + context + bits, "sha256")[:16]

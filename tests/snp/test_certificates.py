@@ -74,6 +74,7 @@ def test_a_ca_is_read(kind: Kind) -> None:
     assert (found.kind, found.product_name, found.extensions) == (kind, "Milan", None)
     assert found.public_key == AMD.keys[kind].public
     assert repr(found) == f"Certificate({kind.name} {AMD.name(kind)} {found.fingerprint[:16]})"
+    assert repr(found.subject) == f"Name({AMD.name(kind)!r})"
     assert found.fingerprint == hashlib.sha256(found.raw).hexdigest()
 
 

@@ -8,7 +8,6 @@ from typing import TextIO
 import click
 
 from sev_attest.cli import render, terminal
-from sev_attest.cli.hints import hint_for
 from sev_attest.cli.interrupts import INTERRUPTED, running
 from sev_attest.cli.usage import UsageErrors
 from sev_attest.errors import ChecksFailed, Failure, RequirementsNotMet, SevAttestError
@@ -64,6 +63,8 @@ def _run(group: click.Group, arguments: list[str]) -> int:
 
 def explain(error: Exception, arguments: Sequence[str] = ()) -> tuple[int, list[Failure]]:
     """Return the exit code for an error, and what failed; ``arguments`` are the command line."""
+    from sev_attest.cli.hints import hint_for
+
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "sev-attest"
         hint = f"`{command} --help` shows the options"

@@ -4,8 +4,8 @@ Source: RFC 5280, 4.1 and 5.1; RFC 4055 (RSASSA-PSS).
 """
 
 import re
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sev_attest import _der
 from sev_attest._der import Der
@@ -35,12 +35,15 @@ _UTC_TIME_PIVOT = 50
 """Years of two digits from here on are of the 20th century (RFC 5280, 4.1.2.5.1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """A distinguished name: its DER, which is what names are compared by, and its common name."""
 
-    der: bytes = field(repr=False)
+    der: bytes
     common_name: str
+
+    def __repr__(self) -> str:
+        """Show the common name."""
+        return f"Name({self.common_name!r})"
 
     def __str__(self) -> str:
         """Return the common name."""
@@ -95,7 +98,7 @@ def read_name(tbs: Der, what: str) -> Name:
                 common.append(text.decode("utf-8", "replace"))
     if len(common) != 1:
         raise tbs.error(what, f"{len(common)} common names, expected one")
-    return Name(whole, common[0])
+    return Name(der=whole, common_name=common[0])
 
 
 def read_serial(values: Der, what: str) -> int:
