@@ -17,7 +17,7 @@ from sev_attest.guest.spec import SNP_LAYOUTS, VMSA_PROFILES
 from sev_attest.guest.vmsa import _DIFFERENCES
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.policy import GuestPolicy
-from sev_attest.testing import ovmf_image
+from sev_attest.testing import Platform, ovmf_image
 
 WATCHED = (
     "asyncio", "concurrent.futures", "cryptography", "difflib", "http", "json", "locale", "logging",
@@ -201,6 +201,16 @@ def test_a_launch_that_is_right_needs_little(
     options = [str(tmp_path / "ledger") if option == "LEDGER" else option for option in options]
     arguments = ["validate", *launch_options(tmp_path), *options]
     assert imported(RUN, *arguments) == _DIGEST | _LAUNCH | more
+
+
+def test_a_chain_is_verified_with_cryptography_s_openssl_alone(
+    tmp_path: Path, milan: Platform
+) -> None:
+    authority = milan.authority
+    (tmp_path / "root").write_bytes(authority.ask.to_bytes() + authority.ark.to_bytes())
+    (tmp_path / "chain").write_bytes(milan.export().to_bytes())
+    code = f"{RUN}if '_hashlib' in sys.modules: sys.exit(9)"
+    imported(code, "verify", tmp_path / "chain", "--trust-root", tmp_path / "root")
 
 
 def test_a_kernel_and_vcpus_bring_in_what_measures_them(tmp_path: Path) -> None:

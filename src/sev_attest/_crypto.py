@@ -1,8 +1,9 @@
 """Public-key and cipher operations: the only importer of ``cryptography``, except ``testing/``.
 
 HMAC and SHA-2 come from the standard library, so checking a measurement does not load OpenSSL's
-bindings. Parts of ``cryptography`` that few checks need are imported by the functions that need
-them: X.509 alone takes as long as all the rest.
+bindings. Fingerprints of certificates are hashed here: for them alone, hashlib would load another
+OpenSSL, which takes 2 ms. Parts of ``cryptography`` that few checks need are imported by the
+functions that need them: X.509 alone takes as long as all the rest.
 """
 
 import os
@@ -214,6 +215,22 @@ def aes_gcm_opened(
         return AESGCM(key).decrypt(nonce, ciphertext, associated_data)
     except InvalidTag:
         return None
+
+
+def sha256(data: bytes) -> bytes:
+    """Return a SHA-256, 32 bytes."""
+    return _hashed(data, hashes.SHA256())
+
+
+def sha384(data: bytes) -> bytes:
+    """Return a SHA-384, 48 bytes."""
+    return _hashed(data, hashes.SHA384())
+
+
+def _hashed(data: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
+    digest = hashes.Hash(algorithm)
+    digest.update(data)
+    return digest.finalize()
 
 
 def random_bytes(size: int) -> bytes:

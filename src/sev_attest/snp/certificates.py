@@ -8,7 +8,6 @@ Source: RFC 5280, 4.1; RFC 5480 (EC keys); AMD 57230 for names and extensions
 (:mod:`sev_attest.snp.extensions`); held against real certificates of 2020 to 2026.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -124,7 +123,7 @@ class Certificate:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the whole certificate, in hex."""
-        return hashlib.sha256(self.raw).hexdigest()
+        return _crypto.sha256(self.raw).hex()
 
     @property
     def signer(self) -> tuple[Kind, str] | None:

@@ -24,7 +24,6 @@ offset  size  field
 The first bytes of the report's report_data are the hash of the JSON, the others are zero.
 """
 
-import hashlib
 from typing import NamedTuple
 
 from sev_attest._snp import HCL_MAGIC
@@ -51,6 +50,8 @@ class RuntimeData(NamedTuple):
 
     def bound_to(self, report: AttestationReport) -> bool:
         """Return whether the report's guest chose the hash of this as its report_data."""
+        import hashlib
+
         digest = hashlib.new(self.hash_name, self.content).digest()
         return report.report_data == digest.ljust(len(report.report_data), b"\0")
 

@@ -4,10 +4,10 @@ The ARK and the ASK of a product are the very keys that sign its SEV certificate
 pinned already. Only the ASVK is SEV-SNP's own.
 """
 
-import hashlib
 from functools import cache
 from typing import NamedTuple
 
+from sev_attest import _crypto
 from sev_attest._keys import EccPublicKey, RsaPublicKey
 from sev_attest.errors import MalformedInput
 from sev_attest.sev.chain._amd_keys import AMD_KEYS, EXPONENT
@@ -95,7 +95,7 @@ def pinned_name(key: RsaPublicKey | EccPublicKey) -> str:
 def fingerprint(key: RsaPublicKey) -> str:
     """Return the SHA-256 of the SubjectPublicKeyInfo of an RSA 4096 key, in hex."""
     info = _KEY_INFO[0] + key.modulus.to_bytes(key.bits // 8, "big") + _KEY_INFO[1]
-    return hashlib.sha256(info).hexdigest()
+    return _crypto.sha256(info).hex()
 
 
 def _pinned(modulus: str, product: Product, kind: Kind) -> PinnedKey:

@@ -22,7 +22,6 @@ The signature covers everything before it, as it came, with SHA-256 (2048 bits) 
 bits). Nonzero reserved bytes are named by :attr:`AmdCaCertificate.reserved`.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -134,5 +133,7 @@ class AmdCaCertificate:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (2048-bit keys) or SHA-384 (4096-bit keys) of the signed bytes, in hex."""
+        from sev_attest import _crypto
+
         sha384 = self.public_key.algorithm is Algorithm.RSA_SHA384
-        return (hashlib.sha384 if sha384 else hashlib.sha256)(self.body).hexdigest()
+        return (_crypto.sha384 if sha384 else _crypto.sha256)(self.body).hex()

@@ -23,7 +23,6 @@ signature must be zero. An ECDSA value is R (72) and S (72), an RSA value is as 
 both little-endian. An empty slot has usage INVALID.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -198,7 +197,9 @@ class Certificate:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the signed bytes in hex, as sevctl prints it."""
-        return hashlib.sha256(self.body).hexdigest()
+        from sev_attest import _crypto  # what needs only a certificate's size does not load it
+
+        return _crypto.sha256(self.body).hex()
 
 
 def _slot(reader: Reader, name: str) -> Signature:
