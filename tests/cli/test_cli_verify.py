@@ -208,6 +208,13 @@ def test_bad_input_gets_one_clear_line(
     assert len([line for line in ran.err.splitlines() if line.startswith("error: ")]) == 1
 
 
+def test_a_file_of_up_to_a_mebibyte_is_read_whole(run: Run, files: sev.Chain) -> None:
+    whole = base64.b64encode(Path("full").read_bytes())
+    Path("wide").write_bytes(whole[:9000] + b"\n" * ((1 << 20) - len(whole)) + whole[9000:])
+    assert Path("wide").stat().st_size == 1 << 20
+    assert run("verify", "wide", "--trust-root", "root").code == 0
+
+
 @pytest.mark.parametrize("option", ["", "--sev", "--oca", "--cek", "--ca", "--trust-root"])
 def test_an_empty_name_is_a_usage_error(run: Run, files: sev.Chain, option: str) -> None:
     ran = run("verify", "chain", *([option] if option else []), "")

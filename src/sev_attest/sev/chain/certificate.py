@@ -183,7 +183,7 @@ class Certificate:
     @property
     def reserved(self) -> tuple[str, ...]:
         """Names of the reserved fields in the signed bytes that are not zero."""
-        return tuple(name for name, place in _RESERVED.items() if any(self.body[place]))
+        return tuple(name for name, place in _RESERVED.items() if self.body[place].strip(b"\0"))
 
     @property
     def unsigned(self) -> bool:

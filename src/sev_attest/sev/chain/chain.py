@@ -12,6 +12,8 @@ from sev_attest.sev.chain.packaging import MAX_FILE, Contents, is_godh, read_con
 from sev_attest.sev.spec import Usage
 
 _SHOWN = 3
+_USUAL = 1 << 16
+"""Bytes that few files exceed."""
 _KINDS: dict[str, type[Certificate] | type[AmdCaCertificate]] = {
     **dict.fromkeys(("pdh", "pek", "oca", "cek"), Certificate),
     **dict.fromkeys(("ask", "ark"), AmdCaCertificate),
@@ -204,7 +206,10 @@ class Collected:
 
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:  # noqa: PTH123
-        data = file.read(MAX_FILE + 1)
+        # A buffer of the largest size, made for each file, takes longer than the file.
+        data = file.read(_USUAL)
+        if len(data) == _USUAL:
+            data += file.read(MAX_FILE + 1 - _USUAL)
     if len(data) > MAX_FILE:
         raise MalformedInput("chain", "length", f"more than {MAX_FILE} bytes: no certificate")
     return data
