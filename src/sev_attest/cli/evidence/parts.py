@@ -48,6 +48,8 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
     events, lacking = _events(kept)
     notes = [*outcome.notes, *lacking]
     reported, measured = kept.reported, kept.measured
+    launch, report = None if reported is None else launch_part(reported), report_part(kept)
+    judged = launch is not None or report is not None
     return {
         "schema": SCHEMA,
         "command": kept.command,
@@ -59,8 +61,8 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
         "notes": [scrub(note) for note in notes],
         "chain": chain_part(kept),
         "record": record_part(reported),
-        "launch": None if reported is None else launch_part(reported),
-        "report": report_part(kept),
+        "launch": launch,
+        "report": report,
         "measured": None if measured is None else measured_part(measured),
         "requirements": _requirements(kept, outcome),
         "advisories": list(_advisories(kept, outcome)),
@@ -70,7 +72,9 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
             for one in cast("list[dict[str, str]]", outcome.facts.get("steps", []))
         ],
         "inputs": list(_inputs(kept, context.params)),
-        "repeat": repeat_command(context, kept.places),
+        "repeat": repeat_command(
+            context, kept.places, keys=launch is not None, guest=judged and measured is not None
+        ),
         "software": _software(),
     }
 

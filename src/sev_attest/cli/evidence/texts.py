@@ -16,8 +16,7 @@ _GUEST = (
     "cpu_model", "cpu_stepping", "cpu_model_name", "vmsa_profile", "vmsa_cpu0", "vmsa_cpu1",
     "guest_features", "firmware_digest", "svsm", "vars_size",
 )  # fmt: skip
-_REPEATED = ("tik", "tk", "trust_root", *_GUEST)
-"""Options that `evidence verify` takes as the command did."""
+_KEYS = ("tik", "tk")
 _CMDLINE = "CMDLINE"
 """What stands for a kernel's command line: some have a secret in it."""
 
@@ -61,11 +60,18 @@ def _places(values: Mapping[str, object]) -> Iterator[str]:
                 yield from (place for place in (one, path) if "/" in place.rstrip("/"))
 
 
-def repeat_command(context: click.Context, places: tuple[str, ...]) -> str:
-    """Return the command that recomputes this evidence offline, without the folders of files."""
+def repeat_command(
+    context: click.Context, places: tuple[str, ...], *, keys: bool, guest: bool
+) -> str:
+    """Return the command that recomputes this evidence offline, without the folders of files.
+
+    ``keys`` and ``guest`` say whether the evidence has a use for the session's keys, and for a
+    description of the guest: `evidence verify` refuses what it has none for.
+    """
+    repeated = {"trust_root", *(_KEYS if keys else ()), *(_GUEST if guest else ())}
     names = [base_name(place) for place in places if place.endswith(".json")]
     values = {
-        name: _shown(name, value) if name in _REPEATED else None
+        name: _shown(name, value) if name in repeated else None
         for name, value in context.params.items()
     }
     words = [shlex.quote(names[0] if names else "EVIDENCE.json"), *typed(context, values)]
