@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +66,11 @@ def again(run: Run, *options: object, code: int) -> Any:
     assert document["schema"] == "sev-attest/evidence verify/1"
     assert "errors" not in document or document["errors"][0]["check"].startswith("evidence.")
     return {one["check"]: one for one in document["claims"]}
+
+
+def repeated(run: Run, found: Any) -> Ran:
+    """Type the command that the evidence prints."""
+    return run(*shlex.split(found["repeat"].removeprefix("sev-attest ")))
 
 
 def check_of(run: Run, *options: object) -> str:
@@ -625,6 +631,7 @@ def test_a_report_is_recomputed_whole_from_its_evidence(reported: Run) -> None:
     run = reported
     found = saved(run(*SNP, *DATA, *SNP_GUEST, "--crl", "crl", *EVIDENCE), 0)
     assert found["report"]["product"] == "Milan"
+    assert repeated(reported, found).code == 0
     assert found["repeat"].endswith("--trust-root root --firmware fw --cpu-model-name EPYC-Milan "
                                     "--num-cpus 2")  # fmt: skip
     claims = again(run, "--trust-root", "root", *SNP_GUEST, code=0)
@@ -866,9 +873,21 @@ def test_a_host_with_a_bad_chain_leaves_evidence(launching: test_cli_launch.Desk
     launching.host.signed_cek = False
     found = saved(launching.launch(*EVIDENCE), 1)
     assert found["errors"][0]["check"] == "chain.cek.unsigned"
+    assert repeated(launching.run, found).code == 1
     assert again(launching.run, "--trust-root", "root", code=1)["chain.cek.unsigned"]["agrees"]
     ran = launching.run("evidence", "verify", "e.json", "-f", "fw")
     assert (ran.code, "has no launch digest to compare with" in ran.err) == (2, True)
+
+
+def test_a_launch_that_never_began_is_repeated_without_its_guest(
+    launching: test_cli_launch.Desk,
+) -> None:
+    Path("vm1.xml").write_text(Path("vm1.xml").read_text().replace("'kvm'", "'qemu'"))
+    found = saved(launching.launch(*EVIDENCE), 4)
+    assert found["measured"] is not None
+    ran = repeated(launching.run, found)
+    assert (ran.code, "nothing was compared with it" in ran.out) == (1, True)
+    assert "--firmware" not in found["repeat"]
 
 
 def test_a_plan_has_no_evidence(launching: test_cli_launch.Desk) -> None:

@@ -207,6 +207,13 @@ def test_what_the_page_itself_holds_is_said() -> None:
     assert "It holds no private key and no secret." in page(snp_evidence()).text
 
 
+def test_which_measurement_can_be_recomputed_is_said() -> None:
+    assert "The TIK of a launch is not kept" in page(copy()).text
+    text = page(copy() | {"command": "validate"}).text
+    assert "A measurement needs the TIK of the session" in text
+    assert "AMD's root keys are built in." in page(snp_evidence()).text
+
+
 def test_words_that_stand_for_something_are_explained() -> None:
     document = copy() | {"repeat": "sev-attest evidence verify EVIDENCE.json --cmdline CMDLINE"}
     for word in ("EVIDENCE.json is what", "CMDLINE stands for"):

@@ -1,4 +1,4 @@
-"""docs/snp.md: its tables are the code's, and its example runs."""
+"""docs/snp-report.md: tables as in the code, and examples that run; docs/snp.md: its options."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,8 @@ from sev_attest.snp.revocation import RevocationList
 from snp_material import AMD, MILAN
 from snp_reports import report
 
-PAGE = (Path(__file__).parents[2] / "docs" / "snp.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "snp-report.md").read_text()
 
 
 def test_the_tables_have_every_bit_and_no_other() -> None:
@@ -70,7 +71,8 @@ def test_its_example_of_a_certificate_is_what_is_shown(run: Run, here: Path) -> 
 
 
 def test_the_commands_for_real_hosts_have_the_options_that_they_name(run: Run) -> None:
-    hosts = PAGE.partition("\n## On real hosts\n")[2].partition("\n## ")[0].replace("\\\n", " ")
+    page = (DOCS / "snp.md").read_text()
+    hosts = page.partition("\n## On real hosts\n")[2].partition("\n## ")[0].replace("\\\n", " ")
     lines = re.findall(r"^(?:owner\$|guest#) sev-attest ([^#|\n]*)", hosts, re.MULTILINE)
     assert len(lines) > 10
     for line in lines:

@@ -49,6 +49,9 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
     notes = [*outcome.notes, *lacking]
     reported, measured = kept.reported, kept.measured
     record = reported and reported.record
+    launch, report = None if reported is None else launch_part(reported), report_part(kept)
+    judged = launch is not None or report is not None
+    required = _requirements(kept, outcome)
     return {
         "schema": SCHEMA,
         "command": kept.command,
@@ -60,10 +63,10 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
         "notes": [scrub(note) for note in notes],
         "chain": chain_part(kept),
         "record": None if record is None else record_part(record),
-        "launch": None if reported is None else launch_part(reported),
-        "report": report_part(kept),
+        "launch": launch,
+        "report": report,
         "measured": None if measured is None else measured_part(measured),
-        "requirements": _requirements(kept, outcome),
+        "requirements": required,
         "advisories": list(_advisories(kept, outcome)),
         "ledger": events,
         "steps": [
@@ -71,7 +74,13 @@ def evidence_of(kept: Kept, outcome: Outcome) -> Evidence:
             for one in cast("list[dict[str, str]]", outcome.facts.get("steps", []))
         ],
         "inputs": list(_inputs(kept, context.params)),
-        "repeat": repeat_command(context, kept.places),
+        "repeat": repeat_command(
+            context,
+            kept.places,
+            launch=launch is not None,
+            guest=judged and measured is not None,
+            requirements=required is not None,
+        ),
         "software": _software(),
     }
 

@@ -64,7 +64,8 @@ def recompute(evidence: Evidence, at_hand: AtHand) -> list[Claim]:
         found += _launch(evidence, judged, claimed, at_hand)
     meant = meant_digest(evidence)
     if meant is not None:
-        found.append(_digest(meant, evidence["measured"], at_hand))
+        was_judged = launch is not None or report is not None
+        found.append(_digest(meant, evidence["measured"], at_hand, judged=was_judged))
     found += _ledger(evidence)
     absent = list(_absent(evidence, found))
     known = {one.check for one in (*found, *absent)}
@@ -211,10 +212,14 @@ def meant_digest(evidence: Evidence) -> str | None:
     return report["launch_digest"]
 
 
-def _digest(digest: str, part: MeasuredPart | None, at_hand: AtHand) -> Claim:
-    """Return whether the guest that was described has the launch digest of the file."""
+def _digest(digest: str, part: MeasuredPart | None, at_hand: AtHand, *, judged: bool) -> Claim:
+    """Return whether the guest that was described has the launch digest of the file.
+
+    ``judged``: the evidence has the launch or report that was held to it.
+    """
     if at_hand.digest is None:
-        why = "it is what the file says: describe the guest (--firmware ...)"
+        why = "describe the guest (--firmware ...)" if judged else "nothing was compared with it"
+        why = f"it is what the file says: {why}"
         return Claim(check="measured.digest", claimed=True, found=None, why=why)
     ranges = part["ranges"] if part else []
     holds = at_hand.digest.hex() == digest and ranges in ([], at_hand.ranges)

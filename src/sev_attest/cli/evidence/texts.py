@@ -16,10 +16,8 @@ _GUEST = (
     "cpu_model", "cpu_stepping", "cpu_model_name", "vmsa_profile", "vmsa_cpu0", "vmsa_cpu1",
     "guest_features", "firmware_digest", "svsm", "vars_size",
 )  # fmt: skip
-_REPEATED = ("tik", "tk", "trust_root", *_GUEST)
-"""Options that `evidence verify` takes as the command did."""
-_REQUIRED = ("tek", "record", "requirements")
-"""More of them, for a report, or for a session with a record in a file."""
+_KEYS = ("tik", "tk")
+_RECORD = ("tek", "record")
 _CMDLINE = "CMDLINE"
 """What stands for a kernel's command line: some have a secret in it."""
 
@@ -63,11 +61,30 @@ def _places(values: Mapping[str, object]) -> Iterator[str]:
                 yield from (place for place in (one, path) if "/" in place.rstrip("/"))
 
 
-def repeat_command(context: click.Context, places: tuple[str, ...]) -> str:
-    """Return the command that recomputes this evidence offline, without the folders of files."""
+def repeat_command(
+    context: click.Context,
+    places: tuple[str, ...],
+    *,
+    launch: bool,
+    guest: bool,
+    requirements: bool,
+) -> str:
+    """Return the command that recomputes this evidence offline, without the folders of files.
+
+    ``launch``, ``guest`` and ``requirements`` say whether the evidence has a use for the session's
+    keys and record, for a description of the guest, and for requirements: `evidence verify` refuses
+    what it has none for.
+    """
+    record = context.params.get("record") is not None
+    repeated = {
+        "trust_root",
+        *(_KEYS if launch else ()),
+        *(_RECORD if launch and record else ()),
+        *(_GUEST if guest else ()),
+        # Those of a launch are asked of the platform in its record.
+        *(("requirements",) if requirements and (record or not launch) else ()),
+    }
     names = [base_name(place) for place in places if place.endswith(".json")]
-    judged = "report" in context.params or context.params.get("record") is not None
-    repeated = (*_REPEATED, *_REQUIRED) if judged else _REPEATED
     values = {
         name: _shown(name, value) if name in repeated else None
         for name, value in context.params.items()

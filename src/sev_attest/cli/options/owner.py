@@ -38,7 +38,7 @@ class DemandOptions(Options, title="Requirements and secrets"):
         type=FILE,
         metavar="FILE",
         envvar=REQUIREMENTS,
-        help="Hold the launch to this owner.toml too.",
+        help="Also check the launch against this owner.toml.",
     )
     launch: str | None = option(
         "--launch",

@@ -47,7 +47,8 @@ class ReportedOptions(Options, title="The host's report"):
         "--record",
         type=FILE,
         metavar="FILE",
-        help="Hold the launch to the policy of NAME.launch.json, and to a kernel if it says so.",
+        help="Check the launch against NAME.launch.json: its policy, and that a kernel is measured "
+        "if it says so.",
     )
 
     def errors(self, *, hosted: bool, recorded: bool) -> Iterator[Unsupported]:

@@ -70,7 +70,7 @@ class SnpTrustOptions(Options, title="Certificates"):
         type=FILE,
         metavar="FILE",
         multiple=True,
-        help="Hold the ASK or ASVK against this revocation list of the ARK.",
+        help="Check that this revocation list of the ARK does not name the ASK or ASVK.",
     )
 
     def errors(

@@ -25,7 +25,7 @@ class SnpDemandOptions(Options, title="Requirements"):
         type=FILE,
         metavar="FILE",
         envvar=REQUIREMENTS,
-        help="Hold the report to [snp] of this owner.toml too.",
+        help="Also check the report against [snp] of this owner.toml.",
     )
 
     @property

@@ -47,7 +47,7 @@ class SnpReleaseOptions(Options, title="Requirements and secrets"):
         metavar="FILE",
         envvar=REQUIREMENTS,
         required=True,
-        help="Hold the report to [snp] of this owner.toml.",
+        help="Check the report against [snp] of this owner.toml.",
     )
     requirements_now: bool = option(
         "--requirements-now",
