@@ -15,6 +15,7 @@ import sev_attest
 from sev_attest.cli.main import _COMMANDS
 from sev_attest.guest.spec import SNP_LAYOUTS, VMSA_PROFILES
 from sev_attest.guest.vmsa import _DIFFERENCES
+from sev_attest.owner.ledger import Ledger
 from sev_attest.sev.launch import expected_measure
 from sev_attest.sev.policy import GuestPolicy
 from sev_attest.testing import Platform, ovmf_image
@@ -211,6 +212,13 @@ def test_a_chain_is_verified_with_cryptography_s_openssl_alone(
     (tmp_path / "chain").write_bytes(milan.export().to_bytes())
     code = f"{RUN}if '_hashlib' in sys.modules: sys.exit(9)"
     imported(code, "verify", tmp_path / "chain", "--trust-root", tmp_path / "root")
+
+
+def test_what_only_reads_a_ledger_hashes_nothing(tmp_path: Path) -> None:
+    Ledger.open(tmp_path / "ledger").disconnect()
+    code = f"{RUN}\nassert 'hashlib' not in sys.modules"
+    arguments = ["ledger", "list", "--ledger", tmp_path / "ledger"]
+    assert imported(code, *arguments) == EXPECTED["ledger"]
 
 
 def test_a_kernel_and_vcpus_bring_in_what_measures_them(tmp_path: Path) -> None:

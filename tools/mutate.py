@@ -75,6 +75,7 @@ TESTS = {
     "owner/key_errors.py": "sealing key_wrapping",
     "owner/key_release.py": "release key_release pending",
     "owner/key_wrapping.py": "key_wrapping",
+    "owner/ledger/kept.py": "ledger_challenges pending",
     "owner/ledger/": "ledger ledger_pages ledger_transactions ledger_upkeep pending",
     "owner/pending.py": "pending",
     "owner/record.py": "session",

@@ -4,7 +4,6 @@ The ledger uses :func:`applied` when it writes, and the audit when it reads: the
 """
 
 import binascii
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -246,7 +245,9 @@ def event_hash(fields: tuple[object, ...]) -> str:
 
     Raises TypeError for a field that is neither a number nor text.
     """
-    return hashlib.sha256(to_json(fields).encode("ascii")).hexdigest()
+    from hashlib import sha256  # it brings in OpenSSL, and what only reads hashes nothing
+
+    return sha256(to_json(fields).encode("ascii")).hexdigest()
 
 
 class ImpossibleError(ValueError):
