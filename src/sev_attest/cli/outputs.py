@@ -7,6 +7,7 @@ one until all are written. If the run is killed, that may be the only copy: it i
 removed.
 """
 
+import errno
 import os
 import re
 import signal
@@ -35,6 +36,8 @@ _OURS = re.compile(rf"{re.escape(_PREFIX)}[a-z0-9_]{{8}}(?P<old>{re.escape(_OLD)
 class FileExists(SevAttestError):
     """A file of this name exists already."""
 
+
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR)
 
 Content = bytes | Iterable[bytes]
 """What a file has: all of it, or the parts of something too large for memory."""
@@ -148,7 +151,15 @@ def check_writable(paths: list[Path], *, force: bool) -> None:
             with tempfile.TemporaryFile(dir=path.parent):
                 pass
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from None
+            raise _named(error, path) from None
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """Return the error for the file that was asked for, not for the temporary one."""
+    words = error.strerror
+    if error.errno in _NO_FOLDER:
+        words = f"there is no folder {path.parent}"
+    return OSError(error.errno, words, str(path))
 
 
 def _check_places(paths: list[Path], *, force: bool) -> None:
@@ -177,8 +188,7 @@ def _keep(path: Path, old: Path) -> None:
         try:
             path.rename(old)
         except OSError as error:
-            # Name the file that was asked for, not the temporary one.
-            raise OSError(error.errno, error.strerror, str(path)) from None
+            raise _named(error, path) from None
 
 
 def _stage(path: Path, data: Content, staged: dict[Path, Path], locks: ExitStack) -> None:
@@ -200,7 +210,7 @@ def _stage(path: Path, data: Content, staged: dict[Path, Path], locks: ExitStack
             if _LOCKS:  # keep it open, thus locked; Windows cannot rename an open file
                 locks.push(closing.pop_all())
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise _named(error, path) from None
 
 
 def _place(temporary: Path, path: Path) -> None:
@@ -224,8 +234,7 @@ def _same(path: Path, temporary: Path) -> bool:
 @contextmanager
 def made_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
     """Make a folder, unless it exists; after an error, a new one is removed again."""
-    new = not folder.exists()
-    folder.mkdir(mode=mode, exist_ok=True)
+    new = make_folder(folder, mode=mode)
     try:
         yield folder
     except BaseException:
@@ -233,6 +242,20 @@ def made_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def make_folder(folder: Path, *, mode: int = 0o777) -> bool:
+    """Make a folder, unless it exists; return whether it is new."""
+    try:
+        folder.mkdir(mode=mode)
+    except FileExistsError:
+        if not folder.is_dir():
+            words = "this is no folder, and one is needed"
+            raise NotADirectoryError(errno.ENOTDIR, words, str(folder)) from None
+        return False
+    except OSError as error:
+        raise _named(error, folder) from None
+    return True
 
 
 @contextmanager

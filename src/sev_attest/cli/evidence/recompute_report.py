@@ -46,7 +46,7 @@ def recompute_report(
     yield from checks_again({**CHECKS, **expected.checks}, held, failed, claimed)
     if root is not None:
         why = f"it leads to {root}, judged at {part['at']}, the time that the file states"
-        yield same("snp.root", part["root"] in (None, root), why)
+        yield same("snp.root", part["root"] in (None, root), why, why)
 
 
 def _received(part: ReportPart) -> "tuple[AttestationReport, list[X509Value], Expected]":
