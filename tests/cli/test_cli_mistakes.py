@@ -111,6 +111,9 @@ def test_a_file_in_place_of_base64_is_told_how_to_pass_it(
 
 
 def test_other_text_in_place_of_base64_is_not(run: Run, files: Path) -> None:
+    ran = run("validate", "-mmy measurement", *NUMBERS, "--tk", "tk", "--firmware", "OVMF.fd",
+              "--num-cpus", "1", "--cpu-model-name", "EPYC")  # fmt: skip
+    assert (ran.code, HINT in ran.err) == (6, False)
     for given in ("no file", ""):
         ran = run("measure", "--firmware", "OVMF.fd", "--tik", "tk", *NUMBERS[:-1], "1",
                   "--nonce", given)  # fmt: skip

@@ -89,7 +89,7 @@ def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand)
         "the fingerprints are not those of the certificates",
     )
     why = f"it leads to {root}" if root else "it leads to no trusted root"
-    yield same("chain.root", part["root"] == root, why, why)
+    yield same("chain.root", part["root"] == root, why, f"{why}, not to {part['root']}")
 
 
 def _launch(

@@ -45,8 +45,13 @@ def recompute_report(
         root, failed = verified.root.name, unmet
     yield from checks_again({**CHECKS, **expected.checks}, held, failed, claimed)
     if root is not None:
-        why = f"it leads to {root}, judged at {part['at']}, the time that the file states"
-        yield same("snp.root", part["root"] in (None, root), why, why)
+        judged = f"judged at {part['at']}, the time that the file states"
+        yield same(
+            "snp.root",
+            part["root"] in (None, root),
+            f"it leads to {root}, {judged}",
+            f"it leads to {root}, not to {part['root']}, {judged}",
+        )
 
 
 def _received(part: ReportPart) -> "tuple[AttestationReport, list[X509Value], Expected]":
