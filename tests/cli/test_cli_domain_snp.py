@@ -111,7 +111,7 @@ def test_without_anything_to_put_in_it_is_mended(run: Run, files: Path) -> None:
         ("snp.xml --id-block auth --id-auth block", 6, "auth: ID block: 4096 bytes (decoded from"),
         ("snp.xml --id-block none --id-auth auth", 6, "none: No such file"),
         ("snp.xml --host-data block", 6, "block: host data: 96 bytes, expected 32"),
-        ("snp.xml --host-data 00", 6, "00: No such file"),
+        ("snp.xml --host-data 00", 2, "--host-data 00: 2 hex digits, expected 64"),
         ("snp.xml --policy 0x10000", 2, "policy 0x10000: bits 0x20000 are reserved"),
         ("snp.xml --policy 0x10000000000000000", 2, "is no number"),
         ("snp.xml --policy 0x30000 --id-block block --id-auth auth", 6,

@@ -140,6 +140,13 @@ def test_a_changed_certificate_is_found(owning: test_cli_owner.Desk, place: int)
     assert any(one["found"] is False for one in claims.values())
 
 
+def told_apart(honest: Any, found: Any) -> None:
+    """Check that no claim is worded the same whether it holds or not."""
+    for check, one in found.items():
+        if check in honest and one["found"] is not honest[check]["found"]:
+            assert one["why"] != honest[check]["why"], check
+
+
 FORGERIES: dict[str, Callable[[Any], object]] = {
     "a check": lambda e: e["checks"][4].update(ok=False),
     "a check that was not made": lambda e: e["checks"][4].update(ok=None),
@@ -156,7 +163,9 @@ def test_forged_evidence_of_a_chain_is_refused(
     owning: test_cli_owner.Desk, change: Callable[[Any], object]
 ) -> None:
     saved(owning.run("verify", "chain", "--trust-root", "root", *EVIDENCE), 0)
+    honest = again(owning.run, "--trust-root", "root", code=0)
     edited(change)
+    told_apart(honest, again(owning.run, "--trust-root", "root", "--insecure", code=1))
     ran = owning.run("evidence", "verify", "e.json", "--trust-root", "root", "--insecure")
     assert (ran.code, ran.lines[0].split(":")[0]) == (1, "NOT VERIFIED")
 
@@ -233,7 +242,11 @@ def test_a_measurement_is_recomputed_with_the_tik(booted: test_cli_owner.Desk) -
     )
     # Without the guest, its digest is the file's word; another guest has another one.
     assert again(booted.run, "--tik", "vm_tik.bin", code=0)["measured.digest"]["found"] is None
-    assert again(booted.run, "--tik", "vm_tik.bin", *GUEST[:2], code=1)
+    told_apart(claims, again(booted.run, "--tik", "vm_tik.bin", *GUEST[:2], code=1))
+    Path("other").write_bytes(bytes(16))
+    told_apart(claims, again(booted.run, "--tik", "other", *GUEST, code=1))
+    edited(lambda e: e["ledger"][0].update(detail="{}"))
+    told_apart(claims, again(booted.run, "--tik", "vm_tik.bin", *GUEST, code=1))
 
 
 def sev_digest() -> str:
@@ -820,8 +833,10 @@ def test_a_launch_leaves_the_chain_the_measurement_and_the_history(
     assert claims["chain.pdh.signed-by-pek"]["found"] is True
     assert claims["launch.measurement"]["found"] is None
     assert claims["record.platform"]["found"] is True
+    honest = claims
     edited(lambda e: e["record"].update(pdh="00" * 32))
     claims = again(launching.run, "--trust-root", "root", code=1)
+    told_apart(honest, claims)
     assert claims["record.platform"]["agrees"] is False
 
 

@@ -366,7 +366,7 @@ def test_one_secret_is_printed_byte_for_byte(sealed: Path, run: Run, quiet: list
 def test_a_secret_that_is_not_there_is_named(sealed: Path, run: Run) -> None:
     ran = run("guest", "open", "vm1.sealed.json", "--secret", "luks")
     assert (ran.code, ran.out) == (2, "")
-    assert "there is no such secret in it, but luks-key, token" in ran.err
+    assert "there is no secret 'luks' in it; it has luks-key, token" in ran.err
 
 
 def test_files_of_elsewhere_can_be_named(sealed: Path, run: Run) -> None:

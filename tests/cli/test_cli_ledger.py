@@ -120,7 +120,7 @@ def test_an_unknown_name_is_a_wrong_state(run: Run, ledger: Ledger) -> None:
 def test_close_ends_a_session_once(run: Run, ledger: Ledger) -> None:
     ran = run("ledger", "close", ONE[:8], "--reason", "never started", "-v")
     assert (ran.code, ran.lines) == (0, ["OK: vm1 is closed", f"session id: {ONE}"])
-    assert "closed on " in run("ledger", "show", ONE[:8]).out
+    assert "closed: on " in run("ledger", "show", ONE[:8]).out
     again = run("ledger", "close", ONE[:8], "--json")
     document = json.loads(again.out)
     assert (again.code, document["schema"]) == (5, "sev-attest/ledger close/1")
@@ -421,7 +421,7 @@ def test_a_ledger_below_its_floor_is_refused_until_that_is_accepted(run: Run, he
     assert (ran.code, "a reason is needed" in ran.err) == (2, True)
     ran = run("ledger", "accept-head", "--reason", "restored", *given)
     assert (ran.code, ran.out[:35]) == (0, "OK: every open session is closed; h")
-    assert run("ledger", "list", *given).out.count("closed on") == 2
+    assert run("ledger", "list", *given).out.count("closed: on") == 2
     assert json.loads(run("ledger", "accept-head", "--reason", "x", *given, "--json").out)["ok"]
     assert run("ledger", "accept-head", "--reason", "x", *given, "-q").out == ""
 

@@ -156,8 +156,8 @@ def test_a_file_that_exists_stays_and_nothing_is_written(
         ("--name .hidden chain 5", 2, "cannot begin a file's name"),
         ("--name vm1 chain 0x41", 2, "bits 0x40 are reserved"),
         ("--name vm1 nowhere 5", 6, "nowhere: No such file or directory"),
-        ("--name vm1 chain 5 --out nowhere", 6, "nowhere/vm1_tik.bin: No such file or directory"),
-        ("--name vm1 chain 5 --out chain", 6, "chain/vm1_tik.bin: Not a directory"),
+        ("--name vm1 chain 5 --out nowhere", 6, "nowhere/vm1_tik.bin: there is no folder nowhere"),
+        ("--name vm1 chain 5 --out chain", 6, "chain/vm1_tik.bin: there is no folder chain"),
     ],
 )
 def test_bad_input_gets_one_clear_line(

@@ -92,7 +92,7 @@ def test_a_challenge_is_a_file_for_the_guest_and_an_attempt_in_the_ledger(
     run: Run, desk: Path
 ) -> None:
     ran = challenge(run, "--valid-for", "2", "--kem", "x25519", "--out", "out", "-v")
-    assert (ran.code, ran.err) == (6, "error: out/vm1.challenge.json: No such file or directory\n")
+    assert (ran.code, ran.err) == (6, "error: out/vm1.challenge.json: there is no folder out\n")
     (desk / "out").mkdir()
     ran = challenge(run, "--valid-for", "2", "--kem", "x25519", "--out", "out", "-v")
     assert challenge(run, "--valid-for", "1", name="vm2").out == (

@@ -279,9 +279,9 @@ def test_every_state_explains_itself(ledger: Ledger) -> None:
         ledger.create(ONE, name="vm1").explain(ledger.now) == "created: no launch was verified yet"
     )
     for step, words in {
-        "bind": "measured: measured on 2026-01-02T12:00:00+00:00, no secret has left",
+        "bind": "measured: on 2026-01-02T12:00:00+00:00, no secret has left",
         "release": "released: its secret left on 2026-01-02T12:00:00+00:00; if the guest never",
-        "fail": "failed: failed on 2026-01-02T12:00:00+00:00: why; make a new session",
+        "fail": "failed: on 2026-01-02T12:00:00+00:00: why; make a new session",
     }.items():
         STEPS[step](ledger)
         (entry,) = ledger.entries()
@@ -318,7 +318,7 @@ def test_after_16_refusals_an_open_attempt_fails(ledger: Ledger) -> None:
     for number in range(MAX_REFUSED):
         entry = ledger.bind(ONE, MEASUREMENT, unmet=f"reason {number}")
     assert (entry.state, entry.refused) == ("failed", 16)
-    with pytest.raises(WrongState, match=r"failed on .*: it was refused 16 times") as refused:
+    with pytest.raises(WrongState, match=r"failed: on .*: it was refused 16 times") as refused:
         ledger.release(ONE, MEASUREMENT)
     assert refused.value.check == "ledger.failed"
     before = [*ledger.events()]

@@ -349,7 +349,7 @@ def test_a_report_of_version_2_needs_its_product(run: Run, here: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--snp", "--build", "5"), "--snp excludes --build, which describe a launch of SEV"),
+        (("--snp", "--build", "5"), "--snp excludes --build (for SEV and SEV-ES)"),
         (("--report", "report.bin", "--product", "turin"),
          "--product turin: the report is of Genoa"),
         (("--report", "odd.bin", "--product", "milan"),

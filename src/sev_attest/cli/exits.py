@@ -10,7 +10,13 @@ import click
 from sev_attest.cli import render, terminal
 from sev_attest.cli.interrupts import INTERRUPTED, running
 from sev_attest.cli.usage import UsageErrors
-from sev_attest.errors import ChecksFailed, Failure, RequirementsNotMet, SevAttestError
+from sev_attest.errors import (
+    ChecksFailed,
+    Failure,
+    MalformedInput,
+    RequirementsNotMet,
+    SevAttestError,
+)
 
 USAGE = 2
 INPUT_ERROR = 6
@@ -19,6 +25,7 @@ INTERNAL = 70
 _GROUPS = ("certs", "domain", "evidence", "guest", "host", "ledger", "report", "requirements",
            "secret", "simulate", "snp", "vmsa")  # fmt: skip
 _SUBGROUP = ["snp", "id-block"]
+_SHORT = {"--measurement": "-m"}
 
 
 def run(group: click.Group, arguments: list[str]) -> int:
@@ -74,11 +81,15 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> tuple[int, list[
             Failure(f.check, f.message, hint_for(f, arguments)) for f in error.failures
         ]
     if isinstance(error, SevAttestError):
-        return error.exit_code, [Failure(error.check, str(error), hint_for(error, arguments))]
+        hint = hint_for(error, arguments) or _value_hint(error, arguments)
+        return error.exit_code, [Failure(error.check, str(error), hint)]
     if isinstance(error, OSError):
         # errors.reading names every file that is read: an error without a name is of writing.
         where = error.filename or "standard output"
-        return INPUT_ERROR, [Failure("io", f"{where}: {error.strerror or error}")]
+        words = error.strerror or error
+        if isinstance(error, IsADirectoryError):
+            words = "this is a folder, and a file is needed"
+        return INPUT_ERROR, [Failure("io", f"{where}: {words}")]
     # Only the type and the place: a message may quote input, and input may be a key.
     trace = error.__traceback__
     while trace and trace.tb_next:
@@ -86,6 +97,22 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> tuple[int, list[
     place = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "?"
     message = f"internal error ({type(error).__name__} in {place}): this is a bug"
     return INTERNAL, [Failure("internal", message, "please report it")]
+
+
+def _value_hint(error: SevAttestError, arguments: Sequence[str]) -> str:
+    """Return what to do if an option's value, which could not be read, is the name of a file."""
+    option = error.source if isinstance(error, MalformedInput) else ""
+    if not option.startswith("--"):
+        return ""
+    from sev_attest.cli.inputs import value_hint
+
+    for at, argument in enumerate(arguments[1:], 1):
+        before = arguments[at - 1]
+        if argument.startswith(f"{option}="):
+            return value_hint(argument.partition("=")[2])
+        if before in (option, _SHORT.get(option)):
+            return value_hint(argument)
+    return ""
 
 
 def _report(

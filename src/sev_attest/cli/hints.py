@@ -24,13 +24,13 @@ HINTS: Mapping[str, str] = {
     "ledger.connection": "{} (`sev-attest ledger show` shows a session)",
     "ledger.lost": "{}. `sev-attest ledger accept-head`, run once, closes what is open and goes "
     "on; on other machines, remove the floor file then",
-    "ledger.missing": "`sev-attest {make}{ledger}` begins one",
+    "ledger.missing": "`sev-attest {make}` begins one",
     "ledger.old": "{} (`sev-attest ledger init`)",
     "ledger.permission": "{} (--ledger names another place)",
     "ledger.place": "{} (--ledger names another place)",
     "ledger.platform": "{}, or --ledger none, which lets a session be used twice",
     "ledger.read-only": "{} (--ledger names another place)",
-    "ledger.reused": "{} with `sev-attest {make}{ledger}`",
+    "ledger.reused": "{} with `sev-attest {make}`",
     "ledger.unknown": "`sev-attest ledger list{ledger}` lists sessions (--ledger names another)",
     "ledger.unverified": "{}; for tests, --insecure goes on",
     "pending.damaged": "{} (`sev-attest session`)",
@@ -68,7 +68,7 @@ HINTS: Mapping[str, str] = {
     "vmsa.ap": "{}--vmsa-cpu1 takes it",
 }
 """What is shown; ``{}`` is the library's hint, ``{ledger}`` the ledger that was given, ``{make}``
-the command that makes an attempt.
+the command that makes an attempt there.
 """
 
 
@@ -88,16 +88,20 @@ def hint_for(error: Explained, arguments: Sequence[str] = ()) -> str:
     """Return the hint that a command shows for an error; ``arguments`` are its command line."""
     hint = HINTS.get(error.check, "{}")
     make = "snp challenge" if "snp" in arguments[:1] else "session"
-    return hint.format(error.hint, ledger=_ledger(arguments), make=make).lstrip("; ")
+    option, ledger = _ledger(arguments)
+    if ledger:
+        make = f"{make} {option} {ledger}"
+        ledger = f" --ledger {ledger}"
+    return hint.format(error.hint, ledger=ledger, make=make).lstrip("; ")
 
 
-def _ledger(arguments: Sequence[str]) -> str:
-    """Return the --ledger option for another command line; empty if this one names no ledger."""
-    found = ""
+def _ledger(arguments: Sequence[str]) -> tuple[str, str]:
+    """Return the option that names the ledger, and its value for another command line, or ""."""
+    found = "", ""
     for at, argument in enumerate(arguments):
         name, _, place = argument.partition("=")
         if name in ("--ledger", "--store"):
             from shlex import quote
 
-            found = f" --ledger {quote(place or ''.join(arguments[at + 1 : at + 2]))}"
+            found = name, quote(place or "".join(arguments[at + 1 : at + 2]))
     return found

@@ -156,6 +156,38 @@ class Folder(FileName):
         return place
 
 
+class Uri(ParamType[str]):
+    """A URI. An empty one is refused: to libvirt it would be this machine."""
+
+    name = "uri"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return the URI; an empty one is an error."""
+        if not str(value):
+            self.fail("the URI is empty", param, ctx)
+        return str(value)
+
+
+class Release(ParamType[str]):
+    """The version of a program, "9.0"."""
+
+    name = "version"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return the text; one that is no version is an error."""
+        from sev_attest.domain_xml.versions import read_version
+
+        try:
+            read_version(str(value))
+        except Unsupported as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 class Api(ParamType[tuple[int, int]]):
     """An API version, "1.55"."""
 
@@ -176,6 +208,8 @@ BYTE = Number(0xFF)
 FILE = FileName()
 FOLDER = Folder()
 OUTPUT = FileName(stdin=False)
+RELEASE = Release()
+URI = Uri()
 POLICY = Policy()
 
 
@@ -193,6 +227,15 @@ def read_small(path: str, what: str, most: int = _MAX_SMALL) -> bytes:
 
 def _opened(path: str) -> BinaryIO:
     return open(path, "rb")  # noqa: PTH123 - pathlib is slow to import
+
+
+def value_hint(value: str) -> str:
+    """Return what to do if the text of an option is the name of a file; "" if it is not."""
+    if not os.path.isfile(value):  # noqa: PTH113 - pathlib is slow to import
+        return ""
+    from shlex import quote
+
+    return f'this takes the value itself: "$(cat {quote(value)})"'
 
 
 def stdin() -> BinaryIO:

@@ -9,6 +9,7 @@ removed.
 pathlib and tempfile are not used: they take 4 ms to import, which is a tenth of `session`.
 """
 
+import errno
 import os
 import re
 import signal
@@ -40,6 +41,8 @@ _OURS = re.compile(rf"{re.escape(_PREFIX)}[a-z0-9_]{{8}}(?P<old>{re.escape(_OLD)
 class FileExists(SevAttestError):
     """A file of this name exists already."""
 
+
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR)
 
 Place = str | os.PathLike[str]
 """Where a file goes."""
@@ -160,8 +163,16 @@ def check_writable(paths: Iterable[Place], *, force: bool) -> None:
             with _new_file(os.path.dirname(path)) as file:
                 pass
         except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
+            raise _named(error, path) from None
         _remove(file.name)  # another run may have: it is not locked
+
+
+def _named(error: OSError, path: str) -> OSError:
+    """Return the error for the file that was asked for, not for the temporary one."""
+    words = error.strerror
+    if error.errno in _NO_FOLDER:
+        words = f"there is no folder {os.path.dirname(path)}"
+    return OSError(error.errno, words, path)
 
 
 def _check_places(paths: list[str], *, force: bool) -> None:
@@ -190,8 +201,7 @@ def _keep(path: str, old: str) -> None:
         try:
             os.rename(path, old)
         except OSError as error:
-            # Name the file that was asked for, not the temporary one.
-            raise OSError(error.errno, error.strerror, path) from None
+            raise _named(error, path) from None
 
 
 def _new_file(folder: str) -> BinaryIO:
@@ -223,7 +233,7 @@ def _stage(path: str, data: Content, staged: dict[str, str], locks: ExitStack) -
             if _LOCKS:  # keep it open, thus locked; Windows cannot rename an open file
                 locks.push(closing.pop_all())
     except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
+        raise _named(error, path) from None
 
 
 def _place(temporary: str, path: str) -> None:
@@ -247,8 +257,7 @@ def _same(path: str, temporary: str) -> bool:
 @contextmanager
 def made_folder(folder: "Path", *, mode: int = 0o777) -> "Iterator[Path]":
     """Make a folder, unless it exists; after an error, a new one is removed again."""
-    new = not folder.exists()
-    folder.mkdir(mode=mode, exist_ok=True)
+    new = make_folder(folder, mode=mode)
     try:
         yield folder
     except BaseException:
@@ -256,6 +265,20 @@ def made_folder(folder: "Path", *, mode: int = 0o777) -> "Iterator[Path]":
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def make_folder(folder: "Path", *, mode: int = 0o777) -> bool:
+    """Make a folder, unless it exists; return whether it is new."""
+    try:
+        folder.mkdir(mode=mode)
+    except FileExistsError:
+        if not folder.is_dir():
+            words = "this is no folder, and one is needed"
+            raise NotADirectoryError(errno.ENOTDIR, words, str(folder)) from None
+        return False
+    except OSError as error:
+        raise _named(error, str(folder)) from None
+    return True
 
 
 @contextmanager

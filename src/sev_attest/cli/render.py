@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _PARTS = 4096
 _CHECK_WIDTH = 26
+_NEWEST_API = (1, 255)
+_SNP_ONE = 1 << 17
+"""Bit 17 of every policy of SEV-SNP is one (AMD 56860, "Guest Policy")."""
 _MARK = re.compile("[\u2022\u2b11](\u0337|\u0338)?")
 _COLORS = {"ok": "green", "FAIL": "red", "-": "yellow"}
 _DIFF = {"-": "red", "+": "green", "@": "cyan"}
@@ -211,10 +214,25 @@ def platform_notes(platform: "VerifiedChain") -> list[str]:
 
 
 def policy_notes(policy: "GuestPolicy") -> list[str]:
-    """Return a note if a policy lets the host read the guest's memory."""
-    if not policy.debug:
+    """Return notes on a policy of SEV-SNP, and on one that lets the host read memory."""
+    notes = snp_policy_notes(policy)
+    if policy.debug:
+        notes.append(
+            f"policy {policy} lets the host read the guest's memory with the debug commands"
+        )
+    return notes
+
+
+def snp_policy_notes(policy: "GuestPolicy") -> list[str]:
+    """Return a note if a policy must be one of SEV-SNP: as one of SEV it would start nowhere."""
+    if policy.min_api <= _NEWEST_API or not policy.value & _SNP_ONE:
         return []
-    return [f"policy {policy} lets the host read the guest's memory with the debug commands"]
+    api = ".".join(map(str, policy.min_api))
+    note = (
+        f"policy {policy} looks like one of SEV-SNP: as one of SEV or SEV-ES it demands API {api}, "
+        "which no firmware has; `sev-attest snp` is for SEV-SNP guests"
+    )
+    return [note]
 
 
 def _line(certificate: "Certificate | AmdCaCertificate | None", role: str) -> str:

@@ -28,7 +28,8 @@ def name_errors(name: str) -> Iterator[Unsupported]:
     """Yield an error for a name that files' names cannot begin with."""
     if not _NAME.fullmatch(name):
         yield Unsupported(
-            f"{name!r} cannot begin a file's name: letters, digits and _ . + - can", check="name"
+            f"--name {name!r} cannot begin a file's name: letters, digits and _ . + - can",
+            check="name",
         )
 
 

@@ -67,7 +67,7 @@ class SnpReportOptions(Options, title="What is known of an SEV-SNP guest"):
         beside = launch.stated(*vars(launch))
         if beside:
             mine = self.stated(*vars(self))[0]
-            yield usage(f"{mine} excludes {', '.join(beside)}, which describe a launch of SEV")
+            yield usage(f"{mine} excludes {', '.join(beside)} (for SEV and SEV-ES)")
 
 
 @click.command(

@@ -10,7 +10,7 @@ from sev_attest.cli.bundle import Group, bare_option
 from sev_attest.cli.inputs import FILE, OUTPUT, read_small, stdin_errors
 from sev_attest.cli.options.chain import CertificateOptions
 from sev_attest.cli.options.common import OutputOptions
-from sev_attest.cli.outputs import write_all
+from sev_attest.cli.outputs import make_folder, write_all
 from sev_attest.cli.usage import refuse
 from sev_attest.errors import MalformedInput, reading
 from sev_attest.sev.chain.ca import AmdCaCertificate
@@ -78,7 +78,7 @@ def split(
 ) -> None:
     """Write each certificate in INPUT to a file of its own (pdh.cert, pek.cert and so on)."""
     found = _found(inputs, certificates)
-    Path(out).mkdir(exist_ok=True)
+    make_folder(Path(out))
     files = [(Path(out) / f"{c.role.lower()}.cert", c.to_bytes()) for c in found]
     _write("certs split", files, force=force, output=output)
 

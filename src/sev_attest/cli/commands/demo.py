@@ -13,8 +13,9 @@ import click
 from sev_attest.cli import exits
 from sev_attest.cli.bundle import Command, bare_option
 from sev_attest.cli.environment import unset
+from sev_attest.cli.inputs import OUTPUT
 from sev_attest.cli.interrupts import INTERRUPTED, running
-from sev_attest.cli.outputs import require_new
+from sev_attest.cli.outputs import make_folder, require_new
 from sev_attest.errors import SevAttestError
 
 _POLICY = 0x5
@@ -34,6 +35,7 @@ _GUEST = (
 )
 @bare_option(
     "--keep",
+    type=OUTPUT,
     metavar="DIR",
     help="Leave the owner's files in this folder, which must be new, and the host in DIR/host: "
     "`simulate` goes on with it.",
@@ -48,7 +50,7 @@ def command(*, keep: str | None, snp: bool) -> None:
     tell = _tell_snp if snp else _tell
     if keep is not None:
         require_new(Path(keep))
-        Path(keep).mkdir(mode=0o700)
+        make_folder(Path(keep), mode=0o700)
         tell(Path(keep))
         host = shlex.quote(str(Path(keep, "host")))
         click.echo(f"The host is left in {host}: `sev-attest simulate list {host}`.")

@@ -103,7 +103,8 @@ def command(*, file: str, kept: KeptOptions, secrets: SecretOptions, output: Out
     if secrets.secret is not None:
         if secrets.secret not in opened:
             names = ", ".join(opened)
-            raise Unsupported(f"there is no such secret in it, but {names}", check="snp.secrets")
+            words = f"there is no secret {secrets.secret!r} in it; it has {names}"
+            raise Unsupported(words, check="snp.secrets")
         render.raw(opened[secrets.secret])
         return
     folder = Path(str(secrets.out))

@@ -64,6 +64,21 @@ class _HeadType(ParamType[Head]):
         return Head(int(found[1]), found[2])
 
 
+class _Day(ParamType[datetime]):
+    """A day, "2026-01-01"; its first second, UTC."""
+
+    name = "date"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Read YYYY-MM-DD."""
+        try:
+            return datetime.strptime(str(value), "%Y-%m-%d").replace(tzinfo=UTC)
+        except ValueError:
+            self.fail(f"{str(value)!r} is no date: YYYY-MM-DD, such as 2026-01-01", param, ctx)
+
+
 @click.group("ledger", cls=Group, examples=("sev-attest ledger list",))
 def command() -> None:
     """List and check the sessions and challenges that you made; each is used once."""
@@ -231,7 +246,7 @@ def accept_head(*, reason: str, ledger: LedgerOptions, output: OutputOptions) ->
 )
 @bare_option(
     "--before",
-    type=click.DateTime(["%Y-%m-%d"]),
+    type=_Day(),
     required=True,
     metavar="DATE",
     help="Remove the sessions that ended before this day (UTC).",
@@ -250,7 +265,7 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
     from pathlib import Path
 
     with _open(ledger) as opened:
-        done = _prune(opened, before.replace(tzinfo=UTC), Path(place))
+        done = _prune(opened, before, Path(place))
         head = opened.snapshot(Reader.head)
     files = [place] if done.sessions else []
     if output.as_json:

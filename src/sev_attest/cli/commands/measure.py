@@ -110,7 +110,7 @@ def command(
     lines = [*measured.lines(), *(render.hmac_lines(info, meant) if info else ())]
     for line in lines if output.explain or output.verbose else ():
         click.echo(line, err=not output.explain)
-    render.notes(measured.notes if output.text else ())
+    render.notes([*measured.notes, *render.snp_policy_notes(meant)] if output.text else ())
     click.echo(to_base64(info.measurement) if info else _shown(measured.digest, output.form))
 
 

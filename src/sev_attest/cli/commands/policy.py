@@ -44,6 +44,8 @@ def command(*, values: tuple[str, ...], output: OutputOptions) -> None:
     if output.as_json:
         render.document("policy", ok=True, policies=[_facts(policy) for policy in policies])
         return
+    if not output.quiet:
+        render.notes(note for policy in policies for note in render.snp_policy_notes(policy))
     for policy in policies:
         _show(policy, verbose=output.verbose or bool(numeric and not output.quiet))
 

@@ -70,8 +70,8 @@ class ChallengeOptions(Options, title="Challenge"):
         """Yield an error for a name that files cannot have, or a kind of key that is repeated."""
         if not is_name(self.name):
             yield Unsupported(
-                f"{self.name!r} cannot begin a file's name: 1 to 128 letters, digits and _ . + - "
-                "can",
+                f"--name {self.name!r} cannot begin a file's name: 1 to 128 letters, digits and "
+                "_ . + - can",
                 check="name",
             )
         if len(set(self.kem)) < len(self.kem):

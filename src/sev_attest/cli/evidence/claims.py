@@ -62,9 +62,9 @@ class AtHand:
     ranges: list[RangePart] = field(default_factory=list)
 
 
-def same(check: str, holds: bool, why: str) -> Claim:  # noqa: FBT001 - two words of one claim
+def same(check: str, holds: bool, why: str, why_not: str) -> Claim:  # noqa: FBT001
     """Return a claim that every such evidence makes, and whether it holds."""
-    return Claim(check=check, claimed=True, found=holds, why=why, needed=True)
+    return Claim(check=check, claimed=True, found=holds, why=why if holds else why_not, needed=True)
 
 
 def checks_again(
@@ -76,10 +76,11 @@ def checks_again(
     """Yield a claim for every check of a verification that was made again."""
     for check, words in every.items():
         found = True if check in held else False if check in failed else None
-        claim = claimed.get(check)
+        claim, why = claimed.get(check), failed.get(check, words)
         if found is None and claim is not None:
             found = False  # the file says more than its bytes can show
+            why = f"the file does not show that {words}"
         yield Claim(
-            check=check, claimed=claim, found=found, why=failed.get(check, words),
+            check=check, claimed=claim, found=found, why=why,
             needed=found is not None,
         )  # fmt: skip

@@ -104,9 +104,10 @@ def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand)
         "chain.fingerprints",
         all(prints.get(one["role"]) == one["fingerprint"] for one in part["certificates"]),
         "the fingerprints are those of the certificates",
+        "the fingerprints are not those of the certificates",
     )
     why = f"it leads to {root}" if root else "it leads to no trusted root"
-    yield same("chain.root", part["root"] == root, why)
+    yield same("chain.root", part["root"] == root, why, f"{why}, not to {part['root']}")
 
 
 def _launch(
@@ -129,7 +130,12 @@ def _launch(
     if record is not None and at_hand.tik is not None:
         keys = TransportKeys(tik=at_hand.tik, tek=bytes(16))
         holds = keys.session_id == record["session_id"]  # both are public
-        yield same("record.session", holds, "the TIK is that of the session in the record")
+        yield same(
+            "record.session",
+            holds,
+            "the TIK is that of the session in the record",
+            "the TIK is not that of the session in the record",
+        )
     if record is not None:
         yield _platform(record, evidence["chain"], at_hand)
 
@@ -141,15 +147,18 @@ def _platform(record: RecordPart, chain: ChainPart | None, at_hand: AtHand) -> C
         why = "the file has the fingerprints of the platform, and not its chain (--record)"
         claimed = None if record["root"] is None else True
         return Claim(check="record.platform", claimed=claimed, found=None, why=why)
+    right = wrong = ""
     if chain is not None:
-        why = "the session was made for the platform of the chain"
+        right = "the session was made for the platform of the chain"
+        wrong = "the session was made for another platform than that of the chain"
         prints = {one["role"]: one["fingerprint"] for one in chain["certificates"]}
         holds = (record["pdh"], record["cek"]) == (prints.get("PDH"), prints.get("CEK"))
         holds = holds and record["root"] == chain["root"]
-    if given is not None:
-        why = "the platform is that of the record that was given, under the session's keys"
-        holds = holds and record == record_part(given)
-    return same("record.platform", holds, why)
+    if given is not None and holds:
+        right = "the platform is that of the record that was given, under the session's keys"
+        wrong = "the platform is not that of the record that was given"
+        holds = record == record_part(given)
+    return same("record.platform", holds, right, wrong)
 
 
 class _Judged(NamedTuple):
@@ -223,7 +232,12 @@ def _digest(digest: str, part: MeasuredPart | None, at_hand: AtHand, *, judged: 
         return Claim(check="measured.digest", claimed=True, found=None, why=why)
     ranges = part["ranges"] if part else []
     holds = at_hand.digest.hex() == digest and ranges in ([], at_hand.ranges)
-    return same("measured.digest", holds, "it is that of the guest that was described")
+    return same(
+        "measured.digest",
+        holds,
+        "it is that of the guest that was described",
+        "it is not that of the guest that was described",
+    )
 
 
 def _ledger(evidence: Evidence) -> Iterator[Claim]:
@@ -236,7 +250,7 @@ def _ledger(evidence: Evidence) -> Iterator[Claim]:
     rows = [cast("dict[str, object]", one) for one in evidence["ledger"]]
     holds = all(row["hash"] == event_hash(tuple(row[name] for name in names)) for row in rows)
     why = "each event has its own hash; only the ledger itself shows that none is missing"
-    yield same("ledger.events", holds, why)
+    yield same("ledger.events", holds, why, "there is an event that does not have its own hash")
 
 
 def _others(known: set[str], claimed: Mapping[str, bool | None]) -> Iterator[Claim]:

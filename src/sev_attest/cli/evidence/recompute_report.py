@@ -46,9 +46,15 @@ def recompute_report(
         failed = unmet
     claims = [*checks_again({**CHECKS, **expected.checks}, held, failed, claimed)]
     if verified is not None:
-        root = verified.root.name
-        why = f"it leads to {root}, judged at {part['at']}, the time that the file states"
-        claims.append(same("snp.root", part["root"] in (None, root), why))
+        root, judged = verified.root.name, f"judged at {part['at']}, the time that the file states"
+        claims.append(
+            same(
+                "snp.root",
+                part["root"] in (None, root),
+                f"it leads to {root}, {judged}",
+                f"it leads to {root}, not to {part['root']}, {judged}",
+            )
+        )
     return claims, None if failed else verified
 
 

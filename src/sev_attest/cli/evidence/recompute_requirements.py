@@ -44,12 +44,10 @@ def judge_again(
         yield Claim(check=_CHECK, claimed=claimed, found=None, why=why)
         return
     alike = given.fingerprint == part["fingerprint"]
-    why = "the requirements that were given are those of the verdict"
-    if not alike:
-        why = f"other requirements were given: their fingerprint is {given.fingerprint}"
-    yield same("requirements.fingerprint", alike, why)
-    if alike:
-        why = "they were not asked: something else failed before"
+    other = f"other requirements were given: their fingerprint is {given.fingerprint}"
+    right = "the requirements that were given are those of the verdict"
+    yield same("requirements.fingerprint", alike, right, other)
+    why = "they were not asked: something else failed before" if alike else other
     if alike and claimed is not None:
         try:
             met = _asked(evidence, given, at_hand, launch, report)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sev_attest.cli.bundle import Options, option
-from sev_attest.cli.inputs import Number
+from sev_attest.cli.inputs import URI, Number
 from sev_attest.errors import Insecure
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ class ConnectOptions(Options, title="The host"):
     connect: str | None = option(
         "-c",
         "--connect",
+        type=URI,
         metavar="URI",
         help="The host: a URI of libvirt's, qmp+unix:///PATH or qmp+tcp://HOST:PORT.",
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sev_attest._encoding import blob
 from sev_attest.cli.bundle import Options, option
-from sev_attest.cli.inputs import FILE, OUTPUT, Number, read_small
+from sev_attest.cli.inputs import FILE, OUTPUT, RELEASE, Number, read_small
 from sev_attest.cli.options.connect import ConnectOptions
 from sev_attest.cli.usage import usage
 from sev_attest.domain_xml.launch_security import SNP_BLOB_SIZES
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sev_attest.domain_xml.snp_launch import SnpLaunch
 
 _POLICY = Number(0xFFFF_FFFF_FFFF_FFFF)
+_HEX = re.compile(r"[0-9A-Fa-f]+")
 _HOST_DATA = re.compile(r"[0-9A-Fa-f]{64}")
 """Host data as hex; anything else is the name of a file."""
 
@@ -27,13 +28,15 @@ class SurroundingsOptions(ConnectOptions, title="The host and the guest"):
     A host that is connected to is asked for its versions.
     """
 
-    libvirt: str | None = option("--libvirt", metavar="V", help="The host's libvirt (9.0, 11.3.0).")
-    qemu: str | None = option("--qemu", metavar="V", help="The host's QEMU.")
+    libvirt: str | None = option(
+        "--libvirt", type=RELEASE, metavar="V", help="The host's libvirt (9.0, 11.3.0)."
+    )
+    qemu: str | None = option("--qemu", type=RELEASE, metavar="V", help="The host's QEMU.")
     host_kernel: str | None = option(
-        "--host-kernel", metavar="V", help="The host's kernel (for SEV-SNP)."
+        "--host-kernel", type=RELEASE, metavar="V", help="The host's kernel (for SEV-SNP)."
     )
     guest_kernel: str | None = option(
-        "--guest-kernel", metavar="V", help="The kernel in the guest."
+        "--guest-kernel", type=RELEASE, metavar="V", help="The kernel in the guest."
     )
     firmware: str | None = option(
         "--firmware", type=FILE, metavar="FILE", help="Your own copy of the guest's firmware."
@@ -88,7 +91,7 @@ class SnpOptions(Options, title="SEV-SNP"):
         if self.host_data is not None and _HOST_DATA.fullmatch(self.host_data):
             host_data = bytes.fromhex(self.host_data)
         elif self.host_data is not None:
-            host_data = _read_blob(self.host_data, "hostData", "host data")
+            host_data = self._host_data(self.host_data)
         return SnpLaunch(
             policy=self.policy,
             id_block=_read_blob(self.id_block, "idBlock", "ID block"),
@@ -96,6 +99,15 @@ class SnpOptions(Options, title="SEV-SNP"):
             host_data=host_data,
             kernel_hashes=self.kernel_hashes,
         )
+
+    def _host_data(self, path: str) -> bytes | None:
+        try:
+            return _read_blob(path, "hostData", "host data")
+        except FileNotFoundError:
+            if not _HEX.fullmatch(path):
+                raise
+            found = f"{len(path)} hex digits, expected 64, and no file has this name"
+            raise usage(f"--host-data {path}: {found}") from None
 
 
 def _read_blob(path: str | None, name: str, what: str) -> bytes | None:

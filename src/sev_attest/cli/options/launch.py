@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 import click
 
 from sev_attest.cli.bundle import Options, option
-from sev_attest.cli.inputs import FILE, OUTPUT, POLICY
+from sev_attest.cli.inputs import FILE, OUTPUT, POLICY, RELEASE
 from sev_attest.cli.options.chain import ChainOptions
 from sev_attest.cli.options.connect import ConnectOptions, is_qmp
 from sev_attest.cli.usage import usage
@@ -70,7 +70,10 @@ class LaunchOptions(Options, title="Launch"):
         "--name", metavar="NAME", help="What to call this launch (default: the domain's name)."
     )
     guest_kernel: str | None = option(
-        "--guest-kernel", metavar="V", help="Version of the kernel in the guest, for the rules."
+        "--guest-kernel",
+        type=RELEASE,
+        metavar="V",
+        help="Version of the kernel in the guest, for the rules.",
     )
     no_prepare: bool = option(
         "--no-prepare", is_flag=True, help="Put the session into the XML, but fix nothing in it."

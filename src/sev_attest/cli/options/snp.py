@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import click
 
 from sev_attest.cli.bundle import Options, option
-from sev_attest.cli.inputs import FILE, ParamType, read_small, stdin_errors
+from sev_attest.cli.inputs import FILE, ParamType, read_small, stdin_errors, value_hint
 from sev_attest.cli.snp_evidence import certificates_of, content_at
 from sev_attest.errors import MalformedInput, Unsupported, reading
 from sev_attest.snp.certificate_files import MAX_FILE, X509Value, read_certificates
@@ -48,7 +48,8 @@ class HexBytes(ParamType[bytes]):
         try:
             found = bytes.fromhex(str(value))
         except ValueError:
-            self.fail(f"{value!s} is not hex", param, ctx)
+            hint = value_hint(str(value))
+            self.fail(f"{value!s} is not hex{hint and '; '}{hint}", param, ctx)
         if len(found) != self.size:
             words = f"{len(found)} bytes, expected {self.size} ({2 * self.size} hex digits)"
             self.fail(words, param, ctx)

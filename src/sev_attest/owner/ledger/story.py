@@ -67,15 +67,15 @@ TIME: re.Pattern[str] = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _SAYS: Mapping[State, str] = {
     State.CREATED: "no {launch} was verified yet",
-    State.MEASURED: "{measured} on {changed}, no secret has left",
+    State.MEASURED: "{measured}on {changed}, no secret has left",
     State.RELEASED: "its secret left on {changed}; if the guest never got it, make a new {attempt}",
-    State.FAILED: "failed on {changed}{because}; make a new {attempt} for another {launch}",
+    State.FAILED: "on {changed}{because}; make a new {attempt} for another {launch}",
     State.EXPIRED: "its time was over on {expires}; make a new {attempt} for another {launch}",
-    State.CLOSED: "closed on {changed}{because}; make a new {attempt} for another {launch}",
+    State.CLOSED: "on {changed}{because}; make a new {attempt} for another {launch}",
 }
 _WORDS: Mapping[Technology, Mapping[str, str]] = {
-    Technology.SEV: {"launch": "launch", "measured": "measured"},
-    Technology.SNP: {"launch": "report", "measured": "bound to a report"},
+    Technology.SEV: {"launch": "launch", "measured": ""},
+    Technology.SNP: {"launch": "report", "measured": "bound to a report "},
 }
 
 
