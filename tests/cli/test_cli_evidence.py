@@ -15,8 +15,10 @@ import test_cli_launch
 import test_cli_owner
 from conftest import Ran, Run
 from schemas import misfits
-from sev_attest.cli.evidence import parts
+from sev_attest.cli.evidence import parts, texts
 from sev_attest.cli.evidence.document import SCHEMA
+from sev_attest.cli.options.evidence_verify import RecomputeOptions
+from sev_attest.cli.options.snp_guest import SnpGuestOptions
 from sev_attest.errors import LaunchRefused
 from sev_attest.owner import LaunchRecord, Ledger
 from sev_attest.sev.keys import TransportKeys
@@ -99,6 +101,7 @@ def test_a_chain_is_recomputed_whole_from_its_evidence(owning: test_cli_owner.De
     assert {one["ok"] for one in found["checks"]} == {True}
     assert found["repeat"] == "sev-attest evidence verify e.json --trust-root root"
     claims = again(run, "--trust-root", "root", code=0)
+    assert claims.keys() >= {"chain.fingerprints", "chain.root"}
     assert {one["found"] for one in claims.values()} == {True}
     ran = run("evidence", "verify", "e.json", "--trust-root", "root", "-q")
     assert (ran.code, ran.out) == (0, "")
@@ -247,6 +250,11 @@ def test_a_measurement_is_recomputed_with_the_tik(booted: test_cli_owner.Desk) -
     told_apart(claims, again(booted.run, "--tik", "other", *GUEST, code=1))
     edited(lambda e: e["ledger"][0].update(detail="{}"))
     told_apart(claims, again(booted.run, "--tik", "vm_tik.bin", *GUEST, code=1))
+
+
+def test_the_repeated_command_has_every_option_that_recomputes() -> None:
+    kept = {*texts._REPEATED, *texts._REQUIRED}
+    assert kept == {*SnpGuestOptions.declared(), *RecomputeOptions.declared()} - {"insecure"}
 
 
 def sev_digest() -> str:
@@ -402,6 +410,7 @@ def test_requirements_that_were_not_met_are_not_met_again(
     claims = judged(owning.run, code=1)
     assert claims["requirements"]["found"] is claims["requirements"]["claimed"] is False
     assert claims["requirements"]["why"] == why
+    assert claims["requirements"]["needed"] is True
     assert check_of(owning.run, *RECORD, "--requirements", "owner.toml") == "evidence.refusal"
 
 
@@ -472,6 +481,7 @@ def test_a_launch_that_does_not_verify_again_is_held_to_nothing(
     assert claims["requirements"]["why"] == (
         "they are asked of what verifies, and that was not verified again"
     )
+    assert claims["requirements"]["needed"] is True
 
 
 def test_a_refusal_before_the_requirements_asks_them_not_again(
@@ -518,6 +528,20 @@ def test_evidence_that_is_none_is_malformed(
     edited(change)
     ran = owning.run("evidence", "verify", "e.json", "--tik", "vm_tik.bin")
     assert (ran.code, ran.err.startswith("error: e.json: ")) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("the nonce", "evidence launch.nonce: is not that of the measurement"),
+        ("a check twice", "evidence checks: a check is there twice"),
+    ],
+)
+def test_what_is_malformed_is_named(owning: test_cli_owner.Desk, name: str, words: str) -> None:
+    validated(owning, "--insecure")
+    edited(LAUNCHES[name])
+    ran = owning.run("evidence", "verify", "e.json", "--tik", "vm_tik.bin")
+    assert ran.err == f"error: e.json: {words}\n"
 
 
 FORGED_LAUNCHES: dict[str, Callable[[Any], object]] = {
@@ -748,6 +772,13 @@ def test_evidence_of_a_report_that_is_none_is_malformed(
     ran = reported("evidence", "verify", "e.json", "--trust-root", "root")
     assert ran.code in {2, 6}
     assert ran.err.startswith("error: ")
+
+
+def test_a_certificate_that_is_no_base64_is_named(reported: Run) -> None:
+    saved(reported(*SNP, *EVIDENCE), 0)
+    edited(lambda e: e["report"]["certificates"][0].update(bytes="%"))
+    ran = reported("evidence", "verify", "e.json")
+    assert ran.err == "error: e.json: evidence report.certificates: is not base64\n"
 
 
 def test_a_guest_is_described_for_a_digest_that_the_report_had_to_have(reported: Run) -> None:

@@ -227,7 +227,8 @@ def test_the_digest_of_a_forged_report_is_not_explained(run: Run) -> None:
     Path("vcek").write_bytes(forged.certificates())
     ran = run(*VERIFY, *GUEST, *LONG)
     assert ran.code == 1
-    assert ran.lines == ["NOT VERIFIED: the ARK's signature over the ASK does not hold"]
+    (line,) = ran.lines
+    assert line.startswith("NOT VERIFIED: the ASK is signed by another ARK-Milan than the trusted")
     assert "4 vCPUs" not in ran.err
     assert "note: why the launch digest differs was not looked for" in ran.err
     document = refused(run(*VERIFY, *GUEST, "--json"), "snp.ask.signed-by-ark", "snp.launch-digest")

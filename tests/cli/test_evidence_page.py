@@ -251,6 +251,14 @@ def test_the_picture_of_a_chain_says_who_signs_whom_and_what_failed() -> None:
     assert only_trusted.boxes[0].remark == ""
 
 
+def test_the_picture_has_every_digit_of_a_fingerprint() -> None:
+    digits = "".join(map("{:02x}".format, range(48)))
+    (part,) = certificates("PDH")
+    chain: Any = {"root": None, "certificates": [part | {"fingerprint": digits}]}
+    (lines,) = [box.lines for box in sev_picture(chain, {}).boxes if box.name == "PDH"]
+    assert lines == (digits[:32], digits[32:64], digits[64:])
+
+
 @pytest.mark.parametrize(("vek", "ca"), [("VCEK", "ASK"), ("VLEK", "ASVK")])
 def test_the_picture_of_a_report_shows_where_pinned_keys_stand_in(vek: str, ca: str) -> None:
     part: Any = {"certificates": certificates(vek)}
