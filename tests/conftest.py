@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import schemas
-from sev_attest import sev
+from sev_attest import _crypto, sev
 from sev_attest.cli import exits, render
 from sev_attest.cli.commands.validate import command as validate
 from sev_attest.cli.main import cli
@@ -140,6 +141,24 @@ def milan() -> Platform:
 def verified(milan: Platform) -> sev.VerifiedChain:
     """Return its chain, verified up to its own root."""
     return sev.verify_chain(milan.export(), roots=[milan.authority.root])
+
+
+@pytest.fixture
+def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have signatures computed once: a sweep then pays for what each change concerns."""
+    point = cache(_crypto.p384_point)
+    ecdsa, rsa_pss = _crypto.ecdsa_sha256_holds, _crypto.rsa_pss_holds
+    known: dict[tuple[object, ...], bool] = {}
+
+    def ecdsa_holds(key: _crypto.P384PublicKey, numbers: tuple[int, int], data: bytes) -> bool:
+        asked = (id(key), numbers, data)  # point() keeps each key alive
+        if asked not in known:
+            known[asked] = ecdsa(key, numbers, data)
+        return known[asked]
+
+    monkeypatch.setattr(_crypto, "p384_point", point)
+    monkeypatch.setattr(_crypto, "ecdsa_sha256_holds", ecdsa_holds)
+    monkeypatch.setattr(_crypto, "rsa_pss_holds", cache(rsa_pss))
 
 
 @pytest.fixture

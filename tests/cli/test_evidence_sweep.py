@@ -63,6 +63,7 @@ def sweep(document: Any) -> int:
     return taken
 
 
+@pytest.mark.usefixtures("remembered")
 @pytest.mark.parametrize("refused", [False, True])
 def test_the_evidence_of_a_launch(launching: test_cli_launch.Desk, *, refused: bool) -> None:
     if refused:

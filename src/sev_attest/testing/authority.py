@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from sev_attest._keys import RsaPublicKey
 from sev_attest.sev.chain.ca import AmdCaCertificate
@@ -80,22 +80,37 @@ class Authority:
         signed_ark: bool = True,
         forged: bool = False,
     ) -> None:
-        """Build the two certificates."""
+        """Choose the keys. Each certificate is built when it is first asked for."""
         names = ("ASK", "ARK") if forged else ("ARK", "ASK")
-        ark_key, self._ask_key = (SigningKey.named(bits, name) for name in names)
+        self._ark_key, self._ask_key = (SigningKey.named(bits, name) for name in names)
+        self._key_ids = key_ids
+        self._signed_ark = signed_ark
+
+    @cached_property
+    def ark(self) -> AmdCaCertificate:
+        """The ARK's certificate."""
+        key_id, _ = self._key_ids
         ark = AmdCaCertificate.build(
-            usage=Usage.ARK, key_id=key_ids[0], certifying_id=key_ids[0], public_key=ark_key.public
+            usage=Usage.ARK,
+            key_id=key_id,
+            certifying_id=key_id,
+            public_key=self._ark_key.public,
         )
+        if not self._signed_ark:
+            return ark
+        return replace(ark, signature=rsa_pss_sign(self._ark_key, ark.body))
+
+    @cached_property
+    def ask(self) -> AmdCaCertificate:
+        """The ASK's certificate."""
+        certifying_id, key_id = self._key_ids
         ask = AmdCaCertificate.build(
             usage=Usage.ASK,
-            key_id=key_ids[1],
-            certifying_id=key_ids[0],
+            key_id=key_id,
+            certifying_id=certifying_id,
             public_key=self._ask_key.public,
         )
-        if signed_ark:
-            ark = replace(ark, signature=rsa_pss_sign(ark_key, ark.body))
-        self.ark: AmdCaCertificate = ark
-        self.ask: AmdCaCertificate = replace(ask, signature=rsa_pss_sign(ark_key, ask.body))
+        return replace(ask, signature=rsa_pss_sign(self._ark_key, ask.body))
 
     @property
     def root(self) -> Root:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -63,15 +64,28 @@ class SnpAuthority:
     def __init__(
         self, product: Product = Product.MILAN, *, forged: bool = False, shape: Shape = DEFAULT
     ) -> None:
-        """Build the three certificates."""
+        """Choose the keys. Each certificate is built when it is first asked for."""
         names = ("ASK", "ASVK", "ARK") if forged else ("ARK", "ASK", "ASVK")
         self.product: Product = product
+        self._shape = shape
         self.keys: dict[Kind, SigningKey] = {
             kind: SigningKey.named(4096, key) for kind, key in zip(_CAS, names, strict=True)
         }
-        self.ark: bytes = self.ca(Kind.ARK, shape=shape)
-        self.ask: bytes = self.ca(Kind.ASK, shape=shape)
-        self.asvk: bytes = self.ca(Kind.ASVK, shape=shape)
+
+    @cached_property
+    def ark(self) -> bytes:
+        """The ARK's certificate, DER."""
+        return self.ca(Kind.ARK, shape=self._shape)
+
+    @cached_property
+    def ask(self) -> bytes:
+        """The ASK's certificate, DER."""
+        return self.ca(Kind.ASK, shape=self._shape)
+
+    @cached_property
+    def asvk(self) -> bytes:
+        """The ASVK's certificate, DER."""
+        return self.ca(Kind.ASVK, shape=self._shape)
 
     @property
     def root(self) -> Root:

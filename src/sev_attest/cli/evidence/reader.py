@@ -5,6 +5,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
@@ -93,6 +94,10 @@ def _no_constant(_name: str) -> NoReturn:
     raise MalformedInput(STRUCTURE, "format", "NaN and Infinity are no JSON")
 
 
+_fields_of = cache(get_type_hints)
+"""The fields of a TypedDict and their types: finding them takes longer than one of its values."""
+
+
 def _conform(value: object, kind: Any, place: str) -> None:
     """Raise MalformedInput if a value is not of a type of this module, down to its leaves."""
     if get_origin(kind) in {Union, UnionType}:
@@ -105,7 +110,7 @@ def _conform(value: object, kind: Any, place: str) -> None:
         for at, one in enumerate(_of(list, value, place)):
             _conform(one, get_args(kind)[0], f"{place}[{at}]")
     elif isinstance(kind, type) and issubclass(kind, dict):  # a TypedDict
-        _conform_fields(_of(dict, value, place), get_type_hints(kind), place)
+        _conform_fields(_of(dict, value, place), _fields_of(kind), place)
     elif kind is int and not -1 < _of(int, value, place) < _MOST_NUMBER:
         raise MalformedInput(STRUCTURE, place, "is out of range")
     else:
