@@ -19,7 +19,6 @@ from sev_attest._encoding import (
 )
 from sev_attest._snp import TABLE_CERTIFICATES
 from sev_attest.errors import MalformedInput, SevAttestError, reading
-from sev_attest.snp.certificate_table import Entry, read_table
 from sev_attest.snp.certificates import STRUCTURE as X509
 from sev_attest.snp.certificates import Certificate
 from sev_attest.snp.packaging import json_certificates
@@ -27,6 +26,7 @@ from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.spec import REPORT_SIZE
 
 if TYPE_CHECKING:
+    from sev_attest.snp.certificate_table import Entry
     from sev_attest.snp.revocation import RevocationList
 
 MAX_FILE = 1 << 20
@@ -86,6 +86,8 @@ def _decoded(text: bytes) -> bytes:
 def _binary(data: bytes) -> Iterator[X509Value]:
     if data[:1] == _SEQUENCE:
         return _der(data)
+    from sev_attest.snp.certificate_table import read_table
+
     try:
         entries = read_table(data)
     except MalformedInput:
@@ -99,7 +101,7 @@ def _binary(data: bytes) -> Iterator[X509Value]:
     return _table(chosen)
 
 
-def _table(entries: list[Entry]) -> Iterator[X509Value]:
+def _table(entries: "list[Entry]") -> Iterator[X509Value]:
     """Yield the contents of a certificate table: DER, or PEM as some hosts have it."""
     for entry in entries:
         with reading(f"certificate table, {entry.name}"):

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sev_attest.errors import Failure, ReportInvalid, Unsupported
-from sev_attest.snp.hcl import RuntimeData
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.spec import HOST_VMPL
 from sev_attest.snp.verify import VerifiedReport
+
+if TYPE_CHECKING:
+    from sev_attest.snp.hcl import RuntimeData
 
 _REPORT_DATA, _DIGEST = 64, 48
 
@@ -31,7 +34,7 @@ class Expected:
 
     report_data: bytes | None = None
     launch_digest: bytes | None = None
-    runtime_data: RuntimeData | None = None
+    runtime_data: "RuntimeData | None" = None
 
     def __post_init__(self) -> None:
         """Raise Unsupported for a value of another size: no report could have it."""

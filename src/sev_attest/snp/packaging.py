@@ -10,7 +10,7 @@ Does not verify: anything. Certificates are returned as they came, unparsed.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sev_attest._encoding import (
     from_text,
@@ -21,10 +21,11 @@ from sev_attest._encoding import (
 from sev_attest._snp import HCL_MAGIC, RESPONSE_HEADER, TABLE_CERTIFICATES
 from sev_attest._wire import Reader, number_at
 from sev_attest.errors import MalformedInput, SevAttestError, reading
-from sev_attest.snp.certificate_table import read_table
-from sev_attest.snp.hcl import RuntimeData, read_hcl
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.spec import REPORT_SIZE, STRUCTURE
+
+if TYPE_CHECKING:
+    from sev_attest.snp.hcl import RuntimeData
 
 MAX_FILE = 1 << 20
 """Most bytes of a file; a report with its certificates takes about 10 KiB."""
@@ -55,7 +56,7 @@ class Evidence(NamedTuple):
 
     report: AttestationReport
     certificates: tuple[CertificateBytes, ...] = ()
-    runtime_data: RuntimeData | None = None
+    runtime_data: "RuntimeData | None" = None
     """What Azure's HCL blob has beside the report."""
     notes: tuple[str, ...] = ()
     """What was found and is not used, or contradicts the report."""
@@ -143,6 +144,8 @@ def _response(data: bytes) -> AttestationReport:
 
 
 def _hcl(data: bytes) -> Evidence:
+    from sev_attest.snp.hcl import read_hcl
+
     report, runtime = read_hcl(data)
     notes = ["Azure makes this report once, when the VM boots: it does not show that it is fresh"]
     if not runtime.bound_to(report):
@@ -151,7 +154,11 @@ def _hcl(data: bytes) -> Evidence:
 
 
 def _with_table(evidence: Evidence, table: bytes) -> Evidence:
-    """Add the contents of a certificate table."""
+    """Add the contents of a certificate table; no bytes are none."""
+    if not table:
+        return evidence
+    from sev_attest.snp.certificate_table import read_table
+
     certificates, notes = [], []
     for entry in read_table(table):
         if entry.guid in TABLE_CERTIFICATES:
