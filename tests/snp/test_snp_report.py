@@ -83,6 +83,14 @@ def test_the_bytes_are_a_copy() -> None:
         READ(SIZE)  # type: ignore[arg-type]
 
 
+def test_reports_of_the_same_bytes_are_equal_and_no_others() -> None:
+    one, same = (AttestationReport.from_bytes(report(5)) for _ in range(2))
+    other = AttestationReport.from_bytes(report(5, measurement=bytes(48)))
+    assert (one == same, hash(one) == hash(same)) == (True, True)
+    assert one != other
+    assert one != one.raw
+
+
 def test_its_repr_is_short() -> None:
     parsed = READ(report(measurement=bytes(48)))
     assert repr(parsed) == (

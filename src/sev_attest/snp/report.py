@@ -75,7 +75,7 @@ class Reserved(NamedTuple):
         return f"{self.name} at byte {self.offset:#x}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class AttestationReport:
     """An attestation report, parsed.
 
@@ -88,46 +88,46 @@ class AttestationReport:
 
     raw: bytes
     """The 1184 bytes, as received."""
-    version: int = field(init=False, compare=False)
-    guest_svn: int = field(init=False, compare=False)
-    policy: GuestPolicy = field(init=False, compare=False)
-    family_id: bytes = field(init=False, compare=False)
-    image_id: bytes = field(init=False, compare=False)
-    vmpl: int = field(init=False, compare=False)
-    signature_algo: int = field(init=False, compare=False)
-    current_tcb: bytes = field(init=False, compare=False)
-    platform_info: PlatformInfo = field(init=False, compare=False)
-    key_info: KeyInfo = field(init=False, compare=False)
-    report_data: bytes = field(init=False, compare=False)
+    version: int = field(init=False)
+    guest_svn: int = field(init=False)
+    policy: GuestPolicy = field(init=False)
+    family_id: bytes = field(init=False)
+    image_id: bytes = field(init=False)
+    vmpl: int = field(init=False)
+    signature_algo: int = field(init=False)
+    current_tcb: bytes = field(init=False)
+    platform_info: PlatformInfo = field(init=False)
+    key_info: KeyInfo = field(init=False)
+    report_data: bytes = field(init=False)
     """64 bytes that the guest chose."""
-    measurement: bytes = field(init=False, compare=False)
+    measurement: bytes = field(init=False)
     """Launch digest, 48 bytes."""
-    host_data: bytes = field(init=False, compare=False)
+    host_data: bytes = field(init=False)
     """32 bytes that the host chose at launch; not measured."""
-    id_key_digest: bytes = field(init=False, compare=False)
-    author_key_digest: bytes = field(init=False, compare=False)
-    report_id: bytes = field(init=False, compare=False)
-    report_id_ma: bytes = field(init=False, compare=False)
-    reported_tcb: bytes = field(init=False, compare=False)
+    id_key_digest: bytes = field(init=False)
+    author_key_digest: bytes = field(init=False)
+    report_id: bytes = field(init=False)
+    report_id_ma: bytes = field(init=False)
+    reported_tcb: bytes = field(init=False)
     """The TCB that the signing key is derived from, 8 bytes; see :meth:`tcb`."""
-    cpuid_family: int | None = field(init=False, compare=False)
+    cpuid_family: int | None = field(init=False)
     """CPUID family, model and stepping of the chip; None in version 2."""
-    cpuid_model: int | None = field(init=False, compare=False)
-    cpuid_stepping: int | None = field(init=False, compare=False)
-    chip_id: bytes = field(init=False, compare=False)
+    cpuid_model: int | None = field(init=False)
+    cpuid_stepping: int | None = field(init=False)
+    chip_id: bytes = field(init=False)
     """64 bytes; zero if masked or signed by a VLEK. Turin uses the first 8."""
-    committed_tcb: bytes = field(init=False, compare=False)
-    current_build: int = field(init=False, compare=False)
-    current_minor: int = field(init=False, compare=False)
-    current_major: int = field(init=False, compare=False)
-    committed_build: int = field(init=False, compare=False)
-    committed_minor: int = field(init=False, compare=False)
-    committed_major: int = field(init=False, compare=False)
-    launch_tcb: bytes = field(init=False, compare=False)
-    launch_mit_vector: int | None = field(init=False, compare=False)
+    committed_tcb: bytes = field(init=False)
+    current_build: int = field(init=False)
+    current_minor: int = field(init=False)
+    current_major: int = field(init=False)
+    committed_build: int = field(init=False)
+    committed_minor: int = field(init=False)
+    committed_major: int = field(init=False)
+    launch_tcb: bytes = field(init=False)
+    launch_mit_vector: int | None = field(init=False)
     """Mitigations that were in force at launch, a bit for each; None before version 5."""
-    current_mit_vector: int | None = field(init=False, compare=False)
-    signature: tuple[int, int] = field(init=False, compare=False)
+    current_mit_vector: int | None = field(init=False)
+    signature: tuple[int, int] = field(init=False)
     """R and S."""
 
     def __post_init__(self) -> None:
@@ -162,6 +162,13 @@ class AttestationReport:
         not zero in the unused part of the signature, which nothing signs.
         """
         return cls(raw=data)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other is a report of the same bytes."""
+        return isinstance(other, AttestationReport) and self.raw == other.raw
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
 
     def __repr__(self) -> str:
         """Show the version, the measurement and the policy."""
