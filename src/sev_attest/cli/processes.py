@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from sev_attest.cli.interrupts import running
@@ -88,8 +89,8 @@ def serve(
     """
     running.let_go()
     receiver.close()  # once the parent is gone, sending must fail
-    try:
+    with suppress(Exception):  # multiprocessing would print a traceback
         for chunk in chunks:
             sender.send([work(item) for item in chunk])
-    except Exception:  # noqa: BLE001 - multiprocessing would print a traceback
-        sys.exit(1)
+        return
+    sys.exit(1)
