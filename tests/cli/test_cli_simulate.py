@@ -92,7 +92,7 @@ def launched(run: Run, policy: str = ES, *options: object) -> None:
 def test_the_secret_arrives_in_a_guest_on_a_host_of_every_generation(
     run: Run, here: Path, generation: str, policy: str
 ) -> None:
-    made = done(run("simulate", "host", "host", "--generation", generation))
+    made = done(run("simulate", "host", "host", "--seed", "tests", "--generation", generation))
     assert made.out.startswith(f"simulated: a host like {generation.title()}, API ")
     done(run("simulate", "export", "host"))
     assert run("verify", "host.chain").code == 1  # its root is trusted only where it is named
@@ -122,7 +122,7 @@ def test_a_chain_that_is_wrong_is_refused_by_its_check(
     run: Run, here: Path, fault: Fault, at: str
 ) -> None:
     option = ("--fault", fault_name(fault))
-    done(run("simulate", "host", "host", *(option if at == "host" else ())))
+    done(run("simulate", "host", "host", "--seed", "tests", *(option if at == "host" else ())))
     done(run("simulate", "export", "host", *(option if at == "once" else ())))
     refused = run("verify", "host.chain", *TRUST, "--json")
     assert refused.code == 1
@@ -135,7 +135,7 @@ def test_a_launch_that_is_wrong_is_refused_by_its_check(
     run: Run, here: Path, fault: Fault, at: str
 ) -> None:
     option = ("--fault", fault_name(fault))
-    done(run("simulate", "host", "host", *(option if at == "host" else ())))
+    done(run("simulate", "host", "host", "--seed", "tests", *(option if at == "host" else ())))
     done(run("simulate", "export", "host"))
     make_session(run, "vm1", ES)
     done(start(run, "vm1", ES, *(option if at == "once" else ())))
