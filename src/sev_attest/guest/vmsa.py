@@ -36,7 +36,7 @@ SNP layout      who makes such pages
 ==============  =============================================================================
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -183,6 +183,17 @@ FEATURES = {
 """Names of the bits of sev_features. Source: QEMU's patches for sev_features, 2025 and 2026."""
 
 
+def unknown_profile(name: str, known: Iterable[str]) -> Unsupported:
+    """Return the error for a profile that is not among the known ones."""
+    hint = ""
+    if name in SNP_LAYOUTS:
+        hint = f"{name} is for SEV-SNP guests (`sev-attest snp measure`)"
+    elif name in VMSA_PROFILES:
+        hint = f"{name} is for SEV-ES guests (`sev-attest measure`)"
+    words = f"no VMSA profile {name!r}: {', '.join(known)}"
+    return Unsupported(words, check="vmsa.profile", hint=hint)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmsaProfile:
     """How a VMM sets up its vCPUs: one of :data:`VMSA_PROFILES`, and the CPU model they show.
@@ -198,8 +209,7 @@ class VmsaProfile:
     def __post_init__(self) -> None:
         """Raise Unsupported for an unknown profile, or one of QEMU's without a CPU model."""
         if self.name not in self.layouts:
-            known = ", ".join(self.layouts)
-            raise Unsupported(f"no VMSA profile {self.name!r}: {known}", check="vmsa.profile")
+            raise unknown_profile(self.name, self.layouts)
         if self.cpu is None and self.needs_cpu(self.name):
             raise Unsupported(f"VMSA profile {self.name} needs a CPU model", check="vmsa.cpu")
 
