@@ -48,7 +48,7 @@ class SevAttestError(Exception):
 
 
 _SELF_EXPLAINING = ("", "length", "format", "base64", "range", "incomplete", "conflict", "godh",
-                    "qmp", "snp")  # fmt: skip
+                    "qmp", "snp", "each")  # fmt: skip
 
 
 class MalformedInput(SevAttestError):

@@ -350,7 +350,7 @@ def test_expire_records_what_is_over(run: Run, here: Path) -> None:
     old(here / "l")
     listed = run("ledger", "list", "--ledger", "l", "--state", "expired")
     assert [line.split()[1] for line in listed.lines] == ["vm3"]
-    assert run("ledger", "expire", "--ledger", "l").out == "OK: 1 sessions expired\n"
+    assert run("ledger", "expire", "--ledger", "l").out == "OK: 1 session expired\n"
     assert json.loads(run("ledger", "expire", "--ledger", "l", "--json").out)["expired"] == 0
     assert run("ledger", "expire", "--ledger", "l", "-q").out == ""
     with Ledger.open(here / "l") as ledger:

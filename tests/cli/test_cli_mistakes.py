@@ -162,6 +162,36 @@ def test_other_policies_are_not_taken_for_one(run: Run, policy: str) -> None:
     assert run("policy", policy).err == ""
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("measure --vmsa-profile svsm", "svsm is for SEV-SNP guests (`sev-attest snp measure`)"),
+        ("measure --vmsa-profile qemu", "qemu is for SEV-SNP guests (`sev-attest snp measure`)"),
+        ("snp measure --vmsa-profile qemu-init2",
+         "qemu-init2 is for SEV-ES guests (`sev-attest measure`)"),
+    ],
+)  # fmt: skip
+def test_a_layout_of_the_other_technology_is_told_where_it_belongs(
+    run: Run, files: Path, line: str, hint: str
+) -> None:
+    guest = ("--firmware", "OVMF.fd", "--num-cpus", "1", "--cpu-model-name", "EPYC")
+    ran = run(*line.split(), *guest, *(["--policy", "5"] if "snp" not in line else []))
+    assert (ran.code, f"hint: {hint}\n" in ran.err) == (2, True)
+    assert "hint" not in run("snp", "measure", "--vmsa-profile", "xyz", *guest).err
+
+
+def test_a_file_in_place_of_a_number_is_called_one(run: Run, files: Path) -> None:
+    ran = run("session", "--name", "vm", "chain")
+    assert ran.code == 2
+    assert ran.err.startswith("error: Invalid value for 'POLICY': 'chain' is a file, not a number")
+
+
+def test_a_firmware_that_is_no_image_is_asked_about(run: Run, files: Path) -> None:
+    guest = ("--num-cpus", "1", "--cpu-model-name", "EPYC")
+    ran = run("snp", "measure", "--firmware", "root", *guest)
+    assert (ran.code, "hint: is it an OVMF image?\n" in ran.err) == (6, True)
+
+
 def test_a_store_that_is_not_there_is_begun_by_the_same_option(run: Run, files: Path) -> None:
     Path("kek").write_bytes(bytes(range(32)))
     Path("kek").chmod(0o600)

@@ -759,7 +759,7 @@ def manifest(path: str = "web.json") -> dict[str, Any]:
 def test_a_manifest_of_a_plain_guest_has_one_digest(desk: Desk) -> None:
     assert desk.run("measure", "-f", "fw", "-n", "1-4", "--manifest", "web.json").code == 2
     ran = desk.run("measure", "-f", "fw", "--manifest", "web.json")
-    assert (ran.code, ran.out) == (0, "wrote web.json: 1 digests\n")
+    assert (ran.code, ran.out) == (0, "wrote web.json: 1 digest\n")
     found = manifest()
     assert found["launches"] == [{"digest": DIGEST}]
     assert found["kernel_hashes"] is None

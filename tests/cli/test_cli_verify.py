@@ -272,7 +272,7 @@ def test_each_of_many_chains_is_in_the_json(run: Run, files: sev.Chain) -> None:
     document = json.loads(ran.out)
     assert [chain["ok"] for chain in document["chains"]] == [True, False]
     assert document["chains"][1]["errors"][0]["check"] == "chain.base64"
-    assert document["errors"][0]["message"] == "chain each: 1 of 2 could not be read"
+    assert document["errors"][0]["message"] == "chain: 1 of 2 could not be read"
     other = Platform(b"another").export()
     Path("bad").write_bytes(replace(files, oca=other.oca).to_bytes())
     refused = run("verify", "--each", "bad", "single/pdh.cert", "--trust-root", "root")

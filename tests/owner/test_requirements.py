@@ -570,7 +570,7 @@ def test_check_says_what_is_allowed(run: Run, here: Path) -> None:
         "platform ids: any",
         "milan: SEV API 1.55 build 24 or later",
         "policy bits set: no-debug, es",
-        "launch web: 1 digests, expires 2027-06-30T00:00:00+00:00 a note",
+        "launch web: 1 digest, expires 2027-06-30T00:00:00+00:00 a note",
         f"  {'ef' * 32} 4 vCPUs, EPYC-Milan",
         "refused: CVE-2019-9836",
     ):
@@ -592,7 +592,7 @@ def test_check_says_when_nothing_stands_in_the_way(run: Run, here: Path) -> None
     )
     Path("db.json").write_bytes(MANIFEST)
     ran = run("requirements", "check", "owner.toml")
-    assert "launch web: 1 digests, EXPIRED a note" in ran.lines
+    assert "launch web: 1 digest, EXPIRED a note" in ran.lines
     assert ran.notes == ["note: there is no launch that has not expired, so none is allowed"]
     assert ran.lines[0] == "OK: owner.toml is valid, but no launch can meet it yet"
     Path("owner.toml").write_text(Path("owner.toml").read_text().replace("2020-0", "2999-0"))
@@ -691,7 +691,7 @@ def test_standard_input_names_no_manifests(
 def test_a_manifest_for_a_folder_that_is_not_there_is_not_written(run: Run, here: Path) -> None:
     Path("fw").write_bytes(OVMF)
     ran = run("measure", "--firmware", "fw", "--manifest", "nowhere/web.json")
-    assert (ran.code, ran.err) == (6, "error: nowhere/web.json: No such file or directory\n")
+    assert (ran.code, ran.err) == (6, "error: nowhere/web.json: there is no folder nowhere\n")
 
 
 def test_the_fingerprint_covers_what_is_required_and_no_words() -> None:

@@ -341,12 +341,12 @@ def test_check_says_what_is_allowed(run: Run, here: Path) -> None:
             "current mitigations 0x3f, launch mitigations 0x1"
         ),
         (
-            f"SNP launch web: 1 digests, 1 id keys, 1 author keys, family_id {'01' * 16}, "
+            f"SNP launch web: 1 digest, 1 id key, 1 author key, family_id {'01' * 16}, "
             f"image_id {'02' * 16}, guest_svn 3, host_data {'03' * 32}, "
             "expires 2027-06-30T00:00:00+00:00 a note"
         ),
         "SNP launch db: 2 digests, host_data *, no end",
-        "SNP launch signed: 0 digests, 1 author keys, host_data zeros, no end",
+        "SNP launch signed: 0 digests, 1 author key, host_data zeros, no end",
         f"  {'ef' * 48} 4 vCPUs, EPYC-Milan, qemu, guest features 0x21",
         "SNP refused: CVE-2024-21944",
     ):

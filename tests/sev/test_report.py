@@ -216,7 +216,7 @@ def test_a_packet_is_built_without_a_verdict_if_asked_to(
     document = json.loads(run(*given, "--insecure", "--force", "--json").out)
     assert (document["schema"], document["size"]) == ("sev-attest/secret build/1", 48)
     assert run(*given, "--insecure", "--force", "-q").out == ""
-    assert run(*given, "--insecure", "--force").lines[0] == "wrote 1 secrets, 48 bytes"
+    assert run(*given, "--insecure", "--force").lines[0] == "wrote 1 secret, 48 bytes"
 
 
 @pytest.mark.parametrize(

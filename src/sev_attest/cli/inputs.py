@@ -50,7 +50,9 @@ class Number(ParamType[int]):
         """Read the text of an option."""
         text = str(value).strip()
         if not _NUMBER.fullmatch(text):
-            self.fail(f"{text!r} is no number (decimal, or hex with 0x)", param, ctx)
+            is_file = os.path.isfile(text)  # noqa: PTH113 - pathlib is slow to import
+            what = "is a file, not a number" if is_file else "is no number"
+            self.fail(f"{text!r} {what} (decimal, or hex with 0x)", param, ctx)
         number = int(text, 16 if text[:2] in ("0x", "0X") else 10)
         if not self.least <= number <= self.most:
             self.fail(f"{text} is not in {self.least}..{self.most}", param, ctx)

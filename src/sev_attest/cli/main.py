@@ -24,7 +24,7 @@ _COMMANDS = {
     "ledger": "list and check the sessions that you made, and the state of each",
     "measure": "compute a launch digest, or the measurement to expect",
     "policy": "explain a guest policy, or compose one from names",
-    "report": "verify a running guest's attestation report",
+    "report": "verify the attestation report of a running guest of SEV or SEV-ES",
     "requirements": "write and check owner.toml: what you demand of a launch",
     "schema": "print the JSON Schema of what a command prints, or of a file",
     "secret": "wrap secrets for a launch that another tool verified",

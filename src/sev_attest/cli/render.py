@@ -42,6 +42,11 @@ def one_line(text: str) -> str:
     return _escaped(text, kept="")
 
 
+def count(number: int, what: str) -> str:
+    """Return a number of things: ``1 event``, ``2 events``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def raw(content: bytes, *, err: bool = False) -> None:
     """Print text of many lines that others wrote: byte for byte to a file or pipe.
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from sev_attest.cli.render import count
 from sev_attest.owner.advisories import AdvisoryVerdict
 from sev_attest.owner.requirements import ANY, TEST
 from sev_attest.owner.snp_advisories import evaluate, version_text
@@ -92,11 +93,11 @@ def _least(least: SnpMinimum) -> Iterator[str]:
 
 def _launch_line(launch: SnpReferenceValue, now: datetime) -> str:
     """Return what is asked of a launch, in one line."""
-    lists = {"id keys": launch.id_keys, "author keys": launch.author_keys}
+    lists = {"id key": launch.id_keys, "author key": launch.author_keys}
     ids = {"family_id": launch.family_id, "image_id": launch.image_id}
     parts = [
-        f"{len(launch.digests or {})} digests",
-        *(f"{len(keys)} {name}" for name, keys in lists.items() if keys),
+        count(len(launch.digests or {}), "digest"),
+        *(count(len(keys), name) for name, keys in lists.items() if keys),
         *(f"{name} {value.hex()}" for name, value in ids.items() if value),
     ]
     if launch.guest_svn:

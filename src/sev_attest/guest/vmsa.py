@@ -22,14 +22,14 @@ profile            who makes such pages
 SEV-SNP has the same pages with sev_features set: :mod:`sev_attest.snp.vmsa`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sev_attest._wire import le
 from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.guest.cpu import CpuModel
-from sev_attest.guest.spec import MAX_VCPUS, VMSA_PROFILES
+from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS, VMSA_PROFILES
 
 PAGE_SIZE = 4096
 
@@ -160,6 +160,17 @@ _WITH_CPU = ("qemu-legacy", "qemu-init2", "svsm", "svsm-init2")
 _LAYOUTS = {name: name.removesuffix(_DEBUG_SWAP) for name in VMSA_PROFILES}
 
 
+def unknown_profile(name: str, known: Iterable[str]) -> Unsupported:
+    """Return the error for a profile that is not among the known ones."""
+    hint = ""
+    if name in SNP_LAYOUTS:
+        hint = f"{name} is for SEV-SNP guests (`sev-attest snp measure`)"
+    elif name in VMSA_PROFILES:
+        hint = f"{name} is for SEV-ES guests (`sev-attest measure`)"
+    words = f"no VMSA profile {name!r}: {', '.join(known)}"
+    return Unsupported(words, check="vmsa.profile", hint=hint)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmsaProfile:
     """How a VMM sets up its vCPUs: one of :data:`VMSA_PROFILES`, and the CPU model they show.
@@ -175,8 +186,7 @@ class VmsaProfile:
     def __post_init__(self) -> None:
         """Raise Unsupported for an unknown profile, or one of QEMU's without a CPU model."""
         if self.name not in self.layouts:
-            known = ", ".join(self.layouts)
-            raise Unsupported(f"no VMSA profile {self.name!r}: {known}", check="vmsa.profile")
+            raise unknown_profile(self.name, self.layouts)
         if self.cpu is None and self.needs_cpu(self.name):
             raise Unsupported(f"VMSA profile {self.name} needs a CPU model", check="vmsa.cpu")
 

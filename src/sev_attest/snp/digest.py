@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sev_attest.errors import NotAttestable, Unsupported
 from sev_attest.guest.firmware import Source
 from sev_attest.guest.spec import MAX_VCPUS, SNP_LAYOUTS
-from sev_attest.guest.vmsa import VmsaPages
+from sev_attest.guest.vmsa import VmsaPages, unknown_profile
 from sev_attest.snp.firmware import Section, SnpFirmware, Svsm
 from sev_attest.snp.pages import (
     NO_CONTENTS,
@@ -97,8 +97,7 @@ class SnpGuest:
         or a section that the VMM does not know.
         """
         if self.layout not in SNP_LAYOUTS:
-            known = ", ".join(SNP_LAYOUTS)
-            raise Unsupported(f"no VMSA profile {self.layout!r}: {known}", check="vmsa.profile")
+            raise unknown_profile(self.layout, SNP_LAYOUTS)
         if self.firmware.svsm != (self.layout in _SVSM):
             needs = "is for an SVSM" if self.layout in _SVSM else "does not start from an SVSM"
             raise Unsupported(f"VMSA profile {self.layout} {needs}", check="svsm.layout")

@@ -81,7 +81,8 @@ class _Image(NamedTuple):
         stream(source, consume)
         if hasher.rest:
             reason = f"{ends.size} bytes are not whole pages of {PAGE_SIZE}"
-            raise MalformedInput(structure, "length", reason)
+            hint = "is it an OVMF image?" if structure == "firmware" else ""
+            raise MalformedInput(structure, "length", reason, hint=hint)
         return cls(ends.footer(), hasher.contents)
 
     def after(self, digest: bytes, address: int) -> bytes:

@@ -85,7 +85,7 @@ class SnpReportOptions(Options, title="What is known of an SEV-SNP guest"):
 def command(*, launch: LaunchOptions, guest: SnpReportOptions, output: OutputOptions) -> None:
     """List known weaknesses of SEV platforms, and which of them affect a launch.
 
-    The first line says when the list was last checked; later ones are not in it.
+    The first line says when the list was last checked; what was published later is not in it.
 
     Without options, all are listed. With what is known of a launch: those that affect it, those
     that attestation cannot show, and those that do not. An option that is left out is unknown. No

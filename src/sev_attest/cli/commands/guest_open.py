@@ -1,5 +1,6 @@
 """``sev-attest guest open``."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,9 @@ class KeptOptions(Options, title="What it was sealed for"):
     def open(self, sealed: SealedSecrets) -> dict[str, bytes]:
         """Open the secrets; raises OSError, MalformedInput, NotVerified."""
         folder = kept_folder(self.kept, sealed.challenge)
+        if None in (self.key, self.report, self.challenge) and not folder.is_dir():
+            words = "what `guest request` keeps is not here; --kept names its folder"
+            raise FileNotFoundError(errno.ENOENT, words, str(folder))
         key, report = self.key or str(folder / KEY), self.report or str(folder / REPORT)
         with reading(key):
             private = TransportPrivateKey.from_json(read_document(key, "transport private key"))

@@ -150,7 +150,7 @@ def rotate(
 def reset(*, confirm: ConfirmOptions, device: DeviceOptions, output: OutputOptions) -> None:
     """Reset the platform's keys and owner.
 
-    It then is as it left the factory. No SEV guest may run.
+    The platform is then as it left the factory. No SEV guest may run.
     """
     from sev_attest.host.certificates import require_no_guests
 

@@ -99,7 +99,9 @@ def init(*, ledger: LedgerOptions, output: OutputOptions) -> None:
     if output.as_json:
         render.document("ledger init", ok=True, ledger=place, head=str(head))
     elif output.text:
-        terminal.say(f"OK: the ledger {render.one_line(place)} has {head.count} events")
+        terminal.say(
+            f"OK: the ledger {render.one_line(place)} has {render.count(head.count, 'event')}"
+        )
 
 
 @command.command(
@@ -217,7 +219,7 @@ def expire(*, ledger: LedgerOptions, output: OutputOptions) -> None:
     if output.as_json:
         render.document("ledger expire", ok=True, expired=count)
     elif output.text:
-        terminal.say(f"OK: {count} sessions expired")
+        terminal.say(f"OK: {render.count(count, 'session')} expired")
 
 
 @command.command(
@@ -278,7 +280,8 @@ def prune(*, before: datetime, place: str, ledger: LedgerOptions, output: Output
             head=str(head),
         )
     elif output.text:
-        told = f"removed {done.sessions} sessions ({done.removed} events)"
+        sessions = render.count(done.sessions, "session")
+        told = f"removed {sessions} ({render.count(done.removed, 'event')})"
         terminal.say(f"OK: {told}; head {head}" if files else "OK: there was nothing to remove")
 
 
@@ -345,7 +348,7 @@ def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: Out
     if output.as_json:
         render.document("ledger export", ok=True, files=[place], head=str(head))
     elif output.text:
-        told = f": {head.count} events" if output.verbose else ""
+        told = f": {render.count(head.count, 'event')}" if output.verbose else ""
         click.echo(f"wrote {render.one_line(place)}{told}")
 
 

@@ -82,6 +82,8 @@ def command(
 ) -> None:
     """Compute the launch digest of a guest, or with --tik the measurement to expect.
 
+    It is that of an SEV or SEV-ES guest; for SEV-SNP, see `snp measure`.
+
     --num-cpus takes a range (1-64) too, and then prints a digest for each count. Keep a
     measurement to yourself: a host that knows it can report it as its own. The firmware itself is
     needed: its SHA-256 is not enough, because the digest continues where that hash ends.
@@ -150,7 +152,7 @@ def _manifest(
     if output.as_json:
         render.document("measure", ok=True, manifest=place, digests=count)
     elif output.text:
-        click.echo(f"wrote {render.one_line(place)}: {count} digests")
+        click.echo(f"wrote {render.one_line(place)}: {render.count(count, 'digest')}")
 
 
 def _print_table(

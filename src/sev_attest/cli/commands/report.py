@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     examples=(("sev-attest report verify vm1.report host.chain --nonce AAAAAAAAAAAAAAAAAAAAAA=="),),
 )
 def command() -> None:
-    """Attestation reports: the digest and policy of a running guest, signed by its platform."""
+    """SEV, SEV-ES: reports of a running guest's digest and policy, signed by its platform.
+
+    Reports of SEV-SNP guests are verified by `snp verify`.
+    """
 
 
 @command.command(

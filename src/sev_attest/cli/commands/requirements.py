@@ -158,7 +158,8 @@ def _lines(found: Requirements, now: datetime, *, verbose: bool) -> Iterator[str
     for launch in facts["launches"]:
         end = f"expires {launch['expires']}" if launch["expires"] else "no end"
         end = "EXPIRED" if launch["expired"] else end
-        line = f"launch {launch['name']}: {len(launch['digests'])} digests, {end} {launch['note']}"
+        digests = render.count(len(launch["digests"]), "digest")
+        line = f"launch {launch['name']}: {digests}, {end} {launch['note']}"
         yield line.rstrip()
         if verbose:
             for digest, words in launch["digests"].items():

@@ -90,7 +90,7 @@ def build(
             "secret build", ok=True, files=paths, size=len(packet.payload), notes=[note]
         )
     elif output.text:
-        click.echo(f"wrote {len(secrets)} secrets, {len(packet.payload)} bytes")
+        click.echo(f"wrote {render.count(len(secrets), 'secret')}, {len(packet.payload)} bytes")
         if output.verbose:
             for path, _ in made:
                 click.echo(f"wrote {render.one_line(str(path))}")

@@ -120,7 +120,8 @@ def command(
 ) -> None:
     """Make the session for one launch on the platform of CHAIN (as INPUT of `verify`).
 
-    With --connect, the host is asked for its chain.
+    For SEV and SEV-ES; SEV-SNP has no sessions, see `snp challenge`. With --connect, the host is
+    asked for its chain.
 
     Writes NAME_tik.bin and NAME_tek.bin (keep them from the host), NAME_godh.b64 and
     NAME_session.b64 (for the host) and NAME.launch.json (the record: no secret in it), and prints

@@ -147,7 +147,7 @@ def _manifest(
     if output.as_json:
         render.document("snp-measure", ok=True, manifest=place, digests=count)
     elif output.text:
-        click.echo(f"wrote {render.one_line(place)}: {count} digests")
+        click.echo(f"wrote {render.one_line(place)}: {render.count(count, 'digest')}")
 
 
 def _print_table(guest: SnpGuestOptions, counts: range, output: DigestOptions) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sev_attest.cli import render
 from sev_attest.cli.bundle import Command
 from sev_attest.cli.evidence.keep import Kept
 from sev_attest.cli.inputs import FILE
@@ -154,7 +155,7 @@ def _commit(
 
 
 def _told(owner: SnpReleaseOptions, steps: SnpRelease, key: "TransportKey") -> str:
-    count = "1 secret" if steps.secret_count == 1 else f"{steps.secret_count} secrets"
+    count = render.count(steps.secret_count, "secret")
     return f"{count} sealed to the {key.kem.label} key of {steps.own.challenge.name}: {owner.out}"
 
 
