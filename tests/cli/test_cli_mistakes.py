@@ -35,7 +35,7 @@ def paths() -> list[tuple[tuple[str, ...], str]]:
     return [
         (path, one.opts[-1])
         for path, command in COMMANDS.items()
-        for one in command.get_params(click.Context(command))
+        for one in command.params
         if isinstance(one, click.Option) and one.type.name in ("file", "uri", "version", "date")
     ]
 

@@ -149,7 +149,7 @@ def test_a_file_that_exists_stays_and_nothing_is_written(
             "'no-debug,es' is no number: `sev-attest policy no-debug,es` prints it",
         ),
         ("--name vm1 chain api>=1.51", 2, "`sev-attest policy 'api>=1.51'` prints it"),
-        ("--name vm1 chain", 2, "'chain' is no number"),
+        ("--name vm1 chain", 2, "'chain' is a file, not a number"),
         ("--name vm1 5", 2, "no chain was given"),
         ("--name ../vm1 chain 5", 2, "cannot begin a file's name"),
         ("--name a/b chain 5", 2, "cannot begin a file's name"),

@@ -145,7 +145,7 @@ def test_help_keeps_within_the_terminal_and_breaks_no_word(
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_option_says_what_it_is_for(path: tuple[str, ...]) -> None:
     command = COMMANDS[path]
-    for one in command.get_params(click.Context(command)):
+    for one in command.params:
         assert not isinstance(one, click.Option) or one.help, one.opts
 
 

@@ -205,7 +205,7 @@ def test_one_bad_input_of_many_costs_one_line_in_its_place(many: list[str]) -> N
     for number, line in enumerate(lines):
         assert line.startswith("NOT READ: " if number == 20 else "OK: ")
         assert f"{number}.chain: " in line
-    assert ran.stderr == "error: chain each: 1 of 40 could not be read\n"
+    assert ran.stderr == "error: chain: 1 of 40 could not be read\n"
 
 
 judge = many_chains._judge

@@ -61,7 +61,7 @@ class HostOptions(ConnectOptions, title="The host"):
         if not self.live:
             return
         if self.domain is None and not is_qmp(self.connect):
-            yield usage("--connect needs --domain (but for QMP)")
+            yield usage("--connect needs --domain (except for QMP)")
         if beside:
             yield usage(f"{', '.join(beside)} cannot be combined with --connect or --domain")
 
