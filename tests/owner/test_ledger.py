@@ -852,7 +852,7 @@ def test_a_ledger_that_others_could_replace_is_refused(place: Path, name: str) -
     assert sorted(place.parent.rglob("*")) == before
 
 
-@pytest.mark.parametrize("whose", ["file", "log", "folder", "folder above", "link"])
+@pytest.mark.parametrize("whose", ["file", "log", "folder", "folder above", "root", "link"])
 def test_what_another_user_owns_on_the_way_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
@@ -866,6 +866,7 @@ def test_what_another_user_owns_on_the_way_is_refused(
         "log": inner / "ledger-wal",
         "folder": inner,
         "folder above": place.parent,
+        "root": Path("/"),
         "link": link,
     }[whose]
     true_lstat = os.lstat

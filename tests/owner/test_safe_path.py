@@ -51,9 +51,21 @@ def test_a_folder_is_never_made_in_the_place_of_a_file(tmp_path: Path) -> None:
         check_folders(str(tmp_path / "file" / "new"), make=True)
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="too long"):
-        check_folders(str(tmp_path / ("x" * 300)), make=True)
+def test_a_folder_that_cannot_be_made_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(PermissionError):
+        check_folders(str(tmp_path / "new"), make=True)
+
+
+def test_nothing_is_made_for_a_program_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        check_program(str(tmp_path / "new" / "program"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_new_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
