@@ -7,11 +7,13 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import sev_attest
+from sev_attest._lazy import import_when_used
 from sev_attest.cli.main import _COMMANDS
 from sev_attest.guest.spec import SNP_LAYOUTS, VMSA_PROFILES
 from sev_attest.guest.vmsa import _DIFFERENCES
@@ -119,22 +121,20 @@ MODULE = "quopri"
 """A module that nothing else here imports."""
 
 
-def test_a_module_that_is_imported_when_used_is_imported_by_its_first_attribute() -> None:
-    code = f"""
-from sev_attest._lazy import import_when_used
-import_when_used({MODULE!r})
-import {MODULE} as before
-from sev_attest._lazy import sys
-assert "binascii" not in vars(before)
-assert not hasattr(before, "missing")
-from {MODULE} import decodestring
-import {MODULE} as after
-assert after is not before and after.__file__
-assert decodestring is before.decodestring is after.decodestring
-import_when_used({MODULE!r})
-assert sys.modules[{MODULE!r}] is after
-"""
-    assert imported(code) == set()
+def test_a_module_that_is_imported_when_used_is_imported_by_its_first_attribute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, MODULE, raising=False)
+    import_when_used(MODULE)
+    before = import_module(MODULE)
+    assert "decodestring" not in vars(before)
+    assert not hasattr(before, "missing")
+    after = import_module(MODULE)
+    assert after is not before
+    assert after.__file__
+    assert before.decodestring is vars(after)["decodestring"]
+    import_when_used(MODULE)
+    assert sys.modules[MODULE] is after
 
 
 def test_click_s_import_of_inspect_waits_until_help_is_shown() -> None:
