@@ -24,7 +24,7 @@ _INSTRUCTIONS = tuple(f"{shell}_complete" for shell in SHELLS)
 _FISH_SPLIT = "string split"
 _SECONDS = 0.5
 _MOST = 1000
-_WORD = re.compile(r"[A-Za-z0-9_.+:@%/-]+")
+_WORD = r"[A-Za-z0-9_.+:@%/-]+"
 """Names that no shell takes for more than a word."""
 
 
@@ -121,8 +121,8 @@ def sessions(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
         return []
     with suppress(SevAttestError, OSError):
         found = recent_names(place or default_path(), _MOST, _SECONDS)
-        fitting = (name for name in found if name.startswith(incomplete) and _WORD.fullmatch(name))
-        return [*dict.fromkeys(fitting)]
+        fitting = (name for name in found if name.startswith(incomplete))
+        return [*dict.fromkeys(name for name in fitting if re.fullmatch(_WORD, name))]
     return []
 
 

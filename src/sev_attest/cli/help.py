@@ -29,8 +29,8 @@ _MOST = 5
 _WHOLE = 1000
 _LONGEST = 64
 _HYPHEN = "\N{NON-BREAKING HYPHEN}"
-_CHOICES = re.compile(r"\[(\S+\|\S+)\]$")
-_SHELL_WORD = re.compile(r"(?:'[^']*'|\"[^\"]*\"|\S)+")
+_CHOICES = r"\[(\S+\|\S+)\]$"
+_SHELL_WORD = r"(?:'[^']*'|\"[^\"]*\"|\S)+"
 
 
 def _choose_color(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -172,7 +172,7 @@ class Helpful(click.Command):
             with formatter.section("Examples"):
                 width = formatter.width - formatter.current_indent
                 for example in self.examples:
-                    words = _with_values(_SHELL_WORD.findall(example), width // 2)
+                    words = _with_values(re.findall(_SHELL_WORD, example), width // 2)
                     lines = terminal.folded(words, width, indent="    ", end=" \\")
                     for line in lines.split("\n"):
                         formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
@@ -257,7 +257,7 @@ def _joined(text: str) -> str:
 
 def _short(name: str, text: str) -> tuple[str, str]:
     """Return a row of a table; a long list of choices moves from its first to its second column."""
-    choices = _CHOICES.search(name)
+    choices = re.search(_CHOICES, name)
     if choices is None or len(name) <= _COLUMN:
         return name, text
     name = f"{name[: choices.start()]}NAME"

@@ -28,7 +28,7 @@ _CHECK_WIDTH = 26
 _NEWEST_API = (1, 255)
 _SNP_ONE = 1 << 17
 """Bit 17 of every policy of SEV-SNP is one (AMD 56860, "Guest Policy")."""
-_MARK = re.compile("[\u2022\u2b11](\u0337|\u0338)?")
+_MARK = "[\u2022\u2b11](\u0337|\u0338)?"
 _COLORS = {"ok": "green", "FAIL": "red", "-": "yellow"}
 _DIFF = {"-": "red", "+": "green", "@": "cyan"}
 LEGEND = " • = self signed, ⬑ = signs, •̷ = invalid self sign, ⬑̸ = invalid signs"
@@ -150,7 +150,7 @@ def steps(
 def tree(chain: "Chain", held: AbstractSet[str]) -> None:
     """Print a chain as :func:`chain_tree` draws it."""
     for line in chain_tree(chain, held):
-        terminal.echo(_MARK.sub(_painted, line))
+        terminal.echo(re.sub(_MARK, _painted, line))
 
 
 def _painted(mark: re.Match[str]) -> str:

@@ -24,7 +24,7 @@ _LABELS = {
     "note": "yellow",
 }
 # A command to be copied stays whole: in backquotes, or from its name to the end of the line.
-_WORD = re.compile(r"`[^`]*`\S*|sev-attest .*|\S+")
+_WORD = r"`[^`]*`\S*|sev-attest .*|\S+"
 _INDENT = "  "
 _NARROW = 20
 
@@ -105,7 +105,7 @@ def wrapped(text: str, width: int) -> str:
 
     A longer word, and a command that somebody may copy, stay in one piece.
     """
-    return folded(_WORD.findall(text), width)
+    return folded(re.findall(_WORD, text), width)
 
 
 def folded(words: Iterable[str], width: int, *, indent: str = _INDENT, end: str = "") -> str:

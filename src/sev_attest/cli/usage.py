@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from sev_attest.errors import Failure, Unsupported
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 
 
 class UsageErrors(Unsupported):
@@ -26,7 +26,7 @@ def usage(message: str, *, hint: str = "") -> Unsupported:
 
 def name_errors(name: str) -> Iterator[Unsupported]:
     """Yield an error for a name that files' names cannot begin with."""
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         yield Unsupported(
             f"--name {name!r} cannot begin a file's name: letters, digits and _ . + - can",
             check="name",

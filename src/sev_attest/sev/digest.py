@@ -29,7 +29,7 @@ class MeasuredRange(NamedTuple):
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MeasuredGuest:
     """What is measured of a guest: firmware, kernel hashes, vCPU pages.
 

@@ -31,7 +31,7 @@ MISMATCH = "Measurement does not match, VM is not trustworthy"
 _SEAL = Seal("verify_launch()")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class VerifiedLaunch:
     """A launch with the measurement that its owner expects. Only :func:`verify_launch` makes one.
 

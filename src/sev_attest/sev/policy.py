@@ -11,7 +11,7 @@ from sev_attest.errors import MalformedInput, Unsupported
 from sev_attest.sev.spec import RESERVED_POLICY, PolicyBit
 
 _MAX = 0xFFFF_FFFF
-_MIN_API = re.compile(r"api>=([0-9]{1,3})\.([0-9]{1,3})")
+_MIN_API = r"api>=([0-9]{1,3})\.([0-9]{1,3})"
 
 BITS = {
     PolicyBit.NODBG: (
@@ -138,7 +138,7 @@ def compose(names: Iterable[str]) -> GuestPolicy:
     value = 0
     for given in names:
         name = given.strip().lower()
-        api = _MIN_API.fullmatch(name)
+        api = re.fullmatch(_MIN_API, name)
         if name in by_name:
             value |= by_name[name]
         elif api and all(int(part) <= 0xFF for part in api.groups()):  # noqa: PLR2004 - a byte
