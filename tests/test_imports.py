@@ -158,6 +158,13 @@ def test_no_command_needs_inspect(tmp_path: Path) -> None:
     imported(code, "validate", *launch_options(tmp_path), "--ledger", "none")
 
 
+def test_logging_s_import_of_traceback_waits_too() -> None:
+    # pyasn1 imports logging. traceback alone imports textwrap.
+    code = "import sev_attest.__main__, sev_attest.cli.main, sev_attest.cli.commands.snp_verify"
+    lacks = "if 'textwrap' in sys.modules: sys.exit(9)"
+    assert imported(f"{code}\n{lacks}") == {"cryptography", "logging"}
+
+
 RUN = """
 from sev_attest.cli import exits, main
 code = exits.run(main.cli, sys.argv[1:])
