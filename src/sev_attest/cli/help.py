@@ -45,7 +45,7 @@ class Option(click.Option):
     def __init__(self, *arguments: object, help: str = "", **settings: object) -> None:  # noqa: A002
         """Take click's own settings."""
         super().__init__(*arguments, **settings)  # type: ignore[arg-type] # click's own settings
-        self.help = help or None
+        self.help: str | None = help or None
 
 
 def _show_help(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
