@@ -110,7 +110,7 @@ def _verdict(evidence: Evidence, claims: list[Claim], *, insecure: bool) -> SevA
     if wrong:
         words = "; ".join(f"{one.check}: {one.why}" for one in wrong[:_SHOWN])
         message = f"{_counted(wrong)} not hold: {words}"
-        hint = "do not rely on this file, unless something was given that is not its verdict's; "
+        hint = "do not rely on this file, unless you gave something of another verdict; "
         hint += "a root that is not AMD's is named with --trust-root"
         return NotVerified(message, check="evidence.claims", hint=hint)
     if not evidence["ok"]:
