@@ -82,7 +82,7 @@ def command(
 ) -> None:
     """Compute the launch digest of a guest, or with --tik the measurement to expect.
 
-    It is that of an SEV or SEV-ES guest; for SEV-SNP, see `snp measure`.
+    For SEV and SEV-ES; for SEV-SNP, see `snp measure`.
 
     --num-cpus takes a range (1-64) too, and then prints a digest for each count. Keep a
     measurement to yourself: a host that knows it can report it as its own. The firmware itself is
