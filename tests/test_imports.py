@@ -153,7 +153,7 @@ sys.stdout = sys.__stdout__
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="its dataclasses needs inspect")
-def test_no_command_needs_inspect(tmp_path: Path) -> None:
+def test_a_launch_is_validated_without_inspect(tmp_path: Path) -> None:
     code = f"import sev_attest.__main__{RUN}if 'ast' in sys.modules: sys.exit(9)"
     imported(code, "validate", *launch_options(tmp_path), "--ledger", "none")
 

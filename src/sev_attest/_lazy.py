@@ -1,7 +1,7 @@
 """What is imported on first use (PEP 562).
 
 The public names of packages: commands import modules directly, so that checking a measurement does
-not load OpenSSL. And modules that others import, but that no command may need.
+not load OpenSSL. And modules of others that most commands never use.
 """
 
 import sys
@@ -30,7 +30,7 @@ def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
 
 
 def import_when_used(name: str) -> None:
-    """Have a module imported when an attribute of it is first read, whoever imports it before.
+    """Delay the import of a module until one of its attributes is read, whoever imports it.
 
     For the command line only: a library leaves ``sys.modules`` alone.
     """

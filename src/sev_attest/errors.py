@@ -11,7 +11,8 @@ exit   meaning
 3      refused because the result would not be secure
 4      the guest is configured so that it cannot be attested
 5      the guest or the session is in the wrong state
-6      input that cannot be read or is malformed
+6      input that cannot be read or is malformed, a file that cannot be written, or a
+       worker process that ended early
 =====  ==========================================================================
 """
 

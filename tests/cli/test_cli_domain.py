@@ -224,7 +224,7 @@ def test_what_is_no_domain_gets_one_clear_line(
     ("arguments", "code", "words"),
     [
         ("check nowhere.xml", 6, "nowhere.xml: No such file or directory"),
-        ("check keys", 6, "keys: this is a folder, and a file is needed"),
+        ("check keys", 6, "keys: this is a folder, not a file"),
         ("check clean.xml --session nowhere", 6, "nowhere.launch.json: No such file"),
         ("check clean.xml --session bad", 6, "bad.launch.json: launch record: this is not JSON"),
         ("check clean.xml --qemu new", 2, "'new' is not a version (9.0, or 11.3.0)"),

@@ -479,19 +479,19 @@ def test_a_launch_that_does_not_verify_again_is_held_to_nothing(
     assert claims["launch.measurement"]["agrees"] is False
     assert claims["requirements"]["found"] is None
     assert claims["requirements"]["why"] == (
-        "they are asked of what verifies, and that was not verified again"
+        "they were not judged: the launch or report did not verify again"
     )
     assert claims["requirements"]["needed"] is True
 
 
-def test_a_refusal_before_the_requirements_asks_them_not_again(
+def test_requirements_that_a_refusal_did_not_reach_are_not_judged(
     owning: test_cli_owner.Desk,
 ) -> None:
     found = required(owning, firmware=test_cli_owner.OTHER, code=1)
     assert found["requirements"]["met"] is None
     claim = judged(owning.run, code=1)["requirements"]
     assert (claim["claimed"], claim["found"]) == (None, None)
-    assert claim["why"] == "they were not asked: something else failed before"
+    assert claim["why"] == "they were not judged: something else failed first"
     assert claim["needed"] is False
 
 

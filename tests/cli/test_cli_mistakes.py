@@ -80,9 +80,9 @@ def test_a_folder_that_is_missing_is_named(run: Run, files: Path, line: str, fol
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        ("certs split chain --out chain", "chain: this is no folder, and one is needed"),
-        ("vmsa show folder", "folder: this is a folder, and a file is needed"),
-        ("firmware folder", "folder: this is a folder, and a file is needed"),
+        ("certs split chain --out chain", "chain: this is not a folder"),
+        ("vmsa show folder", "folder: this is a folder, not a file"),
+        ("firmware folder", "folder: this is a folder, not a file"),
     ],
 )
 def test_a_folder_is_told_from_a_file(run: Run, files: Path, line: str, error: str) -> None:

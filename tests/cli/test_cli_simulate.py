@@ -418,7 +418,7 @@ def test_a_session_of_another_platform_or_policy_is_refused(run: Run, here: Path
         (["--firmware", "empty", "--fault", "wrong-firmware-byte"], 4, "the firmware's size"),
         (["--firmware", "bare"], 4, "guest firmware has no hashes table GUID"),
         (["--firmware", "nowhere"], 6, "nowhere: No such file or directory"),
-        (["--firmware", "host"], 6, "host: this is a folder, and a file is needed"),
+        (["--firmware", "host"], 6, "host: this is a folder, not a file"),
         (["--kernel", "/dev/zero"], 6, "/dev/zero: image: more than 8388608 bytes"),
         (["--cpu-model-name", "Opteron"], 2, "'Opteron' is not one of the CPU models EPYC, "),
         (["--num-cpus", "0"], 2, "0 is not in 1..4096"),
@@ -528,7 +528,7 @@ def test_a_domain_with_an_unknown_cpu_is_refused_in_words(run: Run, here: Path) 
         (("header", "large"), 4, "16400 bytes do not fit into the secret area of 3072"),
         (("header", "payload"), 5, "LAUNCH_SECRET: 11 BAD_MEASUREMENT"),
         (("-", "-"), 2, "only one input can be standard input"),
-        (("header", "host"), 6, "host: this is a folder, and a file is needed"),
+        (("header", "host"), 6, "host: this is a folder, not a file"),
     ],
 )
 def test_a_packet_that_is_none_is_refused_in_words(

@@ -72,23 +72,27 @@ def test_one_secret_is_one(run: Run, asked: Path) -> None:
     assert "; 1 secret was sealed to the x25519 key of vm1 (" in found["summary"]
 
 
+def without_report_data(evidence: Any) -> None:
+    evidence["report"].update(report_data=None)
+    evidence["checks"] = [one for one in evidence["checks"] if one["id"] != "snp.report-data"]
+
+
 FORGERIES: dict[str, Callable[[Any], object]] = {
-    "no report data": lambda e: e["report"].update(report_data=None),
-    "no report": lambda e: e.update(report=None, checks=[]),
-    "a refusal": lambda e: e["requirements"].update(launch="db"),
-    "an event": lambda e: e["ledger"][2].update(kind="closed"),
+    "snp.report-data": without_report_data,
+    "snp.report.signature": lambda e: e.update(report=None, checks=[]),
+    "requirements": lambda e: e["requirements"].update(launch="db"),
+    "ledger.events": lambda e: e["ledger"][2].update(kind="closed"),
 }
+"""By the claim that differs then."""
 
 
-@pytest.mark.parametrize("change", FORGERIES.values(), ids=FORGERIES)
-def test_forged_evidence_of_a_release_is_refused(
-    run: Run, asked: Path, change: Callable[[Any], object]
-) -> None:
+@pytest.mark.parametrize("check", FORGERIES)
+def test_forged_evidence_of_a_release_is_refused(run: Run, asked: Path, check: str) -> None:
     found = saved(run(*RELEASE, *TO, *EVIDENCE), 0)
-    change(found)
-    found["checks"] = [one for one in found["checks"] if one["id"] != "snp.report-data"]
+    FORGERIES[check](found)
     Path("e.json").write_text(json.dumps(found))
-    again(run, "--requirements", "owner.toml", code=1)
+    claims = again(run, "--requirements", "owner.toml", code=1)
+    assert claims[check]["agrees"] is False
 
 
 def test_a_release_without_requirements_is_none(run: Run, asked: Path) -> None:
@@ -293,7 +297,6 @@ def test_hostile_text_of_a_release_stays_text(run: Run, asked: Path) -> None:
     assert "Evidence of <code>sev-attest snp release</code>" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;\\x202e\\x9b2J" in page
     assert "&lt;img src=x onerror=alert(1)&gt;\\x202e.bin" in page
-    assert not {"<script", "<img", "\u202e", "\x9b"} & {page[i : i + n] for n in (1, 4, 7)
-                                                        for i in range(len(page))}  # fmt: skip
+    assert not [text for text in ("<script", "<img", "\u202e", "\x9b") if text in page]
     assert run("evidence", "show", "e.json", "--output", "again.html").code == 0
     assert Path("again.html").read_text(encoding="utf-8") == page

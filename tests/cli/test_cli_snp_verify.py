@@ -146,10 +146,7 @@ def test_quiet_prints_nothing_and_verbose_every_step(run: Run, files: Path) -> N
 
 def test_debug_and_the_host_s_own_reports_are_said(run: Run, files: Path) -> None:
     ran = run("snp", "verify", "debug.bin", "certs", *ROOT)
-    assert verified(
-        ran,
-        f"{VERIFIED}: Milan, VCEK, VMPL asked for by the host",
-    )
+    assert verified(ran, f"{VERIFIED}: Milan, VCEK, VMPL asked for by the host")
     assert {f"note: {snp_fields.DEBUG}", f"note: {snp_expected.HOST}"} <= {*ran.notes}
     ran = run("snp", "verify", "debug.bin", "certs", *ROOT, "--report-data", bytes(64).hex())
     assert (ran.code, ran.lines[0][:41]) == (1, "NOT VERIFIED: the host asked for this rep")

@@ -189,7 +189,7 @@ def test_a_signed_cek_or_another_oca_takes_the_place_of_the_chain_s(
         ("chain --cek nowhere", 6, "nowhere: No such file"),
         ("chain --ca single/ask.cert", 6, "single/ask.cert: chain ark: this is ASK; one ARK"),
         ("chain --trust-root single/ask.cert", 6, "there is no ARK certificate in this file"),
-        ("chain --trust-root single", 6, "single: this is a folder, and a file is needed"),
+        ("chain --trust-root single", 6, "single: this is a folder, not a file"),
         ("chain --trust-root large", 6, "large: root: more than 1048576 bytes"),
         ("large", 6, "large: chain: more than 1048576 bytes"),
         ("notbase64", 6, "notbase64: chain base64 at byte 0x4: not base64: character '*'"),

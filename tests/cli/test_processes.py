@@ -50,7 +50,9 @@ def leave(number: int) -> int:
 
 
 def broken(number: int) -> int:
-    return 1 // (40 - number) * 0 + number
+    if number == 40:
+        raise ValueError
+    return number
 
 
 def large(_number: int) -> str:
@@ -63,7 +65,7 @@ def lost(number: object, what: str) -> Any:
 
 
 def killed(*numbers: int) -> list[object]:
-    return [f"{number}: a process of this command was killed (signal 9)" for number in numbers]
+    return [f"{number}: a worker process was killed (signal 9)" for number in numbers]
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +122,7 @@ def test_a_process_that_ends_early_says_nothing_and_loses_its_chunk(
     found = list(in_order(work, range(48), lost))
     code = 3 if work is leave else 1
     assert found[:32] == [*range(32)]
-    assert found[32] == f"32: a process of this command ended early (exit code {code})"
+    assert found[32] == f"32: a worker process ended early (exit code {code})"
     assert len(found) == 48
     assert capfd.readouterr() == ("", "")
 
@@ -133,7 +135,7 @@ def test_a_process_that_cannot_be_started_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(OSError, match="no more processes") as raised:
         list(in_order(double, range(64), lost))
-    assert raised.value.filename == "a process of this command"
+    assert raised.value.filename == "a worker process"
 
 
 def test_a_child_sends_each_chunk_and_lets_signals_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +225,7 @@ def _fatal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(many_chains, "_judge", fatal)
 
 
-WHAT = "a process of this command was killed (signal 9)"
+WHAT = "a worker process was killed (signal 9)"
 AGAIN = "hint: verify those again; if memory ran out, fewer at a time\n"
 
 

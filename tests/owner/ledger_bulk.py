@@ -9,9 +9,10 @@ from typing import Any
 
 import psycopg
 
+from sev_attest._encoding import to_base64
 from sev_attest.owner.ledger import Head, Ledger
 from sev_attest.owner.ledger.step import INSERT_EVENT, UPDATE_HEAD
-from sev_attest.owner.ledger.story import EMPTY, LedgerEntry, applied, event_hash, to_json, to_text
+from sev_attest.owner.ledger.story import EMPTY, LedgerEntry, applied, event_hash, to_json
 
 MEASUREMENT = bytes(range(48))
 _SESSION = (
@@ -21,7 +22,7 @@ _EVENT = "seq, time, session_id, kind, detail, previous, hash"
 _BEGIN = datetime(2026, 1, 1)  # noqa: DTZ001 - UTC, as the text says
 _PER_SECOND = 100
 _CREATED: dict[str, object] = {"expires": None, "note": "", "root": "AMD Milan"}
-_MEASURED: dict[str, object] = {"measurement": to_text(MEASUREMENT)}
+_MEASURED: dict[str, object] = {"measurement": to_base64(MEASUREMENT)}
 
 
 def name_of(number: int) -> str:

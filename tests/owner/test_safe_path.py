@@ -1,3 +1,5 @@
+"""owner/_safe_path.py: paths as text, and which of them others could change."""
+
 import os
 from pathlib import Path
 

@@ -332,7 +332,7 @@ def test_every_flipped_bit_that_a_platform_s_signatures_cover_is_refused(
 @pytest.mark.usefixtures("remembered")
 @pytest.mark.parametrize(
     ("platform", "name"),
-    [*((4096, name) for name in LINKS), (2048, "cek")],  # a shape's own is the CEK's signature
+    [*((4096, name) for name in LINKS), (2048, "cek")],  # 2048 bits change that signature
     indirect=["platform"],
     ids=[*LINKS, "cek-of-naples"],
 )

@@ -88,7 +88,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> tuple[int, list[
         where = error.filename or "standard output"
         words = error.strerror or error
         if isinstance(error, IsADirectoryError):
-            words = "this is a folder, and a file is needed"
+            words = "this is a folder, not a file"
         return INPUT_ERROR, [Failure("io", f"{where}: {words}")]
     # Only the type and the place: a message may quote input, and input may be a key.
     trace = error.__traceback__

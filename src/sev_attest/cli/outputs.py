@@ -34,6 +34,7 @@ _PREFIX = ".sev-attest."
 _OLD = ".old"
 _RANDOM = 4
 """Random bytes of a hidden name."""
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR)
 _REPLACE = "choose another name, or --force (which replaces files, but no folder)"
 _OURS = re.compile(rf"{re.escape(_PREFIX)}[a-z0-9_]{{8}}(?P<old>{re.escape(_OLD)})?")
 
@@ -41,8 +42,6 @@ _OURS = re.compile(rf"{re.escape(_PREFIX)}[a-z0-9_]{{8}}(?P<old>{re.escape(_OLD)
 class FileExists(SevAttestError):
     """A file of this name exists already."""
 
-
-_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR)
 
 Place = str | os.PathLike[str]
 """Where a file goes."""
@@ -171,7 +170,7 @@ def _named(error: OSError, path: str) -> OSError:
     """Return the error for the file that was asked for, not for the temporary one."""
     words = error.strerror
     if error.errno in _NO_FOLDER:
-        words = f"there is no folder {os.path.dirname(path)}"
+        words = f"there is no folder {os.path.dirname(path) or os.curdir}"
     return OSError(error.errno, words, path)
 
 
@@ -273,8 +272,7 @@ def make_folder(folder: "Path", *, mode: int = 0o777) -> bool:
         folder.mkdir(mode=mode)
     except FileExistsError:
         if not folder.is_dir():
-            words = "this is no folder, and one is needed"
-            raise NotADirectoryError(errno.ENOTDIR, words, str(folder)) from None
+            raise NotADirectoryError(errno.ENOTDIR, "this is not a folder", str(folder)) from None
         return False
     except OSError as error:
         raise _named(error, str(folder)) from None

@@ -45,7 +45,7 @@ def in_order(
     try:
         pipes = []
         # A child has the parent's handlers until it lets go of them.
-        with running.held(), reading("a process of this command"):
+        with running.held(), reading("a worker process"):
             for first in range(count):
                 receiver, sender = context.Pipe(duplex=False)
                 part = chunks[first::count]
@@ -74,7 +74,7 @@ def _end_of(process: "BaseProcess") -> str:
     process.join()
     code = process.exitcode or 0
     how = f"was killed (signal {-code})" if code < 0 else f"ended early (exit code {code})"
-    return f"a process of this command {how}"
+    return f"a worker process {how}"
 
 
 def serve(

@@ -1,10 +1,9 @@
 """Rules for what only SEV-SNP's ``<launchSecurity>`` has: ID block, ID authentication, keys."""
 
 import re
-from binascii import b2a_base64
 from collections.abc import Iterator
 
-from sev_attest._encoding import from_base64
+from sev_attest._encoding import from_base64, to_base64
 from sev_attest.domain_xml.launch_security import SNP_BLOB_SIZES, has_author_key, id_block_policy
 from sev_attest.domain_xml.rule import LIBVIRT, Severity, Subject, Violation, rule
 from sev_attest.domain_xml.xml import Edit, Element
@@ -61,9 +60,8 @@ def _not_base64(subject: Subject) -> Iterator[Violation]:
             what = f"<{name}> is not base64; libvirt passes it on unchanged"
             yield Violation(element, what, f"{SNP_BLOB_SIZES[name]} bytes in base64")
         elif _padded(element) and not _given(subject, name):
-            text = b2a_base64(data, newline=False).decode()
             what = f"<{name}> has blanks in its base64: QEMU refuses it"
-            edit = subject.document.set_text(element, text)
+            edit = subject.document.set_text(element, to_base64(data))
             yield Violation(element, what, "the base64 without blanks", (edit,))
 
 
@@ -155,7 +153,7 @@ def _other(subject: Subject) -> Iterator[Violation]:
         element = security.find(name)
         if element is None or _decoded(element) != data or _padded(element):
             what = f"<{name}> is not the one that was given"
-            edit = _put(subject, security, name, b2a_base64(data, newline=False).decode())
+            edit = _put(subject, security, name, to_base64(data))
             yield Violation(element or security, what, f"<{name}> as given", (edit,))
     if launch.kernel_hashes and not subject.domain.kernel_hashes:
         edit = subject.document.set_attribute(security, "kernelHashes", "yes")

@@ -31,4 +31,4 @@ SNP_LAYOUTS = {
     "qemu": "qemu-init2", "qemu-old": "qemu-legacy", "ec2": "ec2", "ec2-old": "ec2-old",
     "gce": "gce", "krun": "krun", "svsm": "svsm", "svsm-init2": "svsm-init2",
 }  # fmt: skip
-"""The same for SEV-SNP (:class:`SnpProfile`), and which vCPU state each name stands for."""
+"""The same for SEV-SNP (``SnpProfile``), and which vCPU state each name stands for."""

@@ -18,10 +18,10 @@ from sev_attest._encoding import (
     looks_like_text,
 )
 from sev_attest._snp import TABLE_CERTIFICATES
-from sev_attest.errors import MalformedInput, SevAttestError, reading
+from sev_attest.errors import MalformedInput, reading
 from sev_attest.snp.certificates import STRUCTURE as X509
 from sev_attest.snp.certificates import Certificate
-from sev_attest.snp.packaging import json_certificates
+from sev_attest.snp.packaging import json_certificates, sev_roles
 from sev_attest.snp.report import AttestationReport
 from sev_attest.snp.spec import REPORT_SIZE
 
@@ -155,15 +155,11 @@ def _other(data: bytes) -> MalformedInput | None:
 
 def _sev(data: bytes) -> MalformedInput | None:
     """Return the error for certificates of SEV: the CEK of a chip is not its VCEK."""
-    from sev_attest.sev.chain.packaging import read_contents
-
-    try:
-        found = read_contents(data).certificates
-    except SevAttestError:
+    roles = sev_roles(data)
+    if not roles:
         return None
-    names = ", ".join(dict.fromkeys(certificate.role for certificate in found))
     hint = "SEV-SNP needs the VCEK, or a VLEK, from AMD or the cloud provider"
-    if {certificate.role for certificate in found} <= {"ASK", "ARK"}:
+    if {*roles} <= {"ASK", "ARK"}:
         hint = "AMD's ASK and ARK have the same keys for SEV-SNP, and are built in: leave it out"
-    reason = f"these are certificates of SEV ({names}), not of SEV-SNP"
+    reason = f"these are certificates of SEV ({', '.join(roles)}), not of SEV-SNP"
     return MalformedInput(STRUCTURE, "format", reason, hint=hint)

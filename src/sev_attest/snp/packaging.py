@@ -90,7 +90,7 @@ def read_evidence(data: bytes) -> Evidence:
             return _json(data)
         return _binary(from_text(data, STRUCTURE) if looks_like_text(data) else data)
     except MalformedInput as error:
-        what = of_sev(data)
+        what = _of_sev(data)
         if what:
             reason = f"{what}; a report of SEV-SNP was expected"
             raise MalformedInput(STRUCTURE, "format", reason, hint=_SEV_HINT) from None
@@ -98,15 +98,22 @@ def read_evidence(data: bytes) -> Evidence:
         raise
 
 
-def of_sev(data: bytes) -> str:
-    """Return which material of SEV or SEV-ES this is, in words; "" for anything else."""
+def sev_roles(data: bytes) -> list[str]:
+    """Return the roles of the certificates of SEV that this is; none for anything else."""
     from sev_attest.sev.chain.packaging import read_contents
-    from sev_attest.sev.launch_info import read_report
 
     with suppress(SevAttestError):
-        roles = dict.fromkeys(one.role for one in read_contents(data).certificates)
-        if roles:
-            return f"these are certificates of SEV ({', '.join(roles)})"
+        return [*dict.fromkeys(one.role for one in read_contents(data).certificates)]
+    return []
+
+
+def _of_sev(data: bytes) -> str:
+    """Return which material of SEV or SEV-ES this is, in words; "" for anything else."""
+    from sev_attest.sev.launch_info import read_report
+
+    roles = sev_roles(data)
+    if roles:
+        return f"these are certificates of SEV ({', '.join(roles)})"
     with suppress(SevAttestError):
         if read_report(data).measurement is not None:
             return "this is the measurement of an SEV or SEV-ES launch"
@@ -154,7 +161,7 @@ def _hcl(data: bytes) -> Evidence:
 
 
 def _with_table(evidence: Evidence, table: bytes) -> Evidence:
-    """Add the contents of a certificate table; no bytes are none."""
+    """Add the contents of a certificate table, which may be missing: no bytes."""
     if not table:
         return evidence
     from sev_attest.snp.certificate_table import read_table

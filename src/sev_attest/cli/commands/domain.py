@@ -126,11 +126,9 @@ def prepare_command(
     place = options.output
     diff = [*prepared.diff(render.one_line(xml), render.one_line(place or "prepared"))]
     if place is not None:
-        from pathlib import Path
-
         from sev_attest.cli.outputs import write_all
 
-        write_all([(Path(place), prepared.xml)], force=options.force)
+        write_all([(place, prepared.xml)], force=options.force)
     elif not output.as_json:
         render.raw(prepared.xml)
     notes = [] if files is None else _notes(files, subject)

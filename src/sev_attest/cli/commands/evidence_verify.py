@@ -41,9 +41,9 @@ def command(
 
     Chains and SEV-SNP reports are verified up to AMD's pinned roots, or those of --trust-root. A
     measurement needs the TIK (--tik). A launch digest is what FILE says, unless the guest is
-    described (--firmware ...), as it was for the verdict: --vmsa-profile takes the names of
-    validate for SEV and SEV-ES. Requirements are judged again with --requirements, those of a
-    launch with its record too (--record). Every claim is listed with what was found.
+    described (--firmware ...); for SEV and SEV-ES, --vmsa-profile takes the names that `validate`
+    takes. Requirements are judged again with --requirements; those of a launch need its record too
+    (--record). Every claim is listed with what was found.
 
     The exit code is 0 if everything that the verdict rests on was recomputed and holds; 1 if
     something does not hold, and for the evidence of a refusal; 3 if something of it could not be
@@ -110,7 +110,7 @@ def _verdict(evidence: Evidence, claims: list[Claim], *, insecure: bool) -> SevA
     if wrong:
         words = "; ".join(f"{one.check}: {one.why}" for one in wrong[:_SHOWN])
         message = f"{_counted(wrong)} not hold: {words}"
-        hint = "do not rely on this file, unless something was given that is not its verdict's; "
+        hint = "do not rely on this file, unless you gave something of another verdict; "
         hint += "a root that is not AMD's is named with --trust-root"
         return NotVerified(message, check="evidence.claims", hint=hint)
     if not evidence["ok"]:

@@ -335,8 +335,6 @@ def _write_segment(path: "Path", now: str, head: Head, going: "Going") -> bool:
 @OutputOptions.given("output")
 def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: OutputOptions) -> None:
     """Print all sessions and events as one JSON document."""
-    from pathlib import Path
-
     with _open(ledger) as opened:
         now = opened.now
         if place is None:
@@ -344,7 +342,7 @@ def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: Out
                 lambda reader: render.document("ledger export", ok=True, **_everything(reader, now))
             )
             return
-        head = opened.snapshot(partial(_write, Path(place), now, force=force))
+        head = opened.snapshot(partial(_write, place, now, force=force))
     if output.as_json:
         render.document("ledger export", ok=True, files=[place], head=str(head))
     elif output.text:
@@ -352,11 +350,11 @@ def export(*, place: str | None, force: bool, ledger: LedgerOptions, output: Out
         click.echo(f"wrote {render.one_line(place)}{told}")
 
 
-def _write(path: "Path", now: str, reader: Reader, *, force: bool) -> Head:
+def _write(place: str, now: str, reader: Reader, *, force: bool) -> Head:
     from sev_attest.cli.outputs import write_all
 
     parts = render.document_parts("ledger export", ok=True, **_everything(reader, now))
-    write_all([(path, map(str.encode, parts))], force=force)
+    write_all([(place, map(str.encode, parts))], force=force)
     return reader.head()
 
 

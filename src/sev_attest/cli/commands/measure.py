@@ -82,7 +82,7 @@ def command(
 ) -> None:
     """Compute the launch digest of a guest, or with --tik the measurement to expect.
 
-    It is that of an SEV or SEV-ES guest; for SEV-SNP, see `snp measure`.
+    For SEV and SEV-ES; for SEV-SNP, see `snp measure`.
 
     --num-cpus takes a range (1-64) too, and then prints a digest for each count. Keep a
     measurement to yourself: a host that knows it can report it as its own. The firmware itself is
@@ -113,7 +113,7 @@ def command(
     for line in lines if output.explain or output.verbose else ():
         click.echo(line, err=not output.explain)
     render.notes([*measured.notes, *render.snp_policy_notes(meant)] if output.text else ())
-    click.echo(to_base64(info.measurement) if info else _shown(measured.digest, output.form))
+    click.echo(to_base64(info.measurement) if info else output.shown(measured.digest))
 
 
 def _count_errors(
@@ -165,7 +165,7 @@ def _print_table(
         render.document("measure", ok=True, digests=table, policy=policy.value)
         return
     for count in counts:
-        click.echo(f"{count:4} {_shown(digests[count - 1], output.form)}")
+        click.echo(f"{count:4} {output.shown(digests[count - 1])}")
 
 
 def _facts(policy: GuestPolicy, measured: Measured, info: "LaunchInfo | None") -> "MeasureFacts":
@@ -186,10 +186,6 @@ def _facts(policy: GuestPolicy, measured: Measured, info: "LaunchInfo | None") -
         facts["nonce"] = info.nonce.hex()
         facts["measurement"] = to_base64(info.measurement)
     return facts
-
-
-def _shown(digest: bytes, form: str | None) -> str:
-    return to_base64(digest) if form == "base64" else digest.hex()
 
 
 def _expected(

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sev_attest._encoding import to_base64
 from sev_attest.cli import render, terminal
 from sev_attest.cli.bundle import Command, Options, option
 from sev_attest.cli.inputs import OUTPUT, stdin_errors
@@ -112,7 +111,7 @@ def command(
     for line in measured.lines() if output.explain or output.verbose else ():
         click.echo(line, err=not output.explain)
     render.notes(measured.notes if output.text else ())
-    shown = _shown(measured.digest, output.form)
+    shown = output.shown(measured.digest)
     terminal.say(shown if expected is None else f"OK: the launch digest is {shown}")
 
 
@@ -159,7 +158,7 @@ def _print_table(guest: SnpGuestOptions, counts: range, output: DigestOptions) -
         return
     render.notes(guest.notes() if output.text else ())
     for count in counts:
-        click.echo(f"{count:4} {_shown(digests[count - 1], output.form)}")
+        click.echo(f"{count:4} {output.shown(digests[count - 1])}")
 
 
 def _facts(measured: SnpMeasured, expected: bytes | None) -> "SnpMeasureFacts":
@@ -200,7 +199,3 @@ def _differs(
     for note in measured.notes:
         error.add_note(note)
     return error
-
-
-def _shown(digest: bytes, form: str | None) -> str:
-    return to_base64(digest) if form == "base64" else digest.hex()

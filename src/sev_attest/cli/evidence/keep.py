@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from sev_attest.errors import Failure, SevAttestError, Unsupported
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sev_attest.cli.evidence.document import OfCommand
     from sev_attest.cli.options.common import LedgerOptions
     from sev_attest.cli.options.guest import Measured
@@ -63,11 +61,9 @@ class Kept:
     def __enter__(self) -> Self:
         """Check the places of the files, before anything is done."""
         if self.places:
-            from pathlib import Path
-
             from sev_attest.cli.outputs import check_writable
 
-            check_writable([Path(place) for place in self.places], force=self._force)
+            check_writable(self.places, force=self._force)
         return self
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
@@ -92,10 +88,8 @@ class Kept:
         if self.places:
             self._write(Outcome(facts, tuple(notes)))
 
-    def files(
-        self, facts: Mapping[str, object], notes: Iterable[str]
-    ) -> "list[tuple[Path, bytes]]":
-        """Return the same, for a command that writes it together with a file of its own."""
+    def files(self, facts: Mapping[str, object], notes: Iterable[str]) -> list[tuple[str, bytes]]:
+        """Return what :meth:`accepted` writes, for a command that writes a file beside it."""
         return self._files(Outcome(facts, tuple(notes))) if self.places else []
 
     def _write(self, outcome: Outcome) -> None:
@@ -103,9 +97,7 @@ class Kept:
 
         write_all(self._files(outcome), force=self._force)
 
-    def _files(self, outcome: Outcome) -> "list[tuple[Path, bytes]]":
-        from pathlib import Path
-
+    def _files(self, outcome: Outcome) -> list[tuple[str, bytes]]:
         from sev_attest.cli.evidence.parts import evidence_of
         from sev_attest.cli.evidence.reader import to_bytes
 
@@ -113,9 +105,9 @@ class Kept:
         files = []
         for place in self.places:
             if place.endswith(".json"):
-                files.append((Path(place), to_bytes(evidence)))
+                files.append((place, to_bytes(evidence)))
             else:
                 from sev_attest.cli.evidence.page import page
 
-                files.append((Path(place), page(evidence)))
+                files.append((place, page(evidence)))
         return files

@@ -17,6 +17,7 @@ from sev_attest.cli.evidence.document import Evidence, LaunchPart
 from sev_attest.cli.evidence.picture import WIDTH, pieces, sev_picture, snp_picture
 from sev_attest.cli.evidence.reader import decoded
 from sev_attest.errors import NotVerified
+from sev_attest.guest.kernel_hashes import NO_INITRD
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -40,8 +41,6 @@ _COMPARED = {
     "snp.report-data": "the report has the report data that was expected",
     "snp.launch-digest": "its guest has the launch digest that was expected",
 }
-_NO_BYTES = hashlib.sha256().hexdigest()
-"""The hash of an initrd that is not there."""
 
 
 def page(evidence: Evidence) -> bytes:
@@ -59,7 +58,7 @@ def page(evidence: Evidence) -> bytes:
         states=_STATES,
         words=_WORDS,
         width=WIDTH,
-        no_bytes=_NO_BYTES,
+        no_initrd=NO_INITRD.hex(),
     )
     return text.encode()
 

@@ -47,7 +47,7 @@ def judge_again(
     other = f"other requirements were given: their fingerprint is {given.fingerprint}"
     right = "the requirements that were given are those of the verdict"
     yield same("requirements.fingerprint", alike, right, other)
-    why = "they were not asked: something else failed before" if alike else other
+    why = "they were not judged: something else failed first" if alike else other
     if alike and claimed is not None:
         try:
             met = _asked(evidence, given, at_hand, launch, report)
@@ -89,7 +89,7 @@ def _compared(
 ) -> tuple[bool | None, str]:
     """Return whether the file says of them what was found, None if that is not known; and why."""
     if met is None:
-        return None, "they are asked of what verifies, and that was not verified again"
+        return None, "they were not judged: the launch or report did not verify again"
     words = f"they allow it as launch {met.name}{f' ({met.guest})' if met.guest else ''}"
     if evidence["ok"] or part["met"]:
         alike = (part["launch"], part["guest"]) == (met.name, met.guest)

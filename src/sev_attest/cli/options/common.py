@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sev_attest._encoding import to_base64
 from sev_attest.cli.bundle import Options, option
 from sev_attest.cli.environment import LEDGER
 from sev_attest.cli.inputs import OUTPUT
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 NUMBERS = ("api_major", "api_minor", "build_id")
-"""The fields that state the host's firmware, as a measurement has it."""
+"""The fields for the API version and build of the firmware, which a measurement covers."""
 
 
 class OutputOptions(Options, title="Output"):
@@ -51,6 +52,10 @@ class DigestOptions(ExplainOptions, title="Output"):
         type=click.Choice(["hex", "base64"]),
         help="How to print the digest (default: hex).",
     )
+
+    def shown(self, digest: bytes) -> str:
+        """Return a digest as it is printed."""
+        return to_base64(digest) if self.form == "base64" else digest.hex()
 
 
 class ManifestOptions(Options, title="Manifest"):

@@ -1,7 +1,6 @@
 """The options of ``snp release``: what the guest answered, what it gets, and where that goes."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sev_attest.cli.bundle import Options, option
@@ -117,9 +116,9 @@ class SnpReleaseOptions(Options, title="Requirements and secrets"):
         return secret_source(self.secret_source)
 
     def check_out(self, places: Iterable[str]) -> None:
-        """Raise what :meth:`write` would; ``places`` are those of the files beside."""
-        check_writable([Path(place) for place in (self.out, *places)], force=self.force)
+        """Raise what :meth:`write` would; ``places`` are those of the files beside it."""
+        check_writable((self.out, *places), force=self.force)
 
-    def write(self, sealed: "SealedSecrets", beside: Iterable[tuple[Path, bytes]]) -> None:
+    def write(self, sealed: "SealedSecrets", beside: Iterable[tuple[str, bytes]]) -> None:
         """Write the sealed secrets and the files ``beside`` them: all, or none."""
-        write_all([(Path(self.out), sealed.to_json()), *beside], force=self.force)
+        write_all([(self.out, sealed.to_json()), *beside], force=self.force)

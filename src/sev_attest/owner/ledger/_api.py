@@ -4,18 +4,10 @@ from sev_attest.owner.ledger.audit import LedgerDamaged
 from sev_attest.owner.ledger.book import Ledger
 from sev_attest.owner.ledger.errors import LedgerError
 from sev_attest.owner.ledger.kept import KeptChallenge, SealedKeys
-from sev_attest.owner.ledger.place import check_home, default_place
-from sev_attest.owner.ledger.story import (
-    UNKNOWN_ROOT,
-    Event,
-    Head,
-    LedgerEntry,
-    State,
-    Technology,
-)
+from sev_attest.owner.ledger.place import default_place
+from sev_attest.owner.ledger.story import Event, Head, LedgerEntry, State, Technology
 
 __all__ = [
-    "UNKNOWN_ROOT",
     "Event",
     "Head",
     "KeptChallenge",
@@ -26,6 +18,5 @@ __all__ = [
     "SealedKeys",
     "State",
     "Technology",
-    "check_home",
     "default_place",
 ]

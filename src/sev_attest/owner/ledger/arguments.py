@@ -3,8 +3,8 @@
 import re
 from datetime import UTC, datetime
 
+from sev_attest._encoding import to_base64
 from sev_attest.errors import Unsupported
-from sev_attest.owner.ledger.story import to_text
 from sev_attest.sev.spec import MEASUREMENT_SIZE
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -28,7 +28,7 @@ def measurement_text(measurement: bytes) -> str:
     """Return a measurement as the ledger writes it; raises ValueError unless it is 48 bytes."""
     if len(measurement) != MEASUREMENT_SIZE:
         raise ValueError(f"a measurement is {MEASUREMENT_SIZE} bytes")
-    return to_text(measurement)
+    return to_base64(measurement)
 
 
 def clean(text: str) -> str:

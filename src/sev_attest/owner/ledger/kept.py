@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sev_attest._encoding import to_base64
 from sev_attest._keys import Kem
-from sev_attest.owner.ledger.story import TIME, from_text, to_text
+from sev_attest.owner.ledger.story import TIME, from_text
 
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
@@ -25,7 +26,7 @@ class SealedKeys:
 
     def to_row(self) -> tuple[str | None, ...]:
         """Return its row in the database, without the id of the session."""
-        return (None if self.box is None else to_text(self.box), self.requirements)
+        return (None if self.box is None else to_base64(self.box), self.requirements)
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> "SealedKeys":
@@ -69,7 +70,7 @@ class KeptChallenge:
 
     @classmethod
     def from_detail(cls, told: Mapping[str, Any]) -> "KeptChallenge":
-        """Read that; raises an exception as :func:`applied` does for any other value."""
+        """Read that; raises an exception, as ``story.applied`` does, for any other value."""
         found = cls(
             nonce=bytes.fromhex(told.get("nonce", "")),
             created=told.get("created", ""),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sev_attest._encoding import to_base64
 from sev_attest.errors import Insecure, WrongState
 from sev_attest.owner.ledger.reading import (
     CREATED_AS,
@@ -26,7 +27,6 @@ from sev_attest.owner.ledger.story import (
     Technology,
     applied,
     to_json,
-    to_text,
 )
 from sev_attest.owner.unverified import unverified
 
@@ -236,10 +236,10 @@ class Step:
         )
 
     def _refuse_another(self, entry: LedgerEntry, measurement: bytes) -> NoReturn:
-        self.refuse(REFUSED, {"step": "bind", "measurement": to_text(measurement)})
+        self.refuse(REFUSED, {"step": "bind", "measurement": to_base64(measurement)})
         row = self._connection.execute(_MEASURED_AT, (entry.session_id,)).fetchone()
         at = self._store.read(_time_of, row) if row else "an unknown time"
-        bound = {"measurement": to_text(entry.measurement or b""), "at": at}
+        bound = {"measurement": to_base64(entry.measurement or b""), "at": at}
         error = Insecure(
             _BOUND[entry.technology].format(
                 name=entry.label, report=(entry.measurement or b"").hex(), **bound

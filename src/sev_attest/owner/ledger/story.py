@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sev_attest._encoding import to_base64
 from sev_attest.sev.spec import MEASUREMENT_SIZE
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class LedgerEntry(NamedTuple):
 
     def to_row(self) -> tuple[str | int | None, ...]:
         """Return its row in the database."""
-        measurement = None if self.measurement is None else to_text(self.measurement)
+        measurement = None if self.measurement is None else to_base64(self.measurement)
         return (
             self.session_id,
             self.name,
@@ -317,11 +318,6 @@ def applied(
         measurement = from_text(detail["measurement"])
         return entry._replace(state=state, changed=time, measurement=measurement)
     return entry._replace(state=state, changed=time, note=detail.get("note", entry.note))
-
-
-def to_text(data: bytes) -> str:
-    """Return a measurement, or a box, in base64."""
-    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def from_text(text: str) -> bytes:
