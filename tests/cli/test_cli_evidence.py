@@ -156,6 +156,7 @@ FORGERIES: dict[str, Callable[[Any], object]] = {
     "a check that was not made": lambda e: e["checks"][4].update(ok=None),
     "a fingerprint": lambda e: e["chain"]["certificates"][0].update(fingerprint="00" * 32),
     "the root": lambda e: e["chain"].update(root="AMD Milan"),
+    "the generation": lambda e: e["chain"].update(generation="milan"),
     "no checks": lambda e: e["checks"].clear(),
     "no chain": lambda e: e.update(chain=None),
     "nothing": lambda e: e.update(chain=None, checks=[]),
@@ -251,6 +252,9 @@ def test_a_measurement_is_recomputed_with_the_tik(booted: test_cli_owner.Desk) -
     told_apart(claims, again(booted.run, "--tik", "other", *GUEST, code=1))
     edited(lambda e: e["ledger"][0].update(detail="{}"))
     told_apart(claims, again(booted.run, "--tik", "vm_tik.bin", *GUEST, code=1))
+    edited(lambda e: e["measured"]["kernel_hashes"].update(kernel="00" * 32))
+    claims = again(booted.run, "--tik", "vm_tik.bin", *GUEST, code=1)
+    assert claims["measured.digest"]["agrees"] is False
 
 
 def test_the_repeated_command_has_every_option_that_recomputes() -> None:
@@ -685,6 +689,15 @@ def test_a_report_is_recomputed_whole_from_its_evidence(reported: Run) -> None:
     assert again(run, code=1)["snp.ark.trusted"]["agrees"] is False
     other = ("-f", "fw", "-n", "3", "--cpu-model-name", "EPYC-Milan")
     assert again(run, "--trust-root", "root", *other, code=1)
+    edited(lambda e: e["measured"].update(vcpus=3))
+    claims = again(run, "--trust-root", "root", *SNP_GUEST, code=1)
+    assert claims["measured.digest"]["agrees"] is False
+    edited(lambda e: e["report"].update(product="Turin"))
+    claims = again(run, "--trust-root", "root", code=1)
+    assert (claims["snp.root"]["agrees"], "not to one of Turin" in claims["snp.root"]["why"]) == (
+        False,
+        True,
+    )
 
 
 def test_a_report_and_its_guest_cannot_have_two_digests(reported: Run) -> None:
@@ -766,6 +779,8 @@ REPORTS: dict[str, Callable[[Any], object]] = {
     "another fingerprint": lambda e: e["report"]["certificates"][0].update(fingerprint="00"),
     "no certificate": lambda e: e["report"]["certificates"][0].update(bytes="AAAA"),
     "no list": lambda e: e["report"]["revocation_lists"].append("AAAA"),
+    "another subject": lambda e: e["report"]["certificates"][0].update(subject="SEV-VLEK"),
+    "another role": lambda e: e["report"]["certificates"][0].update(role="ARK"),
     "no digest": lambda e: e["report"].update(launch_digest="zz"),
     "a short digest": lambda e: e["report"].update(launch_digest="00"),
 }

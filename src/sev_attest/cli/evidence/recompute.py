@@ -88,7 +88,7 @@ def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand)
 
     data = b"".join(decoded(one["bytes"], "chain") for one in part["certificates"])
     chain = Chain.from_bytes(data)
-    root, why = None, ""
+    root, generation = None, None
     failed: dict[str, str] = {}
     try:
         verified = verify_chain(chain, roots=at_hand.roots)
@@ -96,7 +96,7 @@ def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand)
         held: frozenset[str] = error.held
         failed = {one.check: one.message for one in error.failures}
     else:
-        held, root = frozenset(CHECKS), verified.root.name
+        held, root, generation = frozenset(CHECKS), verified.root.name, verified.generation
         chain = verified.chain
     yield from checks_again(CHECKS, held, failed, claimed)
     prints = {one.role: one.fingerprint for one in chain.certificates}
@@ -107,7 +107,9 @@ def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand)
         "the fingerprints are not those of the certificates",
     )
     why = f"it leads to {root}" if root else "it leads to no trusted root"
-    yield same("chain.root", part["root"] == root, why, f"{why}, not to {part['root']}")
+    alike = (part["root"], part["generation"]) == (root, generation)
+    other = part["root"] if part["root"] != root else f"one of AMD {part['generation']}"
+    yield same("chain.root", alike, why, f"{why}, not to {other}")
 
 
 def _launch(
@@ -241,12 +243,16 @@ def _digest(digest: str, part: MeasuredPart | None, at_hand: AtHand, *, judged: 
 
     ``judged``: the evidence has the launch or report that was held to it.
     """
-    if at_hand.digest is None:
+    mine = at_hand.measured
+    if mine is None:
         why = "describe the guest (--firmware ...)" if judged else "nothing was compared with it"
         why = f"it is what the file says: {why}"
         return Claim(check="measured.digest", claimed=True, found=None, why=why)
-    ranges = part["ranges"] if part else []
-    holds = at_hand.digest.hex() == digest and ranges in ([], at_hand.ranges)
+    holds = mine["digest"] == digest
+    if part is not None:  # a digest that was given says no more
+        holds = holds and part["ranges"] in ([], mine["ranges"])
+        holds = holds and part["vcpus"] in (None, mine["vcpus"])
+        holds = holds and part["kernel_hashes"] in (None, mine["kernel_hashes"])
     return same(
         "measured.digest",
         holds,
