@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ FORGERIES: dict[str, Callable[[Any], object]] = {
     "a check that was not made": lambda e: e["checks"][4].update(ok=None),
     "a fingerprint": lambda e: e["chain"]["certificates"][0].update(fingerprint="00" * 32),
     "the root": lambda e: e["chain"].update(root="AMD Milan"),
+    "the generation": lambda e: e["chain"].update(generation="milan"),
     "no checks": lambda e: e["checks"].clear(),
     "no chain": lambda e: e.update(chain=None),
     "nothing": lambda e: e.update(chain=None, checks=[]),
@@ -250,6 +252,9 @@ def test_a_measurement_is_recomputed_with_the_tik(booted: test_cli_owner.Desk) -
     told_apart(claims, again(booted.run, "--tik", "other", *GUEST, code=1))
     edited(lambda e: e["ledger"][0].update(detail="{}"))
     told_apart(claims, again(booted.run, "--tik", "vm_tik.bin", *GUEST, code=1))
+    edited(lambda e: e["measured"]["kernel_hashes"].update(kernel="00" * 32))
+    claims = again(booted.run, "--tik", "vm_tik.bin", *GUEST, code=1)
+    assert claims["measured.digest"]["agrees"] is False
 
 
 def test_the_repeated_command_has_every_option_that_recomputes() -> None:
@@ -550,6 +555,10 @@ FORGED_LAUNCHES: dict[str, Callable[[Any], object]] = {
     "the session": lambda e: e["record"].update(session_id="00" * 32),
     "an event": lambda e: e["ledger"][0].update(detail="{}"),
     "an earlier check": lambda e: e["launch"].update(reported_policy=4),
+    "an earlier check, unsaid": lambda e: e.update(
+        launch=e["launch"] | {"reported_policy": 4},
+        checks=[one for one in e["checks"] if one["id"] != "launch.policy"],
+    ),
     "no launch": lambda e: e.update(launch=None, checks=[], record=None, measured=None),
 }
 
@@ -585,9 +594,12 @@ def test_a_zero_key_in_place_of_the_tik_shows_nothing(owning: test_cli_owner.Des
     assert again(owning.run, code=3)["launch.measurement"]["found"] is None
 
 
-def test_a_check_that_nothing_shows_is_not_taken_for_granted(owning: test_cli_owner.Desk) -> None:
+@pytest.mark.parametrize("check", ["chain.ark.trusted", "requirements.launch.digest"])
+def test_a_check_that_nothing_shows_is_not_taken_for_granted(
+    owning: test_cli_owner.Desk, check: str
+) -> None:
     validated(owning, "--insecure")
-    edited(lambda e: e["checks"].append({"id": "chain.ark.trusted", "ok": True, "meaning": ""}))
+    edited(lambda e: e["checks"].append({"id": check, "ok": True, "meaning": ""}))
     assert check_of(owning.run, "--tik", "vm_tik.bin") == "evidence.partial"
 
 
@@ -677,6 +689,15 @@ def test_a_report_is_recomputed_whole_from_its_evidence(reported: Run) -> None:
     assert again(run, code=1)["snp.ark.trusted"]["agrees"] is False
     other = ("-f", "fw", "-n", "3", "--cpu-model-name", "EPYC-Milan")
     assert again(run, "--trust-root", "root", *other, code=1)
+    edited(lambda e: e["measured"].update(vcpus=3))
+    claims = again(run, "--trust-root", "root", *SNP_GUEST, code=1)
+    assert claims["measured.digest"]["agrees"] is False
+    edited(lambda e: e["report"].update(product="Turin"))
+    claims = again(run, "--trust-root", "root", code=1)
+    assert (claims["snp.root"]["agrees"], "not to one of Turin" in claims["snp.root"]["why"]) == (
+        False,
+        True,
+    )
 
 
 def test_a_report_and_its_guest_cannot_have_two_digests(reported: Run) -> None:
@@ -758,6 +779,8 @@ REPORTS: dict[str, Callable[[Any], object]] = {
     "another fingerprint": lambda e: e["report"]["certificates"][0].update(fingerprint="00"),
     "no certificate": lambda e: e["report"]["certificates"][0].update(bytes="AAAA"),
     "no list": lambda e: e["report"]["revocation_lists"].append("AAAA"),
+    "another subject": lambda e: e["report"]["certificates"][0].update(subject="SEV-VLEK"),
+    "another role": lambda e: e["report"]["certificates"][0].update(role="ARK"),
     "no digest": lambda e: e["report"].update(launch_digest="zz"),
     "a short digest": lambda e: e["report"].update(launch_digest="00"),
 }
@@ -863,7 +886,9 @@ def test_a_launch_leaves_the_chain_the_measurement_and_the_history(
     claims = again(launching.run, "--trust-root", "root", "-f", "fw", code=3)
     assert claims["chain.pdh.signed-by-pek"]["found"] is True
     assert claims["launch.measurement"]["found"] is None
-    assert claims["record.platform"]["found"] is True
+    # They agree, but only the session's own record binds them to its keys.
+    assert claims["record.platform"]["claimed"] is True
+    assert claims["record.platform"]["found"] is None
     honest = claims
     edited(lambda e: e["record"].update(pdh="00" * 32))
     claims = again(launching.run, "--trust-root", "root", code=1)
@@ -892,8 +917,57 @@ def test_a_record_beside_a_chain_replaces_no_comparison(
 
     keep()
     assert again(launching.run, *options, code=0)["record.platform"]["found"] is True
+    edited(lambda e: e.update(record=None))
+    assert again(launching.run, *options, code=0)["record.platform"]["found"] is True
     keep(pdh="00" * 32)
     assert again(launching.run, *options, code=1)["record.platform"]["agrees"] is False
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_chain_of_another_platform_is_told_apart_by_the_record(
+    launching: test_cli_launch.Desk, monkeypatch: pytest.MonkeyPatch, *, kept: bool
+) -> None:
+    run, secrets = launching.run, canaries(monkeypatch)
+    found = saved(launching.launch(*test_cli_launch.SECRET, *EVIDENCE), 0)
+    keys = TransportKeys(tik=secrets[2], tek=secrets[3])
+    Path("tik").write_bytes(keys.tik)
+    Path("tek").write_bytes(keys.tek)
+    record = LaunchRecord(
+        **found["record"], policy=found["launch"]["policy"], claimed_platform_id=None,
+        godh_sha256="00" * 32, session_sha256="00" * 32,
+    )  # fmt: skip
+    Path("record").write_bytes(record.signed(keys).to_bytes())
+    other = Platform(b"another host", authority=launching.host.platform.authority)
+    Path("other").write_bytes(other.export().to_bytes())
+    theirs = run("verify", "other", "--trust-root", "root", "--evidence", "o.json")
+    assert theirs.code == 0
+    chain = json.loads(Path("o.json").read_bytes())["chain"]
+    prints = {one["role"]: one["fingerprint"] for one in chain["certificates"]}
+    part = found["record"] | {"pdh": prints["PDH"], "cek": prints["CEK"]} if kept else None
+    edited(lambda e: e.update(chain=chain, record=part))
+    options = ("--trust-root", "root", "--tik", "tik")
+    claims = again(run, *options, code=0)
+    assert (claims["record.platform"]["claimed"], claims["record.platform"]["found"]) == (
+        True,
+        None,
+    )
+    ran = run("evidence", "verify", "e.json", *options)
+    assert ran.lines[0] == "OK: what could be recomputed of the evidence holds"
+    assert "note: record.platform was not recomputed: nothing in the file binds" in ran.err
+    claims = again(run, *options, "--tek", "tek", "--record", "record", code=1)
+    assert claims["record.platform"]["agrees"] is False
+
+
+def test_a_record_of_another_policy_is_found(owning: test_cli_owner.Desk) -> None:
+    validated(owning, "--insecure")
+    again(owning.run, *RECORD, code=0)
+    record = LaunchRecord.from_bytes(Path("vm.launch.json").read_bytes())
+    keys = TransportKeys(tik=Path("vm_tik.bin").read_bytes(), tek=Path("vm_tek.bin").read_bytes())
+    other = replace(record, policy=record.policy ^ 8).signed(keys)
+    Path("vm.launch.json").write_bytes(other.to_bytes())
+    claims = again(owning.run, *RECORD, code=1)
+    assert claims["launch.policy"]["agrees"] is False
+    assert claims["launch.policy"]["why"].startswith("the session was made for policy 0x")
 
 
 def test_a_launch_on_an_unverified_platform_claims_none(

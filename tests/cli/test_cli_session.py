@@ -85,6 +85,13 @@ def test_json_and_quiet_and_verbose(run: Run, chain: Path) -> None:
     assert "wrote out/c_tik.bin\n" in run("session", "--name", "c", *given, "-v").err
 
 
+@pytest.mark.parametrize("out", ["out", "./out", ".//out", "./out/", ".//./out//."])
+def test_its_files_are_in_the_folder_that_was_named(run: Run, chain: Path, out: str) -> None:
+    ran = run("session", "--name", "vm1", "chain", "5", "--out", out, *TRUSTING, "--json")
+    assert written() == FILES
+    assert sorted(json.loads(ran.out)["files"]) == [f"out/{name}" for name in FILES]
+
+
 def test_a_policy_that_leaves_memory_open_is_noted(run: Run, chain: Path) -> None:
     ran = run("session", "--name", "vm1", "chain", "4", "--out", "out", *TRUSTING)
     assert "note: policy 0x0004 lets the host read the guest's memory" in ran.err

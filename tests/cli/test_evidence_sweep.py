@@ -39,7 +39,10 @@ HOSTILE: dict[type, tuple[object, ...]] = {
 
 
 AT_HAND = AtHand(
-    tik=bytes(16), digest=bytes(32), roots=[*amd_roots()], snp_roots=[*snp.amd_roots()]
+    tik=bytes(16),
+    measured={"digest": "00" * 32, "vcpus": None, "ranges": [], "kernel_hashes": None},
+    roots=[*amd_roots()],
+    snp_roots=[*snp.amd_roots()],
 )
 
 

@@ -47,6 +47,15 @@ def test_a_link_is_followed_however_it_is_spelt(loose: Path, target: str) -> Non
         check_folders(str(link), make=False)
 
 
+@pytest.mark.parametrize("target", [".", "./", "{}/."])
+def test_a_link_to_the_folder_that_it_is_in_leads_into_that(loose: Path, target: str) -> None:
+    loose.chmod(0o1777)  # like /tmp, which may be on the way
+    link = loose / "link"
+    link.symlink_to(target.format(loose))
+    with pytest.raises(UnsafePlace, match="can write in its folder"):
+        check_folders(str(link), make=False)
+
+
 def test_a_folder_is_never_made_in_the_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):

@@ -74,6 +74,8 @@ def check_folders(folder: str, *, make: bool) -> None:
         root, names = _split(os.readlink(there))
         here = root or here
         way += names[::-1]
+        if not way:  # a link to "." or "/", which was checked as one on the way alone
+            _check_folder(here, os.lstat(here), last=True)
 
 
 def _make(folder: str) -> None:

@@ -20,6 +20,7 @@ from sev_attest.cli.outputs import check_writable, write_all
 from sev_attest.cli.sessions import chain_of, creation, make_session, platform_notes
 from sev_attest.cli.usage import name_errors, refuse, usage
 from sev_attest.errors import ChainInvalid, Unsupported
+from sev_attest.owner._safe_path import plain
 from sev_attest.owner.record import LaunchRecord
 from sev_attest.sev.chain.verify import CHECKS
 from sev_attest.sev.policy import GuestPolicy
@@ -86,7 +87,7 @@ class SessionOptions(Options, title="Session"):
         }
         files = for_host if stored else for_owner | for_host
         # Not pathlib: it is slow to import.
-        place = os.path.join(self.out, self.name).removeprefix("./")  # noqa: PTH118
+        place = plain(os.path.join(self.out, self.name))  # noqa: PTH118
         return {f"{place}{end}": data for end, data in files.items()}
 
 

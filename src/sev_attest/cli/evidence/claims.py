@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sev_attest.cli.evidence.document import RangePart
+from sev_attest.cli.evidence.document import MeasuredPart
 
 if TYPE_CHECKING:
     from sev_attest.owner.record import LaunchRecord
@@ -49,8 +49,7 @@ class Claim:
 class AtHand:
     """What is at hand beside the file.
 
-    ``digest`` and ``ranges`` are of the guest that was described. ``record`` is that of the
-    session, under its keys.
+    ``measured`` is the guest that was described. ``record`` is that of the session, under its keys.
     """
 
     roots: "list[Root]" = field(default_factory=list)
@@ -58,8 +57,7 @@ class AtHand:
     tik: bytes | None = field(default=None, repr=False)
     record: "LaunchRecord | None" = None
     requirements: "Requirements | None" = None
-    digest: bytes | None = None
-    ranges: list[RangePart] = field(default_factory=list)
+    measured: MeasuredPart | None = None
 
 
 def same(check: str, holds: bool, why: str, why_not: str) -> Claim:  # noqa: FBT001

@@ -70,7 +70,7 @@ def recompute(evidence: Evidence, at_hand: AtHand) -> list[Claim]:
     absent = list(_absent(evidence, found))
     known = {one.check for one in (*found, *absent)}
     required = judge_again(evidence, at_hand, verified_launch, verified_report)
-    return [*found, *absent, *_others(known, claimed), *required]
+    return [*found, *absent, *_others(evidence, known, claimed), *required]
 
 
 def _absent(evidence: Evidence, found: list[Claim]) -> Iterator[Claim]:
@@ -88,7 +88,7 @@ def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand)
 
     data = b"".join(decoded(one["bytes"], "chain") for one in part["certificates"])
     chain = Chain.from_bytes(data)
-    root, why = None, ""
+    root, generation = None, None
     failed: dict[str, str] = {}
     try:
         verified = verify_chain(chain, roots=at_hand.roots)
@@ -96,7 +96,7 @@ def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand)
         held: frozenset[str] = error.held
         failed = {one.check: one.message for one in error.failures}
     else:
-        held, root = frozenset(CHECKS), verified.root.name
+        held, root, generation = frozenset(CHECKS), verified.root.name, verified.generation
         chain = verified.chain
     yield from checks_again(CHECKS, held, failed, claimed)
     prints = {one.role: one.fingerprint for one in chain.certificates}
@@ -107,7 +107,9 @@ def _chain(part: ChainPart, claimed: Mapping[str, bool | None], at_hand: AtHand)
         "the fingerprints are not those of the certificates",
     )
     why = f"it leads to {root}" if root else "it leads to no trusted root"
-    yield same("chain.root", part["root"] == root, why, f"{why}, not to {part['root']}")
+    alike = (part["root"], part["generation"]) == (root, generation)
+    other = part["root"] if part["root"] != root else f"one of AMD {part['generation']}"
+    yield same("chain.root", alike, why, f"{why}, not to {other}")
 
 
 def _launch(
@@ -117,6 +119,10 @@ def _launch(
 
     measured, record = evidence["measured"], evidence["record"]
     held, failed, _ = judged
+    given, launch = at_hand.record, evidence["launch"]
+    if given is not None and launch is not None and given.policy != launch["policy"]:
+        words = f"the session was made for policy {GuestPolicy(given.policy)}"
+        held, failed = held - {"launch.policy"}, failed | {"launch.policy": words}
     for check, words in CHECKS.items():
         claim = claimed.get(check)
         found = True if check in held else False if check in failed else None
@@ -124,8 +130,8 @@ def _launch(
         if check == "launch.measurement":
             needed = True
             why = why if found is not None else _no_measurement(measured, failed)
-        elif claim is None:  # nothing was reported or demanded, so it was not made
-            found = None
+        elif claim is None and not (evidence["ok"] and check in failed):
+            found = None  # nothing was reported or demanded, so it was not made
         yield Claim(check=check, claimed=claim, found=found, why=why, needed=needed)
     if record is not None and at_hand.tik is not None:
         keys = TransportKeys(tik=at_hand.tik, tek=bytes(16))
@@ -136,29 +142,40 @@ def _launch(
             "the TIK is that of the session in the record",
             "the TIK is not that of the session in the record",
         )
-    if record is not None:
+    if record is not None or evidence["chain"] is not None:
         yield _platform(record, evidence["chain"], at_hand)
 
 
-def _platform(record: RecordPart, chain: ChainPart | None, at_hand: AtHand) -> Claim:
-    """Return whether the record is that of the chain, a claim of its own, and that of its owner."""
-    given, holds = at_hand.record, True
-    if chain is None and given is None:
-        why = "the file has the fingerprints of the platform, and not its chain (--record)"
-        claimed = None if record["root"] is None else True
-        return Claim(check="record.platform", claimed=claimed, found=None, why=why)
-    right = wrong = ""
-    if chain is not None:
-        right = "the session was made for the platform of the chain"
+def _platform(record: RecordPart | None, chain: ChainPart | None, at_hand: AtHand) -> Claim:
+    """Return whether chain and record in the file agree, and are those of the owner's record.
+
+    Nothing binds what the file says of the platform to the session's keys: only the MAC of the
+    owner's record does.
+    """
+    given = None if at_hand.record is None else record_part(at_hand.record)
+    told = [one for one in (record, given) if one is not None]
+    if chain is not None and not all(_names(one, chain) for one in told):
         wrong = "the session was made for another platform than that of the chain"
-        prints = {one["role"]: one["fingerprint"] for one in chain["certificates"]}
-        holds = (record["pdh"], record["cek"]) == (prints.get("PDH"), prints.get("CEK"))
-        holds = holds and record["root"] == chain["root"]
-    if given is not None and holds:
-        right = "the platform is that of the record that was given, under the session's keys"
-        wrong = "the platform is not that of the record that was given"
-        holds = record == record_part(given)
-    return same("record.platform", holds, right, wrong)
+        return same("record.platform", holds=False, why="", why_not=wrong)
+    if given is not None:
+        return same(
+            "record.platform",
+            record in (None, given),
+            "the platform is that of the record that was given, under the session's keys",
+            "the platform is not that of the record that was given",
+        )
+    why = "the file has the fingerprints of the platform, and not its chain (--record)"
+    if chain is not None:
+        why = "nothing in the file binds its chain to the keys of the session (--record)"
+    claimed = None if record is not None and record["root"] is None else True
+    return Claim(check="record.platform", claimed=claimed, found=None, why=why)
+
+
+def _names(record: RecordPart, chain: ChainPart) -> bool:
+    """Return whether a record is of the platform of a chain."""
+    prints = {one["role"]: one["fingerprint"] for one in chain["certificates"]}
+    named = (record["pdh"], record["cek"], record["root"])
+    return named == (prints.get("PDH"), prints.get("CEK"), chain["root"])
 
 
 class _Judged(NamedTuple):
@@ -226,12 +243,16 @@ def _digest(digest: str, part: MeasuredPart | None, at_hand: AtHand, *, judged: 
 
     ``judged``: the evidence has the launch or report that was held to it.
     """
-    if at_hand.digest is None:
+    mine = at_hand.measured
+    if mine is None:
         why = "describe the guest (--firmware ...)" if judged else "nothing was compared with it"
         why = f"it is what the file says: {why}"
         return Claim(check="measured.digest", claimed=True, found=None, why=why)
-    ranges = part["ranges"] if part else []
-    holds = at_hand.digest.hex() == digest and ranges in ([], at_hand.ranges)
+    holds = mine["digest"] == digest
+    if part is not None:  # a digest that was given says no more
+        holds = holds and part["ranges"] in ([], mine["ranges"])
+        holds = holds and part["vcpus"] in (None, mine["vcpus"])
+        holds = holds and part["kernel_hashes"] in (None, mine["kernel_hashes"])
     return same(
         "measured.digest",
         holds,
@@ -253,9 +274,13 @@ def _ledger(evidence: Evidence) -> Iterator[Claim]:
     yield same("ledger.events", holds, why, "there is an event that does not have its own hash")
 
 
-def _others(known: set[str], claimed: Mapping[str, bool | None]) -> Iterator[Claim]:
+def _others(
+    evidence: Evidence, known: set[str], claimed: Mapping[str, bool | None]
+) -> Iterator[Claim]:
     """Yield the claims for which the file has nothing to recompute them from."""
+    # Those of requirements are told by one claim, if there are any.
+    told = ("requirements.",) if evidence["requirements"] is not None else ()
     for check, ok in claimed.items():
-        if check not in known and not check.startswith("requirements."):
+        if check not in known and not check.startswith(told):
             why = "the file has nothing that shows it"
             yield Claim(check=check, claimed=ok, found=None, why=why, needed=ok is True)

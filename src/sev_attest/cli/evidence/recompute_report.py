@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sev_attest.cli.evidence.claims import AtHand, Claim, checks_again, same
 from sev_attest.cli.evidence.document import STRUCTURE, ReportPart
 from sev_attest.cli.evidence.reader import decoded, moment, unhexed
+from sev_attest.cli.evidence.values import certificate_part
 from sev_attest.errors import MalformedInput, ReportInvalid
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ def recompute_report(
         failed = unmet
     claims = [*checks_again({**CHECKS, **expected.checks}, held, failed, claimed)]
     if verified is not None:
-        root, judged = verified.root.name, f"judged at {part['at']}, the time that the file states"
+        root, product = verified.root.name, verified.product.value
+        judged = f"judged at {part['at']}, the time that the file states"
+        alike = part["root"] in (None, root) and part["product"] in (None, product)
+        other = part["root"] if part["root"] not in (None, root) else f"one of {part['product']}"
         claims.append(
             same(
                 "snp.root",
-                part["root"] in (None, root),
+                alike,
                 f"it leads to {root}, {judged}",
-                f"it leads to {root}, not to {part['root']}, {judged}",
+                f"it leads to {root}, not to {other}, {judged}",
             )
         )
     return claims, None if failed else verified
@@ -88,9 +92,11 @@ def _received(part: ReportPart) -> "tuple[AttestationReport, list[X509Value], Ex
     report = AttestationReport.from_bytes(decoded(part["report"], "report"))
     for one in part["certificates"]:
         found = read_certificates(decoded(one["bytes"], "report.certificates"))
-        prints = [each.fingerprint for each in found if isinstance(each, Certificate)]
-        if prints != [one["fingerprint"]]:
+        parts = [certificate_part(each) for each in found if isinstance(each, Certificate)]
+        if [each["fingerprint"] for each in parts] != [one["fingerprint"]]:
             raise MalformedInput(STRUCTURE, "fingerprint", "is not that of the certificate")
+        if parts != [one]:
+            raise MalformedInput(STRUCTURE, "certificates", "one is not as it is described")
         given += found
     for text in part["revocation_lists"]:
         given += read_certificates(decoded(text, "report.revocation_lists"))

@@ -127,7 +127,9 @@ def report_part(kept: Kept) -> ReportPart | None:
         "product": verified.product.value if verified else None,
         "root": verified.root.name if verified else None,
         "certificates": [
-            _x509(one) for one in dict.fromkeys(kept.certificates) if isinstance(one, Certificate)
+            certificate_part(one)
+            for one in dict.fromkeys(kept.certificates)
+            if isinstance(one, Certificate)
         ],
         "revocation_lists": [
             encoded(one.raw) for one in kept.certificates if isinstance(one, RevocationList)
@@ -140,7 +142,8 @@ def report_part(kept: Kept) -> ReportPart | None:
     }
 
 
-def _x509(one: "Certificate") -> CertificatePart:
+def certificate_part(one: "Certificate") -> CertificatePart:
+    """Return an X.509 certificate, and what is in it."""
     return {
         "role": one.kind.name,
         "fingerprint": one.fingerprint,

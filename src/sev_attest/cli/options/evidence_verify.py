@@ -8,7 +8,7 @@ from sev_attest.cli.environment import REQUIREMENTS, from_environment
 from sev_attest.cli.evidence.claims import AtHand
 from sev_attest.cli.evidence.document import Evidence
 from sev_attest.cli.evidence.recompute import meant_digest
-from sev_attest.cli.evidence.values import ranges_of
+from sev_attest.cli.evidence.values import measured_part
 from sev_attest.cli.inputs import FILE, read_small, stdin_errors
 from sev_attest.cli.options.guest import GuestOptions, measure_guest
 from sev_attest.cli.options.keys import read_key
@@ -118,8 +118,7 @@ class RecomputeOptions(Options, title="Recomputing"):
             requirements=self._requirements() if self._can_judge(evidence) else None,
             roots=self._roots() if evidence["chain"] else [],
             snp_roots=self._snp_roots() if evidence["report"] else [],
-            digest=measured and measured.digest,
-            ranges=ranges_of(measured) if measured else [],
+            measured=measured and measured_part(measured),
         )
 
     def _tik(self) -> bytes | None:
