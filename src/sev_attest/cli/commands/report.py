@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     examples=(("sev-attest report verify vm1.report host.chain --nonce AAAAAAAAAAAAAAAAAAAAAA=="),),
 )
 def command() -> None:
-    """Reports of running SEV and SEV-ES guests: digest and policy, signed by the platform.
+    """Verify reports of SEV and SEV-ES guests: digest and policy, signed by the platform.
 
     Reports of SEV-SNP guests are verified by `snp verify`.
     """
