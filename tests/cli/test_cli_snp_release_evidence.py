@@ -241,6 +241,20 @@ def test_a_commit_that_fails_leaves_no_evidence_of_a_release(
     assert not (asked / "vm1.sealed.json").exists()
 
 
+def test_an_interruption_right_after_the_commit_is_in_the_ledger(
+    run: Run, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sev_attest.cli.commands.snp_release.allowed_as", interrupted)
+    ran = run(*RELEASE, *TO, *EVIDENCE)
+    assert ran.code == 130
+    assert "the one release of this challenge is spent" in ran.err
+    assert not (asked / "vm1.sealed.json").exists()
+    assert shown(run)["session"]["state"] == "failed"
+
+
 def test_an_interruption_leaves_no_evidence(
     run: Run, asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

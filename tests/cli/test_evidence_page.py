@@ -354,3 +354,16 @@ def test_without_jinja2_a_clear_word_is_said_first(
         assert (ran.code, ran.err.splitlines()[0]) == (
             2, "error: a page needs Jinja2, which is not installed"
         )  # fmt: skip
+
+
+def test_a_jinja2_that_does_not_work_is_noticed_before_anything_is_done(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ImportError("no module named markupsafe")
+
+    monkeypatch.setattr("sev_attest.cli.evidence.page.read_template", fail)
+    ran = run("verify", "chain", "--evidence", "e.html")
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        2, "error: a page needs Jinja2, which is installed, but does not work (ImportError)"
+    )  # fmt: skip

@@ -121,9 +121,9 @@ def _release(
         except RequirementsNotMet as error:
             show_unmet(error, facts, notes, output)
             raise
-        said = (allowed_as(met, facts), _told(owner, steps, key))
-        released = facts | _released(owner, steps, key)
         try:
+            said = (allowed_as(met, facts), _told(owner, steps, key))
+            released = facts | _released(owner, steps, key)
             owner.write(sealed, kept.files(released, notes))
         except BaseException as error:
             give_up(opened, steps.attempt, "the sealed secrets did not get out")

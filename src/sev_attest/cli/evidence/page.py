@@ -48,7 +48,7 @@ def page(evidence: Evidence) -> bytes:
 
     Needs Jinja2 (the extra ``evidence``). Does not verify: anything that the evidence says.
     """
-    template, style = _template()
+    template, style = read_template()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     text: str = template.render(
         **_shown(evidence),
@@ -64,7 +64,7 @@ def page(evidence: Evidence) -> bytes:
 
 
 @cache
-def _template() -> "tuple[Template, str]":
+def read_template() -> "tuple[Template, str]":
     """Return the template and its style sheet, the package's own files."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup

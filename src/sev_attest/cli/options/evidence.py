@@ -48,13 +48,22 @@ class EvidenceFileOptions(EvidenceOptions, title="Evidence"):
 
 
 def page_errors() -> Iterator[Unsupported]:
-    """Yield an error if Jinja2, which makes pages, is not installed."""
+    """Yield an error if Jinja2, which makes pages, is not installed, or does not work."""
     from importlib.util import find_spec
 
-    if find_spec("jinja2") is None:
-        yield Unsupported(
-            "a page needs Jinja2, which is not installed",
-            check="evidence.jinja2",
-            hint="`pip install '.[evidence]'` in a clone, or Debian's python3-jinja2; FILE.json "
-            "needs nothing",
-        )
+    words = "is not installed"
+    if find_spec("jinja2") is not None:
+        from sev_attest.cli.evidence import page
+
+        try:
+            page.read_template()  # what it lacks must show now, and not after a release
+        except Exception as error:  # noqa: BLE001 - whatever its modules raise
+            words = f"is installed, but does not work ({type(error).__name__})"
+        else:
+            return
+    yield Unsupported(
+        f"a page needs Jinja2, which {words}",
+        check="evidence.jinja2",
+        hint="`pip install '.[evidence]'` in a clone, or Debian's python3-jinja2; FILE.json "
+        "needs nothing",
+    )
