@@ -15,13 +15,13 @@ from sev_attest.errors import Unsupported
 from sev_attest.owner._safe_path import OTHERS_WRITE, UnsafePlace, plain, quoted_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import pathlib
 
 _HAS_OWNERS = hasattr(os, "geteuid")
 _BESIDE = ("-journal", "-wal", "-shm")
 
 
-def default_place() -> "Path":
+def default_place() -> "pathlib.Path":
     """Return the path of this user's ledger, below XDG_STATE_HOME or ``~/.local/state``.
 
     A relative XDG_STATE_HOME is ignored, as the XDG Base Directory Specification says. Raises
