@@ -305,7 +305,7 @@ def test_its_page_goes_as_it_stands_from_the_chain_to_the_secret(
         assert shown in found
     assert len(typed) > 10
     assert lab.virsh("undefine", "vm1").code == 0
-    assert len(owner.arrived()) == 1
+    assert len(owner.arrived()) == 2  # of validate, and of launch
 
 
 def state_of(lab: Lab, guest: Guest) -> str:
