@@ -8,7 +8,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from sev_attest.cli.main import cli
 from sev_attest.domain_xml.rules import RULES
 from sev_attest.owner.ledger import Ledger
 from sev_attest.testing import Platform, ovmf_image
+from terminals import shown_on
 from test_domain_xml import (
     BAD,
     BLOB_B64,
@@ -373,13 +373,7 @@ def on_terminal(run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> s
     """Return what a terminal shows."""
     leader, follower = pty.openpty()
     seen: list[bytes] = []
-
-    def read() -> None:
-        with suppress(OSError):  # the other end is closed
-            while data := os.read(leader, 1 << 12):
-                seen.append(data)
-
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=lambda: seen.append(shown_on(leader)))
     reader.start()
     with os.fdopen(follower, "w", encoding="utf-8") as terminal, monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", terminal)
@@ -387,8 +381,7 @@ def on_terminal(run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> s
         run()
         terminal.flush()
     reader.join()
-    os.close(leader)
-    return b"".join(seen).decode()
+    return seen[0].decode()
 
 
 def test_a_stranger_s_text_does_not_steer_the_terminal(

@@ -14,6 +14,7 @@ from conftest import Run
 from sev_attest.cli import exits, render, terminal
 from sev_attest.cli.main import cli
 from sev_attest.testing import Platform
+from terminals import shown_on
 
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
 TOOL = [sys.executable, "-m", "sev_attest"]
@@ -42,15 +43,8 @@ def on_terminal(*arguments: str, columns: int = 80, **variables: str) -> tuple[i
         env=environment | {"PYTHONIOENCODING": "utf-8"} | variables,
     ) as process:
         os.close(follower)
-        shown = b""
-        while True:
-            try:
-                data = os.read(leader, 1 << 16)
-            except OSError:  # the other end is closed
-                break
-            shown += data
-    os.close(leader)
-    return process.returncode, shown.decode().replace("\r\n", "\n")
+        shown = shown_on(leader).decode()
+    return process.returncode, shown.replace("\r\n", "\n")
 
 
 def test_a_terminal_shows_verdicts_and_marks_in_colour(chain: str) -> None:
@@ -70,9 +64,10 @@ def test_a_terminal_shows_verdicts_and_marks_in_colour(chain: str) -> None:
     ids=str,
 )
 def test_colour_is_never_the_only_carrier(chain: str, variables: dict[str, str]) -> None:
-    colored = on_terminal("verify", chain, columns=1000)[1]
+    code, colored = on_terminal("verify", chain, columns=1000)
     options = () if variables else ("--color", "never")
-    plain = on_terminal("verify", chain, *options, columns=1000, **variables)[1]
+    plain_code, plain = on_terminal("verify", chain, *options, columns=1000, **variables)
+    assert code == plain_code == 1
     assert COLOR.search(colored)
     assert "\x1b" not in plain
     assert COLOR.sub("", colored) == plain
