@@ -970,6 +970,20 @@ def test_a_record_of_another_policy_is_found(owning: test_cli_owner.Desk) -> Non
     assert claims["launch.policy"]["why"].startswith("the session was made for policy 0x")
 
 
+def test_a_policy_that_no_host_reported_is_not_taken_for_checked(
+    owning: test_cli_owner.Desk,
+) -> None:
+    validated(owning, "--insecure")
+    assert again(owning.run, *RECORD, code=0)["launch.policy"]["found"] is True
+    edited(lambda e: e["launch"].update(reported_policy=None))
+    claim = again(owning.run, *RECORD, code=3)["launch.policy"]
+    assert (claim["claimed"], claim["found"], claim["why"]) == (
+        True,
+        None,
+        "the host reported no policy",
+    )
+
+
 def test_a_launch_on_an_unverified_platform_claims_none(
     launching: test_cli_launch.Desk,
 ) -> None:

@@ -123,10 +123,13 @@ def _launch(
     if given is not None and launch is not None and given.policy != launch["policy"]:
         words = f"the session was made for policy {GuestPolicy(given.policy)}"
         held, failed = held - {"launch.policy"}, failed | {"launch.policy": words}
+    reported = launch is not None and launch["reported_policy"] is not None
     for check, words in CHECKS.items():
         claim = claimed.get(check)
         found = True if check in held else False if check in failed else None
         why, needed = failed.get(check, words), claim is not None
+        if check == "launch.policy" and found and not reported:
+            found, why = None, "the host reported no policy"
         if check == "launch.measurement":
             needed = True
             why = why if found is not None else _no_measurement(measured, failed)
