@@ -970,18 +970,26 @@ def test_a_record_of_another_policy_is_found(owning: test_cli_owner.Desk) -> Non
     assert claims["launch.policy"]["why"].startswith("the session was made for policy 0x")
 
 
-def test_a_policy_that_no_host_reported_is_not_taken_for_checked(
-    owning: test_cli_owner.Desk,
+NOT_MADE = ("launch.policy", "launch.api", "launch.build")
+
+
+@pytest.mark.parametrize("check", NOT_MADE)
+def test_what_was_not_reported_or_demanded_is_not_taken_for_checked(
+    owning: test_cli_owner.Desk, check: str
 ) -> None:
     validated(owning, "--insecure")
     assert again(owning.run, *RECORD, code=0)["launch.policy"]["found"] is True
-    edited(lambda e: e["launch"].update(reported_policy=None))
-    claim = again(owning.run, *RECORD, code=3)["launch.policy"]
-    assert (claim["claimed"], claim["found"], claim["why"]) == (
-        True,
-        None,
-        "the host reported no policy",
-    )
+
+    def forge(evidence: Any) -> None:
+        evidence["launch"]["reported_policy"] = None
+        for one in evidence["checks"]:
+            if one["id"] in NOT_MADE:
+                one["ok"] = True if one["id"] == check else None
+
+    edited(forge)
+    claim = again(owning.run, *RECORD, code=3)[check]
+    assert (claim["claimed"], claim["found"]) == (True, None)
+    assert claim["why"] == "the host reported nothing for it, or nothing was demanded"
 
 
 def test_a_launch_on_an_unverified_platform_claims_none(

@@ -121,7 +121,7 @@ class Case:
             raise
 
     def _unfinished(self, error: SevAttestError) -> None:
-        held = CHECKS.keys() - _unchecked(self.info, self.policy)
+        held = CHECKS.keys() - unchecked(self.info, self.policy)
         self.notes.insert(0, "the measurement itself is right")
         error.facts = {**self._facts, "checks": render.checks(CHECKS, held), **error.facts}
         self._explain(held)
@@ -134,7 +134,7 @@ class Case:
         ``more`` are fields of the JSON document of the command. Its evidence is written before.
         """
         secrets = summary.secrets
-        held = CHECKS.keys() - _unchecked(self.info, self.policy)
+        held = CHECKS.keys() - unchecked(self.info, self.policy)
         self.notes.extend(summary.notes)
         met = summary.met
         allowed = met and {"launch": met.name, "guest": met.guest}
@@ -181,8 +181,8 @@ def _facts(reported: Reported, notes: list[str]) -> dict[str, object]:
     }
 
 
-def _unchecked(info: LaunchInfo, policy: GuestPolicy) -> set[str]:
-    """Return the checks that were not made: the host reported nothing, or nothing was demanded.
+def unchecked(info: LaunchInfo, policy: GuestPolicy) -> set[str]:
+    """Return the checks that nobody made: the host reported nothing, or nothing was demanded.
 
     A minimum that --requirements demands is another check; the document has it in "requirements".
     """
@@ -199,4 +199,4 @@ def _outcome(
 ) -> tuple[set[str], set[str]]:
     """Return the checks that held, and the one that failed and ended them."""
     order = list(CHECKS)
-    return set(order[: order.index(error.check)]) - _unchecked(info, policy), {error.check}
+    return set(order[: order.index(error.check)]) - unchecked(info, policy), {error.check}

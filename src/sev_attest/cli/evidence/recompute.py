@@ -123,16 +123,15 @@ def _launch(
     if given is not None and launch is not None and given.policy != launch["policy"]:
         words = f"the session was made for policy {GuestPolicy(given.policy)}"
         held, failed = held - {"launch.policy"}, failed | {"launch.policy": words}
-    reported = launch is not None and launch["reported_policy"] is not None
     for check, words in CHECKS.items():
         claim = claimed.get(check)
         found = True if check in held else False if check in failed else None
         why, needed = failed.get(check, words), claim is not None
-        if check == "launch.policy" and found and not reported:
-            found, why = None, "the host reported no policy"
         if check == "launch.measurement":
             needed = True
             why = why if found is not None else _no_measurement(measured, failed)
+        elif found is None and not failed:
+            why = "the host reported nothing for it, or nothing was demanded"
         elif claim is None and not (evidence["ok"] and check in failed):
             found = None  # nothing was reported or demanded, so it was not made
         yield Claim(check=check, claimed=claim, found=found, why=why, needed=needed)
@@ -191,6 +190,7 @@ class _Judged(NamedTuple):
 
 def _judged(part: LaunchPart, measured: MeasuredPart | None, at_hand: AtHand) -> _Judged:
     """Judge a launch, as far as the inputs allow."""
+    from sev_attest.cli.verdict import unchecked
     from sev_attest.sev.launch import CHECKS, verify_launch
 
     info = LaunchInfo(
@@ -204,18 +204,19 @@ def _judged(part: LaunchPart, measured: MeasuredPart | None, at_hand: AtHand) ->
     # Without the TIK, the steps before the measurement are still taken.
     keys = TransportKeys(tik=at_hand.tik or bytes(16), tek=bytes(16))
     policy = GuestPolicy(part["policy"])
+    unmade = unchecked(info, policy)
     if info.nonce != unhexed(part["nonce"], "launch.nonce"):
         raise MalformedInput(STRUCTURE, "launch.nonce", "is not that of the measurement")
     try:
         launch = verify_launch(info, keys=keys, policy=policy, digest=digest)
     except NotVerified as error:
         order = list(CHECKS)
-        held = set(order[: order.index(error.check)])
+        held = set(order[: order.index(error.check)]) - unmade
         known = not isinstance(error, MeasurementMismatch) or (at_hand.tik and measured)
         return _Judged(held, {error.check: str(error)} if known else {})
     if at_hand.tik and measured:
-        return _Judged(set(CHECKS), {}, launch)
-    return _Judged(set(CHECKS) - {"launch.measurement"}, {})
+        return _Judged(CHECKS.keys() - unmade, {}, launch)
+    return _Judged(CHECKS.keys() - unmade - {"launch.measurement"}, {})
 
 
 def _no_measurement(measured: MeasuredPart | None, failed: Mapping[str, str]) -> str:
